@@ -1,0 +1,47 @@
+"""The command line ``audioldm-utils``: one module of ``commands`` a subcommand."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+from audioldm_utils import __version__, commands
+from audioldm_utils.errors import UserError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every subcommand; importing a command module loads nothing heavy."""
+    parser = argparse.ArgumentParser(
+        prog="audioldm-utils",
+        description="Measure, repair and compress audio through AudioLDM2.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for info in pkgutil.iter_modules(commands.__path__):
+        module = importlib.import_module(f"audioldm_utils.commands.{info.name}")
+        subparser = subparsers.add_parser(
+            info.name.replace("_", "-"),
+            help=module.HELP,
+            description=module.HELP,
+            epilog=f"examples:\n{module.EXAMPLES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; user errors become one sentence and exit status 2."""
+    args = build_parser().parse_args(arguments)
+    try:
+        return args.run(args)
+    except UserError as error:
+        print(f"audioldm-utils: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("audioldm-utils: interrupted", file=sys.stderr)
+        return 130

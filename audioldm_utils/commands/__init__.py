@@ -1,0 +1,1 @@
+"""One module a subcommand: HELP, EXAMPLES, add_arguments(parser), run(args)."""

@@ -1,0 +1,11 @@
+"""The one exception that speaks to users."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Something the user gave cannot be used.
+
+    The message is one sentence that names the file or parameter, says what was wrong and
+    what to do. The command line prints it without a traceback and exits with 2.
+    """

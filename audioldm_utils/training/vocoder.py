@@ -1,0 +1,134 @@
+"""The vocoder: a ``SpeechT5HifiGan`` with AudioLDM2's rates, log-mel to waveform.
+
+Kong et al., HiFi-GAN, arXiv 2010.05646, for the generator; the spectral losses are
+auraloss's multi-resolution STFT distance and the front end's own log-mel distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from audioldm_utils.mel import MelConfig, log_mel
+from audioldm_utils.training.data import Corpus, load_corpus
+from audioldm_utils.training.loop import Trainer
+
+#: The generator returns 32 samples too many (kernel 16 at rate 5); half of them lead.
+EXTRA_SAMPLES = 32
+
+
+def build_vocoder() -> torch.nn.Module:
+    """A 1.7 M SpeechT5HifiGan: the published rates, two residual branches a stage."""
+    from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
+
+    return SpeechT5HifiGan(
+        SpeechT5HifiGanConfig(
+            model_in_dim=64,
+            sampling_rate=16000,
+            upsample_initial_channel=256,
+            upsample_rates=[5, 4, 2, 2, 2],
+            upsample_kernel_sizes=[16, 16, 8, 4, 4],
+            resblock_kernel_sizes=[3, 7],
+            resblock_dilation_sizes=[[1, 3], [1, 3]],
+            normalize_before=False,
+        )
+    )
+
+
+def synthesise(vocoder: torch.nn.Module, mel: torch.Tensor) -> torch.Tensor:
+    """Waveform ``(batch, frames * 160)`` of a log-mel ``(batch, frames, 64)``, aligned."""
+    lead = EXTRA_SAMPLES // 2
+    return vocoder(mel)[:, lead : lead + mel.shape[1] * MelConfig().hop_length]
+
+
+def spectral_loss() -> Callable[..., tuple[torch.Tensor, dict[str, float]]]:
+    """Multi-resolution STFT distance (auraloss's defaults) plus log-mel error."""
+    import auraloss
+
+    distance = auraloss.freq.MultiResolutionSTFTLoss()
+
+    def loss(estimate: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        stft = distance(estimate[:, None], target[:, None])
+        mel = (log_mel(estimate) - log_mel(target)).abs().mean()
+        return stft + mel, {"mrstft": stft.item(), "mel": mel.item()}
+
+    return loss
+
+
+@torch.no_grad()
+def vocoder_error(vocoder: torch.nn.Module, corpus: Corpus, clips: range) -> dict[str, float]:
+    """Whole-clip figures from the true mel, averaged over clips."""
+    loss = spectral_loss()
+    figures = [
+        loss(
+            synthesise(vocoder, torch.from_numpy(corpus.log_mel(clip))[None]),
+            torch.from_numpy(corpus.waveform(clip))[None],
+        )[1]
+        for clip in clips
+    ]
+    return {key: float(np.mean([row[key] for row in figures])) for key in figures[0]}
+
+
+def train_vocoder(
+    data: str | Path,
+    folder: str | Path,
+    budget: float,
+    seed: int = 0,
+    device: str = "cpu",
+    vae: torch.nn.Module | None = None,
+    start: torch.nn.Module | None = None,
+    name: str = "vocoder",
+    learning_rate: float = 1e-3,
+) -> torch.nn.Module:
+    """Train from true mels, or from the VAE's reconstructions of them if ``vae`` is given.
+
+    Args:
+        vae: fine-tune on this VAE's own output (one crop in four keeps its true mel,
+            so that the vocoder stays usable from any mel).
+        start: weights to begin from.
+    """
+    corpus, held_out = load_corpus(data), load_corpus(data, "eval")
+    vocoder = (start or build_vocoder()).to(device)
+    vocoder.apply_weight_norm()
+    criterion = spectral_loss()
+
+    def loss(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
+        count, frames = (12, 64) if vae is None else (6, 128)
+        clips, first = corpus.crops(rng, count, frames)
+        mel = corpus.mel_batch(clips, first, frames).to(device)
+        target = corpus.audio_batch(clips, first, frames).to(device)
+        with torch.autocast(mel.device.type, torch.bfloat16):
+            if vae is not None:
+                with torch.no_grad():
+                    rebuilt = vae.decode(vae.encode(mel).latent_dist.mode()).sample.float()
+                keep = torch.from_numpy(rng.random(count) < 0.25)[:, None, None, None]
+                mel = torch.where(keep, mel, rebuilt)
+            estimate = synthesise(vocoder, mel[:, 0]).float()
+        return criterion(estimate, target)
+
+    trainer = Trainer(
+        name,
+        {"vocoder": vocoder},
+        loss,
+        folder,
+        budget,
+        learning_rate=learning_rate,
+        seed=seed,
+        evaluate=lambda average: vocoder_error(average["vocoder"], held_out, range(0, 105, 5)),
+        betas=(0.8, 0.99),
+        clip=5.0,
+    )
+    average = trainer.run()["vocoder"].cpu()
+    average.remove_weight_norm()
+    average.save_pretrained(Path(folder) / name, safe_serialization=True)
+    return average
+
+
+if __name__ == "__main__":
+    import sys
+
+    torch.set_num_threads(1)
+    train_vocoder(sys.argv[1], sys.argv[2], float(sys.argv[3]))
