@@ -23,8 +23,8 @@ LOCK = ROOT / "requirements.lock"
 # only; audioldm_utils.visqol_svr computes that regression instead.
 LEFT_OUT = {"libsvm-official"}
 
-# Newer versions need Python 3.11.5; Debian 12 has 3.11.2.
-HELD_BACK = {"soupsieve": "3.0.1"}
+# Versions from 3 on need Python 3.11.5 (or are withdrawn); Debian 12 has 3.11.2.
+HELD_BACK = {"soupsieve": "2.8.4"}
 
 # Needed under other Pythons or systems than the one that writes the lock.
 ELSEWHERE = {
