@@ -48,12 +48,12 @@ evidence: $(READY) ## Write the eval-scale tables of book/evidence (AUDIO=DIR)
 lint: $(READY) ## Check style, format and that each notebook pair agrees
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python .ci/pairs.py
+	$(BIN)/python -m pytest tests/test_notebooks.py -k pair
 
 format: $(READY) ## Put the code into format and write each .ipynb from its .py
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/python .ci/pairs.py --write
+	$(BIN)/audioldm-utils report --write-pairs
 
 lock: $(READY) ## Write requirements.lock from pyproject.toml and .venv
 	$(BIN)/python .ci/lock.py
