@@ -34,7 +34,10 @@ from audioldm_utils.statistics import (
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = tuple("clip class method stage metric band value unit seed checkpoint version".split())
+COLUMNS = (
+    "clip", "class", "method", "stage", "metric", "band",
+    "value", "unit", "seed", "checkpoint", "version",
+)  # fmt: skip
 
 #: What makes a row one of its kind.
 KEY = ("clip", "method", "stage", "metric", "band", "seed", "checkpoint")
