@@ -185,8 +185,7 @@ def concat(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    tables = list(tables)
-    if not tables:
+    if not (tables := list(tables)):
         return pd.DataFrame(columns=list(COLUMNS))
     return validate(pd.concat(tables, ignore_index=True), "the joined table")
 

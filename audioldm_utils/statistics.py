@@ -125,7 +125,7 @@ def _signs(n: int, draws: int, seed: int) -> tuple[np.ndarray, bool]:
     return np.random.default_rng(seed).choice([-1.0, 1.0], (n, draws)), False
 
 
-def _tail(null: np.ndarray, observed: np.ndarray, alternative: Alternative) -> np.ndarray:
+def tail_counts(null: np.ndarray, observed: np.ndarray, alternative: Alternative) -> np.ndarray:
     """How many of ``null (..., draws)`` are at least as extreme as ``observed (...)``.
 
     Equal arrangements must count as equal although their sums are rounded differently.
@@ -167,9 +167,47 @@ def sign_flip_p(
     # Blocks keep the null distributions of many experiments out of memory at once.
     for start in range(0, len(rows), 256):
         block = rows[start : start + 256]
-        hits[start : start + 256] = _tail(block @ signs / n, block.mean(axis=1), alternative)
+        hits[start : start + 256] = tail_counts(block @ signs / n, block.mean(axis=1), alternative)
     p = hits / signs.shape[1] if exact else (1 + hits) / (1 + signs.shape[1])
     return p.reshape(shape)
+
+
+def exchange_p(
+    matched: npt.ArrayLike,
+    nulls: npt.ArrayLike,
+    alternative: Alternative = "greater",
+    draws: int = 9999,
+    seed: int = 0,
+) -> np.ndarray:
+    """P-value that each clip's matched value is exchangeable with its own null values.
+
+    Statistic: the mean over clips of the value in the matched place. Its null puts one of
+    the clip's ``1 + k`` values there at random, so that any null distribution, skewed or
+    different for every clip, is allowed for. With one null value this is ``sign_flip_p``.
+
+    Args:
+        matched: shape ``(..., clips)``.
+        nulls: shape ``(..., clips, k)``.
+
+    Returns:
+        p-values, shape ``(...)``.
+    """
+    matched, nulls = _clips(matched), _clips(nulls)
+    if nulls.shape[:-1] != matched.shape:
+        raise ValueError(f"nulls {nulls.shape} must be matched {matched.shape} and one axis more")
+    if nulls.shape[-1] == 1:
+        return sign_flip_p(matched - nulls[..., 0], alternative, draws, seed)
+    *shape, n, k = nulls.shape
+    values = np.concatenate([matched[..., None], nulls], axis=-1).reshape(-1, n, k + 1)
+    # Centred on each clip's own mean, so that «two-sided» is about zero.
+    values = values - values.mean(axis=-1, keepdims=True)
+    picked = np.random.default_rng(seed).integers(0, k + 1, (draws, n))
+    clips = np.arange(n)
+    hits = [
+        tail_counts(value[clips, picked].mean(axis=1), value[:, 0].mean(), alternative)
+        for value in values
+    ]
+    return ((1 + np.array(hits)) / (1 + draws)).reshape(shape)
 
 
 def label_permutation_p(
@@ -191,7 +229,7 @@ def label_permutation_p(
     first = pooled[order[:, : len(a)]].sum(axis=1)
     null = first / len(a) - (pooled.sum() - first) / len(b)
     observed = np.asarray(a.mean() - b.mean())
-    return float((1 + _tail(null, observed, alternative)) / (1 + draws))
+    return float((1 + tail_counts(null, observed, alternative)) / (1 + draws))
 
 
 def holm(p_values: npt.ArrayLike) -> np.ndarray:
