@@ -30,8 +30,8 @@ def read_run(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_dir():
         return read(path)
-    stems = {p.with_suffix(""): p for p in sorted(path.rglob("*.csv"))}
-    stems |= {p.with_suffix(""): p for p in sorted(path.rglob("*.parquet"))}
+    stems = {p.with_suffix(""): p for p in sorted(path.rglob("[!.]*.csv"))}
+    stems |= {p.with_suffix(""): p for p in sorted(path.rglob("[!.]*.parquet"))}
     tables = []
     for file in stems.values():
         try:

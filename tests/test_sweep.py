@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import sweep_tasks
 
 from audioldm_utils import comparison, results
 from audioldm_utils.errors import UserError
 from audioldm_utils.locks import folder_lock
 from audioldm_utils.sweep import plan, run
 from audioldm_utils.sweep.store import Store
+from tests import sweep_tasks
 
 FINGERPRINT = "ab" * 32
 HERE = Path(__file__).parent
@@ -288,7 +288,7 @@ def free_port():
 def scheduler_and_workers(count):
     """A ``dask scheduler`` and worker processes without nannies, joined over TCP."""
     address = f"tcp://127.0.0.1:{free_port()}"
-    environment = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
     host, port = address.removeprefix("tcp://").split(":")

@@ -40,7 +40,13 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.files import sha256_file
 
 #: Parts of the package that no task's numbers depend on.
-_NOT_IN_RESULTS = {"commands", "training", "sweep", "plotting", "listening", "pages"}
+_NOT_IN_RESULTS = {
+    *("cli", "commands", "training", "sweep", "report", "staging", "execution", "chapters"),
+    *("worker", "plotting", "listening", "pages", "comparison", "correlation", "evidence"),
+}
+
+#: Fields of a task that say where things lie, not what they are.
+_PLACES = {"path", "checkpoint", "notebooks", "out"}
 
 _KEYS = ("audio", "limit", "max_seconds", "checkpoints", "seeds", "methods", "metrics")
 _CHAPTER_KEYS = ("audio", "checkpoints", "chapters", "parameters", "notebooks")
@@ -75,7 +81,9 @@ class Task:
         method: method or chapter.
         options: of the method, or parameters of the chapter, as sorted JSON.
         label: the options in words, for the column ``stage``.
+        code: hash of the code (and notebooks) that the result depends on.
         chapter: whether ``method`` names a chapter.
+        notebooks, out: for a chapter, the folder it lies in and the one it writes to.
     """
 
     path: str
@@ -91,8 +99,10 @@ class Task:
     max_seconds: float | None = None
     caption: str | None = None
     category: str | None = None
-    chapter: bool = False
     code: str = ""
+    chapter: bool = False
+    notebooks: str = ""
+    out: str = ""
 
     @property
     def key(self) -> str:
@@ -117,7 +127,7 @@ def code_hash() -> str:
     digest = hashlib.sha256(__version__.encode())
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package).with_suffix("").parts
-        if parts[0] not in _NOT_IN_RESULTS and parts != ("cli",):
+        if parts[0] not in _NOT_IN_RESULTS:
             digest.update(f"{'/'.join(parts)}\0{sha256_file(path)}\n".encode())
     return digest.hexdigest()
 
