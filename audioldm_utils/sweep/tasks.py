@@ -54,16 +54,22 @@ def measure(task: Task) -> pd.DataFrame:
         )
     options = json.loads(task.options)
     (output,) = reconstruct.reconstruct([clip], task.method, checkpoint, seed=task.seed, **options)
-    values = metrics.evaluate_pair(
-        output.reference, output.samples, output.sample_rate, metrics=task.metrics
+    scores = metrics.evaluate_pair(
+        output.reference,
+        output.samples,
+        output.sample_rate,
+        names=task.metrics,
+        category=clip.category,
     )
     rows = ResultsBuilder(task.fingerprint, task.seed, task.method)
 
-    def add(metric: str, value: float, unit: str) -> None:
-        rows.add(clip.name, metric, value, unit, category=clip.category, stage=task.label)
+    def add(metric: str, value: float, unit: str, band: str = "") -> None:
+        rows.add(
+            clip.name, metric, value, unit, category=clip.category, stage=task.label, band=band
+        )
 
-    for name, value in values.items():
-        add(name, value, metrics.REGISTRY[name].unit)
+    for score in scores:
+        add(score.metric, score.value, score.unit, score.band)
     add("seconds", output.seconds, "s")
     add("forward calls", output.forward_calls, "calls")
     add("backward calls", output.backward_calls, "calls")
