@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from audioldm_utils.audio import Clip, resample, to_model_rate
-from audioldm_utils.phase import griffin_lim, with_phase
+from audioldm_utils.mel import griffin_lim, with_phase
 from audioldm_utils.stages import normalise
 
 if TYPE_CHECKING:

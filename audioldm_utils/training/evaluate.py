@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from audioldm_utils.checkpoint import load
 from audioldm_utils.files import atomic_write
-from audioldm_utils.phase import griffin_lim
+from audioldm_utils.mel import griffin_lim
 from audioldm_utils.stages import Stages
 from audioldm_utils.statistics import bootstrap_interval
 from audioldm_utils.training.data import Corpus, load_corpus
