@@ -150,7 +150,7 @@ def spectrogram_tile(
     inside = edges <= sample_rate / 2
     upper = np.clip(np.searchsorted(f, edges[inside]), 0, len(f) - 1)
     picture[inside] = level[upper]
-    figure = PlainFigure(figsize=(size[0] / 100, size[1] / 100), dpi=100)
+    figure = PlainFigure((size[0] / 100, size[1] / 100), dpi=100, layout="none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(
         picture, origin="lower", aspect="auto", cmap=MAGNITUDE_MAP, vmin=floor_db, vmax=0.0,
