@@ -18,6 +18,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -56,8 +57,9 @@ def apply_gain(
 
     Args:
         waveform: ``(samples,)``.
-        gain: ``(frames, n_mels)``, natural logarithm, clipped to ``limits``. Between the
-            bands it is interpolated, between the frames overlapping windows cross-fade it.
+        gain: ``(frames, n_mels)``, natural logarithm. Between the bands it is interpolated,
+            between the frames overlapping windows cross-fade it.
+        limits: the gain is clipped to these.
 
     Raises:
         ValueError: the gain's shape does not belong to the waveform.
@@ -79,7 +81,8 @@ class Compensation:
     Attributes:
         fingerprint: of the checkpoint it was fitted on.
         levels: ``(levels,)`` log-mel values (natural logarithm) where the table has knots.
-        table: ``(levels, n_mels)`` gain, nat, to be added at that level of the estimate.
+        table: ``(levels, n_mels)`` gain, nat, of the vocoder's output at that level.
+        mel_table: the same for the VAE's decoded log-mel, before any vocoder.
         scale: ``(BLOCK, high bands)`` mean absolute cosine coefficient of what is left from
             4 to 8 kHz after the gain; the side-information coder's statistics.
         clips: names of the clips it was fitted on, so that nobody judges it on them.
@@ -88,15 +91,28 @@ class Compensation:
     fingerprint: str
     levels: np.ndarray
     table: np.ndarray
+    mel_table: np.ndarray
     scale: np.ndarray
     clips: tuple[str, ...] = field(default=())
 
-    def gain(self, mel: np.ndarray, bands: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Gain ``(frames, n_mels)`` for a reconstruction's own log-mel; 0 outside ``bands``."""
+    def gain(
+        self,
+        mel: np.ndarray,
+        bands: Sequence[int] | np.ndarray | None = None,
+        stage: Literal["waveform", "mel"] = "waveform",
+    ) -> np.ndarray:
+        """Gain ``(frames, n_mels)`` for a reconstruction's own log-mel; 0 outside ``bands``.
+
+        Args:
+            mel: of the vocoder's waveform, or the VAE's decoded one.
+            bands: indices to compensate; None is all.
+            stage: which of the two ``mel`` is.
+        """
+        table = self.table if stage == "waveform" else self.mel_table
         chosen = np.arange(mel.shape[1]) if bands is None else np.asarray(bands)
         out = np.zeros(mel.shape, np.float64)
         for band in chosen:
-            out[:, band] = np.interp(mel[:, band], self.levels, self.table[:, band])
+            out[:, band] = np.interp(mel[:, band], self.levels, table[:, band])
         return out
 
     def to_json(self) -> str:
@@ -109,7 +125,8 @@ class Compensation:
         return (
             f'{{\n "fingerprint": {json.dumps(self.fingerprint)},\n'
             f' "levels": {json.dumps([round(float(v), 4) for v in self.levels])},\n'
-            f' "table": {rows(self.table)},\n "scale": {rows(self.scale)},\n'
+            f' "table": {rows(self.table)},\n "mel_table": {rows(self.mel_table)},\n'
+            f' "scale": {rows(self.scale)},\n'
             f' "clips": {json.dumps(list(self.clips))}\n}}\n'
         )
 
@@ -126,13 +143,17 @@ class Compensation:
                 str(content["fingerprint"]),
                 np.array(content["levels"], float),
                 np.array(content["table"], float),
+                np.array(content["mel_table"], float),
                 np.array(content["scale"], float),
                 tuple(content["clips"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{source}: not a compensation file ({error}); fit it again") from error
-        if fit.table.shape != (len(fit.levels), MelConfig().n_mels):
-            raise UserError(f"{source}: its table has shape {fit.table.shape}; fit it again")
+        expected = (len(fit.levels), MelConfig().n_mels)
+        if fit.table.shape != expected or fit.mel_table.shape != expected:
+            raise UserError(f"{source}: its tables have the wrong shape; fit it again")
+        if fit.scale.shape != (BLOCK, len(high_bands())):
+            raise UserError(f"{source}: its scale has the wrong shape; fit it again")
         return fit
 
 
@@ -143,16 +164,17 @@ def identity_compensation(fingerprint: str) -> Compensation:
         fingerprint,
         levels,
         np.zeros((2, MelConfig().n_mels)),
+        np.zeros((2, MelConfig().n_mels)),
         smooth_scale(BLOCK, len(high_bands()), 0.6, 4.0, 2.0),
     )
 
 
 def fit_compensation(
     clips: Iterable[tuple[str, np.ndarray]],
-    reconstruct: Callable[[np.ndarray], np.ndarray],
+    reconstruct: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     fingerprint: str,
     knots: int = 14,
-    shrink: float = 200.0,
+    shrink: float = 100.0,
     rounds: int = 2,
 ) -> Compensation:
     """Fit the mean log gain that each band and level of a reconstruction lacks.
@@ -160,7 +182,8 @@ def fit_compensation(
     Args:
         clips: pairs of a name and a 16 kHz waveform ``(samples,)`` in the model's own scaling;
             read once, one clip at a time.
-        reconstruct: what the checkpoint makes of such a waveform, ``(samples,)``.
+        reconstruct: what the checkpoint makes of such a waveform: the decoded log-mel
+            ``(frames, n_mels)`` and the vocoded waveform ``(samples,)``.
         fingerprint: of the checkpoint.
         knots: levels of the table.
         shrink: frames' worth of evidence for no gain, so that rare levels stay put.
@@ -170,21 +193,25 @@ def fit_compensation(
         UserError: no clip was given.
     """
     levels = np.linspace(MelConfig().silence, 2.0, knots)
-    table = np.zeros((knots, MelConfig().n_mels))
+    shape = (knots, MelConfig().n_mels)
+    table, mel_total, mel_weight = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     pairs: list[tuple[str, np.ndarray, np.ndarray]] = []
     for name, waveform in clips:
-        pairs.append((name, mel_of(waveform).astype(np.float32), reconstruct(waveform)))
+        reference = mel_of(waveform).astype(np.float32)
+        decoded, estimate = reconstruct(waveform)
+        pairs.append((name, reference, estimate))
+        decoded = decoded[: len(reference)]
+        _accumulate(mel_total, mel_weight, levels, decoded, reference - decoded)
     if not pairs:
         raise UserError("no clips to fit the compensation on; name a folder that holds some")
 
     def compensated(estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         before = mel_of(estimate)
-        fit = Compensation(fingerprint, levels, table, np.zeros((1, 1)))
+        fit = Compensation(fingerprint, levels, table, table, np.zeros((1, 1)))
         return before, mel_of(apply_gain(estimate, fit.gain(before)))
 
     for _ in range(rounds):
-        total = np.zeros_like(table)
-        weight = np.zeros_like(table)
+        total, weight = np.zeros(shape), np.zeros(shape)
         for _, reference, estimate in pairs:
             before, after = compensated(estimate)
             _accumulate(total, weight, levels, before, reference - after)
@@ -200,10 +227,11 @@ def fit_compensation(
         blocks += len(coefficients)
     # Mean absolute values of single coefficients are noisy: smooth them along time.
     scale /= blocks
-    kernel = np.array([1.0, 2.0, 1.0]) / 4
     padded = np.pad(scale[1:], ((1, 1), (0, 0)), mode="edge")
-    scale[1:] = sum(kernel[k] * padded[k : k + BLOCK - 1] for k in range(3))
-    return Compensation(fingerprint, levels, table, scale, tuple(sorted(p[0] for p in pairs)))
+    scale[1:] = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+    mel_table = mel_total / (mel_weight + shrink)
+    names = tuple(sorted(pair[0] for pair in pairs))
+    return Compensation(fingerprint, levels, table, mel_table, scale, names)
 
 
 def _accumulate(
@@ -234,8 +262,8 @@ def encode_high_bands(
     """Side information for 4 to 8 kHz: what ``estimate`` lacks of ``reference``.
 
     Args:
-        reference, estimate: log-mels ``(frames, n_mels)`` of the original and of the
-            (compensated) reconstruction.
+        reference: log-mel ``(frames, n_mels)`` of the original.
+        estimate: the same of the (compensated) reconstruction.
         fit: its ``scale`` is the coder's statistics.
         budget: bits allowed.
 
@@ -260,9 +288,14 @@ def fits_folder() -> Path:
     return Path(os.environ.get("AUDIOLDM_UTILS_FITS", default))
 
 
+def compensation_path(fingerprint: str, folder: str | Path | None = None) -> Path:
+    """File of a checkpoint's fit: the first 16 characters of the fingerprint name it."""
+    return Path(folder or fits_folder()) / f"{fingerprint[:16]}.json"
+
+
 def save_compensation(fit: Compensation, folder: str | Path | None = None) -> Path:
-    """Write a fit as ``<folder>/<first 16 characters of the fingerprint>.json``."""
-    path = Path(folder or fits_folder()) / f"{fit.fingerprint[:16]}.json"
+    """Write a fit where :func:`load_compensation` finds it; returns the file."""
+    path = compensation_path(fit.fingerprint, folder)
     atomic_write(path, fit.to_json())
     return path
 
@@ -273,7 +306,7 @@ def load_compensation(fingerprint: str, folder: str | Path | None = None) -> Com
     Raises:
         UserError: there is none, or it was fitted for another checkpoint.
     """
-    path = Path(folder or fits_folder()) / f"{fingerprint[:16]}.json"
+    path = compensation_path(fingerprint, folder)
     if not path.exists():
         raise UserError(
             f"{path}: nothing is fitted for this checkpoint; run "

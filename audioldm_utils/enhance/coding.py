@@ -279,13 +279,17 @@ class FieldCoder:
     def decode(self, data: bytes, frames: int) -> np.ndarray:
         """The field ``(frames, bands)`` that :meth:`encode` coded."""
         reader = BitReader(data)
-        return self.read(reader, frames) if reader.bit() else np.zeros((frames, self.scale.shape[1]))
+        if not reader.bit():
+            return np.zeros((frames, self.scale.shape[1]))
+        return self.read(reader, frames)
 
 
 def smooth_scale(block: int, bands: int, amplitude: float, time: float, band: float) -> np.ndarray:
     """A plausible coefficient scale where none was fitted: it falls along both frequencies.
 
     Args:
+        block: frames of a block.
+        bands: bands of the field.
         amplitude: standard deviation of the field, nat.
         time: index along the block where the scale has halved.
         band: the same across the bands.

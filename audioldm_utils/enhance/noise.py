@@ -158,8 +158,7 @@ MEASURES: dict[str, tuple[Callable[[np.ndarray, np.ndarray, int], float], str]] 
 def measure(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> dict[str, float]:
     """Every artefact measure of a pair; NaN where one does not apply to the clip."""
     return {
-        name: function(reference, estimate, sample_rate)
-        for name, (function, _) in MEASURES.items()
+        name: function(reference, estimate, sample_rate) for name, (function, _) in MEASURES.items()
     }
 
 
@@ -169,7 +168,9 @@ def suppress_lines(
     """Notch steady lines out, forwards and backwards, so that nothing is delayed.
 
     Args:
+        waveform: ``(samples,)``.
         frequencies: Hz; those at or above the Nyquist frequency are ignored.
+        sample_rate: Hz.
         width: of each notch at -3 dB, Hz.
     """
     out = np.asarray(waveform, np.float64)
@@ -188,6 +189,8 @@ def spectral_gate(
     """Stationary spectral gating by the library noisereduce (Sainburg 2020).
 
     Args:
+        waveform: ``(samples,)``.
+        sample_rate: Hz.
         noise: a sample of the noise alone, such as the vocoder's answer to silence.
         strength: share of the gated noise to remove, 0 to 1.
     """
