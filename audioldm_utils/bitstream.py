@@ -12,7 +12,7 @@ checkpoint           6           first 48 bits of the checkpoint's SHA-256 finge
 codebook             1           index into ``CODEBOOKS``
 size                 v, 1 to 3   bases of the codebook, or atoms in it
 placement            1           index into ``PLACEMENTS``
-parameters           z, 0 to 6   two at most, in thousandths; how many is the placement's
+parameters           z, 0 to 6   of the placement, in thousandths
 steps                v, 1 to 2   reverse steps, T
 atoms                v, 1 to 2   atoms a step
 seed                 v, 1 to 4   of the codebook and of the starting noise
@@ -50,7 +50,14 @@ FINGERPRINT_BYTES = 6
 FIXED_LIMIT = 48  # bytes of everything but optional fields and payload
 
 CODEBOOKS = ("gaussian", "shift", "kmeans", "turbo")
-PLACEMENTS = {"uniform": 0, "alpha-bar": 2, "log-snr": 2, "given": 0}  # name: parameters
+PLACEMENTS = {  # name: its parameters, in the order in which they are stored
+    "uniform": (),
+    "trailing": (),
+    "linspace": (),
+    "alpha-bar": ("stop", "power"),
+    "log-snr": ("stop",),
+    "given": (),
+}
 
 _TAGS = {
     "eta": 1,
@@ -76,7 +83,8 @@ class Header:
         codebook: name, one of ``CODEBOOKS``.
         size: bases or atoms of the codebook, 1 to 2^21 - 1.
         placement: where the steps lie, a key of ``PLACEMENTS``.
-        parameters: of the placement, multiples of 1/1000 between -1000 and 1000.
+        parameters: of the placement, as ``PLACEMENTS`` names them, multiples of 1/1000
+            between -1000 and 1000.
         steps: reverse steps T, 1 to 2^14 - 1.
         atoms: atoms a step, 0 to 2^14 - 1.
         seed: of codebook and starting noise, 0 to 2^28 - 1.
@@ -176,9 +184,9 @@ def _check(header: Header) -> None:
         raise ValueError(f"codebook {header.codebook!r} is none of {', '.join(CODEBOOKS)}")
     if header.placement not in PLACEMENTS:
         raise ValueError(f"placement {header.placement!r} is none of {', '.join(PLACEMENTS)}")
-    if len(header.parameters) != PLACEMENTS[header.placement]:
+    if len(header.parameters) != len(PLACEMENTS[header.placement]):
         raise ValueError(
-            f"placement {header.placement!r} has {PLACEMENTS[header.placement]} parameters, "
+            f"placement {header.placement!r} has {len(PLACEMENTS[header.placement])} parameters, "
             f"not {len(header.parameters)}"
         )
     if any(abs(value) > 1000 for value in header.parameters):
@@ -290,7 +298,7 @@ def _parse_header(reader: Reader, minor: int) -> tuple[Header, int]:
         newer = " (the file is of a newer version)" if minor > MINOR else ""
         raise ValueError(f"its codebook or placement is unknown{newer}")
     name = list(PLACEMENTS)[placement]
-    parameters = tuple(reader.thousandths() for _ in range(PLACEMENTS[name]))
+    parameters = tuple(reader.thousandths() for _ in PLACEMENTS[name])
     numbers = [reader.varint() for _ in range(5)]
     mean, scale = struct.unpack("<eh", reader.take(4))
     optional = reader.take(reader.varint())

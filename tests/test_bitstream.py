@@ -85,7 +85,7 @@ def test_worst_and_usual_size_of_the_fixed_part():
         samples=2**35 - 1,
         sample_rate=2**21 - 1,
         size=2**21 - 1,
-        placement="log-snr",
+        placement="alpha-bar",
         parameters=(-1000.0, 1000.0),
         steps=2**14 - 1,
         atoms=2**14 - 1,
