@@ -49,7 +49,7 @@ MAJOR, MINOR = 1, 0
 FINGERPRINT_BYTES = 6
 FIXED_LIMIT = 48  # bytes of everything but optional fields and payload
 
-CODEBOOKS = ("gaussian", "shift", "kmeans", "turbo")
+CODEBOOKS = ("gaussian", "cyclic", "turbo", "kmeans")
 PLACEMENTS = {  # name: its parameters, in the order in which they are stored
     "uniform": (),
     "trailing": (),
@@ -105,7 +105,7 @@ class Header:
     fingerprint: bytes
     samples: int
     sample_rate: int
-    codebook: str = "shift"
+    codebook: str = "cyclic"
     size: int = 1
     placement: str = "uniform"
     parameters: tuple[float, ...] = ()
