@@ -49,7 +49,13 @@ MAJOR, MINOR = 1, 0
 FINGERPRINT_BYTES = 6
 FIXED_LIMIT = 48  # bytes of everything but optional fields and payload
 
-CODEBOOKS = ("gaussian", "cyclic", "turbo", "kmeans")
+CODEBOOKS = {  # name: what the field `size` means
+    "gaussian": "size",
+    "cyclic": "bases",
+    "turbo": "size",
+    "matching-pursuit": "size",
+    "k-means": "size",
+}
 PLACEMENTS = {  # name: its parameters, in the order in which they are stored
     "uniform": (),
     "trailing": (),
@@ -68,7 +74,9 @@ _TAGS = {
     "atoms_per_step": 6,
     "segment": 7,
     "window": 8,
-    "codebook_fingerprint": 9,
+    "codebook_digest": 9,
+    "codebook_block": 10,
+    "coefficient_bits": 11,
 }
 
 
@@ -80,7 +88,7 @@ class Header:
         fingerprint: checkpoint, ``FINGERPRINT_BYTES`` first bytes of its SHA-256.
         samples: of the original, 1 to 2^35 - 1.
         sample_rate: of the original, Hz, 1 to 2^21 - 1.
-        codebook: name, one of ``CODEBOOKS``.
+        codebook: name, a key of ``CODEBOOKS``.
         size: bases or atoms of the codebook, 1 to 2^21 - 1.
         placement: where the steps lie, a key of ``PLACEMENTS``.
         parameters: of the placement, as ``PLACEMENTS`` names them, multiples of 1/1000
@@ -99,7 +107,9 @@ class Header:
         segment: latent frames that share one choice; 0: all of the clip.
         window: latent frames that the denoiser sees at once, and their overlap;
             (0, 0): all of the clip.
-        codebook_fingerprint: first bytes of the SHA-256 of a fitted codebook.
+        codebook_digest: first bytes of the SHA-256 of a fitted codebook.
+        codebook_block: rows and columns of a fitted codebook's blocks; (0, 0): none.
+        coefficient_bits: of matching pursuit; 0: none.
     """
 
     fingerprint: bytes
@@ -122,7 +132,9 @@ class Header:
     atoms_per_step: tuple[int, ...] | None = None
     segment: int = 0
     window: tuple[int, int] = (0, 0)
-    codebook_fingerprint: bytes = b""
+    codebook_digest: bytes = b""
+    codebook_block: tuple[int, int] = (0, 0)
+    coefficient_bits: int = 0
 
     @property
     def seconds(self) -> float:
@@ -244,7 +256,7 @@ def _header_bytes(header: Header) -> tuple[bytes, bytes]:
         MAGIC
         + bytes([MAJOR << 4 | MINOR])
         + header.fingerprint
-        + bytes([CODEBOOKS.index(header.codebook)])
+        + bytes([list(CODEBOOKS).index(header.codebook)])
         + varint(header.size)
         + bytes([list(PLACEMENTS).index(header.placement)])
         + b"".join(map(zigzag, header.parameters))
@@ -274,16 +286,16 @@ def _parse_optional(data: bytes) -> dict[str, object]:
             found[name] = field.thousandths()
         elif name in ("prompt", "negative_prompt"):
             found[name] = field.data.decode("utf-8")
-        elif name == "codebook_fingerprint":
+        elif name == "codebook_digest":
             found[name] = field.data
-        elif name == "segment":
+        elif name in ("segment", "coefficient_bits"):
             found[name] = field.varint()
         else:
             values = list(field.rest())
             if name == "timesteps":
                 values = [values[0] - sum(values[1 : i + 1]) for i in range(len(values))]
-            if name == "window" and len(values) != 2:
-                raise ValueError("field window does not hold two numbers")
+            if name in ("window", "codebook_block") and len(values) != 2:
+                raise ValueError(f"field {name} does not hold two numbers")
             found[name] = tuple(values)
     return found
 
@@ -304,7 +316,7 @@ def _parse_header(reader: Reader, minor: int) -> tuple[Header, int]:
     optional = reader.take(reader.varint())
     header = Header(
         fingerprint=fingerprint,
-        codebook=CODEBOOKS[codebook],
+        codebook=list(CODEBOOKS)[codebook],
         size=size,
         placement=name,
         parameters=parameters,
@@ -411,5 +423,5 @@ def describe(header: Header) -> dict[str, object]:
     """The header as plain values, for printing."""
     values = {field.name: getattr(header, field.name) for field in fields(header)}
     values["fingerprint"] = header.fingerprint.hex()
-    values["codebook_fingerprint"] = header.codebook_fingerprint.hex()
+    values["codebook_digest"] = header.codebook_digest.hex()
     return values

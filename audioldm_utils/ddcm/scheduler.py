@@ -8,11 +8,12 @@ the same latents can be made again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin
 
 from audioldm_utils import codebook as codebooks
 from audioldm_utils.ddcm.core import Codes, derived_seed
@@ -35,6 +36,8 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
     """
 
     order = 1
+    # Whose other settings from_config may drop without a warning.
+    _compatibles: ClassVar = [scheduler.name for scheduler in KarrasDiffusionSchedulers]
 
     @register_to_config
     def __init__(
@@ -69,8 +72,8 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
             clip_sample, thresholding: must be false; codes cannot be undone by clipping.
             placement, stop, power, eta: where the steps lie, and the share of noise.
             codebook: name; codebook_seed: its seed.
-            size: atoms of the codebook, where it takes that.
-            bases: base vectors of the codebook, where it takes that.
+            size: atoms of the codebook, unless it is cyclic.
+            bases: base vectors of a cyclic codebook.
             atoms: a step.
             segment: latent frames that share a choice; 0: all.
             choice_seed: of random choices where the pipeline gives no generator.
@@ -133,12 +136,13 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         """The configured codebook for latents of ``shape`` (8, frames, 16)."""
         channels, frames, width = shape
         segment = self.config.segment or frames
-        options = {"size": self.config.size, "bases": self.config.bases}
+        option = "bases" if self.config.codebook == "cyclic" else "size"
+        value = self.config[option]
         return codebooks.make(
             self.config.codebook,
             (channels, segment, width),
             self.config.codebook_seed,
-            **{name: value for name, value in options.items() if value is not None},
+            **({} if value is None else {option: value}),
         )
 
     def step(
