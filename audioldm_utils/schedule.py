@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -197,9 +198,7 @@ def training_alphas_bar(scheduler_config: Mapping[str, Any]) -> np.ndarray:
         betas = np.linspace(math.sqrt(first), math.sqrt(last), steps) ** 2
     elif kind == "squaredcos_cap_v2":
         curve = [math.cos((i / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(steps + 1)]
-        betas = np.array(
-            [min(1 - after / now, 0.999) for now, after in zip(curve, curve[1:], strict=False)]
-        )
+        betas = np.array([min(1 - after / now, 0.999) for now, after in pairwise(curve)])
     else:
         raise UserError(
             f"scheduler beta_schedule {kind!r} is not known; known are linear, scaled_linear, "
@@ -225,7 +224,9 @@ def place(
     Args:
         curve: alpha-bar of every training timestep.
         steps: how many, 1 to ``len(curve)``.
-        placement, stop, power: as in `Schedule.from_config`.
+        placement: one of `PLACEMENTS`.
+        stop: as in `Schedule.from_config`.
+        power: as in `Schedule.from_config`.
         offset: ``steps_offset`` of the configuration, for ``uniform``.
     """
     total = len(curve)
@@ -277,7 +278,7 @@ def _checked_timesteps(given: Sequence[int], steps: int | None, total: int) -> t
         raise UserError("the given timesteps are empty.")
     if steps is not None and steps != len(timesteps):
         raise UserError(f"{len(timesteps)} timesteps were given, but steps is {steps}.")
-    falling = all(a > b for a, b in zip(timesteps, timesteps[1:], strict=False))
+    falling = all(a > b for a, b in pairwise(timesteps))
     if not falling or timesteps[0] >= total or timesteps[-1] < 0:
         raise UserError(f"timesteps must fall strictly within {total - 1} to 0.")
     return timesteps

@@ -22,13 +22,29 @@ from typing import Any
 
 from audioldm_utils.codebook.base import Codebook
 from audioldm_utils.codebook.bits import start_noise
+from audioldm_utils.codebook.blocks import KMeans
 from audioldm_utils.codebook.cyclic import CyclicShift
 from audioldm_utils.codebook.gaussian import Gaussian
+from audioldm_utils.codebook.pursuit import MatchingPursuit, Turbo
+from audioldm_utils.codebook.quantiser import VectorQuantiser
 from audioldm_utils.errors import UserError
 
-CODEBOOKS: dict[str, type[Codebook]] = {book.name: book for book in (Gaussian, CyclicShift)}
+CODEBOOKS: dict[str, type[Codebook]] = {
+    book.name: book for book in (CyclicShift, Gaussian, Turbo, MatchingPursuit, KMeans)
+}
 
-__all__ = ["CODEBOOKS", "Codebook", "CyclicShift", "Gaussian", "make", "start_noise"]
+__all__ = [
+    "CODEBOOKS",
+    "Codebook",
+    "CyclicShift",
+    "Gaussian",
+    "KMeans",
+    "MatchingPursuit",
+    "Turbo",
+    "VectorQuantiser",
+    "make",
+    "start_noise",
+]
 
 
 def make(name: str, shape: Sequence[int], seed: int = 0, **options: Any) -> Codebook:

@@ -59,7 +59,7 @@ class Codebook(ABC):
             step: number of the step.
             residual: (batch, *shape), where the noise should lead (x0 minus the denoised value);
                 only its direction counts.
-            atoms: how many atoms to add up.
+            atoms: how many atoms to add up; 0 is a step without bits, whose noise is the seed's.
             weights: positive, broadcast to the residual: what matters more (priority over time
                 or frequency). The decoder does not need them.
             temperature: 0 takes the best atom (compression); above, an atom is drawn from the
@@ -114,7 +114,8 @@ class Codebook(ABC):
         """A uniform choice for each clip, from that clip's seed alone: int64 (batch, length)."""
         states = self.states(atoms)
         drawn = [bits.integer_below(states, seed, bits.CHOICES, step) for seed in seeds]
-        return torch.tensor([self.from_integer(value, atoms) for value in drawn])
+        rows = [self.from_integer(value, atoms) for value in drawn]
+        return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), -1)
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments, beside shape and seed, that make this codebook again."""
@@ -183,11 +184,16 @@ class GreedyCodebook(Codebook):
                 weighted = total if wide is None else total * wide
                 gain = (target * total).sum(1) / (weighted * total).sum(1)
                 left = target - gain[:, None] * weighted
+        if not chosen:
+            return torch.empty(len(flat), 0, dtype=torch.int64)
         return torch.stack(chosen, dim=1)
 
     def noise(self, step: int, choice: Tensor) -> Tensor:  # noqa: D102
         atoms = choice.shape[1]
-        total = self._make(step, 0, choice[:, 0])
+        if atoms == 0:  # a step without bits: the seed's own noise, the same for every clip
+            total = self._make(step, 0, torch.zeros(len(choice), dtype=torch.int64))
+        else:
+            total = self._make(step, 0, choice[:, 0])
         for atom in range(1, atoms):
             total = total + self._make(step, atom, choice[:, atom])
         if atoms > 1:
@@ -205,6 +211,18 @@ def gumbel(seeds: Sequence[int], step: int, stream: int, first: int, count: int)
 
     rows = [bits.uniforms(seed, bits.SAMPLING, step, stream, first, count) for seed in seeds]
     return torch.from_numpy(-np.log(-np.log(np.stack(rows)))).float()
+
+
+def unit_rms(rows: Tensor) -> Tensor:
+    """Each row over its root mean square, the same bits on every machine: float32 (batch, n).
+
+    The sum of squares is taken over values rounded to 2^-8 and is exact in 64-bit integers
+    (for magnitudes below 2^16 and up to 2^16 values), so no order of summation can change it.
+    """
+    grid = (rows * 256).round().long()
+    square = (grid * grid).sum(1).tolist()
+    gains = [256 / math.sqrt(s / rows.shape[1]) if s else 0.0 for s in square]
+    return rows * torch.tensor(gains, dtype=torch.float64)[:, None].float()
 
 
 def log2(integer: int) -> float:

@@ -44,8 +44,10 @@ def raw(
     Args:
         seed: 0 to 2^64 - 1.
         purpose: one of the constants above.
-        step, stream, first_block: counter words 2, 3 and 1, each 0 to 2^64 - 1. (NumPy counts
-            up before it draws: block b is the Philox function of counter b + 1.)
+        step: counter word 2, 0 to 2^64 - 1.
+        stream: counter word 3, 0 to 2^64 - 1.
+        first_block: counter word 1. (NumPy counts up before it draws: block b is the Philox
+            function of counter b + 1.)
         words: how many.
     """
     generator = np.random.Philox(counter=[first_block, step, stream, 0], key=[seed, purpose])

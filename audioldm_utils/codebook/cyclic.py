@@ -29,7 +29,8 @@ class CyclicShift(GreedyCodebook):
     power of two. Fewer bases are the beginning of more.
 
     Args:
-        shape, seed: as for every codebook.
+        shape: as for every codebook.
+        seed: as for every codebook.
         bases: normal vectors for each atom, at least 1; each doubling costs one bit more and
             twice the time.
         mask: the fixed signs; False is for showing what they are worth.
