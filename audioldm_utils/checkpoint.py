@@ -284,17 +284,19 @@ class Checkpoint:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def pipeline(self, components: Sequence[str] = COMPONENTS) -> AudioLDM2Pipeline:
+    def pipeline(self, components: Sequence[str] = COMPONENTS, **instead: Any) -> AudioLDM2Pipeline:
         """A plain diffusers pipeline on this checkpoint's own components.
 
         Args:
             components: those it gets; the rest are None, which is enough for a part of its
                 work (``TEXT_COMPONENTS`` suffice for ``encode_prompt``).
+            instead: objects to take the place of components, by their names.
         """
         from diffusers import AudioLDM2Pipeline
 
-        parts = {name: self.part(name) if name in components else None for name in COMPONENTS}
-        return AudioLDM2Pipeline(**parts)
+        parts = dict.fromkeys(COMPONENTS)
+        parts |= {name: self.part(name) for name in components if name not in instead}
+        return AudioLDM2Pipeline(**(parts | instead))
 
 
 def load(
