@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -151,15 +152,17 @@ def build_book(folder: Path, layout: Layout, evidence: Path) -> Path:
     command += ["-W", "--keep-going", "--all"]
     log = layout.log("book")
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "NO_COLOR": "1"}
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     with log.open("w") as handle:
         status = subprocess.run(
             command, stdout=handle, stderr=subprocess.STDOUT, env=environment, check=False
         ).returncode
     built = work / "_build" / "html"
     if status != 0 or not (built / "index.html").is_file():
-        lines = log.read_text(errors="replace").splitlines()
-        said = [line.strip() for line in lines if "WARNING" in line or "ERROR" in line]
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")).splitlines()
+        said = [
+            line.strip() for line in lines if re.search(r"WARNING|ERROR|rror: |exception:", line)
+        ]
         raise UserError(f"the book did not build (all of it: {log}): " + " / ".join(said[:5]))
     if (layout.out / "results").is_dir():
         shutil.copytree(layout.out / "results", built / "results")

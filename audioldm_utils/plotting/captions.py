@@ -91,7 +91,9 @@ def _check_labels(axes: Axes, name: str) -> None:
 
 def _shows_numbers(axis: Axis) -> bool:
     texts = [label.get_text() for label in axis.get_ticklabels() if label.get_visible()]
-    plain = [text.translate(str.maketrans("\N{MINUS SIGN}", "-", "${}^\\")) for text in texts if text]
+    plain = [
+        text.translate(str.maketrans("\N{MINUS SIGN}", "-", "${}^\\")) for text in texts if text
+    ]
     plain = [text.removeprefix("mathdefault") for text in plain]
     try:
         return bool([float(text) for text in plain])
@@ -129,5 +131,3 @@ def glue_object(name: str, shown: Any) -> None:
     from myst_nb import glue
 
     glue(name, shown, display=False)
-
-

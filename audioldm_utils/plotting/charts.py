@@ -132,9 +132,7 @@ def curves(
     return axes
 
 
-def rate_quality(
-    summary: pd.DataFrame, y_label: str, x: str = "kbps", **options: Any
-) -> Axes:
+def rate_quality(summary: pd.DataFrame, y_label: str, x: str = "kbps", **options: Any) -> Axes:
     """Quality over rate: ``curves`` with a logarithmic axis in kbit/s."""
     return curves(summary, x, "rate, kbit/s", y_label, log_x=True, **options)
 
@@ -166,9 +164,9 @@ def heatmap(
         size = (2.2 + 0.85 * table.shape[1], 1.2 + 0.38 * table.shape[0])
         _, axes = plt.subplots(figsize=size)
     span = float(np.nanmax(np.abs(table.to_numpy(float)))) or 1.0
-    limits = {"vmin": -span, "vmax": span, "cmap": DIFFERENCE_MAP} if difference else {
-        "cmap": "viridis"
-    }
+    limits = (
+        {"vmin": -span, "vmax": span, "cmap": DIFFERENCE_MAP} if difference else {"cmap": "viridis"}
+    )
     sns.heatmap(
         table, annot=True, fmt=f".{digits}f", linewidths=0.6, linecolor="white", ax=axes,
         cbar_kws={"label": label}, annot_kws={"fontsize": 9}, **limits,
@@ -178,5 +176,3 @@ def heatmap(
     axes.tick_params(length=0)
     axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
     return axes
-
-

@@ -121,5 +121,3 @@ def style() -> None:
     )
     # The inline backend crops by the bounding box of what is drawn, which moves the sizes.
     mpl.rcParams["savefig.bbox"] = "standard"
-
-
