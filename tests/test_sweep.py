@@ -185,7 +185,7 @@ def test_store_says_when_it_cannot_keep(tmp_path, monkeypatch):
 # --- runs on an embedded cluster ---
 
 
-def test_sweep_resumes_reports_broken_clips_and_limits_threads(tmp_path):
+def test_sweep_resumes_and_reports_broken_clips(tmp_path, monkeypatch):
     """One embedded cluster after another; each part of the story needs the one before."""
     sweep, tasks, _ = make_tasks(tmp_path, 4, clip1="broken", clip2="bug")
     out = tmp_path / "out"
@@ -217,9 +217,9 @@ def test_sweep_resumes_reports_broken_clips_and_limits_threads(tmp_path):
 
     # Nothing to do: no cluster, the same bytes.
     before = second.paths["parquet"].read_bytes()
+    monkeypatch.setattr(run, "connect", None)
     third = run.run_sweep(sweep, mended, out, sweep_tasks.mark, workers=1, progress=False)
     assert (third.computed, third.reused) == (0, 18)
-    assert third.seconds < 2
     assert third.paths["parquet"].read_bytes() == before
     assert len(comparison.read_run(out)) == len(results.read(out / "results.csv"))
 
@@ -350,7 +350,7 @@ def test_the_last_worker_is_killed_and_the_next_sweep_goes_on(tmp_path, monkeypa
             workers[0].kill()
 
         monkeypatch.setattr(Store, "write", write_and_kill)
-        with pytest.raises(UserError, match="no worker for 1 s; what was done is kept"):
+        with pytest.raises(UserError, match="no worker for 10 s; what was done is kept"):
             run.run_sweep(
                 sweep,
                 tasks,
@@ -358,7 +358,7 @@ def test_the_last_worker_is_killed_and_the_next_sweep_goes_on(tmp_path, monkeypa
                 sweep_tasks.slow,
                 scheduler=address,
                 progress=False,
-                patience=1,
+                patience=10,
             )
     assert kept
     monkeypatch.setattr(Store, "write", write)

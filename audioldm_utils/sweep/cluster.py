@@ -63,7 +63,7 @@ def available_cores() -> int:
 
 @contextmanager
 def connect(
-    scheduler: str | None, workers: int | None, threads: int, patience: float = 30.0
+    scheduler: str | None, workers: int | None, threads: int, patience: float = 60.0
 ) -> Iterator[Client]:
     """A client of the cluster, which is closed at the end if it was started here.
 

@@ -76,7 +76,7 @@ def run_sweep(
         workers: see ``cluster.connect``.
         threads: numerical threads a worker.
         progress: whether a bar is shown.
-        patience: seconds without any worker after which the sweep gives up.
+        patience: seconds to wait for the scheduler, and for a worker when there is none.
 
     Raises:
         UserError: the folder is in use or cannot be written to, the cluster cannot be
@@ -92,7 +92,7 @@ def run_sweep(
         bar = tqdm(total=len(tasks), initial=reused, unit="task", disable=not progress)
         try:
             if waiting:
-                with connect(scheduler, workers, threads) as client:
+                with connect(scheduler, workers, threads, patience) as client:
                     for task, result in _finished(client, waiting, function, patience):
                         bar.update()
                         if isinstance(result, str):
@@ -132,8 +132,10 @@ def _finished(
                         "the connection to the scheduler was lost; what was done is kept: "
                         "give the same command again"
                     )
-                error = future.exception()
-                yield task, future.result() if error is None else _reason(error)
+                # A worker may die between finishing and sending: then the task is done again
+                # here, and may fail this time.
+                rows = client.gather([future], errors="skip")
+                yield task, rows[0] if rows else _reason(future.exception())
                 future.release()
                 lonely_since = None
         except TimeoutError:
