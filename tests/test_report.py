@@ -307,6 +307,27 @@ def test_sentences_about_chapters_that_are_not_there_go():
     assert filled.endswith("End.")
 
 
+def test_facts_stay_and_fences_stay_closed():
+    page = PurePosixPath("index.md")
+    text = "```{note}\n:class: x\n\nOn {{audio}},\nmany.\n\n{{02:gone}} here.\n```\n\nAfter."
+    filled = staging.fill(text, page, VALUES, {"audio": "data"})
+    assert filled == "```{note}\n:class: x\n\nOn data,\nmany.\n\n```\n\nAfter."
+
+
+def test_glued_text_is_read_as_python_wrote_it():
+    prefix = "application/papermill.record/"
+    outputs = [
+        nbformat.v4.new_output("display_data", data, metadata={"scrapbook": {"name": name}})
+        for name, data in (
+            ("a", {f"{prefix}text/plain": "'2.1\\u202fdB'"}),
+            ("b", {f"{prefix}text/plain": "<X>", f"{prefix}text/html": "<b>x</b>"}),
+        )
+    ]
+    cell = nbformat.v4.new_code_cell("x", outputs=outputs)
+    values = staging.glued_values(nbformat.v4.new_notebook(cells=[cell]))
+    assert values == {"a": "2.1\u202fdB", "b": "<b>x</b>"}
+
+
 def test_unknown_keys_are_errors():
     page = PurePosixPath("index.md")
     with pytest.raises(UserError, match=r"index.md asks for 01:lost, but 01_listen glues only"):
@@ -354,7 +375,7 @@ def test_report_from_audio_to_pages(built_demo):
     html, stderr = built_demo / "build" / "html", (built_demo / "said.txt").read_text()
     assert "01_listen: " in stderr
     index = (html / "index.html").read_text()
-    assert "The VAE lost 2.50" in index
+    assert "The VAE lost 2.50\u202fdB" in index
     assert "A chapter not here" not in index
     assert 'src="results/01_listen/listening/' in index
     page = (html / "notebooks" / "01_listen.html").read_text()
