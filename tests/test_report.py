@@ -33,7 +33,7 @@ def test_chapter_is_read_without_running(sources):
     assert (first.name, first.title, first.after) == ("01_listen", "Listening", ())
     assert second.after == ("01_listen",)
     assert first.parameter("seed") == chapters_module.Parameter("seed", "int", "0", "of every draw")
-    assert first.cells == 8
+    assert first.cells == 7
 
 
 def test_selection_brings_what_is_read_along(sources):
