@@ -28,7 +28,8 @@ FIGURE_KEY = "audioldm_utils_figure"
 """Output metadata by which a figure brings its name, caption and alternative text."""
 
 _RECORD = "application/papermill.record/"
-_REFERENCE = re.compile(r"\{\{\s*([a-z0-9_]+)(?::([A-Za-z0-9_.-]+))?\s*\}\}")
+# Not inside mathematics, where doubled braces are common: \bar{{x}}, ${{x}}$.
+_REFERENCE = re.compile(r"(?<![\w}$^\\])\{\{\s*([a-z0-9_]+)(?::([A-Za-z0-9_.-]+))?\s*\}\}")
 _LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\(([^()#\s:]+\.(?:md|ipynb))(#[^()\s]*)?\)")
 _FENCE = re.compile(r"\s*(`{3,}|:{3,}|~{3,})")
 _ITEM = re.compile(r"\s*([|*+-]|\d+\.)\s*\S")
