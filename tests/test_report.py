@@ -364,7 +364,7 @@ def test_parameter_tables_escape_bars(tmp_path):
     body = '# %% tags=["parameters"]\nclip: str = "a|b"  # one | all\n'
     chapter = chapters_module.read_chapter(write_notebook(tmp_path, "01_a", body))
     table = staging.parameter_tables([chapter])
-    assert r"| `clip` | `str` | `"a\|b"` | one \| all |" in table
+    assert r'| `clip` | `str` | `"a\|b"` | one \| all |' in table
 
 
 # --- the whole line ----------------------------------------------------------------------------
