@@ -57,7 +57,7 @@ def test_a_task_measures_a_clip(sweep_file, tiny_checkpoint):
 def test_a_task_refuses_what_was_not_planned(sweep_file):
     tasks, _, _ = command.prepare(plan.read_sweep(sweep_file), "out")
     task = tasks[0]
-    with pytest.raises(UserError, match="checkpoint .* is another one here"):
+    with pytest.raises(UserError, match=r"checkpoint .* is another one here"):
         measure(replace(task, fingerprint="0" * 64))
     with pytest.raises(UserError, match=r"a\.wav changed while the sweep ran"):
         measure(replace(task, content="0" * 64))
