@@ -31,8 +31,13 @@ WRONG_FRAME_RATE = 102.4
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: its name in :data:`MISTAKES` (or a name of its own), what
-    was seen, and what to do about it."""
+    """One thing that is wrong.
+
+    Attributes:
+        name: in :data:`MISTAKES`, or one of its own (``shape``, ``not-finite`` ...).
+        explanation: what was seen.
+        cure: what to do about it.
+    """
 
     name: str
     explanation: str
@@ -87,6 +92,12 @@ def _ref_max(waveform: torch.Tensor) -> torch.Tensor:
     return torch.clamp(decibels - decibels.amax((1, 2), keepdim=True), min=-80.0)
 
 
+def _scrambled(waveform: torch.Tensor) -> torch.Tensor:
+    """Bands first, read as if time came first: the shape is right and the content is not."""
+    mel = log_mel(waveform)
+    return mel.transpose(1, 2).reshape(mel.shape)
+
+
 def _zero_padded(waveform: torch.Tensor) -> torch.Tensor:
     """Padded to the next 10.24 s with zeros: a level near the loudest there is."""
     mel = log_mel(waveform)
@@ -101,9 +112,10 @@ def _stretched(waveform: torch.Tensor) -> torch.Tensor:
     ).transpose(1, 2)
 
 
-#: name -> function that makes the wrong log-mel of a normalised waveform ``(batch, samples)``.
+#: name -> function that makes the wrong log-mel of a normalised waveform ``(batch, samples)``
+#: in the shape that the VAE takes.
 MISTAKES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "transposed": lambda waveform: log_mel(waveform).transpose(1, 2),
+    "transposed": _scrambled,
     "decibels": _decibels,
     "log10": lambda waveform: log_mel(waveform) / math.log(10),
     "power": lambda waveform: _ln(_mel(waveform, power=2.0)),
@@ -167,6 +179,14 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "framing": (
         "The framing is the pipeline's (512 padded, one frame more), 80 samples early.",
         "For reconstruction pad 432 samples each side (framing='training').",
+    ),
+    "scaling-missing": (
+        "The latents were not multiplied by the scaling factor.",
+        "Multiply the encoder's output by vae.config.scaling_factor, read, never typed.",
+    ),
+    "scaling-twice": (
+        "The latents were multiplied by the scaling factor twice.",
+        "Multiply once after the encoder, divide once before the decoder.",
     ),
     "shape": ("The shape is not (batch, frames, bands).", "Give (batch, frames, 64)."),
     "bands": (
@@ -242,7 +262,20 @@ def check_mel(
     if waveform is not None:
         waveform = torch.as_tensor(waveform).detach().to("cpu", torch.float64)
         return findings + _compare(mel, waveform if waveform.ndim == 2 else waveform[None], config)
+    if _is_scrambled(mel):
+        return [*findings, _finding("transposed", "The bands run along the frames.")]
     return findings + _check_values(mel[~padding], config)
+
+
+def _is_scrambled(mel: torch.Tensor) -> bool:
+    """Whether the mel is smoother read bands first, as no right one is."""
+    batch, frames, bands = mel.shape
+    unravelled = mel.reshape(batch, bands, frames).transpose(1, 2)
+
+    def roughness(x: torch.Tensor) -> float:
+        return float((x[:, 1:] - x[:, :-1]).abs().mean())
+
+    return frames > 1 and roughness(unravelled) < 0.5 * roughness(mel)
 
 
 def _check_duration(frames: int, seconds: float, config: MelConfig) -> list[Finding]:
@@ -324,8 +357,7 @@ def _compare(mel: torch.Tensor, waveform: torch.Tensor, config: MelConfig) -> li
 def mistake_cost(name: str, waveform: torch.Tensor) -> float:
     """Mean absolute error that a mistake brings into the mel the model sees, dB of log-mel.
 
-    The wrong mel is read as the VAE would read it, ``(batch, frames, 64)``: a transposed one
-    as if it had been reshaped; padding counts against silence.
+    Padding counts against silence; other frames beyond the right mel's are left out.
 
     Args:
         name: a key of :data:`MISTAKES`.
@@ -335,8 +367,6 @@ def mistake_cost(name: str, waveform: torch.Tensor) -> float:
         dB, 20/ln(10) times the mean absolute difference of natural logarithms; 0 is right.
     """
     right, wrong = log_mel(waveform), MISTAKES[name](waveform)
-    if name == "transposed":
-        wrong = wrong.reshape(right.shape)
     extra = wrong.shape[1] - right.shape[1]
     # Only padding is padding; the further frames of the others hold the clip's end.
     if name != "zero-padding":
@@ -371,18 +401,4 @@ def check_latents(latents: torch.Tensor, scaling_factor: float) -> list[Finding]
     if not name:
         return []
     seen = f"Their standard deviation is {spread:.3f}; near 1 is expected."
-    if name == "scaling-missing":
-        return [
-            Finding(
-                name,
-                f"The latents were not multiplied by the scaling factor. {seen}",
-                f"Multiply the encoder's output by vae.config.scaling_factor = {scaling_factor:g}.",
-            )
-        ]
-    return [
-        Finding(
-            name,
-            f"The latents were multiplied by the scaling factor twice. {seen}",
-            "Multiply once after the encoder, divide once before the decoder.",
-        )
-    ]
+    return [_finding(name, seen)]

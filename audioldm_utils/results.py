@@ -46,7 +46,7 @@ __all__ = [
     "write",
 ]
 
-ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0", "": ""}
+ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0", "one": "→ 1", "": ""}
 
 
 def per_clip(table: pd.DataFrame) -> pd.Series:
@@ -55,7 +55,7 @@ def per_clip(table: pd.DataFrame) -> pd.Series:
 
 
 def directions() -> dict[str, str]:
-    """Metric name to ``higher`` or ``lower``, whichever is better, of the known metrics."""
+    """Metric name to ``higher``, ``lower``, ``zero`` or ``one``, whichever is better."""
     from audioldm_utils.metrics import REGISTRY
 
     return {name: entry.better for name, entry in REGISTRY.items()}
