@@ -69,10 +69,7 @@ def test_differs_from_ddim_where_t_minus_1000_over_steps_misses_the_next_step():
     theirs.set_timesteps(30)
     ours = Schedule.from_config(CONFIG, 30, placement="trailing")
     assert [int(t) for t in theirs.timesteps] == list(ours.timesteps)
-    missed = [
-        abs((now - 1000 // 30) - after)
-        for now, after in pairwise(ours.timesteps)
-    ]
+    missed = [abs((now - 1000 // 30) - after) for now, after in pairwise(ours.timesteps)]
     assert max(missed) == 1
     linspace = Schedule.from_config(CONFIG, 300, placement="linspace").timesteps
     gaps = [a - b - 1000 // 300 for a, b in pairwise(linspace)]
