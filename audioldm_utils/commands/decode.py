@@ -31,9 +31,9 @@ def run(args: argparse.Namespace) -> int:
     from audioldm_utils import bitstream
     from audioldm_utils import checkpoint as checkpoints
     from audioldm_utils.audio import resample, save
-    from audioldm_utils.jobs import each, pairs, steps_bar
     from audioldm_utils.ddcm.codec import decode
     from audioldm_utils.errors import UserError
+    from audioldm_utils.jobs import each, pairs, steps_bar
     from audioldm_utils.stages import Stages
 
     jobs = pairs(args.input, args.output, ".wav", audio=False)

@@ -17,9 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", help="audio file, or folder of audio files")
     parser.add_argument("output", help=".ddcm file; a folder if the input is one")
     rate = parser.add_mutually_exclusive_group()
-    rate.add_argument(
-        "--kbps", type=float, help="rate in kbit/s, every byte counted (default 0.5)"
-    )
+    rate.add_argument("--kbps", type=float, help="rate in kbit/s, every byte counted (default 0.5)")
     rate.add_argument("--atoms", type=int, help="atoms a step instead of a rate")
     parser.add_argument("--checkpoint", default="mini", help="mini, a folder, or a hub id")
     parser.add_argument(
@@ -61,10 +59,10 @@ def run(args: argparse.Namespace) -> int:
 
     from audioldm_utils import checkpoint as checkpoints
     from audioldm_utils.audio import load_clip, to_model_rate
-    from audioldm_utils.jobs import each, pairs, steps_bar
     from audioldm_utils.ddcm.codec import encode
     from audioldm_utils.ddcm.settings import Settings
     from audioldm_utils.files import atomic_write
+    from audioldm_utils.jobs import each, pairs, steps_bar
     from audioldm_utils.stages import Stages
 
     selection = {} if args.temperature == 0 else {"temperature": args.temperature}

@@ -70,9 +70,7 @@ def index_entropy(indices: Sequence[Sequence[int]], size: int) -> Entropy:
     pairs = max(table.sum(), 1)
     product = table.sum(1, keepdims=True) * table.sum(0, keepdims=True) / pairs
     memory, p_independent = _divergence(table.ravel(), product.ravel(), (few - 1) ** 2)
-    return Entropy(
-        math.log2(size), saving, p_uniform, memory, p_independent, len(flat), buckets
-    )
+    return Entropy(math.log2(size), saving, p_uniform, memory, p_independent, len(flat), buckets)
 
 
 def _expected(size: int, buckets: int) -> np.ndarray:
