@@ -12,7 +12,7 @@ import torch
 from audioldm_utils import bitstream
 from audioldm_utils import checkpoint as checkpoints
 from audioldm_utils.cli import main
-from audioldm_utils.ddcm import codec
+from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.core import Codes
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
@@ -27,8 +27,8 @@ def tone(seconds=0.7, rate=RATE, level=0.1, offset=0.02):
 
 
 @pytest.fixture(scope="module")
-def stages(tiny_checkpoint):
-    return Stages(checkpoints.load(tiny_checkpoint, ()))
+def codec(tiny_checkpoint):
+    return Codec(Stages(checkpoints.load(tiny_checkpoint, ())))
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=range(len(SETTINGS)))
-def test_files_decode_to_the_encoders_latents_bit_for_bit(stages, settings):
-    encoded = codec.encode(stages, tone(), settings)
-    decoded = codec.decode(stages, encoded.data)
+def test_files_decode_to_the_encoders_latents_bit_for_bit(codec, settings):
+    encoded = codec.encode(tone(), settings)
+    decoded = codec.decode(encoded.data)
     assert torch.equal(decoded.latents, encoded.codes.latents)
     assert decoded.header == encoded.header
     assert decoded.samples.shape == (len(tone()),)
@@ -75,68 +75,99 @@ def len_windows(encoded):
 
 
 @pytest.mark.parametrize("kbps", [0.9, 2.0, 8.0])
-def test_the_rate_is_reached_and_never_exceeded(stages, kbps):
+def test_the_rate_is_reached_and_never_exceeded(codec, kbps):
     x = tone(1.0)
-    sizes = codec.encode(stages, x, Settings(kbps=kbps, steps=10)).sizes
+    sizes = codec.encode(x, Settings(kbps=kbps, steps=10)).sizes
     assert sizes.kbps <= kbps
     assert sizes.kbps > kbps - 0.15  # at most one atom of 13 bits, and some of the header
     assert sizes.payload_kbps < sizes.kbps
 
 
-def test_segments_share_the_rate(stages):
+def test_segments_share_the_rate(codec):
     settings = Settings(kbps=4.0, steps=4, segment=6, window=12, overlap=4)
-    encoded = codec.encode(stages, tone(), settings)
+    encoded = codec.encode(tone(), settings)
     assert encoded.codes.choices[0].shape[0] == 3
     assert encoded.sizes.kbps <= 4.0
 
 
-def test_a_rate_that_cannot_be_paid(stages):
+def test_a_rate_that_cannot_be_paid(codec):
     with pytest.raises(UserError, match="too low"):
-        codec.encode(stages, tone(), Settings(kbps=0.05))
+        codec.encode(tone(), Settings(kbps=0.05))
     with pytest.raises(UserError, match="one of"):
-        codec.encode(stages, tone(), Settings(codebook="none"))
+        codec.encode(tone(), Settings(codebook="none"))
     with pytest.raises(UserError, match=r"0\.9701"):
-        codec.encode(stages, tone(), Settings(kbps=None, placement="alpha-bar", stop=0.9701))
+        codec.encode(tone(), Settings(kbps=None, placement="alpha-bar", stop=0.9701))
     with pytest.raises(UserError, match="timesteps"):
-        codec.encode(stages, tone(), Settings(kbps=3, timesteps=range(900, 0, -10)))
+        codec.encode(tone(), Settings(kbps=3, timesteps=range(900, 0, -10)))
 
 
-def test_level_and_mean_come_back(stages):
+def test_level_and_mean_come_back(codec):
     """The decoder undoes the gain that the header holds."""
-    header = codec.encode(stages, tone(level=0.05), Settings(kbps=None, steps=2)).header
-    louder = codec.encode(stages, 2 * tone(level=0.05), Settings(kbps=None, steps=2)).header
+    header = codec.encode(tone(level=0.05), Settings(kbps=None, steps=2)).header
+    louder = codec.encode(2 * tone(level=0.05), Settings(kbps=None, steps=2)).header
     assert louder.scale / header.scale == pytest.approx(2, rel=2e-3)
     assert louder.mean / header.mean == pytest.approx(2, rel=2e-3)
     assert header.mean == pytest.approx(float(tone(level=0.05).mean()), rel=1e-2)
-    quiet = codec.decode(stages, codec.encode(stages, tone(), Settings(kbps=None, steps=2)).data)
-    loud = codec.decode(stages, codec.encode(stages, 4 * tone(), Settings(kbps=None, steps=2)).data)
+    quiet = codec.decode(codec.encode(tone(), Settings(kbps=None, steps=2)).data)
+    loud = codec.decode(codec.encode(4 * tone(), Settings(kbps=None, steps=2)).data)
     np.testing.assert_allclose(loud.samples, 4 * quiet.samples, rtol=0.01, atol=1e-3)
 
 
-def test_wrong_payload_under_a_valid_checksum_is_refused(stages):
-    encoded = codec.encode(stages, tone(), Settings(kbps=None, steps=3))
+def test_wrong_payload_under_a_valid_checksum_is_refused(codec):
+    encoded = codec.encode(tone(), Settings(kbps=None, steps=3))
     for payload in (b"", b"\xff" * 3, bytes(20)):
         data = bitstream.to_bytes(encoded.header, payload)
         with pytest.raises(UserError, match=r"x\.ddcm cannot be decoded"):
-            codec.decode(stages, data, "x.ddcm")
+            codec.decode(data, "x.ddcm")
 
 
-def test_drift_of_another_thread_count_is_bounded(stages):
+def test_drift_of_another_thread_count_is_bounded(codec):
     """Another number of threads may round otherwise; the noise does not amplify it."""
-    encoded = codec.encode(stages, tone(), Settings(kbps=None, steps=8))
+    encoded = codec.encode(tone(), Settings(kbps=None, steps=8))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2 if before == 1 else 1)
-        other = codec.decode(stages, encoded.data).latents
+        other = codec.decode(encoded.data).latents
     finally:
         torch.set_num_threads(before)
     assert float((other - encoded.codes.latents).abs().max()) < 1e-4
 
 
-def test_codes_object_is_small(stages):
-    encoded = codec.encode(stages, tone(), Settings(kbps=None, steps=3))
+def test_codes_object_is_small(codec):
+    encoded = codec.encode(tone(), Settings(kbps=None, steps=3))
     assert isinstance(encoded.codes, Codes)
     assert encoded.codes.clip(0).choices[0].tolist() == encoded.codes.choices[0].tolist()
+
+
+def test_generated_files_decode_to_what_was_generated(codec):
+    settings = Settings(kbps=None, steps=4, atoms=2, guidance=2.0)
+    made = codec.generate("rain on a roof", 0.4, settings, seed=3)
+    assert made.header.prompt == "rain on a roof"
+    assert torch.equal(codec.decode(made.data).latents, made.codes.latents)
+    free = codec.generate("rain on a roof", 0.4, settings, seed=3, subset=8)
+    assert free.header.prompt is None
+    assert free.sizes.optional == 0
+    assert free.calls == 2 * 4
+    decoded = codec.decode(free.data)
+    assert decoded.calls == 4
+    assert torch.equal(decoded.latents, free.codes.latents)
+    assert len(decoded.samples) == 0.4 * RATE
+    plain = codec.generate("rain on a roof", 0.4, settings, seed=3, subset=1)
+    assert plain.data != free.data
+    other = codec.generate("rain on a roof", 0.4, settings, seed=4, subset=1)
+    assert plain.data != other.data
+
+
+def test_editing_a_file(codec):
+    encoded = codec.encode(tone(), Settings(kbps=None, steps=6, prompt="a dog"))
+    plain = codec.decode(encoded.data)
+    same = codec.decode(encoded.data, edit=(6, "a cat"))
+    assert torch.equal(same.latents, plain.latents)
+    early = codec.decode(encoded.data, edit=(0, "a cat"))
+    late = codec.decode(encoded.data, edit=(4, "a cat"))
+    changes = [float((x.latents - plain.latents).norm()) for x in (early, late)]
+    assert changes[0] > changes[1] > 0
+    assert early.calls == plain.calls == 6
 
 
 # --- command line -----------------------------------------------------------------------
@@ -200,9 +231,9 @@ def test_a_folder_with_a_broken_file(wav, tiny_checkpoint, capsys):
     ],
 )
 def test_damaged_files_give_one_sentence_and_no_output(
-    stages, tiny_checkpoint, tmp_path, capsys, damage, message
+    codec, tiny_checkpoint, tmp_path, capsys, damage, message
 ):
-    data = codec.encode(stages, tone(0.2), Settings(kbps=None, steps=2)).data
+    data = codec.encode(tone(0.2), Settings(kbps=None, steps=2)).data
     (tmp_path / "x.ddcm").write_bytes(damage(data))
     arguments = ["decode", str(tmp_path / "x.ddcm"), str(tmp_path / "x.wav")]
     assert main([*arguments, "--checkpoint", str(tiny_checkpoint)]) == 2
@@ -213,8 +244,8 @@ def test_damaged_files_give_one_sentence_and_no_output(
     assert main(["inspect", str(tmp_path / "x.ddcm")]) == 2
 
 
-def test_wrong_checkpoint_and_other_user_errors(stages, tiny_checkpoint, tmp_path, wav, capsys):
-    encoded = codec.encode(stages, tone(0.2), Settings(kbps=None, steps=2))
+def test_wrong_checkpoint_and_other_user_errors(codec, tiny_checkpoint, tmp_path, wav, capsys):
+    encoded = codec.encode(tone(0.2), Settings(kbps=None, steps=2))
     foreign = bitstream.to_bytes(
         dataclasses.replace(encoded.header, fingerprint=b"\x01" * 6), b"\x00\x00"
     )

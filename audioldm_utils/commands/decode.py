@@ -7,6 +7,7 @@ import argparse
 HELP = "Decode .ddcm files to audio."
 EXAMPLES = """  audioldm-utils decode out.ddcm out.wav
   audioldm-utils decode out.ddcm out.flac --rate original
+  audioldm-utils decode out.ddcm out.wav --edit-prompt "a cat meows" --edit-step 20
   audioldm-utils decode coded/ decoded/ --checkpoint cvssp/audioldm2"""
 
 
@@ -21,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="model",
         help="sample rate of the output: the model's 16 kHz (default) or the original's",
     )
+    parser.add_argument("--edit-prompt", help="go on with this prompt from --edit-step on")
+    parser.add_argument("--edit-step", type=int, default=0, help="0 (default) to the steps")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
 
 
@@ -31,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from audioldm_utils import bitstream
     from audioldm_utils import checkpoint as checkpoints
     from audioldm_utils.audio import resample, save
-    from audioldm_utils.ddcm.codec import decode
+    from audioldm_utils.ddcm.codec import Codec
     from audioldm_utils.errors import UserError
     from audioldm_utils.jobs import each, pairs, steps_bar
     from audioldm_utils.stages import Stages
@@ -42,12 +45,15 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{target}: audio is written as .wav or .flac; change the suffix")
     if len(jobs) == 1:
         bitstream.read(jobs[0][0])  # a damaged file is told before the networks are loaded
-    stages = Stages(checkpoints.load(args.checkpoint, (), args.device))
+    codec = Codec(Stages(checkpoints.load(args.checkpoint, (), args.device)))
+
+    edit = None if args.edit_prompt is None else (args.edit_step, args.edit_prompt)
 
     def one(source: Path, target: Path) -> str:
         header, _, sizes = bitstream.read(source)
         with steps_bar(len(jobs) == 1, header.steps) as callback:
-            result = decode(stages, source.read_bytes(), str(source), callback=callback)
+            data = source.read_bytes()
+            result = codec.decode(data, str(source), edit=edit, callback=callback)
         samples, rate = result.samples, result.sample_rate
         if args.rate == "original" and header.sample_rate != rate:
             samples = resample(samples, rate, header.sample_rate)

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     from audioldm_utils import checkpoint as checkpoints
     from audioldm_utils.audio import load_clip, to_model_rate
-    from audioldm_utils.ddcm.codec import encode
+    from audioldm_utils.ddcm.codec import Codec
     from audioldm_utils.ddcm.settings import Settings
     from audioldm_utils.files import atomic_write
     from audioldm_utils.jobs import each, pairs, steps_bar
@@ -83,13 +83,12 @@ def run(args: argparse.Namespace) -> int:
         selection=selection,
     )
     jobs = pairs(args.input, args.output, ".ddcm", audio=True)
-    stages = Stages(checkpoints.load(args.checkpoint, (), args.device))
+    codec = Codec(Stages(checkpoints.load(args.checkpoint, (), args.device)))
 
     def one(source: Path, target: Path) -> str:
         clip = load_clip(source)
         with steps_bar(len(jobs) == 1) as callback:
-            result = encode(
-                stages,
+            result = codec.encode(
                 to_model_rate(clip),
                 settings,
                 original=(len(clip.samples), clip.sample_rate),
