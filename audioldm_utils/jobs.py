@@ -75,11 +75,24 @@ def each(jobs: Sequence[Job], one: Callable[[Path, Path], str], verb: str) -> in
 
 @contextmanager
 def steps_bar(shown: bool, total: int | None = None) -> Iterator[Callable[[Any], None] | None]:
-    """A progress bar over steps, as a callback; None where it is not shown."""
+    """A progress bar over steps, as a callback; None where it is not shown.
+
+    It appears with the first step, so that an error before that is printed alone.
+    """
     if not shown:
         yield None
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, unit="step", leave=False, file=sys.stderr) as bar:
-        yield lambda step: bar.update()
+    bars: list[tqdm] = []
+
+    def advance(step: Any) -> None:
+        if not bars:
+            bars.append(tqdm(total=total, unit="step", leave=False, file=sys.stderr))
+        bars[0].update()
+
+    try:
+        yield advance
+    finally:
+        for bar in bars:
+            bar.close()
