@@ -257,29 +257,35 @@ class Stages:
             )
         return math.ceil(reach + 3 / rate)
 
-    def vocode_grad(self, mel: Tensor) -> Tensor:
+    def vocode_grad(self, mel: Tensor, align: bool = True) -> Tensor:
         """As :meth:`vocode`, differentiable with respect to the mel, in one pass."""
         vocoder = self.checkpoint.vocoder
         waveform = vocoder(mel.to(self.device, vocoder.dtype)).float()
-        return waveform[:, self.lead : self.lead + mel.shape[1] * self.mel_config.hop_length]
+        lead = self.lead if align else 0
+        return waveform[:, lead : lead + mel.shape[1] * self.mel_config.hop_length]
 
     @torch.no_grad()
-    def vocode(self, mel: Tensor) -> Tensor:
-        """Waveform ``(batch, 160 * frames)`` of a log-mel ``(batch, frames, 64)``, aligned.
+    def vocode(self, mel: Tensor, align: bool = True) -> Tensor:
+        """Waveform ``(batch, 160 * frames)`` of a log-mel ``(batch, frames, 64)``.
 
         The vocoder has no layer that sees the whole clip: windows with enough context on
         both sides give what one pass gives.
+
+        Args:
+            mel: natural logarithm, silence -11.51.
+            align: cut the fixed lag (:attr:`lead`) from the start; the plain pipeline, which
+                has nothing to align to, does not.
         """
         if mel.ndim != 3 or mel.shape[2] != self.mel_config.n_mels:
             raise ValueError(f"mel must be (batch, frames, 64), got {tuple(mel.shape)}")
         frames, hop = mel.shape[1], self.mel_config.hop_length
         if self.window is None or frames <= self.window:
-            return self.vocode_grad(mel)
+            return self.vocode_grad(mel, align)
         context = self.vocoder_context
         blocks = []
         for start in range(0, frames, self.window):
             first, last = max(0, start - context), min(frames, start + self.window + context)
-            block = self.vocode_grad(mel[:, first:last])
+            block = self.vocode_grad(mel[:, first:last], align)
             blocks.append(block[:, (start - first) * hop :][:, : self.window * hop])
         return torch.cat(blocks, dim=1)
 
