@@ -140,19 +140,22 @@ def test_blind_compensation_finds_a_known_loss_on_other_clips():
 
 
 def test_compensation_round_trip_and_refusals(tmp_path):
+    folder = tmp_path / "checkpoint"
     fit = bands.identity_compensation("a" * 64)
-    path = bands.save_compensation(fit, tmp_path)
-    again = bands.load_compensation("a" * 64, tmp_path)
+    path = bands.save_compensation(fit, folder)
+    again = bands.load_compensation(folder, "a" * 64)
     assert np.allclose(again.scale, fit.scale, atol=1e-4)
     assert path.read_text() == again.to_json()
     with pytest.raises(UserError, match="audioldm-utils fit"):
-        bands.load_compensation("b" * 64, tmp_path)
-    bands.compensation_path("b" * 64, tmp_path).write_text(fit.to_json())
-    with pytest.raises(UserError, match="fitted for checkpoint aaaa"):
-        bands.load_compensation("b" * 64, tmp_path)
+        bands.load_compensation(folder, "b" * 64)
+    other = bands.compensation_path(folder, "b" * 64)
+    other.parent.mkdir(parents=True)
+    other.write_text(fit.to_json())
+    with pytest.raises(UserError, match="belongs to another checkpoint"):
+        bands.load_compensation(folder, "b" * 64)
     path.write_text('{"fingerprint": "a"}')
     with pytest.raises(UserError, match="not a compensation file"):
-        bands.load_compensation("a" * 64, tmp_path)
+        bands.load_compensation(folder, "a" * 64)
     with pytest.raises(UserError, match="no clips"):
         bands.fit_compensation([], dulled, "f" * 64)
 
@@ -197,7 +200,9 @@ def test_extension_fills_the_band_within_its_rate(wide):
     full = bandwidth.decode_extension(extension, low)
     assert len(full) == len(x)
     plain = bandwidth._distance(x, bandwidth.upsample(low, rate, len(x)), rate)
-    shaped = bandwidth._distance(x, bandwidth.decode_extension(extension, low, carrier="noise"), rate)
+    shaped = bandwidth._distance(
+        x, bandwidth.decode_extension(extension, low, carrier="noise"), rate
+    )
     distance = bandwidth._distance(x, full, rate)
     assert distance < 0.5 * plain
     assert distance < shaped

@@ -8,6 +8,7 @@ that its bytes and its decoded latents do not depend on its neighbours.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +83,7 @@ def encode(
     *,
     original: tuple[int, int] | None = None,
     callback: Callback | None = None,
+    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Encoded:
     """Encode a clip.
 
@@ -92,6 +94,8 @@ def encode(
         original: (samples, sample rate in Hz) of the clip before resampling; kept in the
             file. Default: the waveform's own.
         callback: called after each step.
+        prepare: what to do to the input's latents before they are coded, such as quantising
+            them; ``latents`` of the result are what it gave.
 
     Raises:
         UserError: the rate is too low for the clip, or a setting is out of range.
@@ -104,6 +108,8 @@ def encode(
     parts, part = segment_frames(latent_frames(count), settings.segment)
     header = header_for(stages, settings, samples, rate, level, parts, part)
     latents = stages.encode(_fill(stages, stages.to_mel(normalised), parts * part))
+    if prepare is not None:
+        latents = prepare(latents)
     coder = _coder(stages, header, part)
     denoiser, counter = _denoiser(stages, header)
     codes = coder.encode(latents, denoiser, callback=callback, **settings.selection)
