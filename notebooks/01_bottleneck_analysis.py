@@ -131,7 +131,8 @@ axes = points_with_intervals(part, "log-mel distance, dB (less is better)", orde
 figure_caption(
     axes.figure,
     "fig-ladder",
-    f"Log-mel distance to the 16 kHz clip on every rung, mean over clips with 95 % interval. {about}.",
+    "Log-mel distance to the 16 kHz clip on every rung, mean over clips with 95 % interval. "
+    f"{about}.",
     "One row a rung: points further right are worse; the VAE rungs lie right of the mel rungs.",
 )
 
@@ -252,7 +253,8 @@ first = climbs[0]
 figure_caption(
     spectrogram_pair(first.reference, first.audio["vae"], 16000, ("16 kHz clip", "VAE + vocoder")),
     "fig-pair",
-    f"The clip {first.clip.name} before and after, and the difference. n = 1, checkpoint {checkpoint}.",
+    f"The clip {first.clip.name} before and after, and the difference. n = 1, "
+    f"checkpoint {checkpoint}.",
     "Two spectrograms and their difference; fine structure is blurred after reconstruction.",
 )
 
@@ -260,12 +262,14 @@ figure_caption(
 # ## Attack the metrics before trusting them
 #
 # Four changes whose audibility is known. Inverted polarity sounds the same, and so does a delay
-# of 5 ms. A low-pass at 1 kHz is plainly heard, and so is added noise.
+# of 5 ms. A low-pass at 1 kHz is plainly heard, and so is added noise. Every fourth clip is
+# attacked, {glue:text}`n_attacks` in all.
 
 # %% tags=["remove-input", "remove-output"]
 attacked = run_study("01_attacks", clips, checkpoint, seed, progress=False)
 results.write(attacked, Path(out_dir) / "attacks")
 judged_attacks = findings(attacked, clips, "01_attacks", evidence_dir)
+glue_value("n_attacks", judged_attacks.n, "d")
 whole = judged_attacks.table[judged_attacks.table["band"] == ""]
 by_attack = results.summarise(whole, by=("stage", "metric"))
 score = by_attack.set_index(["stage", "metric"])["mean"]

@@ -1,5 +1,6 @@
 """DDCM against oracles that need no weights, and its exact round trip."""
 
+import itertools
 import math
 import subprocess
 import sys
@@ -293,7 +294,7 @@ def test_windows_cover_and_weights_sum_to_one(frames, length, overlap):
         total[first : first + length] += weight
     torch.testing.assert_close(total, torch.ones(frames, dtype=torch.float64))
     assert firsts[-1] + length == frames
-    assert all(b - a <= length - overlap for a, b in zip(firsts, firsts[1:], strict=False))
+    assert all(b - a <= length - overlap for a, b in itertools.pairwise(firsts))
 
 
 def test_a_windowed_pointwise_denoiser_is_the_denoiser():

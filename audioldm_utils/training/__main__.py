@@ -1,6 +1,7 @@
 """Train and judge the shipped checkpoint.
 
-examples:
+Examples::
+
   python -m audioldm_utils.training all --data ../shared/audio --budget 120m --device auto
   python -m audioldm_utils.training vae --data ../shared/audio --work build/training --budget 40m
   python -m audioldm_utils.training export --work build/training --out data/checkpoints/mini
