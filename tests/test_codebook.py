@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 import torch
-from oracle import correlation, white
 
 from audioldm_utils.codebook import CODEBOOKS, CyclicShift, Gaussian, KMeans, make
 from audioldm_utils.errors import UserError
+from tests.oracle import correlation, white
 
 SHAPE = (3, 5, 7)
 VALUES = 105
@@ -110,13 +110,13 @@ def test_random_choices_belong_to_the_clip_and_have_unit_variance(title):
 def test_the_same_noise_in_another_process_with_other_threads():
     """Also golden: what these choices meant when the file format was defined."""
     code = (
-        "import hashlib, sys; sys.path[:0] = sys.argv[1:3]\n"
+        "import hashlib, sys; sys.path.insert(0, sys.argv[1])\n"
         "import torch; torch.set_num_threads(2)\n"
-        "from test_codebook import digest; print(digest())"
+        "from tests.test_codebook import digest; print(digest())"
     )
-    here = os.path.dirname(__file__)
+    root = os.path.dirname(os.path.dirname(__file__))
     shown = subprocess.run(
-        [sys.executable, "-c", code, here, os.path.dirname(here)],
+        [sys.executable, "-c", code, root],
         capture_output=True,
         text=True,
         check=True,

@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracle import correlation, white
 
 from audioldm_utils.codebook import CyclicShift, Gaussian, KMeans, VectorQuantiser, make
 from audioldm_utils.codebook.clustering import (
@@ -23,6 +22,7 @@ from audioldm_utils.codebook.fitted import (
 )
 from audioldm_utils.codebook.planning import PLACEMENT_BY_RATE, find_rate, plan_rate
 from audioldm_utils.errors import UserError
+from tests.oracle import correlation, white
 
 SHAPE = (2, 16, 8)
 
@@ -112,12 +112,15 @@ def test_fitting_and_further_stages_lower_the_error_on_held_out_latents():
     assert torch.equal(staged.hard(held_out)[3:4], staged.hard(held_out[3:4]))
 
 
-def test_fitted_parts_are_stored_beside_the_checkpoint_under_its_fingerprint(tmp_path):
+def test_fitted_parts_are_stored_beside_the_checkpoint_under_its_fingerprint(tmp_path, monkeypatch):
     folder, fingerprint = tmp_path / "mini", "ab" * 32
     folder.mkdir()
     quantiser = VectorQuantiser.fit(list(structured(10, 1)), 8, block=(2, 1), stages=2)
     path = save_quantiser(folder, fingerprint, "vq", quantiser, {"vectors": 640})
     assert path == tmp_path / "fitted" / fingerprint[:16] / "vq.safetensors"
+    monkeypatch.setenv("AUDIOLDM_UTILS_FITS", str(tmp_path / "mine"))
+    assert fitted_path(folder, fingerprint, "vq").parents[1] == tmp_path / "mine"
+    monkeypatch.delenv("AUDIOLDM_UTILS_FITS")
     first = path.read_bytes()
     save_quantiser(folder, fingerprint, "vq", quantiser, {"vectors": 640})
     assert path.read_bytes() == first

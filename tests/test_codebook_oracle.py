@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracle import CONFIG, correlation, oracle, run, white
 
 from audioldm_utils.codebook import CyclicShift, Gaussian, make
 from audioldm_utils.codebook.theory import (
@@ -19,6 +18,7 @@ from audioldm_utils.codebook.theory import (
     rate_distortion_gaussian,
 )
 from audioldm_utils.schedule import Schedule
+from tests.oracle import CONFIG, correlation, oracle, run, white
 
 SMALL = (8, 32, 16)
 """4,096 values: 1.28 s of AudioLDM2 latents."""

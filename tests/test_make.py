@@ -1,10 +1,13 @@
 """The Makefile and the installer behind it, without installing anything."""
 
+import functools
+import http.server
 import re
 import runpy
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -25,6 +28,12 @@ def make(*arguments, folder=ROOT):
         check=True,
     )
     return done.stdout
+
+
+def copy_set_up(folder):
+    for name in ("Makefile", "requirements.lock", "pyproject.toml", ".ci/install.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
 
 
 @pytest.fixture
@@ -52,8 +61,7 @@ def test_report_hands_over_its_variables():
 
 @pytest.mark.parametrize("python", ["/nowhere/python3", "false"])
 def test_a_missing_python_is_one_sentence(tmp_path, python):
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path / name)
+    copy_set_up(tmp_path)
     done = subprocess.run(
         ["make", "test", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True
     )
@@ -63,9 +71,7 @@ def test_a_missing_python_is_one_sentence(tmp_path, python):
 
 
 def test_a_changed_lock_asks_for_a_new_installation(tmp_path):
-    for name in ("Makefile", "requirements.lock", "pyproject.toml", ".ci/install.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
+    copy_set_up(tmp_path)
 
     def stamp():
         (found,) = set(re.findall(r"touch (\S+)", make("-n", "setup", folder=tmp_path)))
@@ -98,11 +104,15 @@ def test_an_index_that_never_answers_is_given_up(reachable):
 def test_an_index_that_lists_torch_is_used(tmp_path):
     reachable = runpy.run_path(INSTALLER)["reachable"]
     reachable.__globals__["PROBE_SECONDS"] = 60
-    (tmp_path / "torch").mkdir()
-    (tmp_path / "torch" / "index.html").write_text("torch")
-    assert not reachable((tmp_path / "none").as_uri())
-    # A file address shows that the page asked for is INDEX/torch/.
-    assert reachable(tmp_path.as_uri())
+    (tmp_path / "cpu" / "torch").mkdir(parents=True)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert reachable(f"{address}/cpu")
+        assert reachable(f"{address}/cpu/")
+        assert not reachable(f"{address}/cu128")
+        server.shutdown()
 
 
 def test_the_torch_pin_is_read_from_the_lock():

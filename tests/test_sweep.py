@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from distributed import Client
 
 from audioldm_utils import comparison, results
 from audioldm_utils.errors import UserError
@@ -285,11 +286,16 @@ def free_port():
 
 
 @contextmanager
-def scheduler_and_workers(count):
-    """A ``dask scheduler`` and worker processes without nannies, joined over TCP."""
+def scheduler_and_workers(count, folder):
+    """A ``dask scheduler`` and worker processes without nannies, joined over TCP.
+
+    What they print is in ``folder/dask.log``.
+    """
     address = f"tcp://127.0.0.1:{free_port()}"
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    patient = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "300s"}
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent)} | patient
+    log = (folder / "dask.log").open("w")
+    quiet = {"stdout": log, "stderr": log, "env": environment, "cwd": folder}
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
     host, port = address.removeprefix("tcp://").split(":")
     processes = [
@@ -299,11 +305,14 @@ def scheduler_and_workers(count):
     options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
     processes += [subprocess.Popen([*worker, *options], **quiet) for _ in range(count)]
     try:
+        with Client(address, timeout=300) as client:
+            client.wait_for_workers(count, timeout=300)
         yield address, processes[1:]
     finally:
         for process in processes:
             process.kill()
             process.wait()
+        log.close()
 
 
 def test_two_workers_over_tcp_one_killed_in_the_middle(tmp_path, monkeypatch):
@@ -317,7 +326,7 @@ def test_two_workers_over_tcp_one_killed_in_the_middle(tmp_path, monkeypatch):
     kept = []
     write = Store.write
 
-    with scheduler_and_workers(2) as (address, workers):
+    with scheduler_and_workers(2, tmp_path) as (address, workers):
 
         def write_and_kill(self, key, table):
             write(self, key, table)
@@ -342,7 +351,7 @@ def test_two_workers_over_tcp_one_killed_in_the_middle(tmp_path, monkeypatch):
 def test_the_last_worker_is_killed_and_the_next_sweep_goes_on(tmp_path, monkeypatch):
     sweep, tasks, _ = make_tasks(tmp_path, 2)
     write, kept = Store.write, []
-    with scheduler_and_workers(1) as (address, workers):
+    with scheduler_and_workers(1, tmp_path) as (address, workers):
 
         def write_and_kill(self, key, table):
             write(self, key, table)

@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio-prompt", help="a sound file to resemble, beside the text")
     parser.add_argument("--eta", type=float, default=0.0, help="share of noise in ddim, 0 to 1")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "half"),
+        default="float32",
+        help="half: bfloat16 where the device is fast in it",
+    )
     parser.add_argument("--codebook", help="of ddcm: cyclic (default) or gaussian")
     parser.add_argument("--size", type=int, help="of ddcm's gaussian codebook: atoms a step")
     parser.add_argument("--atoms", type=int, help="of ddcm: atoms a step (default 1)")
@@ -54,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from audioldm_utils.audio import load_clip, save, to_model_rate
+    from audioldm_utils.checkpoint import fast_dtype
     from audioldm_utils.errors import UserError
     from audioldm_utils.generate import generate
 
@@ -92,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
             args.eta,
             progress,
             args.device,
+            torch.float32 if args.precision == "float32" else fast_dtype(args.device),
             **options,
         )
     save(args.output, made.audio[0].numpy(), made.sample_rate)

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 HELP = "run methods or chapters over a grid of clips, checkpoints and parameters, on Dask"
 EXAMPLES = """\
-  audioldm-utils sweep sweep.yml
-  audioldm-utils sweep sweep.yml --out build/sweep --workers 2
-  audioldm-utils sweep sweep.yml --scheduler tcp://127.0.0.1:8786
-  audioldm-utils sweep sweep.yml --dry-run"""
+  audioldm-utils sweep examples/sweep.yml
+  audioldm-utils sweep examples/sweep.yml --out build/sweep --workers 2
+  audioldm-utils sweep examples/sweep.yml --scheduler tcp://127.0.0.1:8786
+  audioldm-utils sweep examples/sweep.yml --dry-run"""
 
 #: Failures that are listed on the screen; all of them are in failures.csv.
 SHOWN = 20
@@ -78,11 +78,17 @@ def prepare(sweep: Sweep, out: str) -> tuple[list[Task], dict[str, str], Callabl
         from audioldm_utils.sweep.chapters import plan_chapters, run_chapter
 
         return plan_chapters(sweep, out, prints.__getitem__), {}, run_chapter
-    from audioldm_utils import reconstruct
     from audioldm_utils.audio import find_clips
-    from audioldm_utils.sweep.plan import plan_methods
+    from audioldm_utils.metrics import parse_names
+    from audioldm_utils.reconstruct import METHODS
+    from audioldm_utils.sweep.plan import grid, plan_methods
     from audioldm_utils.sweep.tasks import measure
 
     clips = find_clips(sweep.audio)
-    tasks, broken = plan_methods(sweep, clips, prints.__getitem__, reconstruct.METHODS)
+    tasks, broken = plan_methods(sweep, clips, prints.__getitem__, METHODS)
+    for method, choices in sweep.methods:
+        for options in grid(choices):
+            METHODS[method].parse(options)
+    if sweep.metrics:
+        parse_names(sweep.metrics)
     return tasks, broken, measure

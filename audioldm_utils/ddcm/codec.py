@@ -8,6 +8,7 @@ that its bytes and its decoded latents do not depend on its neighbours.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,7 @@ class Codec:
         *,
         original: tuple[int, int] | None = None,
         callback: Callback | None = None,
+        prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> Encoded:
         """Encode a clip.
 
@@ -102,6 +104,8 @@ class Codec:
             original: (samples, sample rate in Hz) of the clip before resampling; kept in the
                 file. Default: the waveform's own.
             callback: called after each step.
+            prepare: what to do to the input's latents before they are coded, such as
+                quantising them; ``latents`` of the result are what it gave.
 
         Raises:
             UserError: the rate is too low for the clip, or a setting is out of range.
@@ -115,6 +119,8 @@ class Codec:
         header = header_for(self.stages, settings, samples, rate, level, parts, part)
         mel = _fill(self.stages, self.stages.to_mel(normalised), parts * part)
         latents = self.stages.encode(mel)
+        if prepare is not None:
+            latents = prepare(latents)
         coder = coder_for(self.stages, header, part)
         denoiser, counter = self._denoiser(header)
         codes = coder.encode(latents, denoiser, callback=callback, **settings.selection)

@@ -162,7 +162,7 @@ def spectrogram_tile(
             axes.axhline(y, xmin=0, xmax=0.015, color="white", linewidth=1)
             text = f"{hertz / 1000:g}k"
             axes.text(0.02, y, text, transform=axes.get_yaxis_transform(), color="white",
-                      fontsize=7, va="center")  # fmt: skip
+                      fontsize=11, va="center")  # fmt: skip
     axes.axis("off")
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})

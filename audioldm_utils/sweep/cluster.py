@@ -61,6 +61,15 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+#: For computers that are busy with numerical work, where an answer may take its time; and one
+#: task at a worker, so that none is suspected when another kills it.
+_SETTINGS = {
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.comm.timeouts.tcp": "300s",
+    "distributed.scheduler.worker-saturation": 1.0,
+}
+
+
 @contextmanager
 def connect(
     scheduler: str | None, workers: int | None, threads: int, patience: float = 60.0
@@ -77,6 +86,7 @@ def connect(
     Raises:
         UserError: the address is malformed, nothing answers there, or it has no worker.
     """
+    import dask
     from distributed import Client, LocalCluster
 
     if threads < 1 or (workers is not None and workers < 1):
@@ -90,7 +100,11 @@ def connect(
             "silence_logs": logging.CRITICAL,
             "env": {name: str(threads) for name in THREAD_VARIABLES},
         }
-        with LocalCluster(**options) as cluster, Client(cluster) as client:
+        with (
+            dask.config.set(_SETTINGS),
+            LocalCluster(**options) as cluster,
+            Client(cluster) as client,
+        ):
             client.register_plugin(ThreadLimit(threads))
             yield client
         return
@@ -105,7 +119,7 @@ def connect(
             f"no scheduler answers at {scheduler}; start one with `dask scheduler` and workers "
             f"with `dask worker {scheduler} --nthreads 1`"
         ) from None
-    with client:
+    with dask.config.set(_SETTINGS), client:
         try:
             client.wait_for_workers(1, timeout=patience)
         except TimeoutError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,22 +31,23 @@ def measure(task: Task) -> pd.DataFrame:
     """Reconstruct a clip by a method and measure the result against the original.
 
     Returns:
-        A results table: the metrics that apply, seconds, network calls, bits of side
-        information and kbit/s; ``stage`` is the task's label.
+        A results table; ``stage`` is the task's label. Beside the metrics that apply:
+        ``seconds``, ``peak_memory``, ``unet_calls`` (forward and backward), ``side_bits`` and
+        ``rate``. An oracle's method is marked as one.
 
     Raises:
         UserError: the clip or the checkpoint is not what was planned, or cannot be used.
     """
-    from audioldm_utils import metrics, reconstruct
-    from audioldm_utils.audio import ClipInfo, load_clip
+    from audioldm_utils import audio, metrics
+    from audioldm_utils.reconstruct import reconstruct
 
     path = Path(task.path)
     if not path.is_file():
         raise UserError(f"{path}: the clip is gone, or this worker cannot see its folder")
     if sha256_file(path) != task.content:
         raise UserError(f"{path} changed while the sweep ran; give the same command again")
-    info = ClipInfo(path, task.clip, task.caption, task.category)
-    clip = load_clip(info, max_seconds=task.max_seconds)
+    info = audio.ClipInfo(path, task.clip, task.caption, task.category)
+    clip = audio.load_clip(info, max_seconds=task.max_seconds)
     checkpoint = _checkpoint(task.checkpoint)
     if checkpoint.fingerprint != task.fingerprint:
         raise UserError(
@@ -53,26 +55,30 @@ def measure(task: Task) -> pd.DataFrame:
             f"than where the sweep was planned ({task.fingerprint[:12]})"
         )
     options = json.loads(task.options)
-    (output,) = reconstruct.reconstruct([clip], task.method, checkpoint, seed=task.seed, **options)
+    (made,) = reconstruct([clip], task.method, checkpoint, seed=task.seed, **options)
+    # Compared at the rate of the result: 16 kHz, or the clip's own where the band was extended.
+    reference = audio.resample(clip.samples, clip.sample_rate, made.sample_rate)
+    length = min(len(reference), len(made.audio))
     scores = metrics.evaluate_pair(
-        output.reference,
-        output.samples,
-        output.sample_rate,
+        reference[:length],
+        made.audio[:length],
+        made.sample_rate,
         names=task.metrics,
         category=clip.category,
     )
-    rows = ResultsBuilder(task.fingerprint, task.seed, task.method)
-
-    def add(metric: str, value: float, unit: str, band: str = "") -> None:
+    costs = [
+        ("seconds", made.cost.seconds, "s"),
+        ("peak_memory", made.cost.peak_memory * 2**20 / 1e6, "MB"),
+        ("unet_calls", made.cost.unet_calls, "calls"),
+        ("side_bits", made.side_bits, "bit"),
+        ("rate", made.kbps, "kbit/s"),
+    ]
+    rows = ResultsBuilder(task.fingerprint, task.seed, made.label)
+    for metric, band, value, unit in [
+        *((score.metric, score.band, score.value, score.unit) for score in scores),
+        *((name, "", value, unit) for name, value, unit in costs if not math.isnan(value)),
+    ]:
         rows.add(
             clip.name, metric, value, unit, category=clip.category, stage=task.label, band=band
         )
-
-    for score in scores:
-        add(score.metric, score.value, score.unit, score.band)
-    add("seconds", output.seconds, "s")
-    add("forward calls", output.forward_calls, "calls")
-    add("backward calls", output.backward_calls, "calls")
-    add("side information", output.side_bits, "bit")
-    add("rate", output.side_bits / clip.seconds / 1000, "kbit/s")
     return rows.table()
