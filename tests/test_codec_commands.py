@@ -263,7 +263,7 @@ def test_wrong_checkpoint_and_other_user_errors(codec, tiny_checkpoint, tmp_path
         (["encode", "x.ddcm", "y.ddcm"], "cannot be read as audio"),
         (["encode", "in.wav", "y.ddcm", "--kbps", "0.01"], "too low"),
         (["encode", "in.wav", "y.ddcm", "--steps", "0"], "steps"),
-        (["encode", "in.wav", "y.ddcm", "--guidance", "2"], "prompt"),
+        (["encode", "in.wav", "y.ddcm", "--atoms", "1", "--guidance", "2"], "prompt"),
     ]
     for (verb, source, target, *rest), message in cases:
         arguments = [verb, str(tmp_path / source), str(tmp_path / target), *rest, *tiny]
