@@ -12,7 +12,6 @@ import torch
 from audioldm_utils.files import atomic_path, atomic_write
 from audioldm_utils.training.unet import assemble
 
-
 #: Hub metadata and the part of the card that no run decides.
 _CARD = """---
 library_name: diffusers
