@@ -360,6 +360,26 @@ def test_two_figures_in_a_cell_are_refused():
         staging.dress(nbformat.v4.new_notebook(cells=[cell]))
 
 
+def test_code_that_shows_nothing_is_folded_with_what_follows():
+    def code(source, *outputs, tags=()):
+        return nbformat.v4.new_code_cell(source, outputs=outputs, metadata={"tags": list(tags)})
+
+    glued = nbformat.v4.new_output(
+        "display_data",
+        {"application/papermill.record/text/plain": "'1'"},
+        metadata={"scrapbook": {"name": "a"}},
+    )
+    shown = nbformat.v4.new_output("stream", text="x")
+    text = nbformat.v4.new_markdown_cell("words")
+    cells = [code("a"), code("b", glued), code("c", shown), code("d"), text, code("e")]
+    cells += [code("f", tags=["show-input"]), code("g", shown), code("h")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    staging.dress(notebook)
+    assert [c.source for c in notebook.cells] == ["a\n\nb\n\nc", "d", "words", "e", "f", "g", "h"]
+    assert notebook.cells[0].outputs == [glued, shown]
+    assert staging.glued_values(notebook) == {"a": "1"}
+
+
 def test_parameter_tables_escape_bars(tmp_path):
     body = '# %% tags=["parameters"]\nclip: str = "a|b"  # one | all\n'
     chapter = chapters_module.read_chapter(write_notebook(tmp_path, "01_a", body))
