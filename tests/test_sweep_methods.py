@@ -61,6 +61,8 @@ def test_a_task_refuses_what_was_not_planned(sweep_file):
         measure(replace(task, fingerprint="0" * 64))
     with pytest.raises(UserError, match=r"a\.wav changed while the sweep ran"):
         measure(replace(task, content="0" * 64))
+    with pytest.raises(UserError, match="another version of audioldm_utils"):
+        measure(replace(task, code="0" * 64))
     with pytest.raises(UserError, match="the clip is gone"):
         measure(replace(task, path="/nowhere/a.wav"))
 
