@@ -327,6 +327,20 @@ def test_long_latents_in_segments_under_one_windowed_denoiser():
     assert correlation(codes.latents, x0) > correlation(whole.latents, x0) + 0.1
 
 
+def test_segments_beat_windows_coded_each_on_its_own_at_equal_bits():
+    """What overlaps is coded once: more atoms for the rest."""
+    part, frames, overlap = (8, 16, 16), 64, 4
+    x0 = latents(1, (8, frames, 16))
+    schedule = Schedule.from_config(CONFIG, 20, placement="alpha-bar", stop=0.9)
+    joint = DDCM(schedule, codebooks.make("cyclic", part, 0), atoms=15)
+    together = joint.encode(x0, oracle).latents
+    windows = w.split(x0, 16, overlap)
+    apart = DDCM(schedule, codebooks.make("cyclic", part, 0), atoms=12)
+    assert len(windows) * apart.bits == pytest.approx(4 * joint.bits)
+    decoded = w.join(apart.encode(windows, oracle).latents, frames, overlap)
+    assert correlation(together, x0) > correlation(decoded, x0) + 0.01
+
+
 # --- drift ------------------------------------------------------------------------------
 
 
