@@ -100,8 +100,8 @@ def summarise(
 def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd.DataFrame:
     """A summary as a table to be read: one line a ``rows`` value, one column a metric.
 
-    Each column's header names metric, unit, direction and aggregator; each cell is
-    ``mean [low, high]``; the last column is n.
+    Each column's header names metric, unit and direction, the corner the aggregator; each
+    cell is ``mean [low, high]``; the last column is n.
     """
     import pandas as pd
 
@@ -110,7 +110,7 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
         unit = "" if row["unit"] == "1" else f", {row['unit']}"
         name = f"{row['metric']}{unit} {row['better']}".strip()
         band = f", {row['band']}" if row.get("band") else ""
-        header = f"{name}{band}: {summary.attrs.get('aggregator', 'mean over clips')}"
+        header = f"{name}{band}".replace("_", " ")
         cell = f"{row['mean']:.{digits}g}"
         if not math.isnan(row["low"]):
             cell += f" [{row['low']:.{digits}g}, {row['high']:.{digits}g}]"
@@ -122,7 +122,8 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
         line["n"] = "/".join(dict.fromkeys([*counts, str(row["n"])]))
     wide = pd.DataFrame.from_dict(lines, orient="index")
     wide = wide[[column for column in wide.columns if column != "n"] + ["n"]]
-    return wide.fillna("–").rename_axis(rows)
+    corner = f"{rows}; {summary.attrs.get('aggregator', 'mean over clips')}"
+    return wide.fillna("–").rename_axis(columns=corner)
 
 
 def paired_difference(

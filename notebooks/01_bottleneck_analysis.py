@@ -35,8 +35,6 @@ limit: int = 0  # use only so many clips; 0 for all
 # %% tags=["remove-input"]
 from pathlib import Path
 
-from IPython.display import display
-
 from audioldm_utils import ladder, results
 from audioldm_utils.audio import find_clips, load_clip
 from audioldm_utils.checkpoint import load
@@ -144,9 +142,15 @@ figure_caption(
 # {glue:text}`mel_vae-original-phase` with the VAE's. The table gives every metric.
 
 # %% tags=["remove-input"]
-names = ["snr", "correlation", "mae", "hf_retention", "log_mel_distance", "multi_resolution_stft"]
-names += ["log_spectral_distance", "visqol"]
-display(results.tabulate(overall[overall["metric"].isin(names)]).loc[list(ladder.RUNGS)])
+judges = ["log_mel_distance", "multi_resolution_stft", "log_spectral_distance", "visqol"]
+results.tabulate(results.select(overall, metric=judges)).loc[list(ladder.RUNGS)]
+
+# %% [markdown]
+# The waveform measures and the share of energy above 4 kHz that is kept (1 is right):
+
+# %% tags=["remove-input"]
+asked = ["snr", "correlation", "mae", "hf_retention"]
+results.tabulate(results.select(overall, metric=asked)).loc[list(ladder.RUNGS)]
 
 # %% [markdown]
 # The first row compares with the clip at its own rate, since it is there that the band limit
@@ -168,6 +172,14 @@ costs = ladder.step_costs(judged.table, steps, "log_mel_distance")
 for number, row in enumerate(costs.itertuples(), 1):
     glue_value(f"step_{number}", row.mean, "+.1f", "dB")
 glue_value("largest_step", costs.loc[costs["mean"].idxmax(), "step"])
+gains = costs.set_index("step")["mean"].abs()
+exchanged = {
+    "vocoder": gains.filter(like="vocoder for").mean(),
+    "VAE": gains[["VAE (Griffin-Lim)", "VAE (vocoder)"]].mean(),
+}
+glue_value("bottleneck", max(exchanged, key=exchanged.get))
+phase = ladder.step_costs(judged.table, dict([next(iter(steps.items()))]), "multi_resolution_stft")
+glue_value("phase_stft", phase["mean"].iloc[0], "+.2f")
 
 # %% tags=["remove-input"]
 axes = points_with_intervals(
@@ -183,7 +195,12 @@ figure_caption(
 # %% [markdown]
 # The dearest step is *{glue:text}`largest_step`*. The VAE adds {glue:text}`step_3` under
 # Griffin-Lim and {glue:text}`step_4` under the vocoder; the vocoder in place of Griffin-Lim
-# changes {glue:text}`step_2` with the true mel.
+# changes {glue:text}`step_2` with the true mel. Exchanging the vocoder or the VAE's mel, whichever
+# moves the result more, names the bottleneck of this checkpoint: the **{glue:text}`bottleneck`**.
+#
+# The lost phase shows {glue:text}`step_1` here because Griffin-Lim looks for the waveform whose
+# magnitudes fit best, and the log-mel hears nothing else. By the multi-resolution STFT distance,
+# whose windows differ from the front end's, losing the phase costs {glue:text}`phase_stft`.
 #
 # ## Encoder or decoder?
 #

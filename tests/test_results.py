@@ -157,10 +157,11 @@ def test_tabulate_names_unit_direction_and_aggregator():
     summary = results.summarise(table, better={"log_mel": "lower", "snr": "higher"})
     wide = results.tabulate(summary)
     assert list(wide.columns) == [
-        "log_mel, nat ↓: mean over clips [95 % interval]",
-        "snr, dB ↑: mean over clips [95 % interval]",
+        "log mel, nat ↓",
+        "snr, dB ↑",
         "n",
     ]
+    assert wide.columns.name == "method; mean over clips [95 % interval]"
     assert wide.loc["vae"].iloc[0].startswith("2 [")
     assert list(wide["n"]) == ["2", "3"]
 
