@@ -186,10 +186,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Multiply once after the encoder, divide once before the decoder.",
     ),
     "shape": ("The shape is not (batch, frames, bands).", "Give (batch, frames, 64)."),
-    "bands": (
-        "The number of mel bands is not the model's.",
-        "Compute 64 bands from 0 to 8000 Hz at 16 kHz.",
-    ),
+    "bands": ("The number of mel bands is wrong.", "Compute 64 bands, 0 to 8000 Hz, at 16 kHz."),
     "not-finite": (
         "There are NaN or infinite values.",
         "Clamp the mel at 1e-5 before the logarithm, and check the waveform.",
