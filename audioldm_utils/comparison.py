@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 def read_run(path: str | Path) -> pd.DataFrame:
-    """All results of a run: a table, or every table below a folder.
+    """All results of a run: a table, a sweep's folder, or every table below a folder.
 
-    Where a table lies there as CSV and as Parquet, it is read once. Files that are not
+    A sweep's folder is read from its ``results.parquet``; else, where a table lies
+    as CSV and as Parquet, it is read once. Files that are not
     results tables are passed over in a folder, and refused when named.
 
     Raises:
@@ -30,8 +31,10 @@ def read_run(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_dir():
         return read(path)
-    stems = {p.with_suffix(""): p for p in sorted(path.rglob("*.csv"))}
-    stems |= {p.with_suffix(""): p for p in sorted(path.rglob("*.parquet"))}
+    if (path / "results.parquet").is_file():
+        return read(path / "results.parquet")
+    stems = {p.with_suffix(""): p for p in sorted(path.rglob("[!.]*.csv"))}
+    stems |= {p.with_suffix(""): p for p in sorted(path.rglob("[!.]*.parquet"))}
     tables = []
     for file in stems.values():
         try:

@@ -1,213 +1,52 @@
-"""One long table of results: a row is one number about one clip.
+"""Results: the long table (see ``tables``), and what is read from it over clips.
 
-Columns: clip, class, method, stage, metric, band, value, unit, seed, checkpoint, version.
-``class`` is the clip's category or empty; ``stage`` the rung or operating point of the
-method, or empty; ``band`` a frequency band such as ``4-8 kHz``, or empty for the whole
-spectrum; ``checkpoint`` the first twelve hexadecimal digits of its fingerprint, or empty
-where none was used; ``version`` that of this package. A metric without a value for a clip
-has no row: NaN is refused, infinity (the SNR of a perfect copy) is not.
-
-Rows are sorted and values rounded to nine significant digits when written, so that the
-same results give the same bytes, in whatever order they were computed.
+The clip is the unit: whatever else differs within a group (seeds, bands) is averaged within
+the clip first, and intervals are over clips.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audioldm_utils import __version__
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import atomic_path, sha256_file
-from audioldm_utils.statistics import (
-    PairedDifference,
-    bootstrap_interval,
-    compare_pairs,
+from audioldm_utils.statistics import PairedDifference, bootstrap_interval, compare_pairs
+from audioldm_utils.tables import (
+    COLUMNS,
+    KEY,
+    UNITS,
+    ResultsBuilder,
+    concat,
+    read,
+    select,
+    validate,
+    write,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (
-    "clip", "class", "method", "stage", "metric", "band",
-    "value", "unit", "seed", "checkpoint", "version",
-)  # fmt: skip
+__all__ = [
+    "COLUMNS",
+    "KEY",
+    "UNITS",
+    "ResultsBuilder",
+    "bootstrap_interval",
+    "concat",
+    "directions",
+    "paired_difference",
+    "per_clip",
+    "read",
+    "select",
+    "summarise",
+    "tabulate",
+    "validate",
+    "write",
+]
 
-#: What makes a row one of its kind.
-KEY = ("clip", "method", "stage", "metric", "band", "seed", "checkpoint")
-
-#: Units that a table may hold; "1" is a pure number.
-UNITS = frozenset(
-    {"1", "%", "dB", "nat", "MOS", "Hz", "kHz", "s", "ms", "samples", "frames"}
-    | {"bit", "bit/value", "kbit/s", "bytes", "MB", "calls", "dB/octave"}
-)
-
-ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0", "": ""}
-
-
-class ResultsBuilder:
-    """Collects rows that share checkpoint, seed and version.
-
-    Args:
-        checkpoint: its fingerprint (64 hexadecimal digits, or the first twelve), or empty.
-        seed: of every random draw behind the numbers, non-negative.
-        method: default for ``add``.
-    """
-
-    def __init__(self, checkpoint: str = "", seed: int = 0, method: str = "") -> None:
-        if checkpoint and not re.fullmatch(r"[0-9a-f]{12}(?:[0-9a-f]{52})?", checkpoint):
-            raise ValueError(f"checkpoint must be a fingerprint in hexadecimal, got {checkpoint!r}")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed must be a non-negative integer, got {seed!r}")
-        self.checkpoint, self.seed, self.method = checkpoint[:12], seed, method
-        self.rows: list[dict[str, object]] = []
-
-    def add(
-        self,
-        clip: str,
-        metric: str,
-        value: float,
-        unit: str,
-        *,
-        category: str | None = None,
-        method: str | None = None,
-        stage: str = "",
-        band: str = "",
-    ) -> None:
-        """One number about one clip.
-
-        Raises:
-            ValueError: NaN, an unknown unit, or an empty clip, metric or method.
-        """
-        method = self.method if method is None else method
-        value = float(value)
-        if math.isnan(value):
-            raise ValueError(f"{metric} of clip {clip!r} is NaN; leave the row out instead")
-        if unit not in UNITS:
-            raise ValueError(f"unknown unit {unit!r} of {metric}; one of {sorted(UNITS)}")
-        if not (clip and metric and method):
-            raise ValueError(
-                f"clip, metric and method must be named, got {(clip, metric, method)!r}"
-            )
-        self.rows.append(
-            {
-                "clip": clip,
-                "class": category or "",
-                "method": method,
-                "stage": stage,
-                "metric": metric,
-                "band": band,
-                "value": value,
-                "unit": unit,
-                "seed": self.seed,
-                "checkpoint": self.checkpoint,
-                "version": __version__,
-            }
-        )
-
-    def table(self) -> pd.DataFrame:
-        """The checked table of all rows so far."""
-        import pandas as pd
-
-        return validate(pd.DataFrame(self.rows, columns=list(COLUMNS)))
-
-
-def round_significant(value: float, digits: int = 9) -> float:
-    """``value`` to so many significant decimal digits, as CSV holds it."""
-    return float(f"{value:.{digits}g}")
-
-
-def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
-    """The table with its columns in order, its types set, its rows sorted.
-
-    Args:
-        source: what to call it in an error, such as the file name.
-
-    Raises:
-        UserError: columns missing or foreign, NaN, text that is not a number, an unknown
-            unit, two units of one metric, two classes of one clip, or a row given twice.
-    """
-    import pandas as pd
-
-    if set(table.columns) != set(COLUMNS):
-        missing = [column for column in COLUMNS if column not in table.columns]
-        foreign = [str(column) for column in table.columns if column not in COLUMNS]
-        raise UserError(
-            f"{source} is no results table: columns missing {missing}, not known {foreign}; "
-            f"a results table has {', '.join(COLUMNS)}"
-        )
-    table = table[list(COLUMNS)].copy()
-    try:
-        table["value"] = pd.to_numeric(table["value"]).astype("float64")
-        table["seed"] = pd.to_numeric(table["seed"]).astype("int64")
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{source} has a value or seed that is no number: {error}") from None
-    for column in COLUMNS:
-        if column not in ("value", "seed"):
-            table[column] = table[column].fillna("").astype("str")
-    if table["value"].isna().any():
-        row = table[table["value"].isna()].iloc[0]
-        raise UserError(
-            f"{source} has no value for {row['metric']} of clip {row['clip']!r}; "
-            "leave such rows out"
-        )
-    unknown = sorted(set(table["unit"]) - UNITS)
-    if unknown:
-        raise UserError(f"{source} has unknown units {unknown}; known are {sorted(UNITS)}")
-    for column, owner in (("unit", "metric"), ("class", "clip")):
-        counts = table.groupby(owner)[column].nunique()
-        if (counts > 1).any():
-            name = counts[counts > 1].index[0]
-            found = sorted(set(table.loc[table[owner] == name, column]))
-            raise UserError(f"{source} gives {owner} {name!r} more than one {column}: {found}")
-    repeated = table.duplicated(list(KEY))
-    if repeated.any():
-        row = table[repeated].iloc[0]
-        raise UserError(
-            f"{source} has {int(repeated.sum())} row(s) twice, the first: "
-            + ", ".join(f"{column} {row[column]!r}" for column in KEY)
-        )
-    table["value"] = table["value"].map(round_significant).astype("float64")
-    return table.sort_values(list(KEY), kind="stable", ignore_index=True)
-
-
-def concat(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """All rows of several tables.
-
-    Raises:
-        UserError: as ``validate``; above all a row that two tables hold.
-    """
-    import pandas as pd
-
-    if not (tables := list(tables)):
-        return pd.DataFrame(columns=list(COLUMNS))
-    return validate(pd.concat(tables, ignore_index=True), "the joined table")
-
-
-def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
-    """Rows whose columns have the given values; ``category`` stands for ``class``.
-
-    A list or set selects any of its members.
-
-    Raises:
-        UserError: no row is left; the message names what is there.
-    """
-    chosen = table
-    for column, value in values.items():
-        column = "class" if column == "category" else column
-        members = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
-        found = chosen[chosen[column].isin(members)]
-        if found.empty:
-            there = sorted(map(str, chosen[column].unique()))
-            raise UserError(f"no results with {column} {value!r}; there are {', '.join(there)}")
-        chosen = found
-    return chosen
+ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0", "one": "→ 1", "": ""}
 
 
 def per_clip(table: pd.DataFrame) -> pd.Series:
@@ -216,7 +55,7 @@ def per_clip(table: pd.DataFrame) -> pd.Series:
 
 
 def directions() -> dict[str, str]:
-    """Metric name to ``higher`` or ``lower``, whichever is better, of the known metrics."""
+    """Metric name to ``higher``, ``lower``, ``zero`` or ``one``, whichever is better."""
     from audioldm_utils.metrics import REGISTRY
 
     return {name: entry.better for name, entry in REGISTRY.items()}
@@ -261,8 +100,8 @@ def summarise(
 def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd.DataFrame:
     """A summary as a table to be read: one line a ``rows`` value, one column a metric.
 
-    Each column's header names metric, unit, direction and aggregator; each cell is
-    ``mean [low, high]``; the last column is n.
+    Each column's header names metric, unit and direction, the corner the aggregator; each
+    cell is ``mean [low, high]``; the last column is n.
     """
     import pandas as pd
 
@@ -271,7 +110,7 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
         unit = "" if row["unit"] == "1" else f", {row['unit']}"
         name = f"{row['metric']}{unit} {row['better']}".strip()
         band = f", {row['band']}" if row.get("band") else ""
-        header = f"{name}{band}: {summary.attrs.get('aggregator', 'mean over clips')}"
+        header = f"{name}{band}".replace("_", " ")
         cell = f"{row['mean']:.{digits}g}"
         if not math.isnan(row["low"]):
             cell += f" [{row['low']:.{digits}g}, {row['high']:.{digits}g}]"
@@ -283,7 +122,8 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
         line["n"] = "/".join(dict.fromkeys([*counts, str(row["n"])]))
     wide = pd.DataFrame.from_dict(lines, orient="index")
     wide = wide[[column for column in wide.columns if column != "n"] + ["n"]]
-    return wide.fillna("–").rename_axis(rows)
+    corner = f"{rows}; {summary.attrs.get('aggregator', 'mean over clips')}"
+    return wide.fillna("–").rename_axis(columns=corner)
 
 
 def paired_difference(
@@ -317,83 +157,3 @@ def paired_difference(
     return compare_pairs(
         sides[0][shared].to_numpy(), sides[1][shared].to_numpy(), seed, draws, level
     )
-
-
-def read(path: str | Path) -> pd.DataFrame:
-    """A results table from CSV or Parquet, or from a folder of Parquet files, checked.
-
-    Raises:
-        UserError: missing, unreadable, or no results table.
-    """
-    import pandas as pd
-    import pyarrow
-
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"{path}: no such results table; give a .csv, .parquet or a folder")
-    unreadable = (pyarrow.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError)
-    try:
-        if path.suffix == ".csv":
-            text = {column: "str" for column in COLUMNS if column not in ("value", "seed")}
-            table = pd.read_csv(path, dtype=text, keep_default_na=False)
-        else:
-            table = pd.read_parquet(path)
-    except (*unreadable, UnicodeError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read as a results table: {reason}") from None
-    return validate(table, str(path))
-
-
-def write(
-    table: pd.DataFrame, path: str | Path, provenance: Mapping[str, object] | None = None
-) -> dict[str, Path]:
-    """Write the table as CSV and as Parquet, and its provenance as JSON, side by side.
-
-    All are written under temporary names first; only when every one is complete are they
-    renamed, so that a full disk or an interruption leaves what stood there before.
-
-    Args:
-        path: where, with or without one of the suffixes.
-        provenance: from ``evidence.provenance``; the sidecar also gets the SHA-256 of the
-            CSV, the number of rows and of clips.
-
-    Returns:
-        The paths by suffix: ``csv``, ``parquet`` and, if given, ``json``.
-
-    Raises:
-        UserError: the table is not valid, or the files cannot be written.
-    """
-    table = validate(table)
-    path = Path(path)
-    stem = path.with_suffix("") if path.suffix in (".csv", ".parquet", ".json") else path
-    suffixes = ["csv", "parquet"] + (["json"] if provenance is not None else [])
-    paths = {suffix: stem.with_name(f"{stem.name}.{suffix}") for suffix in suffixes}
-    try:
-        with ExitStack() as stack:
-            new = {suffix: stack.enter_context(atomic_path(p)) for suffix, p in paths.items()}
-            _write_csv(table, new["csv"])
-            _write_parquet(table, new["parquet"])
-            if provenance is not None:
-                extra = {"rows": len(table), "n": int(table["clip"].nunique())}
-                record = {**extra, **provenance, "csv_sha256": sha256_file(new["csv"])}
-                text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
-                new["json"].write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{stem}: the results could not be written: {reason}") from error
-    return paths
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False, float_format="%.9g", lineterminator="\n", encoding="utf-8")
-
-
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet
-
-    types = {"value": pa.float64(), "seed": pa.int64()}
-    schema = pa.schema([(column, types.get(column, pa.string())) for column in COLUMNS])
-    # Without pandas' metadata, which names the versions of the libraries that wrote it.
-    plain = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
-    pyarrow.parquet.write_table(plain.replace_schema_metadata(None), path)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from audioldm_utils import evidence, results
+from audioldm_utils import __version__, evidence, results, tables
 from audioldm_utils.errors import UserError
 
 FINGERPRINT = hashlib.sha256(b"weights").hexdigest()
@@ -28,7 +28,7 @@ def test_builder_fills_every_column():
     assert tuple(table.columns) == results.COLUMNS
     row = table.iloc[0]
     assert (row["clip"], row["class"], row["checkpoint"]) == ("a", "rain", FINGERPRINT[:12])
-    assert row["version"] == results.__version__
+    assert row["version"] == __version__
     assert table["value"].dtype == np.float64
 
 
@@ -128,7 +128,7 @@ def test_failed_write_leaves_the_old_files_and_no_others(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(results, "_write_parquet", full)
+    monkeypatch.setattr(tables, "_write_parquet", full)
     with pytest.raises(UserError, match="t: the results could not be written: No space left"):
         results.write(example(shift=1), tmp_path / "t")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -157,10 +157,11 @@ def test_tabulate_names_unit_direction_and_aggregator():
     summary = results.summarise(table, better={"log_mel": "lower", "snr": "higher"})
     wide = results.tabulate(summary)
     assert list(wide.columns) == [
-        "log_mel, nat ↓: mean over clips [95 % interval]",
-        "snr, dB ↑: mean over clips [95 % interval]",
+        "log mel, nat ↓",
+        "snr, dB ↑",
         "n",
     ]
+    assert wide.columns.name == "method; mean over clips [95 % interval]"
     assert wide.loc["vae"].iloc[0].startswith("2 [")
     assert list(wide["n"]) == ["2", "3"]
 

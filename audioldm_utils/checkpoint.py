@@ -1,0 +1,371 @@
+"""Loading an AudioLDM2 checkpoint: the shipped ``mini``, a local folder, or a hub id.
+
+Every checkpoint takes the same way: components are loaded one by one when they are first
+needed, so that a codec run never holds a text encoder, and can be unloaded again. What the
+published ``cvssp/audioldm2`` needs is mended here: its index lists ``GPT2Model`` for the
+language model, which on transformers 5 lacks the generation methods that the pipeline
+calls; it is loaded as ``GPT2LMHeadModel``.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from audioldm_utils.checkpoint_files import (
+    COMPONENTS,
+    WEIGHTLESS,
+    Location,
+    check_component,
+    fingerprint,
+    locate,
+    read_json,
+)
+from audioldm_utils.errors import UserError
+from audioldm_utils.mel import MelConfig
+
+if TYPE_CHECKING:
+    from diffusers import AudioLDM2Pipeline, AudioLDM2UNet2DConditionModel, AutoencoderKL
+    from transformers import ClapModel, SpeechT5HifiGan
+
+#: Components that only turn prompts into embeddings; unloaded once those are made.
+TEXT_COMPONENTS = (
+    "text_encoder",
+    "text_encoder_2",
+    "language_model",
+    "projection_model",
+    "tokenizer",
+    "tokenizer_2",
+)
+
+#: Library and class of each component, whatever the index says.
+_CLASSES = {
+    "vae": ("diffusers", "AutoencoderKL"),
+    "vocoder": ("transformers", "SpeechT5HifiGan"),
+    "unet": ("diffusers", "AudioLDM2UNet2DConditionModel"),
+    "text_encoder": ("transformers", "ClapModel"),
+    "text_encoder_2": ("transformers", "T5EncoderModel"),
+    "language_model": ("transformers", "GPT2LMHeadModel"),
+    "projection_model": ("diffusers", "AudioLDM2ProjectionModel"),
+    "tokenizer": ("transformers", "RobertaTokenizer"),
+    "tokenizer_2": ("transformers", "T5Tokenizer"),
+    "feature_extractor": ("transformers", "ClapFeatureExtractor"),
+}
+
+#: Tensors that a file may lack: tied to others, or made at construction.
+_TIED = ("lm_head.weight", "position_ids", "encoder.embed_tokens.weight")
+
+Precision = torch.dtype | Mapping[str, torch.dtype]
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse another model family with one sentence that names it."""
+    advice = "this project runs AudioLDM2 only: give mini, cvssp/audioldm2 or one like them"
+    if (path / "model_index.json").is_file():
+        kind = str(read_json(path / "model_index.json").get("_class_name", "nameless"))
+        if kind == "AudioLDMPipeline":
+            raise UserError(f"{path} is an AudioLDM 1 checkpoint, which is unsupported; {advice}")
+        if kind != "AudioLDM2Pipeline":
+            raise UserError(f"{path} is a {kind} checkpoint, which is unsupported; {advice}")
+    elif not any((path / name).is_dir() for name in COMPONENTS):
+        raise UserError(
+            f"{path} is not a checkpoint (neither model_index.json nor a component's folder):"
+            " give a folder in diffusers layout"
+        )
+    if (path / "unet" / "config.json").is_file():
+        kind = str(read_json(path / "unet" / "config.json").get("_class_name"))
+        if kind != "AudioLDM2UNet2DConditionModel":
+            raise UserError(
+                f"{path} has a {kind}, as AudioLDM 1 has, which is unsupported; {advice}"
+            )
+
+
+def _check_geometry(name: str, config: Mapping[str, Any], path: Path, mel: MelConfig) -> None:
+    """Refuse a component whose shapes are not AudioLDM2's, before its weights are read."""
+    if name == "vae":
+        found = {
+            "in_channels": config.get("in_channels"),
+            "out_channels": config.get("out_channels"),
+            "latent_channels": config.get("latent_channels"),
+            "downsampling": 2 ** (len(config.get("block_out_channels", ())) - 1),
+        }
+        wanted = {"in_channels": 1, "out_channels": 1, "latent_channels": 8, "downsampling": 4}
+    elif name == "vocoder":
+        found = {
+            "model_in_dim": config.get("model_in_dim", 80),
+            "sampling_rate": config.get("sampling_rate", 16000),
+            "product of upsample_rates": math.prod(config.get("upsample_rates", (4, 4, 4, 4))),
+        }
+        wanted = {
+            "model_in_dim": mel.n_mels,
+            "sampling_rate": mel.sample_rate,
+            "product of upsample_rates": mel.hop_length,
+        }
+    elif name == "unet":
+        found = {key: config.get(key) for key in ("in_channels", "out_channels")}
+        wanted = {"in_channels": 8, "out_channels": 8}
+    elif name == "text_encoder_2":
+        found = {"model_type": config.get("model_type")}
+        wanted = {"model_type": "t5"}
+    else:
+        return
+    wrong = [
+        f"{key} {found[key]} (not {wanted[key]})" for key in wanted if found[key] != wanted[key]
+    ]
+    if wrong:
+        raise UserError(
+            f"the {name} of {path} does not fit AudioLDM2's front end of {mel.n_mels} mel bands at"
+            f" {mel.sample_rate} Hz, hop {mel.hop_length}: {', '.join(wrong)}; give a checkpoint"
+            " of AudioLDM2's geometry"
+        )
+
+
+def _device(name: str | torch.device) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        UserError: torch does not know it, or this machine does not have it.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"there is no device '{name}': give cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"the device '{name}' is not available on this machine: give cpu")
+    return device
+
+
+def fast_dtype(device: str | torch.device = "cpu") -> torch.dtype:
+    """The precision that is fastest there without losing range.
+
+    Returns:
+        bfloat16 on GPUs and on processors that multiply it in hardware, else float32.
+    """
+    device = _device(device)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    found = torch.cpu.get_capabilities()
+    hardware = found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16")
+    return torch.bfloat16 if hardware else torch.float32
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar a component; the caller shows progress where it is worth one."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+class Checkpoint:
+    """One AudioLDM2 checkpoint whose components are loaded when first used.
+
+    Attributes:
+        name: ``"mini"``, the folder's name, or the hub id.
+        path: its folder.
+        revision: commit of a hub id, else None.
+        device: where the networks are put.
+        mel_config: the front end that it was trained with.
+    """
+
+    def __init__(self, location: Location, device: str | torch.device, dtype: Precision) -> None:
+        self.name = location.name
+        self.path = location.path
+        self.revision = location.revision
+        self.device = _device(device)
+        self.mel_config = MelConfig()
+        self._dtype = dtype
+        self._parts: dict[str, Any] = {}
+        _check_kind(self.path)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.name!r}, {str(self.path)!r}, loaded={list(self._parts)})"
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """Names of the components that the folder holds."""
+        return tuple(name for name in COMPONENTS if (self.path / name).is_dir())
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the components that are in memory now."""
+        return tuple(self._parts)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hexadecimal digits) of configurations, weights and tokenizers."""
+        return fingerprint(self.path)
+
+    @property
+    def vae(self) -> AutoencoderKL:
+        """Log-mel ``(batch, 1, frames, 64)`` to and from latents."""
+        return self.part("vae")
+
+    @property
+    def vocoder(self) -> SpeechT5HifiGan:
+        """Log-mel ``(batch, frames, 64)`` to waveform."""
+        return self.part("vocoder")
+
+    @property
+    def unet(self) -> AudioLDM2UNet2DConditionModel:
+        """The denoiser of latents ``(batch, 8, frames / 4, 16)``."""
+        return self.part("unet")
+
+    @property
+    def clap(self) -> ClapModel:
+        """The joint audio and text embedding (``text_encoder`` in the index)."""
+        return self.part("text_encoder")
+
+    @property
+    def scaling_factor(self) -> float:
+        """What VAE latents are multiplied by before diffusion, from the VAE's configuration."""
+        config = read_json(self.path / "vae" / "config.json")
+        if "scaling_factor" not in config:
+            raise UserError(f"{self.path / 'vae' / 'config.json'} has no scaling_factor: add it")
+        return float(config["scaling_factor"])
+
+    @cached_property
+    def scheduler_config(self) -> dict[str, Any]:
+        """The noise schedule, with the class's defaults filled in."""
+        return dict(self.part("scheduler").config)
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Precision of a component: the one given for it, else float32."""
+        if isinstance(self._dtype, torch.dtype):
+            return self._dtype
+        return self._dtype.get(name, torch.float32)
+
+    def part(self, name: str) -> Any:
+        """A component by its name in ``model_index.json``, loaded if it is not yet.
+
+        Networks come in evaluation mode with frozen weights; gradients with respect to
+        their inputs are still available.
+
+        Raises:
+            UserError: the checkpoint lacks it, or its files are damaged or of another shape.
+        """
+        if name not in self._parts:
+            if name not in COMPONENTS:
+                raise ValueError(f"component must be one of {COMPONENTS}, got {name!r}")
+            self._parts[name] = self._load(name)
+        return self._parts[name]
+
+    def _load(self, name: str) -> Any:
+        import importlib
+
+        folder = self.path / name
+        dtype = self.dtype(name)
+        weights = check_component(folder, half=dtype != torch.float32)
+        if name == "scheduler":
+            kind = read_json(folder / "scheduler_config.json").get("_class_name", "DDIMScheduler")
+            library = "diffusers"
+        else:
+            library, kind = _CLASSES[name]
+        loader = getattr(importlib.import_module(library), str(kind), None)
+        if loader is None:
+            raise UserError(f"{folder} asks for {kind}, which {library} does not have: correct it")
+        if weights is None:
+            options: dict[str, Any] = {}
+        else:
+            _check_geometry(name, read_json(folder / "config.json"), self.path, self.mel_config)
+            options = {
+                "torch_dtype" if library == "diffusers" else "dtype": dtype,
+                "use_safetensors": weights.format == "safetensors",
+                "variant": weights.variant,
+                "output_loading_info": True,
+            }
+        try:
+            with _quiet():
+                loaded = loader.from_pretrained(folder, local_files_only=True, **options)
+        except (OSError, ValueError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise UserError(f"{folder} cannot be loaded as {kind}: {reason}") from error
+        if weights is None:
+            return loaded
+        model, info = loaded
+        missing = [key for key in info["missing_keys"] if not key.endswith(_TIED)]
+        if missing or info.get("mismatched_keys"):
+            raise UserError(
+                f"the weights of {folder} do not fit its config.json ({len(missing)} tensors are"
+                f" missing, such as {missing[0] if missing else 'none'},"
+                f" {len(info.get('mismatched_keys') or ())} have another shape): copy or download"
+                " it again"
+            )
+        return model.to(self.device).eval().requires_grad_(False)
+
+    def unload(self, *names: str) -> None:
+        """Forget components; the memory is free once nobody else holds them."""
+        for name in names:
+            self._parts.pop(name, None)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def pipeline(self, components: Sequence[str] = COMPONENTS, **instead: Any) -> AudioLDM2Pipeline:
+        """A plain diffusers pipeline on this checkpoint's own components.
+
+        Args:
+            components: those it gets; the rest are None, which is enough for a part of its
+                work (``TEXT_COMPONENTS`` suffice for ``encode_prompt``).
+            instead: objects to take the place of components, by their names.
+        """
+        from diffusers import AudioLDM2Pipeline
+
+        parts = dict.fromkeys(COMPONENTS)
+        parts |= {name: self.part(name) for name in components if name not in instead}
+        return AudioLDM2Pipeline(**(parts | instead))
+
+
+def load(
+    checkpoint: str | Path = "mini",
+    components: Sequence[str] = ("vae", "vocoder"),
+    device: str | torch.device = "cpu",
+    dtype: Precision = torch.float32,
+    revision: str | None = None,
+) -> Checkpoint:
+    """Find a checkpoint and load some of its components.
+
+    Args:
+        checkpoint: ``"mini"``, a folder in diffusers layout, or a hub id, which may carry
+            its revision as ``cvssp/audioldm2@<commit>``.
+        components: loaded now; others follow on first use where the folder has them. A
+            folder with a VAE and a vocoder alone is valid.
+        device: torch device of the networks.
+        dtype: precision of all networks, or a mapping from component to precision
+            (float32 where it has none). With a half precision, ``.fp16.`` files are preferred.
+        revision: of a hub id.
+
+    Raises:
+        UserError: not found, not reachable, damaged, of another family or geometry.
+    """
+    unknown = [name for name in components if name not in COMPONENTS]
+    if unknown:
+        raise ValueError(f"components must be among {COMPONENTS}, got {unknown}")
+    half = isinstance(dtype, torch.dtype) and dtype != torch.float32
+    found = Checkpoint(locate(checkpoint, revision, components, half), device, dtype)
+    for name in components:
+        found.part(name)
+    return found
+
+
+__all__ = [
+    "COMPONENTS",
+    "TEXT_COMPONENTS",
+    "WEIGHTLESS",
+    "Checkpoint",
+    "Precision",
+    "fast_dtype",
+    "load",
+]

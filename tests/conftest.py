@@ -1,0 +1,30 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Decided before anything imports huggingface_hub: no test reaches the network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny, untrained AudioLDM2 of the published layout. Do not change it."""
+    from tests import tiny
+
+    return tiny.build_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_codec(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same VAE and vocoder alone: a folder without text side, UNet or index."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "codec"
+    for component in ("vae", "vocoder"):
+        shutil.copytree(tiny_checkpoint / component, folder / component)
+    return folder

@@ -1,0 +1,233 @@
+import gc
+import time
+import weakref
+
+import pytest
+import torch
+
+from audioldm_utils import checkpoint as checkpoints
+from audioldm_utils.cli import main
+from audioldm_utils.errors import UserError
+from audioldm_utils.generate import SAMPLERS, generate, make_scheduler
+from audioldm_utils.stages import Stages
+
+PROMPT = "rain on a roof"
+
+
+@pytest.fixture(scope="module")
+def stages(tiny_checkpoint):
+    return Stages(checkpoints.load(tiny_checkpoint, checkpoints.COMPONENTS))
+
+
+@pytest.fixture
+def plain(tiny_checkpoint, stages):
+    """The plain pipeline, with its own copies of everything."""
+    from diffusers import AudioLDM2Pipeline
+
+    pipeline = AudioLDM2Pipeline.from_pretrained(tiny_checkpoint)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm-solver++"])
+def test_equals_plain_diffusers_sample_for_sample(stages, plain, sampler):
+    plain.scheduler = make_scheduler(sampler, plain.scheduler.config)
+    settings = [
+        {"audio_length_in_s": 0.64, "negative_prompt": "music", "guidance_scale": 3.5},
+        {"audio_length_in_s": 0.5, "guidance_scale": 1.0},
+        {"audio_length_in_s": 0.64, "num_waveforms_per_prompt": 3, "guidance_scale": 2.0},
+    ]
+    for setting in settings if sampler == "ddim" else settings[:1]:
+        expected = plain(
+            PROMPT,
+            num_inference_steps=4,
+            generator=torch.Generator().manual_seed(5),
+            output_type="pt",
+            **setting,
+        ).audios
+        made = generate(
+            PROMPT,
+            stages,
+            sampler,
+            steps=4,
+            guidance=setting["guidance_scale"],
+            seconds=setting["audio_length_in_s"],
+            seed=5,
+            negative=setting.get("negative_prompt"),
+            candidates=setting.get("num_waveforms_per_prompt", 1),
+        )
+        assert torch.equal(made.candidates[0], expected)
+        assert torch.equal(made.audio, expected[:1])
+
+
+def test_several_prompts_equal_plain_diffusers(stages, plain):
+    prompts = [PROMPT, "a dog barks twice"]
+    expected = plain(
+        prompts,
+        num_inference_steps=3,
+        audio_length_in_s=0.64,
+        generator=torch.Generator().manual_seed(1),
+        output_type="pt",
+    ).audios
+    made = generate(prompts, stages, steps=3, seconds=0.64, seed=1)
+    assert torch.equal(made.audio, expected)
+    assert made.calls == 3 * 2 * 2
+
+
+def test_the_published_index_makes_the_same_sound(tiny_checkpoint, stages, tmp_path):
+    from tests import tiny
+
+    published = tiny.as_published(tiny_checkpoint, tmp_path / "published")
+    made = generate(PROMPT, published, steps=2, seconds=0.32)
+    assert torch.equal(made.audio, generate(PROMPT, stages, steps=2, seconds=0.32).audio)
+
+
+def test_no_slower_than_plain_diffusers(stages, plain):
+    """On a network as small as this, what is timed is the code around it."""
+
+    def ours():
+        generate(PROMPT, stages, steps=10, seconds=0.32)
+
+    def theirs():
+        plain(PROMPT, num_inference_steps=10, audio_length_in_s=0.32)
+
+    def seconds(function):
+        start = time.process_time()
+        function()
+        return time.process_time() - start
+
+    times = [(seconds(ours), seconds(theirs)) for _ in range(6)]
+    best, plain_best = (min(column) for column in zip(*times[1:], strict=True))
+    # A tenth is what two runs of the same code differ by here.
+    assert best <= 1.1 * plain_best
+
+
+def test_the_seed_decides(stages):
+    first = generate(PROMPT, stages, "ddpm", steps=3, seconds=0.32, seed=0).audio
+    assert torch.equal(generate(PROMPT, stages, "ddpm", steps=3, seconds=0.32, seed=0).audio, first)
+    other = generate(PROMPT, stages, "ddpm", steps=3, seconds=0.32, seed=1).audio
+    assert not torch.allclose(other, first)
+
+
+@pytest.mark.parametrize(("seconds", "samples"), [(0.04, 640), (0.29, 4640), (0.333, 5328)])
+def test_the_length_is_what_was_asked_for(stages, seconds, samples):
+    made = generate(PROMPT, stages, steps=1, seconds=seconds)
+    assert made.audio.shape == (1, samples)
+    assert made.sample_rate == 16000
+
+
+def test_candidates_are_ranked_by_clap(stages):
+    made = generate([PROMPT, "a dog"], stages, steps=2, seconds=0.32, candidates=3)
+    assert made.candidates.shape == (2, 3, 5120)
+    assert torch.all(made.scores[:, :-1] >= made.scores[:, 1:])
+    heard = stages.clap_audio(made.candidates[1])
+    assert torch.allclose(heard @ stages.clap_text("a dog")[0], made.scores[1], atol=1e-5)
+    assert torch.equal(made.audio[1], made.candidates[1, 0])
+
+
+def test_an_audio_prompt_changes_the_sound(stages):
+    wave = torch.randn((1, 8000), generator=torch.Generator().manual_seed(0))
+    heard = generate(PROMPT, stages, steps=2, seconds=0.32, audio_prompt=wave, candidates=2)
+    assert heard.scores.shape == (1, 2)
+    told = generate(PROMPT, stages, steps=2, seconds=0.32)
+    assert not torch.equal(heard.latents[:1], told.latents)
+
+
+def test_progress_is_reported_a_step(stages):
+    seen = []
+    generate(PROMPT, stages, steps=3, seconds=0.32, progress=lambda *s: seen.append(s))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_checkpoint_by_name_is_unloaded_as_it_goes(tiny_checkpoint, monkeypatch):
+    loaded = []
+    original = checkpoints.Checkpoint._load
+
+    def load(self, name):
+        part = original(self, name)
+        loaded.append((name, weakref.ref(part)))
+        return part
+
+    monkeypatch.setattr(checkpoints.Checkpoint, "_load", load)
+    alive = []
+
+    def progress(done, total):
+        gc.collect()
+        alive.extend(name for name, part in loaded if part() is not None)
+
+    generate(PROMPT, tiny_checkpoint, steps=1, seconds=0.32, progress=progress)
+    assert set(alive) == {"scheduler", "unet"}
+    assert {name for name, _ in loaded} == set(checkpoints.COMPONENTS) - {"feature_extractor"}
+
+
+def test_ddcm_is_a_sampler(stages, plain):
+    pytest.importorskip("audioldm_utils.ddcm")
+    options = {"codebook": "gaussian", "size": 4}
+    made = generate(PROMPT, stages, "ddcm", steps=4, seconds=0.32, seed=3, **options)
+    plain.scheduler = make_scheduler("ddcm", plain.scheduler.config, **options)
+    expected = plain(
+        PROMPT,
+        num_inference_steps=4,
+        audio_length_in_s=0.32,
+        generator=torch.Generator().manual_seed(3),
+        output_type="pt",
+    ).audios
+    assert torch.equal(made.audio, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"sampler": "euler"}, "there is no sampler 'euler': give one of ddim, ddpm"),
+        ({"steps": 0}, "steps must be from 1 to 1000, got 0"),
+        ({"guidance": 0.5}, r"guidance must be 1 \(none\) or more, got 0.5"),
+        ({"guidance": float("nan")}, "guidance must be"),
+        ({"seconds": 0.01}, "seconds must be at least 0.04"),
+        ({"candidates": 0}, "candidates must be at least 1"),
+        ({"eta": 2.0}, "eta must be from 0 to 1"),
+    ],
+)
+def test_arguments_out_of_range(stages, change, sentence):
+    with pytest.raises(UserError, match=sentence):
+        generate(PROMPT, stages, **({"seconds": 0.32, "steps": 1} | change))
+
+
+def test_every_sampler_names_its_source():
+    assert all(s.source.startswith("arXiv") and s.about for s in SAMPLERS.values())
+
+
+def test_the_command_writes_what_the_function_makes(tiny_checkpoint, stages, tmp_path, capsys):
+    import soundfile
+
+    output = tmp_path / "rain.wav"
+    arguments = ["generate", PROMPT, str(output), "--checkpoint", str(tiny_checkpoint)]
+    arguments += ["--steps", "2", "--seconds", "0.32", "--candidates", "2", "--seed", "4"]
+    assert main(arguments) == 0
+    written, rate = soundfile.read(output, dtype="float32")
+    made = generate(PROMPT, stages, steps=2, seconds=0.32, seed=4, candidates=2)
+    assert rate == 16000
+    assert abs(torch.from_numpy(written) - made.audio[0]).max() < 1e-4
+    said = capsys.readouterr()
+    assert "0.32 s, 8 UNet calls, CLAP similarity" in said.out
+    assert "2/2" in said.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["--sampler", "euler"], "there is no sampler 'euler'"),
+        (["--checkpoint", "no/such/folder"], "there is no checkpoint folder no/such/folder"),
+        (["--codebook", "gaussian"], "--codebook and --size belong to --sampler ddcm"),
+    ],
+)
+def test_the_command_refuses_with_one_sentence(
+    tiny_checkpoint, tmp_path, capsys, changes, sentence
+):
+    output = tmp_path / "rain.wav"
+    arguments = ["generate", PROMPT, str(output), "--checkpoint", str(tiny_checkpoint)]
+    assert main([*arguments, *changes]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert sentence in lines[0]
+    assert not list(tmp_path.iterdir())
+    assert main(["generate", PROMPT, str(tmp_path / "rain.txt")]) == 2
