@@ -227,10 +227,21 @@ def stage(
             if cell.cell_type == "markdown":
                 cell.source = finish(cell.source, page)
         nbformat.write(notebook, folder / page)
-    if not notebooks:
-        toc = folder / "_toc.yml"
-        toc.write_text(toc.read_text().replace("- glob: notebooks/*", "- file: execution"))
+    _drop_empty_parts(folder / "_toc.yml", folder)
     return folder
+
+
+def _drop_empty_parts(toc: Path, folder: Path) -> None:
+    """A part of the contents whose patterns find nothing would be an error."""
+    import yaml
+
+    contents = yaml.safe_load(toc.read_text(encoding="utf-8"))
+    contents["parts"] = [
+        part
+        for part in contents.get("parts", [])
+        if any("glob" not in item or any(folder.glob(item["glob"])) for item in part["chapters"])
+    ]
+    toc.write_text(yaml.safe_dump(contents, sort_keys=False), encoding="utf-8")
 
 
 def execution_table(chapters: Iterable[Chapter], stamps: Mapping[str, Stamp]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path, PurePosixPath
 
@@ -362,7 +363,7 @@ def test_two_figures_in_a_cell_are_refused():
 
 def test_code_that_shows_nothing_is_folded_with_what_follows():
     def code(source, *outputs, tags=()):
-        return nbformat.v4.new_code_cell(source, outputs=outputs, metadata={"tags": list(tags)})
+        return nbformat.v4.new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags)})
 
     glued = nbformat.v4.new_output(
         "display_data",
@@ -378,6 +379,19 @@ def test_code_that_shows_nothing_is_folded_with_what_follows():
     assert [c.source for c in notebook.cells] == ["a\n\nb\n\nc", "d", "words", "e", "f", "g", "h"]
     assert notebook.cells[0].outputs == [glued, shown]
     assert staging.glued_values(notebook) == {"a": "1"}
+
+
+def test_a_book_without_chapters_can_be_staged(sources, tmp_path):
+    names = ["audio", "clips", "checkpoint", "fingerprint", "version", "cores", "python"]
+    facts = dict.fromkeys(names, "something")
+    pages = tmp_path / "pages"
+    shutil.copytree(sources / "book", pages)
+    folder = staging.stage(pages, Layout(tmp_path / "out"), [], {}, facts)
+    assert "notebooks" not in (folder / "_toc.yml").read_text()
+    assert "guides/reading" in (folder / "_toc.yml").read_text()
+    index = (folder / "index.md").read_text()
+    assert "No chapter was run" in index
+    assert "{{" not in index
 
 
 def test_parameter_tables_escape_bars(tmp_path):
