@@ -363,7 +363,9 @@ def test_two_figures_in_a_cell_are_refused():
 
 def test_code_that_shows_nothing_is_folded_with_what_follows():
     def code(source, *outputs, tags=()):
-        return nbformat.v4.new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags)})
+        return nbformat.v4.new_code_cell(
+            source, outputs=list(outputs), metadata={"tags": list(tags)}
+        )
 
     glued = nbformat.v4.new_output(
         "display_data",

@@ -28,9 +28,7 @@ def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
     codec = Codec(stages)
 
     def add(method: str, stage: str, metric: str, value: float, unit: str) -> None:
-        rows.add(
-            clip.name, metric, value, unit, category=clip.category, method=method, stage=stage
-        )
+        rows.add(clip.name, metric, value, unit, category=clip.category, method=method, stage=stage)
 
     add("vae", "", "mel_error", (stages.decode(latents) - mel).abs().mean().item(), "nat")
     for rate in RATES:
