@@ -90,7 +90,7 @@ def onsets(waveform: np.ndarray, sample_rate: int, rise: float = 15.0) -> np.nda
     hop = sample_rate // 200
     level = _levels(waveform, hop, hop)
     level = _decibels(level, level.max())
-    before = scipy.ndimage.maximum_filter1d(level, 8, origin=4, mode="nearest")
+    before = scipy.ndimage.maximum_filter1d(level, 8, origin=3, mode="nearest")
     before = np.concatenate([[level[0]], before[:-1]])
     jump = (level - before > rise) & (level > -40)
     frames = [f for f in np.flatnonzero(jump) if f >= 10]
