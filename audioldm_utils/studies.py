@@ -69,7 +69,7 @@ STUDIES = {
         Study("01_mistakes", "audioldm_utils.ladder", "study_mistakes", {"": 0.05}, 0.02, 4),
         Study("01_attacks", "audioldm_utils.ladder", "study_attacks", {"": 0.05}, 0.02, 4),
         # One flipped choice moves all that follow, so single clips may differ by more.
-        Study("04_rates", "audioldm_utils.ddcm.study", "study", {"": 0.1}, 0.1, 3),
+        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.1}, 0.1, 3),
     )
 }
 

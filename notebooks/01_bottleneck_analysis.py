@@ -41,6 +41,7 @@ from audioldm_utils.checkpoint import load
 from audioldm_utils.listening import Row, Take, players
 from audioldm_utils.plotting import (
     figure_caption,
+    glue_object,
     glue_value,
     heatmap,
     points_with_intervals,
@@ -105,6 +106,9 @@ rows = [
     for c in climbs
 ]
 players(rows, Path(out_dir) / "listening", f"Every rung of the ladder, checkpoint {checkpoint}.")
+
+# %% tags=["remove-input", "remove-output"]
+glue_object("player", players(rows[:1], Path(out_dir) / "listening", f"Checkpoint {checkpoint}."))
 
 # %% [markdown]
 # ## The ladder

@@ -1,4 +1,4 @@
-"""Study ``04_rates``: what DDCM keeps of a clip at each rate of the file, header included."""
+"""Study ``05_rates``: what DDCM keeps of a clip at each rate of the file, header included."""
 
 from __future__ import annotations
 
