@@ -271,8 +271,10 @@ def _run_one(
             assert worker.stdout is not None
             workers.add(worker)
             try:
-                worker.stdin.write(json.dumps(job))
-                worker.stdin.close()
+                # A worker that died at once is told apart below, by what it did not say.
+                with contextlib.suppress(BrokenPipeError):
+                    worker.stdin.write(json.dumps(job))
+                    worker.stdin.close()
                 for line in worker.stdout:
                     outcome = json.loads(line)
                     if outcome["event"] == "cell":

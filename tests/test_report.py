@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import nbformat
@@ -261,6 +264,25 @@ def test_interrupted_run_is_put_right(tmp_path):
     assert [p.name for p in layout.results("01_a").iterdir()] == ["whole.csv"]
 
 
+def test_interruption_ends_what_runs_and_starts_nothing_more():
+    begun = threading.Event()
+
+    def interrupt():
+        with ThreadPoolExecutor(1) as pool, execution._stop_on_failure(pool, {sleeper}):
+            running = pool.submit(lambda: (begun.set(), sleeper.wait()))
+            waiting.append(pool.submit(pytest.fail, "this must not start"))
+            assert begun.wait(10)
+            assert running.running()
+            raise KeyboardInterrupt
+
+    waiting: list[Future] = []
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert sleeper.returncode != 0
+    assert waiting[0].cancelled()
+
+
 def test_damaged_stamp_means_running_again(tmp_path):
     layout = Layout(tmp_path)
     layout.stamp("01_a").parent.mkdir()
@@ -363,7 +385,9 @@ def test_two_figures_in_a_cell_are_refused():
 
 def test_code_that_shows_nothing_is_folded_with_what_follows():
     def code(source, *outputs, tags=()):
-        return nbformat.v4.new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags)})
+        return nbformat.v4.new_code_cell(
+            source, outputs=list(outputs), metadata={"tags": list(tags)}
+        )
 
     glued = nbformat.v4.new_output(
         "display_data",
