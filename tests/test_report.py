@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import nbformat
@@ -259,6 +262,25 @@ def test_interrupted_run_is_put_right(tmp_path):
     with pytest.raises(RuntimeError, match="again"):
         fail_again()
     assert [p.name for p in layout.results("01_a").iterdir()] == ["whole.csv"]
+
+
+def test_interruption_ends_what_runs_and_starts_nothing_more():
+    begun = threading.Event()
+
+    def interrupt():
+        with ThreadPoolExecutor(1) as pool, execution._stop_on_failure(pool, {sleeper}):
+            running = pool.submit(lambda: (begun.set(), sleeper.wait()))
+            waiting.append(pool.submit(pytest.fail, "this must not start"))
+            assert begun.wait(10)
+            assert running.running()
+            raise KeyboardInterrupt
+
+    waiting: list[Future] = []
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert sleeper.returncode != 0
+    assert waiting[0].cancelled()
 
 
 def test_damaged_stamp_means_running_again(tmp_path):
