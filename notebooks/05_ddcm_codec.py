@@ -42,7 +42,7 @@ from audioldm_utils.audio import find_clips, load_clip, to_model_rate
 from audioldm_utils.checkpoint import load
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.settings import Settings
-from audioldm_utils.ddcm.study import RATES
+from audioldm_utils.ddcm.study import RATES, SECONDS, STEPS
 from audioldm_utils.listening import Row, Take, players
 from audioldm_utils.plotting import figure_caption, glue_value, rate_quality, style
 from audioldm_utils.stages import Stages
@@ -72,8 +72,13 @@ judged = findings(table, clips, "05_rates", evidence_dir)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("n", judged.n, "d")
 glue_value("source", judged.source)
+glue_value("seconds", SECONDS, ".2f", "s")
+glue_value("steps", STEPS, "d")
 
 # %% [markdown]
+# Measured on the first {glue:text}`seconds` of every third clip, with at most
+# {glue:text}`steps` network calls: {glue:text}`n` clips, {glue:text}`source`.
+#
 # ## Listen
 #
 # The clip, through VAE and vocoder alone, and decoded from files of falling rate.
@@ -81,12 +86,14 @@ glue_value("source", judged.source)
 # %% tags=["remove-input"]
 codec = Codec(stages)
 rows = []
-for clip in [load_clip(info, max_seconds=5.0) for info in clips[:: max(1, len(clips) // 2)][:2]]:
+for clip in [
+    load_clip(info, max_seconds=SECONDS) for info in clips[:: max(1, len(clips) // 2)][:2]
+]:
     wave = to_model_rate(clip)
     vae = stages.reconstruct_vae(torch.from_numpy(wave)[None])[0].numpy()
     takes = [Take("original", wave, 16000), Take("vae", vae, 16000)]
     for rate in (RATES[-1], RATES[2], RATES[0]):
-        file = codec.encode(wave, Settings(kbps=rate, seed=seed)).data
+        file = codec.encode(wave, Settings(kbps=rate, steps=STEPS, seed=seed)).data
         decoded = codec.decode(file)
         takes.append(Take("ddcm", decoded.samples, decoded.sample_rate, f"DDCM, {rate:g} kbit/s"))
     rows.append(Row(clip.name, takes, clip.caption or ""))
