@@ -185,7 +185,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "The latents were multiplied by the scaling factor twice.",
         "Multiply once after the encoder, divide once before the decoder.",
     ),
-    "shape": ("The shape is not (batch, frames, bands).", "Give (batch, frames, 64)."),
+    "shape": ("This is no mel.", "Give (batch, frames, 64)."),
     "bands": ("The number of mel bands is wrong.", "Compute 64 bands, 0 to 8000 Hz, at 16 kHz."),
     "not-finite": (
         "There are NaN or infinite values.",
@@ -388,12 +388,10 @@ def check_latents(latents: torch.Tensor, scaling_factor: float) -> list[Finding]
     spread = float(torch.as_tensor(latents).double().std())
     if not math.isfinite(spread):
         return [_finding("not-finite")]
-    cost = {
-        "": abs(math.log(max(spread, 1e-12))),
-        "scaling-missing": abs(math.log(max(spread, 1e-12) * scaling_factor)),
-        "scaling-twice": abs(math.log(max(spread, 1e-12) / scaling_factor)),
-    }
-    name = min(cost, key=cost.__getitem__)
+    level, factor = math.log(max(spread, 1e-12)), math.log(scaling_factor)
+    # What the logarithm of a right clip's spread would be, were each the case.
+    assumed = {"": level, "scaling-missing": level + factor, "scaling-twice": level - factor}
+    name = min(assumed, key=lambda name: abs(assumed[name]))
     if not name:
         return []
     seen = f"Their standard deviation is {spread:.3f}; near 1 is expected."
