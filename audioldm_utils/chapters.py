@@ -1,0 +1,286 @@
+"""The book's notebooks as data: what they are called, what they take, what they read.
+
+A chapter is ``notebooks/NN_title.ipynb`` (outputs stripped) beside its source
+``notebooks/NN_title.py`` (jupytext py:percent). Its parameters are those of the cell tagged
+``parameters``, one typed and commented line each, as ``papermill --help-notebook`` shows them.
+A chapter that reads the tables of earlier chapters names them in its notebook metadata::
+
+    # ---
+    # jupyter:
+    #   audioldm_utils:
+    #     after: [01_bottleneck_analysis]
+    # ---
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import atomic_write
+
+COMMON = ("audio_dir", "checkpoint", "out_dir", "evidence_dir", "seed", "limit")
+"""Parameters that every chapter that needs them spells alike."""
+
+_NAME = re.compile(r"\d\d_[a-z0-9_]+")
+_SCALARS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "list": (list,),
+    "tuple": (list, tuple),
+    "dict": (dict,),
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell; ``kind`` and ``default`` are source text."""
+
+    name: str
+    kind: str
+    default: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A notebook of the book; ``after`` holds the names of chapters whose tables it reads."""
+
+    name: str
+    path: Path
+    title: str
+    parameters: tuple[Parameter, ...]
+    after: tuple[str, ...]
+    cells: int
+
+    def parameter(self, name: str) -> Parameter | None:
+        """The parameter of that name, or None."""
+        return next((p for p in self.parameters if p.name == name), None)
+
+
+def read_chapter(path: str | Path) -> Chapter:
+    """Read what a notebook declares; nothing of it is executed.
+
+    Raises:
+        UserError: the file is missing or is no notebook.
+    """
+    import nbformat
+    import papermill
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such notebook.")
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except nbformat.reader.NotJSONError as error:
+        raise UserError(f"{path} is not a notebook: write it anew from its .py source.") from error
+    declared = papermill.inspect_notebook(str(path))
+    title = next(
+        (
+            line.lstrip("# ").strip()
+            for cell in notebook.cells
+            if cell.cell_type == "markdown"
+            for line in cell.source.splitlines()
+            if line.startswith("# ")
+        ),
+        path.stem,
+    )
+    return Chapter(
+        name=path.stem,
+        path=path,
+        title=title,
+        parameters=tuple(
+            Parameter(p["name"], p["inferred_type_name"], p["default"], p["help"])
+            for p in declared.values()
+        ),
+        after=tuple(notebook.metadata.get("audioldm_utils", {}).get("after", ())),
+        cells=sum(cell.cell_type == "code" for cell in notebook.cells),
+    )
+
+
+def find_chapters(folder: str | Path) -> list[Chapter]:
+    """All chapters of a folder, in the order of their numbers."""
+    paths = sorted(p for p in Path(folder).glob("*.ipynb") if _NAME.fullmatch(p.stem))
+    return [read_chapter(path) for path in paths]
+
+
+def select(chapters: Sequence[Chapter], wanted: Iterable[str] | None) -> list[Chapter]:
+    """The wanted chapters and all that they read from, each after those it reads.
+
+    Args:
+        chapters: all there are.
+        wanted: numbers (``"01"``) or names (``"01_bottleneck_analysis"``); None means all.
+
+    Raises:
+        UserError: an unknown or ambiguous name, an unknown or circular dependency.
+    """
+    names = {chapter.name: chapter for chapter in chapters}
+    choices = ", ".join(names) or "none"
+    pending = list(names) if wanted is None else []
+    for word in wanted or ():
+        matches = [name for name in names if name == word or name.split("_")[0] == word]
+        if len(matches) != 1:
+            raise UserError(f"{word!r} names no chapter; the chapters are: {choices}.")
+        pending += matches
+    graph: dict[str, tuple[str, ...]] = {}
+    while pending:
+        name = pending.pop()
+        if name in graph:
+            continue
+        graph[name] = names[name].after
+        for earlier in names[name].after:
+            if earlier not in names:
+                raise UserError(
+                    f"{name} says that it reads from {earlier!r}, which is no chapter; "
+                    f"the chapters are: {choices}."
+                )
+            pending.append(earlier)
+    try:
+        in_book_order = {name: graph[name] for name in names if name in graph}
+        order = list(graphlib.TopologicalSorter(in_book_order).static_order())
+    except graphlib.CycleError as error:
+        raise UserError(
+            f"chapters read from each other in a circle: {', '.join(error.args[1])}."
+        ) from error
+    return [names[name] for name in order]
+
+
+def check_parameters(
+    chapters: Sequence[Chapter], given: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Give each chapter those parameters that it declares, refusing what is wrong.
+
+    A value that is a string is read as the declared type (``"3"`` as int 3), as the command
+    line gives it; any other value must have the declared type already.
+
+    Args:
+        chapters: those that will run.
+        given: parameter name to value.
+
+    Returns:
+        Chapter name to its own parameters.
+
+    Raises:
+        UserError: a name that no chapter declares, or a value of another type; the message
+            names the notebook, the parameter and the choices. Nothing has been run by then.
+    """
+    taken: dict[str, dict[str, Any]] = {chapter.name: {} for chapter in chapters}
+    for name, value in given.items():
+        owners = [chapter for chapter in chapters if chapter.parameter(name)]
+        if not owners:
+            known = "; ".join(
+                f"{chapter.path.name} takes "
+                + (", ".join(p.name for p in chapter.parameters) or "none")
+                for chapter in chapters
+            )
+            raise UserError(f"no chapter has a parameter {name!r}: {known}.")
+        for chapter in owners:
+            parameter = chapter.parameter(name)
+            assert parameter is not None
+            if isinstance(value, str) and not fits(value, parameter.kind):
+                read = _read_text(value, parameter.kind)
+            else:
+                read = value
+            if not fits(read, parameter.kind):
+                raise UserError(
+                    f"{chapter.path.name}: parameter {name} must be {parameter.kind} "
+                    f"(default {parameter.default}), not {value!r}."
+                )
+            taken[chapter.name][name] = read
+    return taken
+
+
+def fits(value: Any, kind: str) -> bool:
+    """Whether a value has the type that a parameters cell declares, given as source text.
+
+    Understood are str, int, float (an int will do), bool, list, tuple, dict, ``list[T]``,
+    ``dict[K, V]`` and ``Optional[T]``; papermill itself overlooks lines with other types, such
+    as ``T | None``. A line without a type (papermill calls it ``None``) takes anything.
+    """
+    if kind == "None":
+        return True
+    return _fits(value, ast.parse(kind, mode="eval").body)
+
+
+def _fits(value: Any, kind: ast.expr) -> bool:
+    match kind:
+        case ast.Name(id=name) if name in _SCALARS:
+            accepted = isinstance(value, _SCALARS[name])
+            return accepted and (name == "bool" or not isinstance(value, bool))
+        case ast.Subscript(value=ast.Name(id="Optional"), slice=inner):
+            return value is None or _fits(value, inner)
+        case ast.Subscript(value=ast.Name(id="list"), slice=inner):
+            return isinstance(value, list) and all(_fits(item, inner) for item in value)
+        case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, item])):
+            return isinstance(value, dict) and all(
+                _fits(k, key) and _fits(v, item) for k, v in value.items()
+            )
+    raise UserError(f"the declared type {ast.unparse(kind)!r} of a parameter is not understood.")
+
+
+def _read_text(text: str, kind: str) -> Any:
+    """A command-line word as a Python value; the word itself where it is no literal."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    if kind.startswith("list") and not text.startswith("["):
+        inner = kind.removeprefix("list").strip("[]") or "str"
+        items = [item.strip() for item in text.split(",")]
+        return [item if fits(item, inner) else _read_text(item, inner) for item in items]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def is_paired(path: str | Path) -> bool:
+    """Whether a notebook and its .py source have the same cells (outputs, ids and times aside)."""
+    import jupytext
+    from jupytext.compare import NotebookDifference, compare_notebooks
+
+    path = Path(path)
+    try:
+        compare_notebooks(
+            jupytext.read(path),
+            jupytext.read(path.with_suffix(".py")),
+            fmt="py:percent",
+            compare_outputs=False,
+            compare_ids=False,
+        )
+    except NotebookDifference:
+        return False
+    return True
+
+
+def write_pair(source: str | Path) -> Path:
+    """Write ``NN_title.ipynb`` from ``NN_title.py``: no outputs, the same bytes every time.
+
+    Raises:
+        UserError: the source is missing.
+    """
+    import jupytext
+    import nbformat
+
+    source = Path(source)
+    if not source.is_file():
+        raise UserError(f"{source}: there is no such notebook source.")
+    notebook = jupytext.read(source)
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{index:03d}"
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    # The field by which jupytext marks who wrote the text side says nothing here.
+    notebook.metadata.get("jupytext", {}).pop("text_representation", None)
+    notebook.metadata.setdefault(
+        "kernelspec", {"display_name": "Python 3", "language": "python", "name": "python3"}
+    )
+    notebook.metadata.setdefault("language_info", {"name": "python"})
+    atomic_write(source.with_suffix(".ipynb"), nbformat.writes(notebook) + "\n")
+    return source.with_suffix(".ipynb")

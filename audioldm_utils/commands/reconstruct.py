@@ -1,0 +1,164 @@
+"""``audioldm-utils reconstruct``: a file or a folder through a named method."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "reconstruct a file or a folder by a named method"
+EXAMPLES = """\
+  audioldm-utils reconstruct --list
+  audioldm-utils reconstruct clip.wav out.wav --method vae
+  audioldm-utils reconstruct data/audio out/ --method vae-highfreq
+  audioldm-utils reconstruct data/audio out/ --method sdedit -o strength=0.4 -o prompt=none
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("input", type=Path, nargs="?", help="audio file, or folder of them")
+    parser.add_argument(
+        "output", type=Path, nargs="?", help="file (.wav or .flac), or folder for a folder"
+    )
+    parser.add_argument("--method", default="vae", help="see --list (default: vae)")
+    parser.add_argument("--list", action="store_true", help="list methods, options and papers")
+    parser.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="option of the method; may be repeated",
+    )
+    parser.add_argument("--checkpoint", default="mini", help="mini, a folder, or a hub id")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    parser.add_argument("--seed", type=int, default=0, help="of all noise (default: 0)")
+    parser.add_argument("--limit", type=int, default=None, help="first clips of a folder only")
+    parser.add_argument("--max-seconds", type=float, default=None, help="of each clip")
+
+
+def list_methods() -> str:
+    """Every method with its options and paper, for people."""
+    from audioldm_utils.reconstruct import METHODS
+
+    lines = []
+    for method in METHODS.values():
+        lines.append(f"{method.name}: {method.summary} [{method.paper}]")
+        for option in method.options.values():
+            default = str(option.default).lower() if option.type is bool else option.default
+            lines.append(f"    -o {option.name}={default}  {option.help}")
+    return "\n".join(lines)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reconstruct; writes the audio and, for a folder, ``reconstruction.csv`` beside it."""
+    from audioldm_utils.errors import UserError
+
+    if args.list:
+        print(list_methods())
+        return 0
+    if args.input is None or args.output is None:
+        raise UserError("reconstruct needs IN and OUT: a file and a file, or a folder and one")
+    options = {}
+    for text in args.option:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise UserError(f"option {text!r} has no value; write -o {text}=VALUE")
+        options[name] = value
+    from audioldm_utils.reconstruct import find_method
+
+    find_method(args.method).parse(options)
+    return _work(args, options)
+
+
+def _work(args: argparse.Namespace, options: dict[str, str]) -> int:
+    import sys
+
+    from tqdm.auto import tqdm
+
+    from audioldm_utils import audio
+    from audioldm_utils.checkpoint import load
+    from audioldm_utils.errors import UserError
+    from audioldm_utils.reconstruct import reconstruct
+
+    found = audio.find_clips(args.input)[: args.limit]
+    folder = args.input.is_dir()
+    if folder and args.output.suffix.lower() in (".wav", ".flac", ".mp3", ".ogg"):
+        raise UserError(f"{args.output}: the input is a folder, so the output must be one too")
+    if folder and args.output.resolve() == args.input.resolve():
+        raise UserError(f"{args.output}: would overwrite the input; give another folder")
+    if folder and args.output.is_file():
+        raise UserError(f"{args.output}: this is a file; give a folder for the output")
+    checkpoint = load(args.checkpoint, device=args.device)
+    broken: list[str] = []
+
+    def clips() -> object:
+        for info in found:
+            try:
+                yield audio.load_clip(info, args.max_seconds)
+            except UserError as error:
+                if not folder:
+                    raise
+                broken.append(str(error))
+                bar.update()
+
+    rows = []
+    with tqdm(total=len(found), unit="clip", desc=args.method, disable=None) as bar:
+
+        def step(name: str, done: int, total: int) -> None:
+            bar.set_postfix_str(f"{name} {done}/{total}", refresh=True)
+
+        results = reconstruct(
+            clips(), args.method, checkpoint, seed=args.seed, progress=step, **options
+        )
+        for result in results:
+            path = args.output / f"{result.clip}.flac" if folder else args.output
+            if path.is_dir():
+                path = path / f"{result.clip}.flac"
+            audio.save(path, result.audio, result.sample_rate)
+            rows.append(_row(result, path))
+            bar.update()
+    if folder:
+        _write_rows(args.output / "reconstruction.csv", rows)
+    for sentence in broken:
+        print(f"audioldm-utils: skipped: {sentence}", file=sys.stderr)
+    if not rows:
+        raise UserError(f"{args.input}: none of its clips could be used")
+    return 1 if broken else 0
+
+
+def _row(result: object, path: Path) -> dict[str, object]:
+    cost = result.cost
+    row: dict[str, object] = {
+        "clip": result.clip,
+        "file": path.name,
+        "method": result.label,
+        "options": " ".join(f"{key}={value}" for key, value in result.options.items()),
+        "seed": result.seed,
+        "checkpoint": result.checkpoint,
+        "sample_rate": result.sample_rate,
+        "side_bits": result.side_bits,
+        "side_kbps": f"{result.kbps:.5f}",
+        "seconds": f"{cost.seconds:.3f}",
+        "peak_memory_mib": f"{cost.peak_memory:.1f}",
+        "memory_growth_mib": f"{cost.memory_growth:.1f}",
+    }
+    for name, count in cost.forward.items():
+        row[f"{name}_forward"] = count
+        row[f"{name}_backward"] = cost.backward[name]
+    return row
+
+
+def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    import csv
+    import io
+
+    from audioldm_utils.files import atomic_write
+
+    if not rows:
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(path, text.getvalue())

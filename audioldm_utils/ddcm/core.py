@@ -1,0 +1,364 @@
+"""Denoising Diffusion Codebook Models: encode, decode and generate.
+
+Ohayon et al., «Compressed Image Generation with Denoising Diffusion Codebook Models», ICML
+2025, arXiv 2502.01189. Symbols:
+
+==============  ============================================================
+``x``           x_i, noisy latents; the start x_T is a seeded draw of 0 bits
+``output``      what the network says of x_i
+``x0_hat``      the denoised value that the output stands for
+``residual``    x_0 - x0_hat, what the choice should point at
+``noise``       C_i(k_i), the chosen atom, unit variance
+==============  ============================================================
+
+One loop, ``DDCM.run``, serves all: x_{i-1} = mu_i(x_i) + sigma_i C_i(k_i), with k_i from a
+function ``pick``. Encoding picks by the residual, decoding replays, generation draws. So the
+encoder's latents and the decoder's come from the same operations in the same order, and are
+equal bit for bit on one machine at equal batch and threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from audioldm_utils.codebook import start_noise
+from audioldm_utils.ddcm.windows import Denoiser, fold, unfold
+
+if TYPE_CHECKING:
+    from audioldm_utils.codebook import Codebook
+    from audioldm_utils.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a callback is shown after each step; tensors are not copied, so do not change them.
+
+    Attributes:
+        index: 0 (noisiest) to T - 1.
+        timestep: what the denoiser was called with.
+        x: x_i, before the step, (batch, 8, frames, 16).
+        x0_hat: denoised value, same shape.
+        noise: chosen noise, same shape; None in the last step.
+        target: latents to encode, same shape; None when decoding or generating.
+        choice: int64 (batch * segments, length); None in the last step.
+    """
+
+    index: int
+    timestep: int
+    x: torch.Tensor
+    x0_hat: torch.Tensor
+    noise: torch.Tensor | None
+    target: torch.Tensor | None
+    choice: torch.Tensor | None
+
+    def cosine(self) -> torch.Tensor:
+        """Cosine between chosen noise and residual, (batch,), -1 to 1; needs target and noise."""
+        if self.target is None or self.noise is None:
+            raise ValueError("no residual: a step has one when encoding, and not in the last step")
+        return torch.cosine_similarity(
+            self.noise.flatten(1), (self.target - self.x0_hat).flatten(1), dim=1
+        )
+
+    def correlation(self, reference: torch.Tensor | None = None) -> torch.Tensor:
+        """Pearson correlation of x0_hat with the target, or with ``reference``, (batch,)."""
+        reference = self.target if reference is None else reference
+        if reference is None:
+            raise ValueError("correlation needs a reference when there is no target")
+        a, b = self.x0_hat.flatten(1), reference.flatten(1)
+        return torch.cosine_similarity(a - a.mean(1, True), b - b.mean(1, True), dim=1)
+
+
+Callback = Callable[[Step], None]
+Pick = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The choices of a batch of clips: all that a decoder needs beside the configuration.
+
+    Attributes:
+        choices: one a noisy step, T - 1 of them, each int64 (batch * segments, length).
+        shape: of one clip's latents, (8, frames, 16).
+        latents: what the run ended with, (batch, 8, frames, 16); the decoder gets the same.
+    """
+
+    choices: tuple[torch.Tensor, ...]
+    shape: tuple[int, ...]
+    latents: torch.Tensor = field(repr=False, compare=False)
+
+    def clip(self, index: int) -> Codes:
+        """One clip of the batch."""
+        rows = len(self.choices[0]) // len(self.latents) if self.choices else 1
+        part = slice(index * rows, (index + 1) * rows)
+        return Codes(
+            tuple(choice[part] for choice in self.choices),
+            self.shape,
+            self.latents[index : index + 1],
+        )
+
+
+class DDCM:
+    """A schedule, a codebook, and how many atoms each step takes."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        codebook: Codebook,
+        atoms: int | Sequence[int] = 1,
+        *,
+        seed: int | None = None,
+    ) -> None:
+        """Put a coder together.
+
+        Args:
+            schedule: reverse steps, T of them; with eta 0 no choice has an effect.
+            codebook: atoms and their selection. Its shape (8, h, 16) is that of a segment:
+                latents of n * h frames take n choices a step, one after the other in time.
+            atoms: atoms a noisy step, or T - 1 numbers; a step of 0 atoms adds the
+                codebook's first atom and costs no bits.
+            seed: of x_T; default: the codebook's.
+        """
+        self.schedule = schedule
+        self.codebook = codebook
+        noisy = schedule.noisy_steps
+        counts = [atoms] * noisy if isinstance(atoms, int) else list(atoms)
+        if len(counts) != noisy:
+            raise ValueError(f"{len(counts)} numbers of atoms for {noisy} noisy steps")
+        if any(count < 0 for count in counts):
+            raise ValueError("a number of atoms is negative")
+        self.atoms = tuple(counts)
+        self.seed = codebook.seed if seed is None else seed
+
+    @property
+    def bits(self) -> float:
+        """Bits of one segment's codes, not rounded."""
+        return sum(self.codebook.bits(count) for count in self.atoms if count)
+
+    def segments(self, shape: Sequence[int]) -> int:
+        """Segments of latents of ``shape`` (8, frames, 16).
+
+        Raises:
+            ValueError: the codebook's segments do not divide them.
+        """
+        channels, frames, width = shape
+        if (channels, width) != (self.codebook.shape[0], self.codebook.shape[2]):
+            raise ValueError(f"latents {tuple(shape)} for a codebook of {self.codebook.shape}")
+        if frames % self.codebook.shape[1]:
+            raise ValueError(
+                f"{frames} latent frames are no multiple of the codebook's {self.codebook.shape[1]}"
+            )
+        return frames // self.codebook.shape[1]
+
+    def start(self, batch: int, shape: Sequence[int]) -> torch.Tensor:
+        """x_T, (batch, *shape): the same seeded draw for each clip, so no bits."""
+        return start_noise([self.seed], tuple(shape)).expand(batch, *shape).clone()
+
+    # --- the one loop -------------------------------------------------------------------
+
+    @torch.no_grad()
+    def run(
+        self,
+        x: torch.Tensor,
+        denoiser: Denoiser,
+        pick: Pick,
+        *,
+        target: torch.Tensor | None = None,
+        callback: Callback | None = None,
+    ) -> Codes:
+        """All reverse steps from ``x``; ``pick(i, x, output)`` gives each choice.
+
+        Any loss may decide: guidance, restoration or editing are other functions ``pick``.
+
+        Args:
+            x: x_T, (batch, 8, frames, 16).
+            denoiser: ``(x_t, t) -> output`` of the same shape, with prompt, guidance and
+                windows inside.
+            pick: which atoms step i takes, int64 (batch * segments, length); not called for
+                steps of 0 atoms.
+            target: shown to the callback.
+            callback: called after each step.
+        """
+        count = self.segments(x.shape[1:])
+        choices = []
+        for i, t in enumerate(self.schedule.timesteps):
+            output = denoiser(x, t)
+            noise = choice = None
+            if i < self.schedule.noisy_steps:
+                choice = pick(i, x, output) if self.atoms[i] else self._free(len(x) * count)
+                choices.append(choice)
+                noise = unfold(self.codebook.noise(i, choice), count).to(x)
+            if callback is not None:
+                x0_hat = self.schedule.predict_x0(i, x, output)
+                callback(Step(i, t, x, x0_hat, noise, target, choice))
+            x = self.schedule.step(i, x, output, noise)
+        return Codes(tuple(choices), tuple(x.shape[1:]), x)
+
+    def _free(self, rows: int) -> torch.Tensor:
+        """The choice that costs nothing: the first atom."""
+        return torch.zeros(rows, self.codebook.length(1), dtype=torch.int64)
+
+    # --- encoding and decoding ----------------------------------------------------------
+
+    def encode(
+        self,
+        latents: torch.Tensor,
+        denoiser: Denoiser,
+        *,
+        callback: Callback | None = None,
+        **selection: object,
+    ) -> Codes:
+        """Choose the noise that leads to ``latents``.
+
+        k_i = argmax over k of <C_i(k), x_0 - x0_hat_i>, or what the codebook makes of the
+        options of selection.
+
+        Args:
+            latents: scaled latents x_0, (batch, 8, frames, 16).
+            denoiser: as in ``run``; a decoder needs the same one.
+            callback: called after each step.
+            **selection: options of ``codebook.choose``: weights, temperature, seeds.
+        """
+        if latents.ndim != 4:
+            raise ValueError(f"latents are (batch, 8, frames, 16), not {tuple(latents.shape)}")
+        count = self.segments(latents.shape[1:])
+        if selection.get("weights") is not None:
+            weights = torch.broadcast_to(selection["weights"].to(latents), latents.shape)
+            selection["weights"] = fold(weights, count)
+
+        def pick(i: int, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+            residual = latents - self.schedule.predict_x0(i, x, output)
+            return self.codebook.choose(i, fold(residual, count), self.atoms[i], **selection)
+
+        x = self.start(len(latents), latents.shape[1:]).to(latents)
+        return self.run(x, denoiser, pick, target=latents, callback=callback)
+
+    def decode(
+        self,
+        codes: Codes,
+        denoiser: Denoiser,
+        *,
+        edit: tuple[int, Denoiser] | None = None,
+        start: torch.Tensor | None = None,
+        callback: Callback | None = None,
+    ) -> torch.Tensor:
+        """Replay the choices: latents (batch, 8, frames, 16).
+
+        Args:
+            codes: of ``encode`` or ``generate``; its latents are not looked at.
+            denoiser: the encoder's.
+            edit: (step, other denoiser): from this step on, 0 to T, the other one is used,
+                say with another prompt, while the choices stay.
+            start: x_T where it was not the seeded draw; also says where to compute.
+            callback: called after each step.
+        """
+        if len(codes.choices) != self.schedule.noisy_steps:
+            raise ValueError(
+                f"codes of {len(codes.choices)} noisy steps for a schedule of "
+                f"{self.schedule.noisy_steps}"
+            )
+        if edit is not None:
+            denoiser = self._edited(denoiser, *edit)
+        if start is None:
+            rows = len(codes.choices[0]) if codes.choices else len(codes.latents)
+            start = self.start(rows // self.segments(codes.shape), codes.shape)
+        return self.run(start, denoiser, lambda i, *_: codes.choices[i], callback=callback).latents
+
+    def _edited(self, first: Denoiser, step: int, second: Denoiser) -> Denoiser:
+        late = set(self.schedule.timesteps[step:])
+        return lambda x, t: second(x, t) if t in late else first(x, t)
+
+    # --- generation ---------------------------------------------------------------------
+
+    def generate(
+        self,
+        frames: int,
+        denoiser: Denoiser,
+        *,
+        seeds: Sequence[int],
+        callback: Callback | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Codes:
+        """Random choices: samples of the model, and their codes.
+
+        Args:
+            frames: latent frames of each sample.
+            denoiser: as in ``run``.
+            seeds: of the choices, one a sample; a sample does not depend on its batch.
+            callback: called after each step.
+            device: where x_T is put.
+        """
+        shape = self._shape(frames)
+
+        def pick(i: int, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+            return self._random(i, seeds, self.segments(shape))
+
+        start = self.start(len(seeds), shape).to(device)
+        return self.run(start, denoiser, pick, callback=callback)
+
+    def generate_ccfg(
+        self,
+        frames: int,
+        conditional: Denoiser,
+        unconditional: Denoiser,
+        *,
+        seeds: Sequence[int],
+        subset: int = 64,
+        callback: Callback | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Codes:
+        """Codes that follow a prompt, for a decoder that needs none (the paper's CCFG).
+
+        The reverse process is the unconditional one; of ``subset`` random choices that with
+        the largest <C_i(k), eps_unconditional - eps_conditional> is taken. ``decode`` with
+        the unconditional denoiser returns the same latents.
+
+        Args:
+            frames: latent frames of each sample.
+            conditional: denoiser with the prompt.
+            unconditional: denoiser without; the decoder's.
+            seeds: of the random choices, one a sample.
+            subset: candidates a step, >= 1: 1 ignores the prompt, more follow it closer.
+            callback: called after each step.
+            device: where x_T is put.
+        """
+        if subset < 1:
+            raise ValueError(f"subset is {subset}; it must be at least 1")
+        shape = self._shape(frames)
+        count = self.segments(shape)
+
+        def pick(i: int, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+            prompted = conditional(x, self.schedule.timesteps[i])
+            wanted = self.schedule.predict_noise(i, x, output)
+            wanted = wanted - self.schedule.predict_noise(i, x, prompted)
+            wanted = fold(wanted, count).flatten(1).cpu()
+            best = score = None
+            for candidate in range(subset):
+                choice = self._random(i, seeds, count, candidate)
+                found = (self.codebook.noise(i, choice).flatten(1) * wanted).sum(1)
+                if best is None:
+                    best, score = choice, found
+                    continue
+                better = found > score
+                best = torch.where(better[:, None], choice, best)
+                score = torch.where(better, found, score)
+            return best
+
+        start = self.start(len(seeds), shape).to(device)
+        return self.run(start, unconditional, pick, callback=callback)
+
+    def _shape(self, frames: int) -> tuple[int, int, int]:
+        return self.codebook.shape[0], frames, self.codebook.shape[2]
+
+    def _random(self, i: int, seeds: Sequence[int], count: int, candidate: int = 0) -> torch.Tensor:
+        rows = [derived_seed(seed, part, candidate) for seed in seeds for part in range(count)]
+        return self.codebook.random_choice(i, rows, self.atoms[i])
+
+
+def derived_seed(*numbers: int) -> int:
+    """A seed in [0, 2^64) from several integers, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:8], "little")

@@ -1,0 +1,232 @@
+"""A diffusers scheduler whose noise comes from a codebook.
+
+``pipe.scheduler = DDCMScheduler.from_config(pipe.scheduler.config, bases=4)`` makes
+``pipe(prompt)`` text-to-audio DDCM: random codes, recorded in ``scheduler.codes``, from which
+the same latents can be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin
+
+from audioldm_utils import codebook as codebooks
+from audioldm_utils.ddcm.core import Codes, derived_seed
+from audioldm_utils.ddcm.windows import unfold
+from audioldm_utils.errors import UserError
+from audioldm_utils.schedule import Schedule, training_alphas_bar
+
+
+class DDCMScheduler(SchedulerMixin, ConfigMixin):
+    """DDCM's reverse step as diffusers calls it.
+
+    Takes the configuration of any epsilon, v or sample prediction scheduler and adds where
+    the steps lie and which codebook they draw from. The choices are random, drawn from the
+    pipeline's ``generator`` (a list of them: one a sample), or from ``choice_seed``; after
+    ``replay(codes)`` they are those given.
+
+    Attributes:
+        timesteps: what the network is called with.
+        start: x_T of the last run; give it to the pipeline as ``latents`` to replay.
+    """
+
+    order = 1
+    # Whose other settings from_config may drop without a warning.
+    _compatibles: ClassVar = [scheduler.name for scheduler in KarrasDiffusionSchedulers]
+
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: list[float] | None = None,
+        prediction_type: str = "epsilon",
+        steps_offset: int = 0,
+        rescale_betas_zero_snr: bool = False,
+        clip_sample: bool = False,
+        thresholding: bool = False,
+        placement: str = "uniform",
+        stop: float | None = None,
+        power: float = 1.0,
+        eta: float = 1.0,
+        codebook: str = "cyclic",
+        codebook_seed: int = 0,
+        size: int | None = None,
+        bases: int | None = None,
+        atoms: int = 1,
+        segment: int = 0,
+        choice_seed: int = 0,
+    ) -> None:
+        """Store the configuration; see ``Schedule.from_config`` and ``codebook.make``.
+
+        Args:
+            num_train_timesteps: as in diffusers, like the next seven.
+            beta_start: first beta.
+            beta_end: last beta.
+            beta_schedule: "linear", "scaled_linear" or "squaredcos_cap_v2".
+            trained_betas: betas themselves.
+            prediction_type: "epsilon", "v_prediction" or "sample".
+            steps_offset: added to uniform timesteps.
+            rescale_betas_zero_snr: shift alpha-bar so that it ends at 0.
+            clip_sample: must be false; a denoised value that is clipped cannot be led.
+            thresholding: must be false.
+            placement: where the steps lie.
+            stop: alpha-bar of the last step.
+            power: exponent of alpha-bar.
+            eta: share of the DDPM noise, 0 to 1.
+            codebook: its name.
+            codebook_seed: its seed.
+            size: atoms of the codebook, unless it is cyclic.
+            bases: base vectors of a cyclic codebook.
+            atoms: a step.
+            segment: latent frames that share a choice; 0: all.
+            choice_seed: of random choices where the pipeline gives no generator.
+        """
+        if clip_sample or thresholding:
+            raise UserError(
+                "this scheduler configuration clips the denoised value (clip_sample or "
+                "thresholding), which DDCM cannot do; set both to false"
+            )
+        alphas_bar = training_alphas_bar(self.config)
+        self.alphas_cumprod = torch.from_numpy(alphas_bar).float()
+        self.init_noise_sigma = 1.0
+        self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)
+        self.num_inference_steps: int | None = None
+        self.schedule: Schedule | None = None
+        self.start: torch.Tensor | None = None
+        self._given: tuple[torch.Tensor, ...] | None = None
+        self._choices: list[torch.Tensor] = []
+        self._latents: torch.Tensor | None = None
+        self._shape: tuple[int, ...] = ()
+        self._index = 0
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: Sequence[int] | None = None,
+    ) -> None:
+        """Lay out ``num_inference_steps`` steps, or the given falling ``timesteps``."""
+        self.schedule = Schedule.from_config(
+            self.config,
+            num_inference_steps,
+            placement=self.config.placement if timesteps is None else list(timesteps),
+            stop=self.config.stop,
+            power=self.config.power,
+            eta=self.config.eta,
+        )
+        self.num_inference_steps = len(self.schedule)
+        self.timesteps = torch.tensor(self.schedule.timesteps, device=device)
+        self._choices, self._index, self.start, self._latents = [], 0, None, None
+
+    def scale_model_input(
+        self, sample: torch.Tensor, timestep: int | torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The sample as it is."""
+        return sample
+
+    def replay(self, codes: Codes | None) -> None:
+        """Take the choices of ``codes`` in the next runs; None: draw again."""
+        self._given = None if codes is None else codes.choices
+
+    @property
+    def codes(self) -> Codes:
+        """Choices and final latents of the run that has ended."""
+        if self._latents is None:
+            raise ValueError("no run has ended yet: call the pipeline first")
+        return Codes(tuple(self._choices), self._shape, self._latents)
+
+    def make_codebook(self, shape: Sequence[int]) -> codebooks.Codebook:
+        """The configured codebook for latents of ``shape`` (8, frames, 16)."""
+        channels, frames, width = shape
+        segment = self.config.segment or frames
+        option = "bases" if self.config.codebook == "cyclic" else "size"
+        value = self.config[option]
+        return codebooks.make(
+            self.config.codebook,
+            (channels, segment, width),
+            self.config.codebook_seed,
+            **({} if value is None else {option: value}),
+        )
+
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: int | torch.Tensor,
+        sample: torch.Tensor,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        return_dict: bool = True,
+    ) -> DDIMSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
+        """One reverse step with noise from the codebook.
+
+        Args:
+            model_output: of the network, guidance applied.
+            timestep: must be the next of ``timesteps``.
+            sample: x_t, (batch, 8, frames, 16).
+            generator: seeds the choices; read at the first step only.
+            return_dict: False gives (previous sample, denoised value).
+        """
+        if self.schedule is None:
+            raise ValueError("call set_timesteps before step")
+        i = self._index
+        if i >= len(self.schedule) or int(timestep) != self.schedule.timesteps[i]:
+            raise ValueError(f"timestep {int(timestep)} is not the one after {i} steps")
+        if i == 0:
+            self.start = sample
+            self._shape = tuple(sample.shape[1:])
+            self._codebook = self.make_codebook(self._shape)
+            self._count = self._shape[1] // self._codebook.shape[1]
+            self._seeds = self._row_seeds(len(sample), generator)
+        noise = None
+        if i < self.schedule.noisy_steps:
+            if self._given is None:
+                choice = self._codebook.random_choice(i, self._seeds, self.config.atoms)
+            else:
+                choice = self._given[i]
+            self._choices.append(choice)
+            noise = unfold(self._codebook.noise(i, choice), self._count).to(sample)
+        before = self.schedule.step(i, sample, model_output, noise)
+        self._index += 1
+        if self._index == len(self.schedule):
+            self._latents = before
+        x0_hat = self.schedule.predict_x0(i, sample, model_output)
+        if not return_dict:
+            return before, x0_hat
+        return DDIMSchedulerOutput(prev_sample=before, pred_original_sample=x0_hat)
+
+    def _row_seeds(
+        self, batch: int, generator: torch.Generator | list[torch.Generator] | None
+    ) -> list[int]:
+        """One seed for each segment of each sample."""
+        if generator is None:
+            clips = [derived_seed(self.config.choice_seed, b) for b in range(batch)]
+        elif isinstance(generator, torch.Generator):
+            device = generator.device
+            drawn = torch.randint(2**62, (batch,), generator=generator, device=device)
+            clips = drawn.tolist()
+        else:
+            if len(generator) != batch:
+                raise ValueError(f"{len(generator)} generators for a batch of {batch}")
+            clips = [
+                int(torch.randint(2**62, (1,), generator=one, device=one.device))
+                for one in generator
+            ]
+        return [derived_seed(seed, part, 0) for seed in clips for part in range(self._count)]
+
+    def add_noise(
+        self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """Forward process: sqrt(abar) x_0 + sqrt(1 - abar) noise, a timestep a sample."""
+        bar = self.alphas_cumprod.to(original_samples)[timesteps.to(original_samples.device)]
+        bar = bar.reshape(-1, *[1] * (original_samples.ndim - 1))
+        return bar.sqrt() * original_samples + (1 - bar).sqrt() * noise
+
+    def __len__(self) -> int:
+        return self.config.num_train_timesteps

@@ -1,0 +1,321 @@
+"""What VAE and vocoder lose in each mel band, and putting it back.
+
+Two ways, kept apart:
+
+* **Blind**: a :class:`Compensation` holds, for each mel band and level, the mean log gain by
+  which the reconstruction misses the original. It is fitted on other clips than it is judged
+  on, stored under the checkpoint's fingerprint, and costs no bits.
+* **Side information**: the encoder, which has the original, sends what is still missing from
+  4 to 8 kHz as a coded field (:mod:`audioldm_utils.enhance.coding`) at a bounded rate.
+
+Gains are natural logarithms, ``(frames, n_mels)``, on the front end's frame grid.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from audioldm_utils.codebook.fitted import fitted_path
+from audioldm_utils.enhance.coding import FieldCoder, smooth_scale
+from audioldm_utils.enhance.stft import Stft, band_centres, bands_to_bins, log_mel_of
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import atomic_write
+from audioldm_utils.mel import MelConfig
+
+#: Largest boost and cut that any repair applies, natural logarithm (17 dB and 35 dB).
+MAX_BOOST, MAX_CUT = 2.0, 4.0
+#: Edges of the band that "high frequencies" means below the model's limit, Hz.
+HIGH_BAND = (4000.0, 8000.0)
+#: Frames in a block of side information (0.32 s).
+BLOCK = 32
+#: Levels more than this below the loudest value carry no audible energy, nat (52 dB).
+RELEVANT = 6.0
+_STFT = Stft()
+
+
+def high_bands(config: MelConfig = MelConfig()) -> np.ndarray:
+    """Indices of the mel bands whose centre lies from 4 to 8 kHz."""
+    centres = band_centres(config)
+    return np.flatnonzero((centres >= HIGH_BAND[0]) & (centres < HIGH_BAND[1]))
+
+
+def mel_of(waveform: np.ndarray) -> np.ndarray:
+    """Log-mel ``(frames, n_mels)`` of a 16 kHz waveform ``(samples,)``."""
+    return log_mel_of(_STFT.core(_STFT.analyse(waveform)))
+
+
+def apply_gain(
+    waveform: np.ndarray, gain: np.ndarray, limits: tuple[float, float] = (-MAX_CUT, MAX_BOOST)
+) -> np.ndarray:
+    """Multiply a 16 kHz waveform's bands by ``exp(gain)``, its phases kept.
+
+    Args:
+        waveform: ``(samples,)``.
+        gain: ``(frames, n_mels)``, natural logarithm. Between the bands it is interpolated,
+            between the frames overlapping windows cross-fade it.
+        limits: the gain is clipped to these.
+
+    Raises:
+        ValueError: the gain's shape does not belong to the waveform.
+    """
+    expected = (_STFT.frames(len(waveform)), MelConfig().n_mels)
+    if gain.shape != expected:
+        raise ValueError(f"gain must be {expected} for this waveform, got shape {gain.shape}")
+    if not len(gain):
+        return waveform.astype(np.float32)
+    bins = np.exp(np.clip(gain, *limits).astype(np.float32) @ bands_to_bins())
+    spectrum = _STFT.analyse(waveform) * _STFT.spread(bins)
+    return _STFT.synthesise(spectrum, len(waveform))
+
+
+@dataclass(frozen=True)
+class Compensation:
+    """Mean log gain per level and mel band, fitted for one checkpoint.
+
+    Attributes:
+        fingerprint: of the checkpoint it was fitted on.
+        levels: ``(levels,)`` log-mel values (natural logarithm) where the table has knots.
+        table: ``(levels, n_mels)`` gain, nat, of the vocoder's output at that level.
+        mel_table: the same for the VAE's decoded log-mel, before any vocoder.
+        scale: ``(BLOCK, high bands)`` mean absolute cosine coefficient of what is left from
+            4 to 8 kHz after the gain; the side-information coder's statistics.
+        clips: names of the clips it was fitted on, so that nobody judges it on them.
+    """
+
+    fingerprint: str
+    levels: np.ndarray
+    table: np.ndarray
+    mel_table: np.ndarray
+    scale: np.ndarray
+    clips: tuple[str, ...] = field(default=())
+
+    def gain(
+        self,
+        mel: np.ndarray,
+        bands: Sequence[int] | np.ndarray | None = None,
+        stage: Literal["waveform", "mel"] = "waveform",
+    ) -> np.ndarray:
+        """Gain ``(frames, n_mels)`` for a reconstruction's own log-mel; 0 outside ``bands``.
+
+        Args:
+            mel: of the vocoder's waveform, or the VAE's decoded one.
+            bands: indices to compensate; None is all.
+            stage: which of the two ``mel`` is.
+        """
+        table = self.table if stage == "waveform" else self.mel_table
+        chosen = np.arange(mel.shape[1]) if bands is None else np.asarray(bands)
+        out = np.zeros(mel.shape, np.float64)
+        for band in chosen:
+            out[:, band] = np.interp(mel[:, band], self.levels, table[:, band])
+        return out
+
+    def to_json(self) -> str:
+        """Text form, rounded to 1e-4 nat; one row of the table a line."""
+
+        def rows(matrix: np.ndarray) -> str:
+            lines = (json.dumps([round(float(v), 4) for v in row]) for row in matrix)
+            return "[\n  " + ",\n  ".join(lines) + "\n ]"
+
+        return (
+            f'{{\n "fingerprint": {json.dumps(self.fingerprint)},\n'
+            f' "levels": {json.dumps([round(float(v), 4) for v in self.levels])},\n'
+            f' "table": {rows(self.table)},\n "mel_table": {rows(self.mel_table)},\n'
+            f' "scale": {rows(self.scale)},\n'
+            f' "clips": {json.dumps(list(self.clips))}\n}}\n'
+        )
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "compensation") -> Compensation:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            UserError: the text is not such a file.
+        """
+        try:
+            content = json.loads(text)
+            fit = cls(
+                str(content["fingerprint"]),
+                np.array(content["levels"], float),
+                np.array(content["table"], float),
+                np.array(content["mel_table"], float),
+                np.array(content["scale"], float),
+                tuple(content["clips"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{source}: not a compensation file ({error}); fit it again") from error
+        expected = (len(fit.levels), MelConfig().n_mels)
+        if fit.table.shape != expected or fit.mel_table.shape != expected:
+            raise UserError(f"{source}: its tables have the wrong shape; fit it again")
+        if fit.scale.shape != (BLOCK, len(high_bands())):
+            raise UserError(f"{source}: its scale has the wrong shape; fit it again")
+        return fit
+
+
+def identity_compensation(fingerprint: str) -> Compensation:
+    """A compensation that changes nothing, with plausible statistics for the coder."""
+    levels = np.array([MelConfig().silence, 2.0])
+    return Compensation(
+        fingerprint,
+        levels,
+        np.zeros((2, MelConfig().n_mels)),
+        np.zeros((2, MelConfig().n_mels)),
+        smooth_scale(BLOCK, len(high_bands()), 0.6, 4.0, 2.0),
+    )
+
+
+def fit_compensation(
+    clips: Iterable[tuple[str, np.ndarray]],
+    reconstruct: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    fingerprint: str,
+    knots: int = 14,
+    shrink: float = 100.0,
+    rounds: int = 2,
+) -> Compensation:
+    """Fit the mean log gain that each band and level of a reconstruction lacks.
+
+    Args:
+        clips: pairs of a name and a 16 kHz waveform ``(samples,)`` in the model's own scaling;
+            read once, one clip at a time.
+        reconstruct: what the checkpoint makes of such a waveform: the decoded log-mel
+            ``(frames, n_mels)`` and the vocoded waveform ``(samples,)``.
+        fingerprint: of the checkpoint.
+        knots: levels of the table.
+        shrink: frames' worth of evidence for no gain, so that rare levels stay put.
+        rounds: passes; the second corrects what overlapping windows left of the first.
+
+    Raises:
+        UserError: no clip was given.
+    """
+    levels = np.linspace(MelConfig().silence, 2.0, knots)
+    shape = (knots, MelConfig().n_mels)
+    table, mel_total, mel_weight = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    pairs: list[tuple[str, np.ndarray, np.ndarray]] = []
+    for name, waveform in clips:
+        reference = mel_of(waveform).astype(np.float32)
+        decoded, estimate = reconstruct(waveform)
+        pairs.append((name, reference, estimate))
+        decoded = decoded[: len(reference)]
+        _accumulate(mel_total, mel_weight, levels, decoded, reference - decoded)
+    if not pairs:
+        raise UserError("no clips to fit the compensation on; name a folder that holds some")
+
+    def compensated(estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        before = mel_of(estimate)
+        fit = Compensation(fingerprint, levels, table, table, np.zeros((1, 1)))
+        return before, mel_of(apply_gain(estimate, fit.gain(before)))
+
+    for _ in range(rounds):
+        total, weight = np.zeros(shape), np.zeros(shape)
+        for _, reference, estimate in pairs:
+            before, after = compensated(estimate)
+            _accumulate(total, weight, levels, before, reference - after)
+        table = table + total / (weight + shrink)
+    high = high_bands()
+    scale = np.zeros((BLOCK, len(high)))
+    blocks = 0
+    for _, reference, estimate in pairs:
+        _, after = compensated(estimate)
+        missing = _relevant_difference(reference[:, high], after[:, high])
+        coefficients = FieldCoder(scale).transform(missing)
+        scale += np.abs(coefficients).sum(0)
+        blocks += len(coefficients)
+    # Mean absolute values of single coefficients are noisy: smooth them along time.
+    scale /= blocks
+    padded = np.pad(scale[1:], ((1, 1), (0, 0)), mode="edge")
+    scale[1:] = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+    mel_table = mel_total / (mel_weight + shrink)
+    names = tuple(sorted(pair[0] for pair in pairs))
+    return Compensation(fingerprint, levels, table, mel_table, scale, names)
+
+
+def _accumulate(
+    total: np.ndarray, weight: np.ndarray, levels: np.ndarray, at: np.ndarray, value: np.ndarray
+) -> None:
+    """Spread ``value`` over the two knots around ``at``, band by band (linear splines)."""
+    position = np.clip((at - levels[0]) / (levels[1] - levels[0]), 0, len(levels) - 1.001)
+    lower = position.astype(int)
+    upper_share = position - lower
+    for band in range(at.shape[1]):
+        for knot, share in (
+            (lower[:, band], 1 - upper_share[:, band]),
+            (lower[:, band] + 1, upper_share[:, band]),
+        ):
+            total[:, band] += np.bincount(knot, share * value[:, band], len(levels))
+            weight[:, band] += np.bincount(knot, share, len(levels))
+
+
+def _relevant_difference(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
+    """Reference minus estimate, both floored where the clip's loudest value masks them."""
+    floor = max(float(reference.max()) - RELEVANT, MelConfig().silence)
+    return np.maximum(reference, floor) - np.maximum(estimate, floor)
+
+
+def encode_high_bands(
+    reference: np.ndarray, estimate: np.ndarray, fit: Compensation, budget: float
+) -> tuple[bytes, int]:
+    """Side information for 4 to 8 kHz: what ``estimate`` lacks of ``reference``.
+
+    Args:
+        reference: log-mel ``(frames, n_mels)`` of the original.
+        estimate: the same of the (compensated) reconstruction.
+        fit: its ``scale`` is the coder's statistics.
+        budget: bits allowed.
+
+    Returns:
+        The coded bytes and their exact number of bits, at most ``budget`` (or 1).
+    """
+    high = high_bands()
+    missing = _relevant_difference(reference[:, high], estimate[:, high])
+    return FieldCoder(fit.scale).encode(missing, budget)
+
+
+def decode_high_bands(data: bytes, frames: int, fit: Compensation) -> np.ndarray:
+    """Gain ``(frames, n_mels)`` from the side information; 0 below 4 kHz."""
+    gain = np.zeros((frames, MelConfig().n_mels))
+    gain[:, high_bands()] = FieldCoder(fit.scale).decode(data, frames)
+    return gain
+
+
+def compensation_path(checkpoint: str | Path, fingerprint: str) -> Path:
+    """File of a checkpoint's fit, beside the fitted codebooks; its fingerprint names it."""
+    return fitted_path(checkpoint, fingerprint, "compensation").with_suffix(".json")
+
+
+def save_compensation(fit: Compensation, checkpoint: str | Path) -> Path:
+    """Write a fit where :func:`load_compensation` finds it; returns the file.
+
+    Args:
+        fit: what to keep.
+        checkpoint: the checkpoint's folder.
+    """
+    path = compensation_path(checkpoint, fit.fingerprint)
+    atomic_write(path, fit.to_json())
+    return path
+
+
+def load_compensation(checkpoint: str | Path, fingerprint: str) -> Compensation:
+    """The fit stored for a checkpoint.
+
+    Args:
+        checkpoint: the checkpoint's folder.
+        fingerprint: of its contents.
+
+    Raises:
+        UserError: there is none, or it was fitted for another checkpoint.
+    """
+    path = compensation_path(checkpoint, fingerprint)
+    if not path.exists():
+        raise UserError(
+            f"no compensation is fitted for this checkpoint ({path} is missing): run "
+            f"audioldm-utils fit --checkpoint {checkpoint} --audio DIR."
+        )
+    fit = Compensation.from_json(path.read_text(), str(path))
+    if fit.fingerprint != fingerprint:
+        raise UserError(f"{path} belongs to another checkpoint: run audioldm-utils fit again.")
+    return fit

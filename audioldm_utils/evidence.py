@@ -1,0 +1,149 @@
+"""Committed result tables that cannot go stale: where they come from, and a re-check."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from audioldm_utils import __version__
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import sha256_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What makes a row of evidence the same measurement; checkpoint is compared by itself.
+MEASUREMENT = ["clip", "method", "stage", "metric", "band", "seed"]
+
+#: Units of a stopwatch: a difference between machines says nothing about staleness.
+TIMINGS = frozenset({"s", "ms", "MB"})
+
+
+class StaleEvidenceError(UserError):
+    """Recomputed rows disagree with the committed ones.
+
+    Attributes:
+        rows: the disagreeing rows with columns ``recomputed``, ``committed``, ``allowed``.
+    """
+
+    def __init__(self, message: str, rows: pd.DataFrame) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
+def provenance(
+    command: str | Sequence[str],
+    inputs: Iterable[str | Path] = (),
+    seeds: Sequence[int] = (0,),
+    checkpoint: str = "",
+    libraries: Sequence[str] = ("numpy", "scipy", "torch", "diffusers", "transformers", "librosa"),
+    **extra: object,
+) -> dict[str, object]:
+    """What a table's sidecar records; no time or host, so that equal runs give equal bytes.
+
+    Args:
+        command: as one would type it.
+        inputs: files whose names and SHA-256 are recorded.
+        seeds: all that were used.
+        checkpoint: its full fingerprint.
+        libraries: distributions whose versions are recorded where installed.
+        extra: further entries, such as ``note="28 clips of eval"``.
+    """
+    versions = {"audioldm_utils": __version__, "python": platform.python_version()}
+    for name in libraries:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "command": command if isinstance(command, str) else " ".join(command),
+        "inputs": {Path(path).name: sha256_file(path) for path in sorted(map(str, inputs))},
+        "seeds": [int(seed) for seed in seeds],
+        "checkpoint": checkpoint,
+        "versions": versions,
+        "platform": f"{sys.platform} {platform.machine()}",
+        **extra,
+    }
+
+
+def compare_evidence(
+    recomputed: pd.DataFrame,
+    committed: pd.DataFrame,
+    tolerance: float | Mapping[str, float],
+    relative: float = 0.0,
+    least: int = 1,
+    shown: int = 20,
+) -> int:
+    """Check that rows computed now agree with the committed table.
+
+    Args:
+        recomputed: all or a part of the measurements of ``committed``.
+        committed: the evidence.
+        tolerance: absolute, in each metric's unit: one for all, or one a metric name with
+            ``""`` for the others.
+        relative: allowed besides, as a share of the committed value's magnitude.
+        least: rows that must have been compared for the check to mean anything.
+        shown: rows listed in the message.
+
+    Returns:
+        The number of rows compared. Timings and memory (units s, ms, MB) are not.
+
+    Raises:
+        StaleEvidenceError: rows differ by more than is allowed, or are not in the evidence.
+        UserError: the evidence is of another checkpoint, or fewer than ``least`` rows
+            could be compared.
+    """
+    import numpy as np
+
+    recomputed = recomputed[~recomputed["unit"].isin(TIMINGS)]
+    for role, table in (("recomputed", recomputed), ("committed", committed)):
+        if table.duplicated(MEASUREMENT).any():
+            raise UserError(f"the {role} rows hold a measurement more than once")
+    made = set(committed["checkpoint"]) - {""}
+    now = set(recomputed["checkpoint"]) - {""}
+    if not now <= made:
+        raise UserError(
+            f"the evidence was made with checkpoint {', '.join(sorted(made)) or 'none'}, "
+            f"this run uses {', '.join(sorted(now))}; make the evidence again"
+        )
+    joined = recomputed.merge(
+        committed[[*MEASUREMENT, "value", "checkpoint"]],
+        on=MEASUREMENT,
+        how="left",
+        suffixes=("", "_committed"),
+    )
+    if len(joined) < least:
+        raise UserError(f"only {len(joined)} row(s) could be compared, {least} are needed")
+    limits = tolerance if isinstance(tolerance, Mapping) else {"": tolerance}
+    unnamed = sorted(set(joined["metric"]) - set(limits)) if "" not in limits else []
+    if unnamed:
+        raise UserError(f"no tolerance is stated for {', '.join(unnamed)}")
+    old, new = joined["value_committed"].to_numpy(), joined["value"].to_numpy()
+    allowed = np.array([limits.get(metric, limits.get("")) for metric in joined["metric"]])
+    # An infinite value (a perfect copy's SNR) must be matched by the same infinity.
+    finite = np.isfinite(old) & np.isfinite(new)
+    allowed = allowed + relative * np.abs(np.where(finite, old, 0.0))
+    gap = np.abs(np.where(finite, new, 0.0) - np.where(finite, old, 0.0))
+    agree = np.where(finite, gap <= allowed, old == new)
+    agree &= (joined["checkpoint"] == joined["checkpoint_committed"]).to_numpy()
+    if agree.all():
+        return len(joined)
+    wrong = joined.loc[~agree].assign(allowed=allowed[~agree])
+    wrong = wrong.rename(columns={"value": "recomputed", "value_committed": "committed"})
+    wrong = wrong[[*MEASUREMENT, "recomputed", "committed", "allowed", "unit"]]
+    lines = [
+        f"  {row.clip} | {row.method} {row.stage} | {row.metric} {row.band}: now "
+        f"{row.recomputed:.6g}, committed {row.committed:.6g} {row.unit}, allowed {row.allowed:.3g}"
+        for row in wrong.head(shown).itertuples()
+    ]
+    if len(wrong) > shown:
+        lines.append(f"  and {len(wrong) - shown} more")
+    raise StaleEvidenceError(
+        f"{len(wrong)} of {len(joined)} recomputed rows disagree with the evidence:\n"
+        + "\n".join(lines),
+        wrong.reset_index(drop=True),
+    )

@@ -1,0 +1,152 @@
+"""What every reconstruction method gets and gives.
+
+A method is a function ``f(job, *, option=default, ...) -> Output``. Its keyword options, with
+their types and defaults, are the options that the registry, the command line and the
+notebooks show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from audioldm_utils import audio
+from audioldm_utils.audio import MODEL_RATE, Clip
+from audioldm_utils.enhance.bands import (
+    Compensation,
+    compensation_path,
+    identity_compensation,
+    load_compensation,
+)
+from audioldm_utils.errors import UserError
+from audioldm_utils.stages import Stages
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a method makes of a clip, still in the model's own scaling.
+
+    Attributes:
+        waveform: ``(samples,)`` float32 at ``sample_rate``, as long as the input there.
+        sample_rate: 16000, or the clip's own where the band was extended.
+        latents: ``(1, 8, frames / 4, 16)`` that the waveform was decoded from, scaled.
+        side_bits: bits that a decoder needs beside the latents; for the codec methods, which
+            send no latents, all bits.
+        details: curves and figures of the method's own.
+        oracle: whether the decoder was given the original, so that it is no method.
+    """
+
+    waveform: np.ndarray
+    sample_rate: int
+    latents: torch.Tensor
+    side_bits: int = 0
+    details: dict[str, Any] = field(default_factory=dict)
+    oracle: bool = False
+
+
+@dataclass
+class Job:
+    """One clip on its way through a method.
+
+    Attributes:
+        clip: as loaded.
+        stages: the checkpoint's networks.
+        seed: of all noise.
+        progress: gets a step's number and the number of all, from methods that iterate.
+    """
+
+    clip: Clip
+    stages: Stages
+    seed: int = 0
+    progress: Callable[[int, int], None] | None = None
+
+    @cached_property
+    def _normalised(self) -> tuple[np.ndarray, audio.Gain]:
+        return audio.normalise(audio.to_model_rate(self.clip))
+
+    @property
+    def waveform(self) -> np.ndarray:
+        """The clip at 16 kHz, mean removed, peak 0.5, ``(samples,)`` float32."""
+        return self._normalised[0].astype(np.float32, copy=False)
+
+    @property
+    def gain(self) -> audio.Gain:
+        """What the front end did to the level, to be undone at the end."""
+        return self._normalised[1]
+
+    @cached_property
+    def original(self) -> np.ndarray:
+        """The clip at its own rate in the same scaling as :attr:`waveform`, float32."""
+        return self.gain.apply(self.clip.samples).astype(np.float32, copy=False)
+
+    @cached_property
+    def mel(self) -> torch.Tensor:
+        """Its log-mel ``(1, frames, 64)``, frames a multiple of 4."""
+        return self.stages.to_mel(torch.from_numpy(self.waveform)[None])
+
+    @cached_property
+    def latents(self) -> torch.Tensor:
+        """The VAE's posterior mode ``(1, 8, frames / 4, 16)``, scaled."""
+        return self.stages.encode(self.mel)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the clip."""
+        return len(self.waveform) / MODEL_RATE
+
+    @cached_property
+    def compensation(self) -> Compensation:
+        """What is fitted for this checkpoint.
+
+        Raises:
+            UserError: nothing is.
+        """
+        checkpoint = self.stages.checkpoint
+        return load_compensation(checkpoint.path, checkpoint.fingerprint)
+
+    @cached_property
+    def statistics(self) -> Compensation:
+        """For the coder of side information: the fitted ones, else plausible ones."""
+        checkpoint = self.stages.checkpoint
+        if compensation_path(checkpoint.path, checkpoint.fingerprint).exists():
+            return self.compensation
+        return identity_compensation(checkpoint.fingerprint)
+
+    def vocode(self, mel: torch.Tensor) -> np.ndarray:
+        """The vocoder's waveform of a mel ``(1, frames, 64)``, as long as the input."""
+        return self.stages.vocode(mel)[0, : len(self.waveform)].cpu().numpy()
+
+    def finish(self, latents: torch.Tensor, **more: Any) -> Output:
+        """Decode latents plainly, as ``vae`` does."""
+        waveform = self.vocode(self.stages.decode(latents))
+        return Output(waveform, MODEL_RATE, latents, **more)
+
+    def step(self, done: int, total: int) -> None:
+        """Tell whoever watches."""
+        if self.progress:
+            self.progress(done, total)
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Refuse an option out of its range.
+
+    Raises:
+        UserError: it is.
+    """
+    if not low <= value <= high:
+        raise UserError(f"option {name} must lie between {low:g} and {high:g}, not {value:g}.")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse an option that is not one of its choices.
+
+    Raises:
+        UserError: it is not.
+    """
+    if value not in choices:
+        raise UserError(f"option {name} must be one of {', '.join(choices)}, not {value!r}.")

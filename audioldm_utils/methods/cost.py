@@ -1,0 +1,141 @@
+"""What a method costs: network calls, seconds, memory.
+
+Calls are counted a clip: a batch of two through a network, as classifier-free guidance makes,
+is two calls. Forward and backward calls are counted apart, by hooks on the networks
+themselves, so that no method can forget one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from audioldm_utils.checkpoint import Checkpoint
+
+#: Networks that are counted.
+NETWORKS = ("unet", "vae_encoder", "vae_decoder", "vocoder")
+
+
+@dataclass
+class Cost:
+    """What one clip cost.
+
+    Attributes:
+        forward: forward calls of each of :data:`NETWORKS`.
+        backward: backward calls of each.
+        seconds: wall-clock time, loading of networks and files excluded.
+        peak_memory: largest memory while the method ran, MiB, weights and program included:
+            on a CPU the resident set of the whole process, sampled every 5 ms (NaN where the
+            system has no ``/proc``); on a GPU the largest amount allocated there.
+        memory_growth: ``peak_memory`` less what was in use at the start, MiB.
+    """
+
+    forward: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NETWORKS, 0))
+    backward: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NETWORKS, 0))
+    seconds: float = 0.0
+    peak_memory: float = float("nan")
+    memory_growth: float = float("nan")
+
+    @property
+    def unet_calls(self) -> int:
+        """Forward and backward calls of the UNet: what «equal network calls» compares."""
+        return self.forward["unet"] + self.backward["unet"]
+
+
+def _resident() -> float:
+    """Resident set of this process, MiB; NaN where it cannot be read."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return float("nan")
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+class _Watch(threading.Thread):
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.start_level = self.peak = _resident()
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        while not self._done.wait(0.005):
+            self.peak = max(self.peak, _resident())
+
+    def finish(self) -> None:
+        self._done.set()
+        self.join()
+        self.peak = max(self.peak, _resident())
+
+
+def _modules(checkpoint: Checkpoint, needs: tuple[str, ...]) -> dict[str, torch.nn.Module]:
+    modules: dict[str, torch.nn.Module] = {}
+    if "vae" in needs:
+        modules["vae_encoder"] = checkpoint.vae.encoder
+        modules["vae_decoder"] = checkpoint.vae.decoder
+    for name in ("vocoder", "unet"):
+        if name in needs:
+            modules[name] = checkpoint.part(name)
+    return modules
+
+
+def _first_tensor(output: object) -> torch.Tensor:
+    if isinstance(output, torch.Tensor):
+        return output
+    return next(iter(output.values())) if isinstance(output, dict) else output[0]
+
+
+@contextmanager
+def measured(checkpoint: Checkpoint, needs: tuple[str, ...]) -> Iterator[Cost]:
+    """Charge everything that runs inside the block; the networks are loaded before it.
+
+    Args:
+        checkpoint: whose networks are watched.
+        needs: components that the method uses (``vae``, ``vocoder``, ``unet``).
+    """
+    cost = Cost()
+    handles = []
+
+    def watch(name: str, module: torch.nn.Module) -> None:
+        def after(_module: torch.nn.Module, _args: object, output: object) -> None:
+            tensor = _first_tensor(output)
+            rows = len(tensor) if tensor.ndim > 1 else 1
+            cost.forward[name] += rows
+            if tensor.requires_grad:
+
+                def back(_gradient: torch.Tensor) -> None:
+                    cost.backward[name] += rows
+
+                tensor.register_hook(back)
+
+        handles.append(module.register_forward_hook(after))
+
+    for name, module in _modules(checkpoint, needs).items():
+        watch(name, module)
+    cuda = checkpoint.device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(checkpoint.device)
+        start = torch.cuda.memory_allocated(checkpoint.device) / 2**20
+    watcher = _Watch()
+    watcher.start()
+    began = time.perf_counter()
+    try:
+        yield cost
+    finally:
+        if cuda:
+            torch.cuda.synchronize(checkpoint.device)
+        cost.seconds = time.perf_counter() - began
+        watcher.finish()
+        for handle in handles:
+            handle.remove()
+        cost.peak_memory = watcher.peak
+        cost.memory_growth = watcher.peak - watcher.start_level
+        if cuda:
+            cost.peak_memory = torch.cuda.max_memory_allocated(checkpoint.device) / 2**20
+            cost.memory_growth = cost.peak_memory - start

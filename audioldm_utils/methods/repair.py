@@ -1,0 +1,253 @@
+"""The VAE as it is, and its repairs: ``vae``, ``vae-highfreq``, ``vae-denoise``, and so on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from audioldm_utils.audio import MODEL_RATE
+from audioldm_utils.enhance import bands, bandwidth, noise
+from audioldm_utils.enhance.latent import mel_distance, refine_latents
+from audioldm_utils.enhance.phase import refine_phase
+from audioldm_utils.methods.base import Job, Output, check_range
+
+#: Latent frames refined at once (10.24 s), so that memory stays flat in the clip's length.
+REFINE_ROWS = 256
+#: ``vae-restored`` keeps a part where it betters the rule's measure by this share.
+MIN_GAIN = 0.02
+
+
+def vae(job: Job) -> Output:
+    """Plain reconstruction: posterior mode, decoder, vocoder; gain and lag undone."""
+    return job.finish(job.latents)
+
+
+def vae_highfreq(
+    job: Job,
+    *,
+    blind: bool = True,
+    side_kbps: float = 0.2,
+    extend: bool = True,
+    extension_kbps: float = 1.0,
+    oracle: bool = False,
+) -> Output:
+    """High frequencies put back.
+
+    Args:
+        job: the clip.
+        blind: per-band compensation fitted on other clips, 4 to 8 kHz.
+        side_kbps: most side information for the envelope from 4 to 8 kHz; 0 for none.
+        extend: extend the band above 8 kHz, output at the clip's own rate.
+        extension_kbps: most side information for that.
+        oracle: instead of all this, take the original itself above 4 kHz; an upper bound.
+    """
+    check_range("side_kbps", side_kbps, 0, 64)
+    check_range("extension_kbps", extension_kbps, 0, 64)
+    plain = vae(job)
+    waveform = plain.waveform
+    if oracle:
+        wide = job.clip.sample_rate > MODEL_RATE
+        reference, rate = (
+            (job.original, job.clip.sample_rate) if wide else (job.waveform, MODEL_RATE)
+        )
+        full = bandwidth.oracle_crossover(reference, waveform, rate, bands.HIGH_BAND[0])
+        return Output(full, rate, plain.latents, oracle=True)
+    if blind:
+        gain = job.compensation.gain(bands.mel_of(waveform), bands.high_bands())
+        waveform = bands.apply_gain(waveform, gain)
+    waveform, bits = _side_information(job, waveform, side_kbps)
+    return _extended(job, waveform, plain.latents, extend, extension_kbps, bits)
+
+
+def _side_information(job: Job, waveform: np.ndarray, kbps: float) -> tuple[np.ndarray, int]:
+    """Encode what 4 to 8 kHz still lack, decode it from the bytes, apply it."""
+    if not kbps:
+        return waveform, 0
+    reference, estimate = bands.mel_of(job.waveform), bands.mel_of(waveform)
+    budget = kbps * 1000 * job.seconds
+    data, bits = bands.encode_high_bands(reference, estimate, job.statistics, budget)
+    gain = bands.decode_high_bands(data, len(estimate), job.statistics)
+    return bands.apply_gain(waveform, gain), bits
+
+
+def _extended(
+    job: Job,
+    waveform: np.ndarray,
+    latents: torch.Tensor,
+    extend: bool,
+    kbps: float,
+    bits: int,
+    **details: Any,
+) -> Output:
+    """Extend the band above 8 kHz, if wanted and if the clip has one."""
+    rate = job.clip.sample_rate
+    details["side_bits_4_to_8_khz"] = bits
+    if not extend or rate <= MODEL_RATE or not kbps:
+        return Output(waveform, MODEL_RATE, latents, bits, details)
+    extension = bandwidth.encode_extension(job.original, waveform, rate, kbps, job.seed)
+    full = bandwidth.decode_extension(extension, waveform, job.seed)
+    details["side_bits_above_8_khz"] = extension.bits
+    return Output(full, rate, latents, bits + extension.bits, details)
+
+
+def vae_denoise(
+    job: Job, *, iterations: int = 12, fitted: bool = True, lines: bool = True, gate: float = 0.0
+) -> Output:
+    """Noise and artefacts of VAE and vocoder suppressed; the decoder needs no bits for it.
+
+    Args:
+        job: the clip.
+        iterations: rounds of mel-consistent refinement, from the vocoder's phase.
+        fitted: let that aim at the decoded mel less the noise that the VAE adds to quiet
+            bands, as fitted on other clips.
+        lines: notch out the steady lines that the vocoder answers to silence with.
+        gate: strength of noisereduce's spectral gate on that answer's spectrum, 0 to 1.
+    """
+    check_range("iterations", iterations, 0, 1000)
+    check_range("gate", gate, 0, 1)
+    mel = job.stages.decode(job.latents)
+    target = mel[0].cpu().numpy()
+    waveform = job.vocode(mel)
+    if fitted:
+        gain = job.compensation.gain(target, stage="mel")
+        target = target + np.clip(gain, -bands.MAX_CUT, 0)
+    if lines or gate:
+        idle = idle_answer(job)
+        if lines:
+            waveform = _without_lines(waveform, idle)
+        if gate:
+            waveform = noise.spectral_gate(waveform, MODEL_RATE, idle, gate)
+    waveform, curve = refine_phase(waveform, target, iterations)
+    return Output(waveform, MODEL_RATE, job.latents, details={"mel_error_by_round": curve})
+
+
+def idle_answer(job: Job, frames: int = 128) -> np.ndarray:
+    """What the vocoder makes of silence, ``(frames * 160,)``."""
+    silence = torch.full((1, frames, 64), job.stages.mel_config.silence)
+    return job.stages.vocode(silence)[0].cpu().numpy()
+
+
+def _without_lines(waveform: np.ndarray, idle: np.ndarray) -> np.ndarray:
+    # Below -80 dB of full scale nothing is heard, and a notch would only cost.
+    if np.sqrt(np.mean(np.square(idle))) < 1e-4:
+        return waveform
+    found = noise.hum_lines(np.zeros_like(idle), idle, MODEL_RATE)
+    return noise.suppress_lines(waveform, found, MODEL_RATE)
+
+
+def vae_refined(job: Job, *, steps: int = 30, learning_rate: float = 0.06) -> Output:
+    """Latents refined by gradient steps on the multi-scale mel distance.
+
+    Args:
+        job: the clip.
+        steps: Adam steps; a forward and a backward call of the VAE's decoder each.
+        learning_rate: in latent standard deviations a step.
+    """
+    latents, curve = _refined(job, steps, learning_rate)
+    return job.finish(latents, details={"mel_distance_by_step": curve})
+
+
+def _refined(job: Job, steps: int, learning_rate: float) -> tuple[torch.Tensor, np.ndarray]:
+    """Refine piece by piece; the curve is the pieces' mean, weighted by length."""
+    check_range("steps", steps, 0, 10000)
+    check_range("learning_rate", learning_rate, 1e-6, 10)
+    rows = job.latents.shape[2]
+    starts = list(range(0, max(rows - REFINE_ROWS // 4, 1), REFINE_ROWS))
+    refined, curves = [], []
+    for number, start in enumerate(starts):
+        stop = rows if number == len(starts) - 1 else start + REFINE_ROWS
+        latents, curve = refine_latents(
+            job.latents[:, :, start:stop],
+            job.mel[:, 4 * start : 4 * stop],
+            job.stages.decode_grad,
+            steps,
+            learning_rate,
+            lambda done, _: job.step(number * steps + done, len(starts) * steps),  # noqa: B023
+        )
+        refined.append(latents)
+        curves.append(curve[:, 0] * (stop - start) / rows)
+    return torch.cat(refined, dim=2), np.sum(curves, axis=0)
+
+
+def _rule(job: Job, waveform: np.ndarray) -> float:
+    """What decides which parts of ``vae-restored`` a clip gets, nat; lower is better.
+
+    The multi-scale log-mel distance of the waveforms, floored where the clip itself masks it.
+    It is neither multi-resolution STFT distance nor ViSQOL, which judge the result.
+    """
+    reference, estimate = bands.mel_of(job.waveform), bands.mel_of(waveform)
+    floor = float(reference.max()) - 1.5 * bands.RELEVANT
+    pair = [torch.from_numpy(np.maximum(mel, floor))[None].float() for mel in (reference, estimate)]
+    return float(mel_distance(*pair))
+
+
+def vae_restored(
+    job: Job,
+    *,
+    steps: int = 30,
+    learning_rate: float = 0.06,
+    iterations: int = 12,
+    blind: bool = True,
+    side_kbps: float = 0.2,
+    extend: bool = True,
+    extension_kbps: float = 1.0,
+) -> Output:
+    """All repairs together, each left out of a clip that it would hurt.
+
+    The encoder decodes with and without each part and sends a bit for it. Its rule looks at
+    the log-mel distance, never at what judges the result.
+
+    Args:
+        job: the clip.
+        steps: latent refinement; 0 leaves it out.
+        learning_rate: of it.
+        iterations: mel-consistent refinement from the vocoder's phase; 0 leaves it out.
+        blind: aim that at the compensated mel.
+        side_kbps: most side information for the envelope from 4 to 8 kHz; 0 leaves it out.
+        extend: extend the band above 8 kHz, output at the clip's own rate.
+        extension_kbps: most side information for that.
+    """
+    check_range("iterations", iterations, 0, 1000)
+    check_range("side_kbps", side_kbps, 0, 64)
+    check_range("extension_kbps", extension_kbps, 0, 64)
+    latents = job.latents
+    curve = np.zeros(1)
+    if steps:
+        latents, curve = _refined(job, steps, learning_rate)
+    mel = job.stages.decode(latents)
+    target = mel[0].cpu().numpy()
+    waveform = job.vocode(mel)
+    score = _rule(job, waveform)
+    kept: dict[str, bool] = {}
+    bits = 0
+
+    def offer(name: str, candidate: np.ndarray, cost: int = 0) -> None:
+        """Take a part if the rule wants it; one bit says so."""
+        nonlocal waveform, score, bits
+        value = _rule(job, candidate)
+        kept[name] = value < (1 - MIN_GAIN) * score
+        bits += 1
+        if kept[name]:
+            waveform, score = candidate, value
+            bits += cost
+
+    if iterations:
+        start = waveform
+        offer("phase", refine_phase(start, target, iterations)[0])
+        if blind:
+            aimed = target + job.compensation.gain(target, stage="mel")
+            offer("compensation", refine_phase(start, aimed, iterations)[0])
+    if side_kbps:
+        offer("envelope", *_side_information(job, waveform, side_kbps - 4 / 1000 / job.seconds))
+    return _extended(
+        job,
+        waveform,
+        latents,
+        extend,
+        extension_kbps,
+        bits,
+        parts=kept,
+        mel_distance_by_step=curve,
+    )

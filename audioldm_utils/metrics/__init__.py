@@ -1,0 +1,207 @@
+"""How far an estimate is from its reference: one value a pair.
+
+Conventions: ``f(reference, estimate, sample_rate) -> float``, reference first; both are
+``(samples,)``, finite, of equal length and rate, full scale ±1, and are not modified. Remove
+a fixed lag and undo the gain first. Metrics with a floor place it relative to the reference,
+so a gain common to both changes nothing. :data:`REGISTRY` has unit, direction and a line
+about each; :func:`evaluate_pair` computes many at once.
+
+The waveform metrics (SNR, SI-SDR, correlation, MAE) compare phase as well. A magnitude
+vocoder makes the phase up, so they are near zero or negative through it whatever it sounds
+like: they are reported, and they judge nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
+
+from audioldm_utils.errors import UserError
+from audioldm_utils.metrics.perception import pesq, stoi, visqol, visqol_speech
+from audioldm_utils.metrics.signal import (
+    BANDS,
+    DB_PER_NAT,
+    NotApplicable,
+    band_energy_bias,
+    band_energy_error,
+    correlation,
+    hf_retention,
+    log_mel_distance,
+    log_mel_nat,
+    log_spectral_distance,
+    mae,
+    multi_resolution_stft,
+    si_sdr,
+    snr,
+    validate,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = [
+    "BANDS",
+    "DB_PER_NAT",
+    "REGISTRY",
+    "Metric",
+    "NotApplicable",
+    "Score",
+    "band_energy_bias",
+    "band_energy_error",
+    "correlation",
+    "default_names",
+    "evaluate_pair",
+    "hf_retention",
+    "log_mel_distance",
+    "log_mel_nat",
+    "log_spectral_distance",
+    "mae",
+    "multi_resolution_stft",
+    "parse_names",
+    "pesq",
+    "si_sdr",
+    "snr",
+    "stoi",
+    "validate",
+    "visqol",
+    "visqol_speech",
+]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One entry of :data:`REGISTRY`.
+
+    Attributes:
+        function: ``f(reference, estimate, sample_rate)``; banded ones also take ``band``.
+        unit: of the value; ``"1"`` for a pure number.
+        better: ``higher``, ``lower``, ``zero`` or ``one`` (nearest to it).
+        description: one line.
+        speech: meaningful for speech only.
+        bands: the bands it is computed in by default; ``""`` is all frequencies.
+    """
+
+    function: Callable[..., float]
+    unit: str
+    better: Literal["higher", "lower", "zero", "one"]
+    description: str
+    speech: bool = False
+    bands: tuple[str, ...] = ("",)
+
+
+#: Every metric by name.
+REGISTRY: dict[str, Metric] = {
+    "snr": Metric(snr, "dB", "higher", "signal-to-noise ratio of the waveform"),
+    "si_sdr": Metric(si_sdr, "dB", "higher", "the same, blind to gain and polarity"),
+    "correlation": Metric(correlation, "1", "higher", "Pearson correlation of the waveforms"),
+    "mae": Metric(mae, "1", "lower", "mean absolute waveform difference, full scale 1"),
+    "hf_retention": Metric(hf_retention, "1", "one", "energy above 4 kHz, estimate over reference"),
+    "log_mel_distance": Metric(
+        log_mel_distance, "dB", "lower", "mean absolute log-mel difference, AudioLDM2's front end"
+    ),
+    "log_mel_nat": Metric(log_mel_nat, "nat", "lower", "the same in natural logarithms"),
+    "multi_resolution_stft": Metric(
+        multi_resolution_stft, "1", "lower", "multi-resolution STFT distance, auraloss's defaults"
+    ),
+    "log_spectral_distance": Metric(
+        log_spectral_distance, "dB", "lower", "RMS over frequency of the dB spectra's difference"
+    ),
+    "band_energy_bias": Metric(
+        band_energy_bias, "dB", "zero", "level in a band, signed", bands=tuple(BANDS)
+    ),
+    "band_energy_error": Metric(
+        band_energy_error, "dB", "lower", "mean level difference in a band", bands=tuple(BANDS)
+    ),
+    "visqol": Metric(visqol, "MOS", "higher", "ViSQOL, audio mode, 48 kHz; ceiling 4.73"),
+    "visqol_speech": Metric(
+        visqol_speech, "MOS", "higher", "ViSQOL, speech mode, 16 kHz", speech=True
+    ),
+    "stoi": Metric(stoi, "1", "higher", "short-time objective intelligibility", speech=True),
+    "pesq": Metric(pesq, "MOS", "higher", "wideband PESQ (optional package)", speech=True),
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One value: a metric, its band (``""`` is all frequencies), the value and its unit."""
+
+    metric: str
+    band: str
+    value: float
+    unit: str
+
+
+def parse_names(names: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Metric names, or ``metric@band`` such as ``"log_spectral_distance@8-16 kHz"``.
+
+    Raises:
+        UserError: an unknown metric, an unknown band, or a metric that has no bands.
+    """
+    wanted = []
+    for name in names:
+        metric, _, band = name.partition("@")
+        if metric not in REGISTRY:
+            raise UserError(f"unknown metric {metric!r}; the metrics are {', '.join(REGISTRY)}.")
+        if band and (band not in BANDS or metric not in _BANDED):
+            raise UserError(
+                f"{name!r}: bands are {', '.join(BANDS)}, for {' and '.join(sorted(_BANDED))}."
+            )
+        wanted.append((metric, (band,) if band else REGISTRY[metric].bands))
+    return wanted
+
+
+_BANDED = frozenset({"band_energy_bias", "band_energy_error", "log_spectral_distance"})
+
+
+def default_names(category: str | None = None) -> list[str]:
+    """What is computed when nothing is named: all, speech metrics only for speech.
+
+    Args:
+        category: the clip's class; speech where it begins with ``speech``.
+    """
+    speech = (category or "").startswith("speech")
+    return [
+        name
+        for name, metric in REGISTRY.items()
+        if (speech or not metric.speech) and (name != "pesq" or find_spec("pesq"))
+    ]
+
+
+def evaluate_pair(
+    reference: npt.ArrayLike,
+    estimate: npt.ArrayLike,
+    sample_rate: int,
+    names: Iterable[str] | None = None,
+    category: str | None = None,
+) -> list[Score]:
+    """Compute many metrics of one pair.
+
+    Args:
+        reference: ``(samples,)``.
+        estimate: ``(samples,)``, lag removed, gain undone.
+        sample_rate: Hz.
+        names: metrics, or ``metric@band``; None takes :func:`default_names`.
+        category: the clip's class, which decides about the speech metrics.
+
+    Returns:
+        Scores in the order of ``names``. A metric that does not apply to the pair (too short,
+        a band above half the sample rate) is left out rather than NaN.
+
+    Raises:
+        ValueError: as :func:`validate`; NotApplicable for a silent reference.
+        UserError: an unknown name, or an optional package that is missing.
+    """
+    reference, estimate = validate(reference, estimate, sample_rate)
+    scores = []
+    for name, bands in parse_names(default_names(category) if names is None else names):
+        metric = REGISTRY[name]
+        for band in bands:
+            options = {"band": band} if band else {}
+            try:
+                value = metric.function(reference, estimate, sample_rate, **options)
+            except NotApplicable:
+                continue
+            scores.append(Score(name, band, value, metric.unit))
+    return scores

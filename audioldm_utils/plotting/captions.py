@@ -1,0 +1,133 @@
+"""Figures with captions, and values that sentences take from the run."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class CaptionedFigure:
+    """A figure with its name, caption and alternative text; show it as a cell's last value.
+
+    In Jupyter it shows with the caption below; in the book it becomes a numbered figure that
+    ``{numref}`` finds by its name.
+    """
+
+    name: str
+    caption: str
+    alt: str
+    png: bytes
+    width: int
+
+    def _repr_mimebundle_(
+        self, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None
+    ) -> tuple[dict[str, str], dict[str, Any]]:
+        data = base64.b64encode(self.png).decode()
+        page = (
+            f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(self.alt)}" '
+            f'width="{self.width}"><figcaption>{html.escape(self.caption)}</figcaption></figure>'
+        )
+        said = {"name": self.name, "caption": self.caption, "alt": self.alt}
+        return (
+            {"text/html": page, "image/png": data, "text/plain": self.caption},
+            {"image/png": {"width": self.width}, "audioldm_utils_figure": said},
+        )
+
+
+def figure_caption(
+    figure: Figure, name: str, caption: str, alt: str, dpi: int = 150
+) -> CaptionedFigure:
+    """Close a figure and give it name, caption and alternative text.
+
+    Args:
+        figure: drawn with ``style``.
+        name: unique in the book, as ``fig-ladder``.
+        caption: the finding, the number of clips, the seed and the checkpoint; write its
+            numbers by f-string from the results, never by hand.
+        alt: what one would tell somebody who cannot see it; not the caption again.
+        dpi: dots per inch of the PNG; it is shown at 100 per inch.
+
+    Raises:
+        ValueError: caption or alternative text is empty, or an axis shows numbers unlabelled.
+    """
+    import matplotlib.pyplot as plt
+
+    if not caption.strip() or not alt.strip():
+        raise ValueError(f"figure {name} needs a caption and an alternative text")
+    figure.canvas.draw()
+    for axes in figure.axes:
+        if axes.axison:
+            _check_labels(axes, name)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    width = round(figure.get_figwidth() * 100)
+    plt.close(figure)
+    return CaptionedFigure(name, caption, alt, buffer.getvalue(), width)
+
+
+def _check_labels(axes: Axes, name: str) -> None:
+    """Refuse an axis that shows numbers and does not say of what (categories say it)."""
+    figure = axes.figure
+    labels = {
+        "x": axes.get_xlabel() or figure.get_supxlabel(),
+        "y": axes.get_ylabel() or figure.get_supylabel(),
+    }
+    for which, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        if _shows_numbers(axis) and not labels[which]:
+            raise ValueError(f"figure {name}: the {which} axis has numbers but no label and unit")
+
+
+def _shows_numbers(axis: Axis) -> bool:
+    texts = [label.get_text() for label in axis.get_ticklabels() if label.get_visible()]
+    plain = [
+        text.translate(str.maketrans("\N{MINUS SIGN}", "-", "${}^\\")) for text in texts if text
+    ]
+    plain = [text.removeprefix("mathdefault") for text in plain]
+    try:
+        return bool([float(text) for text in plain])
+    except ValueError:
+        return False
+
+
+def glue_value(name: str, value: Any, spec: str = "", unit: str = "") -> str:
+    """Keep a value under a key, for sentences of this and of other pages.
+
+    In the same notebook ``{glue:text}`name` `` shows it; on other pages ``{{01:name}}`` does.
+
+    Args:
+        name: unique in the notebook: letters, digits, ``_``, ``.`` and ``-``.
+        value: from a results table, never typed.
+        spec: format specification for one number (``".2f"``).
+        unit: put behind it with a narrow no-break space.
+
+    Returns:
+        The text that is shown; a proper minus sign stands before negative numbers.
+    """
+    from myst_nb import glue
+
+    text = format(value, spec)
+    if isinstance(value, (int, float, np.number)):
+        text = text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
+    if unit:
+        text = f"{text}\N{NARROW NO-BREAK SPACE}{unit}"
+    glue(name, text, display=False)
+    return text
+
+
+def glue_object(name: str, shown: Any) -> None:
+    """Keep a figure or a player grid under a key, for other pages (``{{01:name}}``)."""
+    from myst_nb import glue
+
+    glue(name, shown, display=False)

@@ -1,0 +1,249 @@
+"""Openly licensed recordings, fetched when asked for and checked against their SHA-256.
+
+``recordings.csv`` in this package lists them: what is heard, who made it, where it comes
+from, under which licence, the file's address and SHA-256, and the excerpt that is used. The
+files are the example recordings of librosa; addresses and checksums are those of the
+registry that librosa 0.11 ships, licences those of the notes beside the files, whose own
+checksums are in that registry too. What is licensed for non-commercial use only is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import atomic_path
+
+if TYPE_CHECKING:
+    import numpy as np
+
+REGISTRY = Path(__file__).with_name("recordings.csv")
+TIMEOUT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One entry of the registry.
+
+    Attributes:
+        name: Short name, which is also the excerpt's file name.
+        caption: What is heard, as a prompt would say it.
+        category: The class, in the words of the training corpus.
+        title: Title of the work.
+        author: Who is to be named.
+        origin: The page that it was published on.
+        licence: Name of the licence.
+        licence_url: The licence's text.
+        url: Address of the file.
+        sha256: Of the file at that address, 64 hexadecimal digits.
+        start: Where the excerpt begins, in seconds.
+        length: Longest excerpt, in seconds; less where the file ends before.
+    """
+
+    name: str
+    caption: str
+    category: str
+    title: str
+    author: str
+    origin: str
+    licence: str
+    licence_url: str
+    url: str
+    sha256: str
+    start: float
+    length: float
+
+    @property
+    def file(self) -> str:
+        """Name under which the download is kept."""
+        return unquote(Path(urlsplit(self.url).path).name)
+
+
+COLUMNS = ("name", "caption", "class", "title", "author", "origin", "licence", "licence_url")
+COLUMNS += ("url", "sha256", "start_s", "length_s")
+
+
+def read_registry(path: str | Path = REGISTRY) -> dict[str, Recording]:
+    """The registry's entries by name, in its order.
+
+    Raises:
+        UserError: The file is missing, lacks a column, or an entry cannot be right.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; name a registry of recordings (CSV).")
+    with path.open(newline="", encoding="utf-8") as handle:
+        reader = csv.DictReader(handle)
+        missing = set(COLUMNS) - set(reader.fieldnames or ())
+        if missing:
+            raise UserError(f"{path} lacks the columns {', '.join(sorted(missing))}; add them.")
+        entries = [_entry(path, row) for row in reader]
+    registry = {entry.name: entry for entry in entries}
+    if len(registry) != len(entries):
+        raise UserError(f"{path} names a recording twice; give each a name of its own.")
+    return registry
+
+
+def _entry(path: Path, row: dict[str, str]) -> Recording:
+    """One row of a registry, checked."""
+    texts = {field.name: row.get(field.name) or "" for field in fields(Recording)}
+    texts["category"] = row["class"] or ""
+    try:
+        start, length = float(row["start_s"]), float(row["length_s"])
+    except ValueError:
+        start, length = 0.0, 0.0
+    if not (start >= 0 and 0 < length < float("inf")):
+        raise UserError(f"{path}: {row['name']}: start_s and length_s must be seconds; mend them.")
+    digits = texts["sha256"]
+    if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
+        raise UserError(f"{path}: {row['name']}: sha256 must be 64 hexadecimal digits; mend it.")
+    if not texts["name"] or not texts["name"].replace("_", "").replace("-", "").isalnum():
+        raise UserError(f"{path}: the name {row['name']!r} must be letters, digits, - and _.")
+    texts.pop("start")
+    texts.pop("length")
+    return Recording(**texts, start=start, length=length)
+
+
+def default_cache() -> Path:
+    """Where downloads are kept if no folder is named: the user's cache folder."""
+    import pooch
+
+    return Path(pooch.os_cache("audioldm-utils"))
+
+
+def fetch(recording: Recording, cache: str | Path | None = None, progress: bool = False) -> Path:
+    """The whole file of a recording, downloaded unless it is in the cache already.
+
+    Args:
+        recording: An entry of the registry.
+        cache: Folder of downloads (default: :func:`default_cache`).
+        progress: Whether to show a progress bar.
+
+    Returns:
+        Path of the file, whose SHA-256 is the registry's.
+
+    Raises:
+        UserError: The address does not answer, or gives another file than the registry's.
+    """
+    import pooch
+    import requests
+
+    folder = Path(cache) if cache is not None else default_cache()
+    # Named by its checksum too: a registry may hold two files of one name.
+    target = folder / f"{recording.sha256[:8]}-{recording.file}"
+    by_hand = f"put the file there by hand as {target} and run again"
+    pooch.get_logger().setLevel("WARNING")
+    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT_SECONDS)
+    try:
+        found = pooch.retrieve(
+            recording.url,
+            known_hash=f"sha256:{recording.sha256}",
+            fname=target.name,
+            path=folder,
+            downloader=downloader,
+        )
+    except requests.HTTPError as error:
+        raise UserError(
+            f"{recording.url} answers {error.response.status_code} {error.response.reason} "
+            f"for recording {recording.name!r}; {by_hand}."
+        ) from error
+    except requests.RequestException as error:
+        raise UserError(
+            f"{recording.url} cannot be reached for recording {recording.name!r}; connect to "
+            f"the network, or {by_hand}."
+        ) from error
+    except ValueError as error:
+        # pooch's own answer to a wrong checksum; the download is removed by then.
+        raise UserError(
+            f"{recording.url} gives another file than the registry's recording "
+            f"{recording.name!r} (SHA-256 {recording.sha256[:12]}...); nothing was kept; {by_hand}."
+        ) from error
+    return Path(found)
+
+
+def excerpt(recording: Recording, path: str | Path) -> tuple[np.ndarray, int]:
+    """The excerpt's samples, float64 of shape (samples, channels), and the rate in Hz.
+
+    Raises:
+        UserError: The file ends before the excerpt begins.
+    """
+    import soundfile
+
+    with soundfile.SoundFile(path) as handle:
+        first = round(recording.start * handle.samplerate)
+        if first >= len(handle):
+            raise UserError(
+                f"{path} ends after {len(handle) / handle.samplerate:.1f} s, before the excerpt "
+                f"at {recording.start:g} s begins; mend start_s in the registry."
+            )
+        handle.seek(first)
+        samples = handle.read(round(recording.length * handle.samplerate), always_2d=True)
+        return samples, handle.samplerate
+
+
+def make_folder(
+    out: str | Path,
+    names: Sequence[str] = (),
+    cache: str | Path | None = None,
+    registry: str | Path = REGISTRY,
+    progress: bool = False,
+) -> list[Path]:
+    """Fetch recordings and write their excerpts with a manifest, as a folder of clips.
+
+    Args:
+        out: Folder to write to; each excerpt becomes ``NAME.flac`` at its own rate.
+        names: Which recordings (default: all of the registry).
+        cache: Folder of downloads (default: :func:`default_cache`).
+        registry: The registry's file.
+        progress: Whether to show a progress bar a download.
+
+    Returns:
+        Paths of the excerpts, in the registry's order.
+
+    Raises:
+        UserError: A name is not in the registry, or a file cannot be had. All files are
+            fetched before the first excerpt is written.
+    """
+    entries = read_registry(registry)
+    unknown = [name for name in names if name not in entries]
+    if unknown:
+        raise UserError(f"no recording is called {unknown[0]!r}; there are {', '.join(entries)}.")
+    chosen = [entry for name, entry in entries.items() if not names or name in names]
+    sources = [fetch(entry, cache, progress) for entry in chosen]
+    paths = []
+    for entry, source in zip(chosen, sources, strict=True):
+        paths.append(Path(out) / f"{entry.name}.flac")
+        _write_excerpt(entry, source, paths[-1])
+    _write_manifest(Path(out) / "manifest.csv", chosen)
+    return paths
+
+
+def _write_excerpt(entry: Recording, source: Path, path: Path) -> None:
+    """Write one excerpt as 16-bit FLAC; lossy sources may overshoot, and are scaled then."""
+    import numpy as np
+    import soundfile
+
+    samples, rate = excerpt(entry, source)
+    samples = samples / max(1.0, np.abs(samples).max())
+    with atomic_path(path) as temporary:
+        soundfile.write(temporary, samples, rate, format="FLAC", subtype="PCM_16")
+
+
+def _write_manifest(path: Path, chosen: Iterable[Recording]) -> None:
+    """Caption, class and all that the licences ask to be named, a row an excerpt."""
+    names = ("caption", "title", "author", "origin", "licence", "licence_url")
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as handle,
+    ):
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(["file", *names, "class", "changes"])
+        for entry in chosen:
+            texts = [getattr(entry, name) for name in names]
+            changes = f"excerpt from {entry.start:g} s, at most {entry.length:g} s"
+            writer.writerow([f"{entry.name}.flac", *texts, entry.category, changes])

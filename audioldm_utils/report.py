@@ -1,0 +1,315 @@
+"""From a folder of audio and a checkpoint to the book: run the chapters, build the pages.
+
+Under the output folder lie afterwards ``html/`` (the book; open ``html/index.html``),
+``notebooks/`` (executed), ``results/NN_title/`` (tables, figures and audio of each chapter),
+``stamps/`` (what each was made from) and ``logs/``. The book needs no network and no server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from audioldm_utils import __version__
+from audioldm_utils.chapters import Chapter, check_parameters, find_chapters, is_paired, select
+from audioldm_utils.errors import UserError
+from audioldm_utils.execution import (
+    ChapterError,
+    Layout,
+    Stamp,
+    available_cores,
+    environment_hash,
+    hash_tree,
+    run_chapters,
+)
+from audioldm_utils.staging import stage
+
+OWN = ("audio_dir", "checkpoint", "out_dir", "evidence_dir")
+"""Parameters that the report itself gives to the chapters that have them."""
+
+
+def run_report(
+    audio_dir: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
+    chapters: Iterable[str] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    jobs: int | None = None,
+    root: str | Path | None = None,
+    progress: IO[str] | None = sys.stderr,
+) -> Path:
+    """Run the chapters on audio and checkpoint and build the book.
+
+    Only what changed runs: a chapter's stamp holds a hash of its notebook, its parameters, the
+    package's source, the installed versions, the audio, the checkpoint, the evidence and the
+    chapters it reads from.
+
+    Args:
+        audio_dir: folder of clips; a relative one is sought from the current folder, then
+            from ``root``.
+        checkpoint: ``mini``, a folder (sought likewise), or a hub id.
+        out: output folder; what lies there is kept where it is still right.
+        chapters: numbers or names; those they read from come along. None means all.
+        parameters: further parameters, given to every chapter that declares them.
+        jobs: chapters at once; None means as many as there are cores. Each chapter gets
+            cores / jobs threads.
+        root: project folder with ``notebooks/`` and ``book/``; None means the current folder
+            or else the one that the package lies in.
+        progress: where progress is shown; None means nowhere.
+
+    Returns:
+        The book's first page.
+
+    Raises:
+        UserError: something given cannot be used; nothing has been run.
+        ChapterError: a cell failed; the message names notebook and cell.
+    """
+    root = find_root(root)
+    out = Path(out)
+    audio = _find_folder(audio_dir, root)
+    if audio is None:
+        raise UserError(f"{audio_dir}: there is no such folder of audio; name one by --audio.")
+    local = _find_folder(checkpoint, root)
+    name = _shown(local, root) if local else str(checkpoint)
+    if jobs is not None and jobs < 1:
+        raise UserError(f"jobs must be at least 1, not {jobs}.")
+    chosen = select(find_chapters(root / "notebooks"), chapters)
+    taken = check_parameters(chosen, _without_own(parameters or {}))
+    for chapter in chosen:
+        source = chapter.path.with_suffix(".py")
+        if source.is_file() and not is_paired(chapter.path):
+            raise UserError(
+                f"{chapter.path.name} and {source.name} differ: write the notebook anew by "
+                "`audioldm-utils report --write-pairs`."
+            )
+    jobs = jobs or max(1, min(available_cores(), len(chosen)))
+    layout = Layout(out)
+    for chapter in chosen:
+        own = {
+            "audio_dir": _shown(audio, root),
+            "checkpoint": name,
+            "out_dir": _shown(layout.results(chapter.name), root),
+            "evidence_dir": "book/evidence",
+        }
+        given = {name: value for name, value in own.items() if chapter.parameter(name)}
+        taken[chapter.name] = {**given, **taken[chapter.name]}
+    facts = _facts(audio, name, root)
+    inputs = "\n".join(
+        [
+            environment_hash(),
+            hash_tree([audio, audio.with_name(f"{audio.name}.csv")]),
+            checkpoint_hash(name, root),
+            hash_tree([root / "book" / "evidence"]),
+        ]
+    )
+    with _only_one_run(out), _Display(chosen, progress) as display:
+        stamps = run_chapters(chosen, taken, layout, root, inputs, jobs, display.event)
+        display.say("building the book")
+        folder = stage(root / "book", layout, chosen, stamps, facts)
+        _write_execution(layout, chosen, stamps)
+        return build_book(folder, layout, root / "book" / "evidence")
+
+
+def find_root(root: str | Path | None = None) -> Path:
+    """The project folder: given, else the current one, else the one the package lies in."""
+    candidates = [Path(root)] if root else [Path.cwd(), Path(__file__).resolve().parents[1]]
+    for candidate in candidates:
+        if (candidate / "notebooks").is_dir() and (candidate / "book").is_dir():
+            return candidate.resolve()
+    raise UserError(
+        f"{candidates[0]} has no notebooks/ and book/: run the report in a clone of the project."
+    )
+
+
+def checkpoint_hash(checkpoint: str | Path, root: Path) -> str:
+    """Hash of a checkpoint's files, or its name where it is a hub id."""
+    for folder in (root / checkpoint, root / "data" / "checkpoints" / checkpoint):
+        if folder.is_dir():
+            return hash_tree([folder])
+    return str(checkpoint)
+
+
+def build_book(folder: Path, layout: Layout, evidence: Path) -> Path:
+    """Build a staged folder with warnings as errors; put results and evidence beside the pages.
+
+    The earlier book is replaced only by a complete new one.
+
+    Returns:
+        The path of ``index.html``.
+
+    Raises:
+        UserError: Jupyter Book warned or failed; the message quotes it.
+    """
+    work = layout.out / ".book"
+    shutil.rmtree(work, ignore_errors=True)
+    program = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "build", str(folder), "--path-output", str(work)]
+    command += ["-W", "--keep-going", "--all"]
+    log = layout.log("book")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    with log.open("w") as handle:
+        status = subprocess.run(
+            command, stdout=handle, stderr=subprocess.STDOUT, env=environment, check=False
+        ).returncode
+    built = work / "_build" / "html"
+    if status != 0 or not (built / "index.html").is_file():
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")).splitlines()
+        said = [
+            line.strip() for line in lines if re.search(r"WARNING|ERROR|rror: |exception:", line)
+        ]
+        raise UserError(f"the book did not build (all of it: {log}): " + " / ".join(said[:5]))
+    if (layout.out / "results").is_dir():
+        shutil.copytree(layout.out / "results", built / "results")
+    if evidence.is_dir():
+        shutil.copytree(evidence, built / "results" / "evidence")
+    shutil.rmtree(built / ".doctrees", ignore_errors=True)
+    final, old = layout.out / "html", layout.out / ".html-before"
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.replace(final, old)
+    os.replace(built, final)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
+    return final / "index.html"
+
+
+def _without_own(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in OWN:
+        if name in parameters:
+            options = {"audio_dir": "--audio", "checkpoint": "--checkpoint", "out_dir": "--out"}
+            hint = f"; use {options[name]}" if name in options else ""
+            raise UserError(f"parameter {name} is given by the report itself{hint}.")
+    return parameters
+
+
+def _shown(path: Path, root: Path) -> str:
+    """A path as the notebooks show it: relative to the project folder where it lies in it."""
+    path = path.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _find_folder(path: str | Path, root: Path) -> Path | None:
+    """A folder, sought from the current one and then from the project's."""
+    places = (Path.cwd() / path, root / path)
+    return next((place.resolve() for place in places if place.is_dir()), None)
+
+
+def _facts(audio: Path, checkpoint: str, root: Path) -> dict[str, str]:
+    from audioldm_utils.audio import find_clips
+
+    digest = checkpoint_hash(checkpoint, root)
+    return {
+        "audio": _shown(audio, root),
+        "clips": str(len(find_clips(audio))),
+        "checkpoint": checkpoint,
+        "fingerprint": digest[:12] if digest != checkpoint else "unknown: not a local folder",
+        "version": __version__,
+        "cores": str(available_cores()),
+        "python": ".".join(map(str, sys.version_info[:3])),
+    }
+
+
+def _write_execution(layout: Layout, chapters: list[Chapter], stamps: Mapping[str, Stamp]) -> None:
+    from audioldm_utils.files import atomic_write
+
+    rows = ["chapter,cells,seconds,peak_mb"]
+    for chapter in chapters:
+        stamp = stamps[chapter.name]
+        rows.append(f"{chapter.name},{stamp.cells},{stamp.seconds},{stamp.peak_mb}")
+    atomic_write(layout.out / "results" / "execution.csv", "\n".join(rows) + "\n")
+
+
+@contextlib.contextmanager
+def _only_one_run(out: Path) -> Iterator[None]:
+    """Hold the output folder's lock; the system frees it even where the process is killed."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handle = (out / ".lock").open("w")
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written to ({error.strerror}); name another by --out."
+        ) from error
+    with handle:
+        try:
+            import fcntl
+        except ImportError:  # no such lock on Windows
+            yield
+            return
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another report is being made in {out}; wait for it or name another folder."
+            ) from error
+        yield
+
+
+class _Display:
+    """One bar over the cells of all chapters, and a line as each chapter ends."""
+
+    def __init__(self, chapters: list[Chapter], stream: IO[str] | None) -> None:
+        from tqdm import tqdm
+
+        self._cells = {chapter.name: chapter.cells for chapter in chapters}
+        self._done = dict.fromkeys(self._cells, 0)
+        self._running: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._stream = stream
+        self._bar = tqdm(
+            total=sum(self._cells.values()),
+            unit="cell",
+            desc="report",
+            file=stream,
+            disable=stream is None or not stream.isatty(),
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def say(self, text: str) -> None:
+        """Show a line above the bar."""
+        if self._stream is not None:
+            self._bar.write(text, file=self._stream)
+            self._stream.flush()
+
+    def event(self, event: str, chapter: str, details: Mapping[str, Any]) -> None:
+        """Take an event of ``run_chapters``, from any thread."""
+        with self._lock:
+            if event == "cell":
+                self._advance(chapter, details["cell"] - 1)
+                self._running[chapter] = details["cell"]
+            elif event in ("finished", "reused", "failed"):
+                self._running.pop(chapter, None)
+                if event != "failed":
+                    self._advance(chapter, self._cells[chapter])
+                self.say(_line(event, chapter, details))
+            at = [f"{n[:2]}:{cell}/{self._cells[n]}" for n, cell in sorted(self._running.items())]
+            self._bar.set_postfix_str(" ".join(at))
+
+    def _advance(self, chapter: str, to: int) -> None:
+        self._bar.update(to - self._done[chapter])
+        self._done[chapter] = to
+
+
+def _line(event: str, chapter: str, details: Mapping[str, Any]) -> str:
+    if event == "failed":
+        return f"{chapter}: failed"
+    if event == "reused":
+        return f"{chapter}: unchanged"
+    return f"{chapter}: {details['seconds']:.1f} s, {details['peak_mb']:.0f} MB"
+
+
+__all__ = ["ChapterError", "build_book", "checkpoint_hash", "find_root", "run_report"]

@@ -1,0 +1,99 @@
+"""Sweeps over chapters: every combination of parameters is a run of the notebook."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from audioldm_utils import chapters, execution
+from audioldm_utils.comparison import read_run
+from audioldm_utils.sweep.plan import Sweep, Task, code_hash, grid, label
+from audioldm_utils.tables import validate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def plan_chapters(sweep: Sweep, out: str | Path, fingerprint: Callable[[str], str]) -> list[Task]:
+    """One task for each chapter, checkpoint and combination of parameters.
+
+    Args:
+        sweep: as read; its parameters are checked against what the chapters declare.
+        out: the sweep's folder; a task's notebooks and tables go to ``chapters/`` there.
+        fingerprint: gives a checkpoint's fingerprint by its name.
+
+    Raises:
+        UserError: no such chapter, or a parameter that it does not take.
+    """
+    there = chapters.find_chapters(sweep.notebooks or "notebooks")
+    content = execution.hash_tree([sweep.audio, sweep.audio.with_name(f"{sweep.audio.name}.csv")])
+    tasks = []
+    for checkpoint in sweep.checkpoints:
+        for word in sweep.chapters:
+            chosen = chapters.select(there, [word])
+            name = next(c.name for c in chosen if word in (c.name, c.name.split("_")[0]))
+            for parameters in grid(sweep.parameters):
+                chapters.check_parameters(chosen, parameters)
+                code = hashlib.sha256(
+                    "".join([code_hash(), execution.hash_tree([c.path for c in chosen])]).encode()
+                )
+                tasks.append(
+                    Task(
+                        path=str(sweep.audio),
+                        clip="",
+                        content=content,
+                        checkpoint=checkpoint,
+                        fingerprint=fingerprint(checkpoint),
+                        method=name,
+                        options=json.dumps(parameters, sort_keys=True),
+                        label=label(parameters),
+                        chapter=True,
+                        code=code.hexdigest(),
+                        notebooks=str(sweep.notebooks),
+                        out=str(Path(out).resolve() / "chapters"),
+                    )
+                )
+    return tasks
+
+
+def run_chapter(task: Task) -> pd.DataFrame:
+    """Run a chapter, and those that it reads from, and give the tables that it wrote.
+
+    The worker must see the notebooks and write to the sweep's folder. Each task has its own
+    folder there, named by its key; what is in it already and still right is kept.
+
+    Returns:
+        All results tables of the chapter; ``stage`` followed by the parameters swept over,
+        and rows without a checkpoint given the task's, so that tables of several can be
+        joined.
+
+    Raises:
+        UserError: the chapter failed (the message names notebook and cell), or it wrote no
+            results table.
+    """
+    there = chapters.find_chapters(task.notebooks)
+    chosen = chapters.select(there, [task.method])
+    layout = execution.Layout(Path(task.out) / f"{task.method}-{task.key[:12]}")
+    taken = chapters.check_parameters(chosen, json.loads(task.options))
+    for chapter in chosen:
+        own = {
+            "audio_dir": task.path,
+            "checkpoint": task.checkpoint,
+            "out_dir": str(layout.results(chapter.name)),
+        }
+        given = {name: value for name, value in own.items() if chapter.parameter(name)}
+        taken[chapter.name] = given | taken[chapter.name]
+    root = Path(task.notebooks).resolve().parent
+    # A kernel gets cores / jobs threads: as many as this worker may use.
+    jobs = max(1, execution.available_cores() // int(os.environ.get("OMP_NUM_THREADS", "1")))
+    execution.run_chapters(chosen, taken, layout, root, task.key, jobs, lambda *_: None)
+    table = read_run(layout.results(task.method))
+    table["checkpoint"] = table["checkpoint"].replace("", task.fingerprint[:12])
+    table["stage"] = [
+        "; ".join(part for part in (own, task.label) if part) for own in table["stage"]
+    ]
+    return validate(table, task.method)

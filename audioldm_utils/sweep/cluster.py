@@ -1,0 +1,131 @@
+"""Workers for a sweep: an embedded cluster of processes, or a scheduler that is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from distributed import WorkerPlugin
+
+from audioldm_utils.errors import UserError
+
+if TYPE_CHECKING:
+    from distributed import Client, Worker
+
+#: Read by the numerical libraries when they are loaded.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+class ThreadLimit(WorkerPlugin):
+    """Gives every worker, also one that joins later, so many threads for numerical work.
+
+    Without it each of n workers on a machine starts as many threads as there are cores.
+    """
+
+    name = "audioldm-utils-threads"
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def setup(self, worker: Worker) -> None:
+        """Set the limits; called by the worker."""
+        limit_threads(self.threads)
+
+
+def limit_threads(threads: int) -> None:
+    """Limit the libraries that are loaded, and by environment those that are not yet."""
+    import sys
+
+    import threadpoolctl
+
+    os.environ.update({name: str(threads) for name in THREAD_VARIABLES})
+    threadpoolctl.threadpool_limits(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def available_cores() -> int:
+    """Cores that this process may use; its affinity counts, not the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+#: For computers that are busy with numerical work, where an answer may take its time; and one
+#: task at a worker, so that none is suspected when another kills it.
+_SETTINGS = {
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.comm.timeouts.tcp": "300s",
+    "distributed.scheduler.worker-saturation": 1.0,
+}
+
+
+@contextmanager
+def connect(
+    scheduler: str | None, workers: int | None, threads: int, patience: float = 60.0
+) -> Iterator[Client]:
+    """A client of the cluster, which is closed at the end if it was started here.
+
+    Args:
+        scheduler: address of an existing one, such as ``tcp://127.0.0.1:8786``; None starts
+            worker processes on this machine.
+        workers: how many to start; None means cores / threads. Not for an existing scheduler.
+        threads: numerical threads a worker.
+        patience: seconds to wait for the scheduler and for its first worker.
+
+    Raises:
+        UserError: the address is malformed, nothing answers there, or it has no worker.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    if threads < 1 or (workers is not None and workers < 1):
+        raise UserError(f"workers and threads must be at least 1, got {workers} and {threads}")
+    if scheduler is None:
+        count = workers or max(1, available_cores() // threads)
+        options: dict[str, Any] = {
+            "n_workers": count,
+            "threads_per_worker": 1,
+            "dashboard_address": ":0",
+            "silence_logs": logging.CRITICAL,
+            "env": {name: str(threads) for name in THREAD_VARIABLES},
+        }
+        with (
+            dask.config.set(_SETTINGS),
+            LocalCluster(**options) as cluster,
+            Client(cluster) as client,
+        ):
+            client.register_plugin(ThreadLimit(threads))
+            yield client
+        return
+    if not re.fullmatch(r"(tcp|tls|ucx|ws|wss)://.+:\d+/?", scheduler):
+        raise UserError(f"{scheduler!r} is no scheduler address; it looks like tcp://host:8786")
+    if workers is not None:
+        raise UserError("--workers is for the embedded cluster; the scheduler has its own workers")
+    try:
+        client = Client(scheduler, timeout=patience)
+    except OSError:
+        raise UserError(
+            f"no scheduler answers at {scheduler}; start one with `dask scheduler` and workers "
+            f"with `dask worker {scheduler} --nthreads 1`"
+        ) from None
+    with dask.config.set(_SETTINGS), client:
+        try:
+            client.wait_for_workers(1, timeout=patience)
+        except TimeoutError:
+            raise UserError(
+                f"the scheduler at {scheduler} has no worker; start some with "
+                f"`dask worker {scheduler} --nthreads 1`"
+            ) from None
+        client.register_plugin(ThreadLimit(threads))
+        yield client

@@ -1,0 +1,208 @@
+"""Running a sweep's tasks on workers, keeping each as soon as it is done."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from audioldm_utils import evidence, results
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import atomic_write
+from audioldm_utils.locks import folder_lock
+from audioldm_utils.sweep.cluster import connect
+from audioldm_utils.sweep.plan import Sweep, Task
+from audioldm_utils.sweep.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from distributed import Client, Future
+
+#: Computes a task's rows; it is sent to the workers by name, so they must be able to import it.
+TaskFunction = Callable[[Task], "pd.DataFrame"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep did.
+
+    Attributes:
+        computed, reused: tasks done now, and known from before.
+        failures: what failed (a task or a clip) to the reason.
+        paths: of the results by suffix (``parquet``, ``csv``, ``json``); empty if there
+            are none.
+        seconds: of wall time.
+    """
+
+    computed: int
+    reused: int
+    failures: Mapping[str, str]
+    paths: Mapping[str, Path]
+    seconds: float
+
+
+def run_sweep(
+    sweep: Sweep,
+    tasks: Sequence[Task],
+    out: str | Path,
+    function: TaskFunction,
+    broken: Mapping[str, str] | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    threads: int = 1,
+    progress: bool = True,
+    patience: float = 60.0,
+) -> Outcome:
+    """Compute the tasks that are not done yet and write the table of all of them.
+
+    Results are sent back and written here, one file a task, the moment a task is done: the
+    workers need no common folder to write to, and a killed worker, or a killed sweep, costs
+    no more than the tasks that were running. A failing task stops nothing else.
+
+    Args:
+        sweep: for provenance.
+        tasks: the grid.
+        out: gets ``parts/`` (finished tasks), ``results.parquet``, ``.csv`` and ``.json``,
+            and ``failures.csv`` if there are any.
+        function: computes one task.
+        broken: clips that could not be opened, with the reason; reported with the failures.
+        scheduler: see ``cluster.connect``.
+        workers: see ``cluster.connect``.
+        threads: numerical threads a worker.
+        progress: whether a bar is shown.
+        patience: seconds to wait for the scheduler, and for a worker when there is none.
+
+    Raises:
+        UserError: the folder is in use or cannot be written to, the cluster cannot be
+            reached or is lost; what was done is kept.
+    """
+    start = time.monotonic()
+    out, store = Path(out), Store(Path(out) / "parts")
+    failures = dict(broken or {})
+    with folder_lock(out):
+        tables = {task.key: table for task in tasks if (table := store.read(task.key)) is not None}
+        reused = len(tables)
+        waiting = [task for task in tasks if task.key not in tables]
+        bar = tqdm(total=len(tasks), initial=reused, unit="task", disable=not progress)
+        try:
+            if waiting:
+                with connect(scheduler, workers, threads, patience) as client:
+                    for task, result in _finished(client, waiting, function, patience):
+                        bar.update()
+                        if isinstance(result, str):
+                            failures[str(task)] = result
+                            continue
+                        store.write(task.key, result)
+                        tables[task.key] = result
+        finally:
+            bar.close()
+        paths = _write_results(sweep, tasks, tables, out)
+        _write_failures(failures, out / "failures.csv")
+    seconds = time.monotonic() - start
+    return Outcome(len(tables) - reused, reused, failures, paths, seconds)
+
+
+def _finished(
+    client: Client, tasks: Sequence[Task], function: TaskFunction, patience: float
+) -> Iterator[tuple[Task, pd.DataFrame | str]]:
+    """Each task with its rows or the reason of its failure, as they come.
+
+    Raises:
+        UserError: the scheduler is lost, or no worker has been there for ``patience``.
+    """
+    from distributed import as_completed
+
+    pending: dict[Future, Task] = {
+        client.submit(function, task, key=f"sweep-{task.key}", pure=False): task for task in tasks
+    }
+    lonely_since: float | None = None
+    while pending:
+        try:
+            # In slices, so that a cluster without workers is noticed.
+            for future in as_completed(list(pending), timeout=min(5.0, patience)):
+                if future.status == "cancelled":
+                    raise UserError(
+                        "the connection to the scheduler was lost; what was done is kept: "
+                        "give the same command again"
+                    )
+                result = _fetch(client, future, patience)
+                if result is None:
+                    continue
+                yield pending.pop(future), result
+                future.release()
+                lonely_since = None
+        except TimeoutError:
+            if client.nthreads():
+                lonely_since = None
+            elif lonely_since is None:
+                lonely_since = time.monotonic()
+            elif time.monotonic() - lonely_since > patience:
+                raise UserError(
+                    f"the scheduler has had no worker for {patience:g} s; what was done is kept: "
+                    "start workers and give the same command again"
+                ) from None
+
+
+def _fetch(client: Client, future: Future, patience: float) -> pd.DataFrame | str | None:
+    """A finished task's rows or the reason of its failure.
+
+    None if its worker died before it could send them, so that it is being done again.
+
+    Raises:
+        TimeoutError: it is being done again, and that takes longer than ``patience``.
+    """
+    if future.status == "finished":
+
+        def gather() -> Any:
+            return client.gather([future], errors="skip", asynchronous=True)
+
+        rows = client.sync(gather, callback_timeout=patience)
+        if rows:
+            return rows[0]
+    return _reason(future.exception()) if future.status == "error" else None
+
+
+def _reason(error: BaseException) -> str:
+    """One line about an exception that came back from a worker."""
+    from distributed.scheduler import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return "each worker that tried it died (perhaps for want of memory)"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+
+
+def _write_results(
+    sweep: Sweep, tasks: Sequence[Task], tables: Mapping[str, pd.DataFrame], out: Path
+) -> dict[str, Path]:
+    done = [task for task in tasks if task.key in tables]
+    if not done:
+        return {}
+    made = evidence.provenance(
+        f"audioldm-utils sweep {sweep.path.name}",
+        [sweep.path],
+        sorted({task.seed for task in tasks}),
+        ", ".join(sorted({task.fingerprint for task in tasks})),
+        clips={task.clip or Path(task.path).name: task.content for task in tasks},
+        tasks=len(tasks),
+        tasks_done=len(done),
+    )
+    return results.write(results.concat([tables[task.key] for task in done]), out / "results", made)
+
+
+def _write_failures(failures: Mapping[str, str], path: Path) -> None:
+    """The list of what failed; none is left of an earlier run when nothing failed."""
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["what", "reason"])
+    writer.writerows(sorted(failures.items()))
+    atomic_write(path, text.getvalue())

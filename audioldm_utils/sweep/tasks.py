@@ -1,0 +1,88 @@
+"""What a worker does for one task; sent to workers by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import sha256_file
+from audioldm_utils.sweep.plan import code_hash
+from audioldm_utils.tables import ResultsBuilder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from audioldm_utils.checkpoint import Checkpoint
+    from audioldm_utils.sweep.plan import Task
+
+
+@lru_cache(maxsize=1)
+def _checkpoint(name: str) -> Checkpoint:
+    """The last checkpoint that this worker used; tasks come checkpoint by checkpoint."""
+    from audioldm_utils import checkpoint
+
+    return checkpoint.load(name)
+
+
+def measure(task: Task) -> pd.DataFrame:
+    """Reconstruct a clip by a method and measure the result against the original.
+
+    Returns:
+        A results table; ``stage`` is the task's label. Beside the metrics that apply:
+        ``seconds``, ``peak_memory``, ``unet_calls`` (forward and backward), ``side_bits`` and
+        ``rate``. An oracle's method is marked as one.
+
+    Raises:
+        UserError: clip, checkpoint or package are not what was planned with, or the clip
+            cannot be used.
+    """
+    from audioldm_utils import audio, metrics
+    from audioldm_utils.reconstruct import reconstruct
+
+    if task.code != code_hash():
+        raise UserError("this worker has another version of audioldm_utils; install the same one")
+    path = Path(task.path)
+    if not path.is_file():
+        raise UserError(f"{path}: the clip is gone, or this worker cannot see its folder")
+    if sha256_file(path) != task.content:
+        raise UserError(f"{path} changed while the sweep ran; give the same command again")
+    info = audio.ClipInfo(path, task.clip, task.caption, task.category)
+    clip = audio.load_clip(info, max_seconds=task.max_seconds)
+    checkpoint = _checkpoint(task.checkpoint)
+    if checkpoint.fingerprint != task.fingerprint:
+        raise UserError(
+            f"checkpoint {task.checkpoint} is another one here ({checkpoint.fingerprint[:12]}) "
+            f"than where the sweep was planned ({task.fingerprint[:12]})"
+        )
+    options = json.loads(task.options)
+    (made,) = reconstruct([clip], task.method, checkpoint, seed=task.seed, **options)
+    # Compared at the rate of the result: 16 kHz, or the clip's own where the band was extended.
+    reference = audio.resample(clip.samples, clip.sample_rate, made.sample_rate)
+    length = min(len(reference), len(made.audio))
+    scores = metrics.evaluate_pair(
+        reference[:length],
+        made.audio[:length],
+        made.sample_rate,
+        names=task.metrics,
+        category=clip.category,
+    )
+    costs = [
+        ("seconds", made.cost.seconds, "s"),
+        ("peak_memory", made.cost.peak_memory * 2**20 / 1e6, "MB"),
+        ("unet_calls", made.cost.unet_calls, "calls"),
+        ("side_bits", made.side_bits, "bit"),
+        ("rate", made.kbps, "kbit/s"),
+    ]
+    rows = ResultsBuilder(task.fingerprint, task.seed, made.label)
+    for metric, band, value, unit in [
+        *((score.metric, score.band, score.value, score.unit) for score in scores),
+        *((name, "", value, unit) for name, value, unit in costs if not math.isnan(value)),
+    ]:
+        rows.add(
+            clip.name, metric, value, unit, category=clip.category, stage=task.label, band=band
+        )
+    return rows.table()

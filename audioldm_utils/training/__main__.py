@@ -1,0 +1,102 @@
+"""Train and judge the shipped checkpoint.
+
+Examples::
+
+  python -m audioldm_utils.training all --data ../shared/audio --budget 120m --device auto
+  python -m audioldm_utils.training vae --data ../shared/audio --work build/training --budget 40m
+  python -m audioldm_utils.training export --data ../shared/audio --work build/training
+  python -m audioldm_utils.training evaluate --data ../shared/audio --checkpoint mini
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from audioldm_utils.errors import UserError
+
+#: Share of ``--budget`` that ``all`` gives to each component, in this order.
+SHARES = {"vae": 0.25, "clap": 0.13, "vocoder": 0.28, "unet": 0.34}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``python -m audioldm_utils.training``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m audioldm_utils.training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("component", choices=[*SHARES, "all", "export", "evaluate"])
+    parser.add_argument("--data", type=Path, help="folder with train.csv and eval.csv")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("build/training"),
+        help="states, logs and parts (default %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("data/checkpoints/mini"))
+    parser.add_argument("--checkpoint", default="mini", help="what evaluate judges")
+    parser.add_argument("--budget", default="120m", help="such as 90s, 120m, 2h")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--figures", nargs="*", help="which of evaluate's figures (default: all)")
+    return parser
+
+
+def train(args: argparse.Namespace, component: str, budget: float, device: str) -> None:
+    """Train one component."""
+    if component == "vae":
+        from audioldm_utils.training.vae import train_vae as run
+    elif component == "vocoder":
+        from audioldm_utils.training.vocoder import train_vocoder as run
+    elif component == "clap":
+        from audioldm_utils.training.clap import train_clap as run
+    else:
+        from audioldm_utils.training.unet import train_unet as run
+    run(args.data, args.work, budget, seed=args.seed, device=device)
+
+
+def main() -> int:
+    """Run the command; user errors become one sentence and exit status 2."""
+    args = build_parser().parse_args()
+    try:
+        import torch
+
+        from audioldm_utils.training.loop import parse_budget
+
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        device = args.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if args.data is None:
+            raise UserError("--data is missing: name the folder that holds train.csv and eval.csv")
+        if args.component == "export":
+            from audioldm_utils.training.export import export
+
+            print(f"{args.out}: {export(args.work, args.out, args.data) / 2**20:.1f} MiB")
+            return 0
+        if args.component == "evaluate":
+            from audioldm_utils.training.evaluate import evaluate
+
+            evaluate(args.data, args.checkpoint, args.out, args.figures, seed=args.seed)
+            return 0
+        budget = parse_budget(args.budget)
+        names = list(SHARES) if args.component == "all" else [args.component]
+        for name in names:
+            share = SHARES[name] if args.component == "all" else 1.0
+            train(args, name, budget * share, device)
+        if args.component == "all":
+            from audioldm_utils.training.export import export
+
+            export(args.work, args.out, args.data)
+    except (UserError, FileNotFoundError) as error:
+        print(f"training: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

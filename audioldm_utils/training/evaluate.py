@@ -1,0 +1,221 @@
+"""The figures that the model card quotes, each from this one command.
+
+``python -m audioldm_utils.training evaluate --data DIR --checkpoint C`` judges on eval what
+was trained on train; what is fitted here (PCA, linear denoiser, classifier) is fitted on
+train as well. Every figure is a function of the checkpoint and the data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from audioldm_utils.checkpoint import load
+from audioldm_utils.files import atomic_write
+from audioldm_utils.mel import griffin_lim
+from audioldm_utils.stages import Stages
+from audioldm_utils.statistics import bootstrap_interval
+from audioldm_utils.training.data import Corpus, load_corpus
+from audioldm_utils.training.vocoder import spectral_loss
+
+#: Frames of the patches whose PCA is compared with the VAE, and channels kept of each.
+PCA_FRAMES = (4, 8, 16)
+#: Noise levels (timesteps of the 1000) at which the denoiser is judged.
+LEVELS = (20, 60, 120, 200, 300, 400, 500, 650, 800, 950)
+#: Latent frames of the patches of the linear denoiser.
+PATCH = 9
+
+
+def _interval(values: Sequence[float], seed: int = 0) -> dict[str, float]:
+    found = bootstrap_interval(np.asarray(values), seed)
+    return {"mean": found.mean, "low": found.low, "high": found.high, "n": len(values)}
+
+
+def _mels(corpus: Corpus, multiple: int = 4) -> list[torch.Tensor]:
+    return [
+        torch.from_numpy(corpus.log_mel(i)[: corpus.table["frames"][i] // multiple * multiple])[
+            None
+        ]
+        for i in range(len(corpus))
+    ]
+
+
+def vae_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """Mean absolute log-mel error in nat, and that of PCA with equally many coefficients."""
+    errors = [
+        (stages.decode(stages.encode(mel)) - mel).abs().mean().item()
+        for mel in tqdm(_mels(held_out), desc="VAE", unit="clip")
+    ]
+    found: dict[str, Any] = {"mel_error_nat": _interval(errors)}
+    for frames in PCA_FRAMES:
+        wide = np.concatenate(
+            [m[0, : m.shape[1] // frames * frames].numpy().reshape(-1, frames * 64)
+             for m in _mels(train)[::4]]
+        ).astype(np.float64)  # fmt: skip
+        mean = wide.mean(0)
+        _, vectors = np.linalg.eigh(np.cov(wide.T))
+        # Half of the values are kept: 8 latent channels for 4 x 4 mel values.
+        basis = vectors[:, -frames * 32 :]
+        scores = []
+        for mel in _mels(held_out):
+            patches = mel[0, : mel.shape[1] // frames * frames].numpy().reshape(-1, frames * 64)
+            rebuilt = (patches - mean) @ basis @ basis.T + mean
+            scores.append(float(np.abs(rebuilt - patches).mean()))
+        found[f"pca_{frames}_frames_nat"] = _interval(scores)
+    best = min(found[f"pca_{frames}_frames_nat"]["mean"] for frames in PCA_FRAMES)
+    found["ratio_to_best_pca"] = found["mel_error_nat"]["mean"] / best
+    return found
+
+
+def vocoder_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """From the true mel: multi-resolution STFT distance and mel error beside Griffin-Lim's."""
+    loss = spectral_loss()
+    ours, theirs = [], []
+    for clip, mel in enumerate(tqdm(_mels(held_out, 1), desc="vocoder", unit="clip")):
+        target = torch.from_numpy(held_out.waveform(clip))[None]
+        ours.append(loss(stages.vocode(mel), target)[1])
+        theirs.append(loss(griffin_lim(mel, iterations=32, seed=0), target)[1])
+    found = {
+        f"{key}_{who}": _interval([row[key] for row in rows])
+        for key in ("mrstft", "mel")
+        for who, rows in (("vocoder", ours), ("griffin_lim", theirs))
+    }
+    found["mrstft_ratio"] = found["mrstft_vocoder"]["mean"] / found["mrstft_griffin_lim"]["mean"]
+    return found
+
+
+def visqol_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """ViSQOL of VAE + vocoder minus that of VAE mel + Griffin-Lim, paired over clips."""
+    from audioldm_utils.metrics import visqol
+
+    differences, both = [], {"vae": [], "vae-griffinlim": []}
+    for clip, mel in enumerate(tqdm(_mels(held_out), desc="ViSQOL", unit="clip")):
+        decoded = stages.decode(stages.encode(mel))
+        target = held_out.waveform(clip)[: mel.shape[1] * 160]
+        scores = [
+            visqol(target, wave[0].numpy(), 16000)
+            for wave in (stages.vocode(decoded), griffin_lim(decoded, iterations=32, seed=0))
+        ]
+        both["vae"].append(scores[0])
+        both["vae-griffinlim"].append(scores[1])
+        differences.append(scores[0] - scores[1])
+    return {
+        "difference": _interval(differences),
+        **{name: _interval(values) for name, values in both.items()},
+    }
+
+
+def clap_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """Caption-to-audio retrieval among all eval clips."""
+    from audioldm_utils.training.clap import retrieval
+
+    captions = held_out.table["caption"].tolist()
+    audio = torch.cat(
+        [
+            stages.clap_audio(torch.from_numpy(held_out.waveform(clip)[:160000])[None])
+            for clip in tqdm(range(len(held_out)), desc="CLAP", unit="clip")
+        ]
+    )
+    return retrieval(stages.clap_text(captions).float(), audio.float(), captions)
+
+
+def linear_denoiser(
+    latents: Sequence[torch.Tensor], patch: int = PATCH
+) -> Callable[[torch.Tensor, float], torch.Tensor]:
+    """Best linear estimate of the noise from ``patch`` latent frames around each frame.
+
+    For x_t = sqrt(a) x_0 + sqrt(1 - a) e with x_0 of mean m and covariance S (of patches,
+    fitted on ``latents``, each ``(8, frames, 16)``), the estimate of e is
+    sqrt(1 - a) (a S + (1 - a) I)^-1 (x_t - sqrt(a) m); the centre frame's part is returned.
+
+    Returns:
+        ``estimate(x_t, a)`` for ``x_t`` of ``(8, frames, 16)``; frames without a whole patch
+        around them are left out: ``(frames - patch + 1, 128)``.
+    """
+
+    def patches(z: torch.Tensor) -> torch.Tensor:
+        rows = z.permute(1, 0, 2).reshape(z.shape[1], 128)
+        return rows.unfold(0, patch, 1).permute(0, 2, 1).reshape(-1, patch * 128)
+
+    wide = torch.cat([patches(z) for z in latents]).double()
+    mean, covariance = wide.mean(0), torch.cov(wide.T)
+    centre = slice(patch // 2 * 128, (patch // 2 + 1) * 128)
+    values, vectors = torch.linalg.eigh(covariance)
+
+    def estimate(x_t: torch.Tensor, a: float) -> torch.Tensor:
+        gain = vectors @ torch.diag(1 / (a * values + 1 - a)) @ vectors.T
+        rows = patches(x_t).double() - a**0.5 * mean
+        return ((1 - a) ** 0.5 * rows @ gain[:, centre]).float()
+
+    return estimate
+
+
+def denoiser_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """Squared epsilon error at ten noise levels and its ratio to the best linear denoiser's."""
+    fitted = [stages.encode(mel)[0] for mel in tqdm(_mels(train)[::8], desc="latents")]
+    linear = linear_denoiser(fitted)
+    betas = stages.checkpoint.scheduler_config
+    steps = betas["num_train_timesteps"]
+    beta = torch.linspace(betas["beta_start"] ** 0.5, betas["beta_end"] ** 0.5, steps) ** 2
+    alphas_bar = torch.cumprod(1 - beta, 0)
+    captions = held_out.table["caption"].tolist()
+    generator = torch.Generator().manual_seed(0)
+    ours = {level: [] for level in LEVELS}
+    theirs = {level: [] for level in LEVELS}
+    half = PATCH // 2
+    for clip, mel in enumerate(tqdm(_mels(held_out), desc="denoiser", unit="clip")):
+        z = stages.encode(mel[:, :256])
+        denoise = stages.denoiser(stages.embed([captions[clip]]))
+        for level in LEVELS:
+            a = alphas_bar[level].item()
+            noise = torch.randn(z.shape, generator=generator)
+            x_t = a**0.5 * z + (1 - a) ** 0.5 * noise
+            inner = slice(half, z.shape[2] - half)
+            error = (denoise(x_t, level) - noise)[0, :, inner]
+            ours[level].append(error.square().mean().item())
+            target = noise[0].permute(1, 0, 2).reshape(-1, 128)[inner]
+            theirs[level].append((linear(x_t[0], a) - target).square().mean().item())
+    ratios = {level: float(np.mean(ours[level]) / np.mean(theirs[level])) for level in LEVELS}
+    return {
+        "alpha_bar": {level: alphas_bar[level].item() for level in LEVELS},
+        "epsilon_error": {level: float(np.mean(ours[level])) for level in LEVELS},
+        "linear_error": {level: float(np.mean(theirs[level])) for level in LEVELS},
+        "ratio": ratios,
+        "mean_ratio": float(np.mean(list(ratios.values()))),
+    }
+
+
+FIGURES: dict[str, Callable[[Stages, Corpus, Corpus], dict[str, Any]]] = {
+    "vae": vae_figures,
+    "vocoder": vocoder_figures,
+    "visqol": visqol_figures,
+    "clap": clap_figures,
+    "denoiser": denoiser_figures,
+}
+
+
+def evaluate(
+    data: str | Path,
+    checkpoint: str,
+    out: str | Path,
+    figures: Sequence[str] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compute the figures and write ``<out>/figures.json`` (earlier ones of others are kept)."""
+    stages = Stages(load(checkpoint), window=None)
+    train, held_out = load_corpus(data), load_corpus(data, "eval")
+    path = Path(out) / "figures.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    if found.get("checkpoint") != stages.checkpoint.fingerprint:
+        found = {"checkpoint": stages.checkpoint.fingerprint}
+    for name in figures or FIGURES:
+        found[name] = FIGURES[name](stages, train, held_out)
+        atomic_write(path, json.dumps(found, indent=1) + "\n")
+        print(name, json.dumps(found[name], indent=1))
+    return found

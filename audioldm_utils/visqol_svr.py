@@ -1,0 +1,96 @@
+"""The support vector regression of ViSQOL's audio mode, without libsvm.
+
+visqol-python maps its similarities to a score with a nu-SVR of some hundred vectors, for
+which it imports libsvm, and libsvm comes as C++ source only. The regression is one line of
+arithmetic, so it is computed here, and ``make`` needs no compiler:
+
+    score(x) = sum_i a_i exp(-gamma |x - s_i|^2) - rho
+
+with the vectors s_i, their coefficients a_i, gamma and rho of the model file that
+visqol-python ships. Source: Chang and Lin, "LIBSVM", ACM TIST 2011, section 2.5.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from audioldm_utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A support vector regression with a radial basis function kernel.
+
+    Attributes:
+        vectors: Support vectors s_i, shape (vectors, features).
+        coefficients: a_i, shape (vectors,).
+        gamma: Width of the kernel, > 0.
+        rho: The offset.
+    """
+
+    vectors: np.ndarray
+    coefficients: np.ndarray
+    gamma: float
+    rho: float
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Predictions, shape (items,), for features of shape (items, features)."""
+        if features.ndim != 2 or features.shape[1] != self.vectors.shape[1]:
+            raise ValueError(
+                f"features must be (items, {self.vectors.shape[1]}), not {features.shape}"
+            )
+        distances = ((features[:, None] - self.vectors) ** 2).sum(-1)
+        return np.exp(-self.gamma * distances) @ self.coefficients - self.rho
+
+
+def svm_load_model(path: str | Path) -> Regression:
+    """Read a model file of libsvm (text; every feature of every vector present).
+
+    Raises:
+        UserError: The file is not a regression with a radial basis function kernel.
+    """
+    header, _, body = Path(path).read_text().partition("\nSV\n")
+    fields = dict(line.split(" ", 1) for line in header.splitlines())
+    if fields.get("svm_type") not in {"nu_svr", "epsilon_svr"} or fields["kernel_type"] != "rbf":
+        raise UserError(f"{path} is not a libsvm regression with an RBF kernel; use ViSQOL's own.")
+    rows = [line.split() for line in body.splitlines()]
+    vectors = np.array([[float(item.split(":")[1]) for item in row[1:]] for row in rows])
+    coefficients = np.array([float(row[0]) for row in rows])
+    return Regression(vectors, coefficients, float(fields["gamma"]), float(fields["rho"]))
+
+
+def svm_predict(
+    labels: Sequence[float],
+    rows: Sequence[Mapping[int, float]],
+    model: Regression,
+    options: str = "",
+) -> tuple[list[float], tuple[float, float, float], list[list[float]]]:
+    """Predict as libsvm's function of this name does, for the one way ViSQOL calls it.
+
+    Args:
+        labels: Not used; libsvm compares them with the predictions.
+        rows: Feature number, from 1, to value.
+        model: From :func:`svm_load_model`.
+        options: Not used; libsvm prints less with "-q".
+
+    Returns:
+        Predictions; figures of accuracy, all NaN; the predictions again, each in a list.
+    """
+    del labels, options
+    width = model.vectors.shape[1]
+    predictions = model(np.array([[row.get(i + 1, 0.0) for i in range(width)] for row in rows]))
+    return predictions.tolist(), (np.nan,) * 3, predictions[:, None].tolist()
+
+
+def provide() -> None:
+    """Make visqol-python use this module, whether or not libsvm is installed.
+
+    visqol-python looks for a top-level module ``svmutil`` before ``libsvm.svmutil``. Call
+    this before ``VisqolApi.create``; calling it again changes nothing.
+    """
+    sys.modules["svmutil"] = sys.modules[__name__]

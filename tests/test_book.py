@@ -1,0 +1,208 @@
+"""The built book in headless Chromium, from file://, as a reader opens it.
+
+The demonstration project's book is always built and opened; beside it the real one, where
+``build/html`` (or the folder named by ``AUDIOLDM_UTILS_BOOK``) is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.demo_project import ROOT, built_demo
+
+__all__ = ["built_demo"]
+
+pytestmark = pytest.mark.browser
+REAL = Path(os.environ.get("AUDIOLDM_UTILS_BOOK", ROOT / "build" / "html"))
+BOOKS = ["demonstration", *(["real"] if (REAL / "index.html").is_file() else [])]
+CI = os.environ.get("CI", "").lower() in {"1", "true"}
+
+WAIT_FOR_SOUND = """
+const done = arguments[arguments.length - 1];
+const sounds = [...document.querySelectorAll("audio")];
+const end = Date.now() + 60000;
+const look = () => {
+  if (sounds.every((s) => s.readyState > 0 || s.error) || Date.now() > end)
+    done(sounds.map((s) => ({src: s.src, duration: s.duration, label: s.ariaLabel})));
+  else setTimeout(look, 50);
+};
+look();
+"""
+
+FIGURES = """
+return [...document.querySelectorAll("article figure, article img")].map((node) => ({
+  kind: node.tagName, where: node.id || node.getAttribute("src") || node.className,
+  caption: node.tagName === "FIGURE" ? (node.querySelector("figcaption")?.innerText || "") : null,
+  alt: node.tagName === "IMG" ? node.alt : null,
+  width: node.tagName === "IMG" ? node.naturalWidth : null,
+}));
+"""
+
+
+def find_chromium() -> tuple[str, str] | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    browser = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    driver = shutil.which("chromedriver")
+    return (browser, driver) if browser and driver else None
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = find_chromium()
+    if not found:
+        reason = "no Chromium with chromedriver was found"
+        if CI:
+            pytest.fail(f"{reason}, and in CI this test is not to be skipped")
+        pytest.skip(reason)
+    selenium = (
+        pytest.importorskip("selenium.webdriver")
+        if not CI
+        else __import__("selenium.webdriver", fromlist=["Chrome"])
+    )
+    options = selenium.ChromeOptions()
+    options.binary_location = found[0]
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--mute-audio",
+        "--autoplay-policy=no-user-gesture-required",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--window-size=1400,1000",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    from selenium.webdriver.chrome.service import Service
+
+    driver = selenium.Chrome(options=options, service=Service(found[1]))
+    driver.set_script_timeout(90)
+    driver.set_page_load_timeout(120)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module", params=BOOKS)
+def book(request):
+    if request.param == "real":
+        return REAL
+    return request.getfixturevalue("built_demo") / "build" / "html"
+
+
+def pages_of(book: Path) -> list[Path]:
+    return sorted(
+        p
+        for p in book.rglob("*.html")
+        if not {"_static", "_sources", "results"} & set(p.relative_to(book).parts)
+    )
+
+
+def requests_of(driver) -> tuple[list[str], list[str]]:
+    """Addresses asked for since the last call, and those that failed (cancelled ones aside)."""
+    asked, failed, address = [], [], {}
+    for entry in driver.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        parameters = message["params"]
+        if message["method"] == "Network.requestWillBeSent":
+            address[parameters["requestId"]] = parameters["request"]["url"]
+            asked.append(parameters["request"]["url"])
+        elif message["method"] == "Network.loadingFailed" and not parameters.get("canceled"):
+            name = address.get(parameters["requestId"], "?")
+            failed.append(f"{name}: {parameters['errorText']}")
+    return asked, failed
+
+
+def test_every_page(browser, book):
+    found = pages_of(book)
+    assert found
+    wrong = []
+    for page in found:
+        name = page.relative_to(book).as_posix()
+        browser.get(page.as_uri())
+        sounds = browser.execute_async_script(WAIT_FOR_SOUND)
+        figures = browser.execute_script(FIGURES)
+        asked, failed = requests_of(browser)
+        wrong += [
+            f"{name}: console: {entry['message']}"
+            for entry in browser.get_log("browser")
+            if entry["level"] in ("SEVERE", "ERROR", "WARNING")
+        ]
+        wrong += [f"{name}: failed: {what}" for what in failed]
+        outside = [a for a in asked if not a.startswith(("file:", "data:", "blob:", "about:"))]
+        wrong += [f"{name}: asked the network for {a}" for a in outside]
+        wrong += [f"{name}: no duration: {s['src']}" for s in sounds if not s["duration"]]
+        wrong += [f"{name}: player without a label" for s in sounds if not s["label"]]
+        for node in figures:
+            if node["kind"] == "FIGURE" and not node["caption"].strip():
+                wrong.append(f"{name}: figure without caption: {node['where']}")
+            if node["kind"] == "IMG" and not (node["alt"] or "").strip():
+                wrong.append(f"{name}: image without alternative text: {node['where']}")
+            if node["kind"] == "IMG" and not node["width"]:
+                wrong.append(f"{name}: image does not load: {node['where']}")
+    assert not wrong, "\n".join(wrong)
+
+
+def open_demo(browser, built_demo):
+    browser.get((built_demo / "build" / "html" / "notebooks" / "01_listen.html").as_uri())
+    browser.execute_async_script(WAIT_FOR_SOUND)
+
+
+def wait_until(driver, script, seconds=20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = driver.execute_script(f"return {script}")
+        if value:
+            return value
+        time.sleep(0.05)
+    pytest.fail(f"never true: {script}")
+
+
+def test_the_demonstration_shows_everything(browser, built_demo):
+    open_demo(browser, built_demo)
+    assert browser.execute_script("return document.querySelectorAll('audio').length") == 5
+    captions = browser.execute_script(
+        "return [...document.querySelectorAll('figure figcaption')].map((c) => c.innerText)"
+    )
+    assert any(
+        "Fig. 1" in caption and "loses 2.5 dB (n = 2 clips" in caption for caption in captions
+    )
+    assert any("Fig. 2" in caption for caption in captions)
+
+
+def test_switching_players_keeps_the_place(browser, built_demo):
+    open_demo(browser, built_demo)
+    sounds = "document.querySelectorAll('.au-players audio')"
+    browser.execute_script(f"{sounds}[0].currentTime = 0.4")
+    wait_until(browser, f"!{sounds}[0].seeking && {sounds}[0].currentTime >= 0.4")
+    browser.execute_script(f"{sounds}[1].play()")
+    wait_until(browser, f"{sounds}[1].currentTime >= 0.4 || {sounds}[1].ended")
+    assert browser.execute_script(f"return {sounds}[0].paused")
+    browser.execute_script(f"{sounds}[1].pause()")
+
+
+def test_abx_runs_to_its_result(browser, built_demo):
+    open_demo(browser, built_demo)
+    for _ in range(2):
+        browser.execute_script("document.querySelector('.au-abx [data-answer=A]').click()")
+    said = wait_until(browser, "document.querySelector('.au-abx-result').innerText")
+    assert "of 2 right" in said
+    assert "probability" in said
+    link = browser.execute_script("return document.querySelector('.au-abx-result a').href")
+    assert link.startswith("blob:")
+    assert browser.execute_script(
+        "return document.querySelector('.au-abx [data-answer=A]').disabled"
+    )
+
+
+def test_search_finds_a_word_offline(browser, built_demo):
+    page = built_demo / "build" / "html" / "search.html"
+    browser.get(page.as_uri() + "?q=vocoder")
+    wait_until(browser, "document.querySelectorAll('#search-results li a').length > 0")
+    assert not [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]

@@ -1,0 +1,146 @@
+"""The training recipe: budget, resumption, known answers of what judges the checkpoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+import torch
+
+from audioldm_utils.training.captions import augment, joined
+from audioldm_utils.training.data import load_corpus
+from audioldm_utils.training.loop import Trainer, anneal, parse_budget
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("120m", 7200), ("2h", 7200), ("15", 15), (3.5, 3.5)]
+)
+def test_budget(text, seconds):
+    assert parse_budget(text) == seconds
+
+
+def test_bad_budget_says_how_to_write_one():
+    with pytest.raises(ValueError, match="120m"):
+        parse_budget("soon")
+
+
+def test_learning_rate_warms_up_peaks_and_ends_low():
+    assert anneal(0.0) < 0.1
+    assert anneal(0.02) == pytest.approx(1.0)
+    assert anneal(1.0) == pytest.approx(0.02)
+
+
+def quadratic(folder, budget, stop_after=None):
+    """A trainer that pulls one parameter towards 3 with noise from the batch generator."""
+    module = torch.nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        module.weight.fill_(0.0)
+    seen = []
+
+    def loss(rng, progress):
+        seen.append(rng.random())
+        value = (module.weight - 3 - 0.1 * (seen[-1] - 0.5)).square().mean()
+        return value, {"loss": value.item()}
+
+    trainer = Trainer("toy", {"m": module}, loss, folder, budget, learning_rate=0.05, seed=1)
+    return trainer, seen
+
+
+def test_training_converges_and_averages(tmp_path):
+    trainer, _ = quadratic(tmp_path, budget=0.5)
+    average = trainer.run()["m"]
+    assert average.weight.item() == pytest.approx(3.0, abs=0.3)
+    assert trainer.state_path.exists()
+
+
+def test_a_resumed_run_goes_on_where_it_stopped(tmp_path):
+    first, drawn = quadratic(tmp_path, budget=0.2)
+    first.run()
+    second, drawn_later = quadratic(tmp_path, budget=0.4)
+    assert second.resume()
+    assert second.step == first.step
+    second.run()
+    expected = np.random.default_rng(1).random(len(drawn) + len(drawn_later))
+    assert np.array_equal(drawn + drawn_later, expected)
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path):
+    module = torch.nn.Linear(1, 1)
+
+    def loss(rng, progress):
+        return module.weight.sum() * float("nan"), {}
+
+    with pytest.raises(FloatingPointError, match="step 0"):
+        Trainer("bad", {"m": module}, loss, tmp_path, 1.0, 0.1).run()
+
+
+def corpus_of_sines(folder, split="train"):
+    (folder / split).mkdir(parents=True)
+    rows = []
+    for index, seconds in enumerate((1.0, 0.5)):
+        t = np.arange(int(seconds * 16000)) / 16000
+        name = f"{split}/clip_{index}.flac"
+        sf.write(folder / name, 0.3 * np.sin(2 * np.pi * 440 * (index + 1) * t), 16000)
+        rows.append({"file": name, "caption": f"sine {index}", "class": "sine"})
+    pd.DataFrame(rows).to_csv(folder / f"{split}.csv", index=False)
+
+
+def test_corpus_is_cached_and_crops_are_aligned(tmp_path):
+    corpus_of_sines(tmp_path / "data")
+    first = load_corpus(tmp_path / "data", cache=tmp_path / "cache")
+    again = load_corpus(tmp_path / "data", cache=tmp_path / "cache")
+    assert len(first) == 2
+    assert np.array_equal(first.mel, again.mel)
+    clips, begin = np.array([0, 1]), np.array([10, 0])
+    mel = again.mel_batch(clips, begin, 80)
+    audio = again.audio_batch(clips, begin, 80)
+    assert mel.shape == (2, 1, 80, 64)
+    assert audio.shape == (2, 80 * 160)
+    # The second clip has 50 frames; what lies behind is silence, in both.
+    assert (mel[1, 0, 50:] - np.log(1e-5)).abs().max() < 1e-5
+    assert torch.all(audio[1, 50 * 160 :] == 0)
+    assert again.waveform(0).max() == pytest.approx(0.5, abs=1e-3)
+
+
+def test_missing_table_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"train\.csv"):
+        load_corpus(tmp_path)
+
+
+def test_captions_are_deterministic_and_keep_their_subject():
+    one = [augment("a dog barking loudly", "dog", np.random.default_rng(s)) for s in range(50)]
+    two = [augment("a dog barking loudly", "dog", np.random.default_rng(s)) for s in range(50)]
+    assert one == two
+    assert len(set(one)) > 5
+    assert joined("rain", "wind") == "rain and wind"
+
+
+def test_retrieval_counts_equal_captions_and_knows_chance():
+    from audioldm_utils.training.clap import retrieval
+
+    perfect = torch.eye(4)
+    found = retrieval(perfect, perfect, ["a", "b", "c", "d"], at=1)
+    assert found["recall_at_1"] == 1.0
+    assert found["over_chance"] == pytest.approx(4.0)
+    # Two clips share a caption: 3 of the 4 captions' own clip is missed, but «a» finds an «a».
+    swapped = torch.eye(4)[[1, 0, 3, 2]]
+    found = retrieval(perfect, swapped, ["a", "a", "c", "d"], at=1)
+    assert found["recall_at_1"] == 0.0
+    assert found["equal_caption_recall_at_1"] == 0.5
+
+
+def test_linear_denoiser_is_the_exact_one_for_gaussian_latents():
+    from audioldm_utils.training.evaluate import linear_denoiser
+
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.linspace(0.2, 2.0, 128).reshape(8, 1, 16)
+    latents = [1.0 + scale * torch.randn(8, 400, 16, generator=generator) for _ in range(8)]
+    estimate = linear_denoiser(latents, patch=3)
+    a = 0.4
+    z = 1.0 + scale * torch.randn(8, 200, 16, generator=generator)
+    x_t = a**0.5 * z + (1 - a) ** 0.5 * torch.randn(z.shape, generator=generator)
+    exact = (1 - a) ** 0.5 * (x_t - a**0.5) / (a * scale.square() + 1 - a)
+    expected = exact.permute(1, 0, 2).reshape(200, 128)[1:-1]
+    error = (estimate(x_t, a) - expected).square().mean() / expected.square().mean()
+    assert error < 0.02
