@@ -81,6 +81,20 @@ def test_the_published_index_makes_the_same_sound(tiny_checkpoint, stages, tmp_p
     assert torch.equal(made.audio, generate(PROMPT, stages, steps=2, seconds=0.32).audio)
 
 
+def test_calls_the_network_as_often_as_plain_diffusers(stages, plain, monkeypatch):
+    calls = {"ours": 0, "plain": 0}
+    for name, unet in (("ours", stages.checkpoint.unet), ("plain", plain.unet)):
+
+        def counted(*args, _name=name, _forward=unet.forward, **kwargs):
+            calls[_name] += 1
+            return _forward(*args, **kwargs)
+
+        monkeypatch.setattr(unet, "forward", counted)
+    generate(PROMPT, stages, steps=3, seconds=0.32)
+    plain(PROMPT, num_inference_steps=3, audio_length_in_s=0.32)
+    assert calls == {"ours": 3, "plain": 3}
+
+
 def test_the_seed_decides(stages):
     first = generate(PROMPT, stages, "ddpm", steps=3, seconds=0.32, seed=0).audio
     assert torch.equal(generate(PROMPT, stages, "ddpm", steps=3, seconds=0.32, seed=0).audio, first)
