@@ -67,9 +67,7 @@ class Climb:
         clip: as loaded, at its own rate.
         reference: the clip at 16 kHz, what the model could know.
         audio: rung to waveform; ``band-limit`` at the clip's rate, the others at 16 kHz.
-        mel: log-mels ``(frames, 64)``: ``true``, ``vae`` and, if asked for, ``excerpt`` and
-            ``refined``: the first :data:`EXCERPT` frames by themselves, through the VAE and
-            after refining their latent.
+        mel: ``true`` and ``vae`` log-mel ``(frames, 64)``.
     """
 
     clip: Clip
@@ -78,15 +76,13 @@ class Climb:
     mel: dict[str, np.ndarray]
 
 
-def climb(clip: Clip, stages: Stages, seed: int = 0, refine_steps: int = 0) -> Climb:
+def climb(clip: Clip, stages: Stages, seed: int = 0) -> Climb:
     """Take one clip through every rung.
 
     Args:
         clip: mono, at any rate.
         stages: of the checkpoint that is examined.
         seed: of Griffin-Lim's first phase.
-        refine_steps: gradient steps of the latent for the ``refined`` mel of the first
-            :data:`EXCERPT` frames; 0 leaves it out.
     """
     config = stages.mel_config
     reference = to_model_rate(clip)
@@ -110,10 +106,6 @@ def climb(clip: Clip, stages: Stages, seed: int = 0, refine_steps: int = 0) -> C
         audio[name] = finish(stages.vocode(spectrogram))
     frames = len(reference) // config.hop_length
     mels = {"true": mel, "vae": decoded}
-    if refine_steps:
-        start = stages.encode(mel[:, :EXCERPT])
-        mels["excerpt"] = stages.decode(start)
-        mels["refined"] = refine_mel(stages, start, mel[:, :EXCERPT], refine_steps)
     return Climb(
         clip, reference, audio, {name: m[0, :frames].cpu().numpy() for name, m in mels.items()}
     )
@@ -179,7 +171,7 @@ def add_scores(
 
 def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
     """Study ``01_ladder``: every metric of every rung, and the mel errors."""
-    result = climb(clip, stages, seed, REFINE_STEPS)
+    result = climb(clip, stages, seed)
     for rung in RUNGS:
         native = rung == "band-limit"
         add_scores(
@@ -190,18 +182,35 @@ def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
             result.audio[rung],
             clip.sample_rate if native else stages.mel_config.sample_rate,
         )
-    for name, method, stage in (
-        ("vae", "vae", "mel"),
-        ("excerpt", "vae", "mel excerpt"),
-        ("refined", "refined-latent", "mel excerpt"),
-    ):
-        estimate = result.mel[name]
-        true = result.mel["true"][: len(estimate)]
-        for band, value in band_errors(true, estimate[: len(true)]).items():
-            rows.add(
-                clip.name, "mel_error", value, "nat",
-                category=clip.category, method=method, stage=stage, band=band,
-            )  # fmt: skip
+    _add_mel_errors(rows, clip, "vae", "mel", result.mel["true"], result.mel["vae"])
+
+
+def study_refined(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
+    """Study ``01_refined``: the VAE's mel error on an excerpt, before and after refinement."""
+    wave, _ = normalise(torch.from_numpy(to_model_rate(clip))[None])
+    target = stages.to_mel(wave)[:, :EXCERPT]
+    latents = stages.encode(target)
+    found = {
+        "vae": stages.decode(latents),
+        "refined-latent": refine_mel(stages, latents, target, REFINE_STEPS),
+    }
+    for method, mel in found.items():
+        _add_mel_errors(rows, clip, method, "mel excerpt", target[0].numpy(), mel[0].numpy())
+
+
+def _add_mel_errors(
+    rows: ResultsBuilder,
+    clip: Clip,
+    method: str,
+    stage: str,
+    reference: np.ndarray,
+    estimate: np.ndarray,
+) -> None:
+    for band, value in band_errors(reference, estimate).items():
+        rows.add(
+            clip.name, "mel_error", value, "nat",
+            category=clip.category, method=method, stage=stage, band=band,
+        )  # fmt: skip
 
 
 #: What the front-end mistakes and the attacks are judged by.
