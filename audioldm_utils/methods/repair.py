@@ -201,6 +201,7 @@ def vae_restored(
     steps: int = 50,
     learning_rate: float = 0.3,
     precision: str = "float32",
+    lines: bool = True,
     iterations: int = 12,
     blind: bool = True,
     side_kbps: float = 0.2,
@@ -217,6 +218,8 @@ def vae_restored(
         steps: latent refinement; 0 leaves it out.
         learning_rate: of it.
         precision: of it, ``float32`` or ``bfloat16``.
+        lines: start that from a waveform whose steady lines are notched out, as
+            ``vae-denoise`` does.
         iterations: mel-consistent refinement from the vocoder's phase; 0 leaves it out.
         blind: aim that at the compensated mel.
         side_kbps: most side information for the envelope from 4 to 8 kHz; 0 leaves it out.
@@ -248,7 +251,7 @@ def vae_restored(
             bits += cost
 
     if iterations:
-        start = waveform
+        start = _without_lines(waveform, idle_answer(job)) if lines else waveform
         offer("phase", refine_phase(start, target, iterations)[0])
         if blind:
             aimed = target + job.compensation.gain(target, stage="mel")
