@@ -154,7 +154,6 @@ def test_a_checkpoint_by_name_is_unloaded_as_it_goes(tiny_checkpoint, monkeypatc
 
 
 def test_ddcm_is_a_sampler(stages, plain):
-    pytest.importorskip("audioldm_utils.ddcm")
     options = {"codebook": "gaussian", "size": 4}
     made = generate(PROMPT, stages, "ddcm", steps=4, seconds=0.32, seed=3, **options)
     plain.scheduler = make_scheduler("ddcm", plain.scheduler.config, **options)
