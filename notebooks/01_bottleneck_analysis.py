@@ -81,7 +81,7 @@ glue_value("source", judged.source)
 glue_value("compared", judged.compared, "d")
 
 # %% [markdown]
-# The findings below rest on {glue:text}`source`. Where that is a committed table, this very run
+# Every second clip is measured. The findings below rest on {glue:text}`source`. Where that is a committed table, this very run
 # has recomputed {glue:text}`compared` of its rows on the clips at hand and they agreed.
 #
 # ## Listen
@@ -208,7 +208,7 @@ figure_caption(
 #
 # ## Encoder or decoder?
 #
-# In the mel domain, before any phase, and on the first 2.56 s of every fourth clip: the VAE's
+# In the mel domain, before any phase, and on the first 2.56 s of every eighth clip: the VAE's
 # error, and what is left after the latent was refined by gradient steps towards the
 # original's mel.
 
@@ -293,7 +293,7 @@ figure_caption(
 # ## Attack the metrics before trusting them
 #
 # Four changes whose audibility is known. Inverted polarity sounds the same, and so does a delay
-# of 5 ms. A low-pass at 1 kHz is plainly heard, and so is added noise. Every fourth clip is
+# of 5 ms. A low-pass at 1 kHz is plainly heard, and so is added noise. Every eighth clip is
 # attacked, {glue:text}`n_attacks` in all.
 
 # %% tags=["remove-input", "remove-output"]
