@@ -4,7 +4,7 @@
 :func:`check_mel` looks at a log-mel, and at the waveform if it is given, and names the
 mistake. The limits it uses hold for waveforms of peak 0.5: by the window's sum and the
 filterbank's weights no correct value exceeds 1.73; the widest range seen on 105 clips of
-39 classes is -11.51 to 1.42, and every clip goes below -5.2.
+39 classes is -11.51 to 1.42, and every clip goes below -4.2.
 
 Conventions as in :mod:`audioldm_utils.mel`: ``(batch, frames, 64)``, natural logarithm.
 """
@@ -185,11 +185,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "The latents were multiplied by the scaling factor twice.",
         "Multiply once after the encoder, divide once before the decoder.",
     ),
-    "shape": ("The shape is not (batch, frames, bands).", "Give (batch, frames, 64)."),
-    "bands": (
-        "The number of mel bands is not the model's.",
-        "Compute 64 bands from 0 to 8000 Hz at 16 kHz.",
-    ),
+    "shape": ("This is no mel.", "Give (batch, frames, 64)."),
+    "bands": ("The number of mel bands is wrong.", "Compute 64 bands, 0 to 8000 Hz, at 16 kHz."),
     "not-finite": (
         "There are NaN or infinite values.",
         "Clamp the mel at 1e-5 before the logarithm, and check the waveform.",
@@ -220,10 +217,11 @@ def check_mel(
 ) -> list[Finding]:
     """Name what is wrong with a log-mel made elsewhere; an empty list means nothing was found.
 
-    From the values alone, on the project's 105 evaluation clips: decibels, base 10, ref=max,
-    AudioMAE constants, 16-bit scale and padding are told without error; power shows itself on
-    93 % of the clips and is then told from a missing filterbank norm on 95 %. HTK, framing
-    and level need the waveform, and with it every mistake is told.
+    From the values alone, on 27 evaluation clips and five test signals, no right mel raises
+    a finding; decibels, ref=max, AudioMAE constants, padding and a scrambled mel are told on
+    all 32, base 10 and 16-bit scale on 31, a missing norm on 27 (else it reads as power),
+    power on 28 (three times it does not show). HTK, framing and level need the waveform;
+    with it every mistake is told.
 
     Args:
         mel: ``(batch, frames, 64)`` or ``(frames, 64)``; not modified.
@@ -390,12 +388,10 @@ def check_latents(latents: torch.Tensor, scaling_factor: float) -> list[Finding]
     spread = float(torch.as_tensor(latents).double().std())
     if not math.isfinite(spread):
         return [_finding("not-finite")]
-    cost = {
-        "": abs(math.log(max(spread, 1e-12))),
-        "scaling-missing": abs(math.log(max(spread, 1e-12) * scaling_factor)),
-        "scaling-twice": abs(math.log(max(spread, 1e-12) / scaling_factor)),
-    }
-    name = min(cost, key=cost.__getitem__)
+    level, factor = math.log(max(spread, 1e-12)), math.log(scaling_factor)
+    # What the logarithm of a right clip's spread would be, were each the case.
+    assumed = {"": level, "scaling-missing": level + factor, "scaling-twice": level - factor}
+    name = min(assumed, key=lambda name: abs(assumed[name]))
     if not name:
         return []
     seen = f"Their standard deviation is {spread:.3f}; near 1 is expected."
