@@ -6,9 +6,9 @@ AUDIO ?= data/audio
 CHECKPOINT ?= mini
 # Where the report is built.
 OUT ?= build
-# The Python that makes .venv; found by itself if not given.
-PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python,$(shell \
-	$(name) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) and print("$(name)")' 2>/dev/null)))
+# The Python that makes .venv; the first fitting one if not given.
+PYTHON ?=
+PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
 # The index that torch comes from, read by .ci/install.py. Empty: pip's default index.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 export TORCH_INDEX
@@ -30,8 +30,11 @@ help: ## Say what can be made
 setup: $(READY) ## Make .venv with the locked packages
 
 $(READY):
-	@test -n "$(PYTHON)" || { echo 'make: no Python 3.11 to 3.13 found; say which with PYTHON=/path/to/python3' >&2; exit 1; }
-	@$(PYTHON) -m venv .venv || { echo 'make: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	@for python in $(PYTHONS); do \
+	    $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null || continue; \
+	    $$python -m venv .venv && exit 0; \
+	    echo "make: $$python cannot make virtual environments (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; \
+	done; echo 'make: no Python 3.11 to 3.13 found; say which with PYTHON=/path/to/python3' >&2; exit 1
 	@$(BIN)/python .ci/install.py
 	@rm -f .venv/ready-*
 	@touch $@

@@ -37,7 +37,6 @@ _SCALARS: dict[str, tuple[type, ...]] = {
     "list": (list,),
     "tuple": (list, tuple),
     "dict": (dict,),
-    "None": (type(None),),
 }
 
 
@@ -202,9 +201,9 @@ def check_parameters(
 def fits(value: Any, kind: str) -> bool:
     """Whether a value has the type that a parameters cell declares, given as source text.
 
-    Understood are str, int, float (an int will do), bool, list, tuple, dict, None, their
-    unions, ``list[T]``, ``dict[K, V]`` and ``Literal[...]``. A line without a type (papermill
-    calls it ``None``) takes anything.
+    Understood are str, int, float (an int will do), bool, list, tuple, dict, ``list[T]``,
+    ``dict[K, V]`` and ``Optional[T]``; papermill itself overlooks lines with other types, such
+    as ``T | None``. A line without a type (papermill calls it ``None``) takes anything.
     """
     if kind == "None":
         return True
@@ -213,15 +212,11 @@ def fits(value: Any, kind: str) -> bool:
 
 def _fits(value: Any, kind: ast.expr) -> bool:
     match kind:
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _fits(value, left) or _fits(value, right)
-        case ast.Constant(value=None):
-            return value is None
         case ast.Name(id=name) if name in _SCALARS:
             accepted = isinstance(value, _SCALARS[name])
             return accepted and (name == "bool" or not isinstance(value, bool))
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=inner):
-            return value in ast.literal_eval(inner if isinstance(inner, ast.Tuple) else _one(inner))
+        case ast.Subscript(value=ast.Name(id="Optional"), slice=inner):
+            return value is None or _fits(value, inner)
         case ast.Subscript(value=ast.Name(id="list"), slice=inner):
             return isinstance(value, list) and all(_fits(item, inner) for item in value)
         case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, item])):
@@ -229,10 +224,6 @@ def _fits(value: Any, kind: ast.expr) -> bool:
                 _fits(k, key) and _fits(v, item) for k, v in value.items()
             )
     raise UserError(f"the declared type {ast.unparse(kind)!r} of a parameter is not understood.")
-
-
-def _one(item: ast.expr) -> ast.Tuple:
-    return ast.Tuple(elts=[item], ctx=ast.Load())
 
 
 def _read_text(text: str, kind: str) -> Any:

@@ -127,6 +127,35 @@ def _check_geometry(name: str, config: Mapping[str, Any], path: Path, mel: MelCo
         )
 
 
+def _device(name: str | torch.device) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        UserError: torch does not know it, or this machine does not have it.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"there is no device '{name}': give cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"the device '{name}' is not available on this machine: give cpu")
+    return device
+
+
+def fast_dtype(device: str | torch.device = "cpu") -> torch.dtype:
+    """The precision that is fastest there without losing range.
+
+    Returns:
+        bfloat16 on GPUs and on processors that multiply it in hardware, else float32.
+    """
+    device = _device(device)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    found = torch.cpu.get_capabilities()
+    hardware = found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16")
+    return torch.bfloat16 if hardware else torch.float32
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bar a component; the caller shows progress where it is worth one."""
@@ -156,7 +185,7 @@ class Checkpoint:
         self.name = location.name
         self.path = location.path
         self.revision = location.revision
-        self.device = torch.device(device)
+        self.device = _device(device)
         self.mel_config = MelConfig()
         self._dtype = dtype
         self._parts: dict[str, Any] = {}
@@ -331,4 +360,12 @@ def load(
     return found
 
 
-__all__ = ["COMPONENTS", "TEXT_COMPONENTS", "WEIGHTLESS", "Checkpoint", "Precision", "load"]
+__all__ = [
+    "COMPONENTS",
+    "TEXT_COMPONENTS",
+    "WEIGHTLESS",
+    "Checkpoint",
+    "Precision",
+    "fast_dtype",
+    "load",
+]

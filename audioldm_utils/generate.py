@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audioldm_utils.checkpoint import Checkpoint, load
+from audioldm_utils.checkpoint import Checkpoint, Precision, load
 from audioldm_utils.errors import UserError
 from audioldm_utils.stages import DOWNSAMPLING, Stages
 
@@ -161,6 +161,7 @@ def generate(
     eta: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
     device: str | torch.device = "cpu",
+    dtype: Precision = torch.float32,
     **sampler_options: Any,
 ) -> Generated:
     """Make sound from text, or from text and a sound.
@@ -185,6 +186,7 @@ def generate(
         eta: share of noise in DDIM, 0 to 1.
         progress: called with (steps done, steps in all).
         device: where a checkpoint given by name is loaded.
+        dtype: precision in which it is loaded.
         sampler_options: of the scheduler, such as DDCM's ``codebook`` and ``size``.
 
     Raises:
@@ -193,7 +195,7 @@ def generate(
     _check(steps, guidance, seconds, candidates, eta)
     own = not isinstance(checkpoint, Stages | Checkpoint)
     if own:
-        checkpoint = load(checkpoint, ("scheduler",), device=device)
+        checkpoint = load(checkpoint, ("scheduler",), device, dtype)
     stages = checkpoint if isinstance(checkpoint, Stages) else Stages(checkpoint)
     scheduler = make_scheduler(sampler, stages.checkpoint.scheduler_config, **sampler_options)
     texts = [prompts] if isinstance(prompts, str) else list(prompts)

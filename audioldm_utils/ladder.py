@@ -50,6 +50,11 @@ RUNGS = (
     "vae",
 )
 
+#: Frames (2.56 s) and gradient steps of the refined latent, which costs a decoder's backward
+#: pass each.
+EXCERPT = 256
+REFINE_STEPS = 10
+
 #: Edges in Hz of the bands in which the mel error is reported.
 MEL_BANDS = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8000))
 
@@ -62,7 +67,9 @@ class Climb:
         clip: as loaded, at its own rate.
         reference: the clip at 16 kHz, what the model could know.
         audio: rung to waveform; ``band-limit`` at the clip's rate, the others at 16 kHz.
-        mel: ``true``, ``vae`` and, if asked for, ``refined`` log-mel ``(frames, 64)``.
+        mel: log-mels ``(frames, 64)``: ``true``, ``vae`` and, if asked for, ``excerpt`` and
+            ``refined``: the first :data:`EXCERPT` frames by themselves, through the VAE and
+            after refining their latent.
     """
 
     clip: Clip
@@ -78,7 +85,8 @@ def climb(clip: Clip, stages: Stages, seed: int = 0, refine_steps: int = 0) -> C
         clip: mono, at any rate.
         stages: of the checkpoint that is examined.
         seed: of Griffin-Lim's first phase.
-        refine_steps: gradient steps of the latent for the ``refined`` mel; 0 leaves it out.
+        refine_steps: gradient steps of the latent for the ``refined`` mel of the first
+            :data:`EXCERPT` frames; 0 leaves it out.
     """
     config = stages.mel_config
     reference = to_model_rate(clip)
@@ -103,14 +111,16 @@ def climb(clip: Clip, stages: Stages, seed: int = 0, refine_steps: int = 0) -> C
     frames = len(reference) // config.hop_length
     mels = {"true": mel, "vae": decoded}
     if refine_steps:
-        mels["refined"] = refine_mel(stages, latents, mel, refine_steps)
+        start = stages.encode(mel[:, :EXCERPT])
+        mels["excerpt"] = stages.decode(start)
+        mels["refined"] = refine_mel(stages, start, mel[:, :EXCERPT], refine_steps)
     return Climb(
         clip, reference, audio, {name: m[0, :frames].cpu().numpy() for name, m in mels.items()}
     )
 
 
 def refine_mel(
-    stages: Stages, latents: torch.Tensor, target: torch.Tensor, steps: int, rate: float = 0.05
+    stages: Stages, latents: torch.Tensor, target: torch.Tensor, steps: int, rate: float = 0.1
 ) -> torch.Tensor:
     """The decoder's output after ``steps`` of Adam on the latent's mel error.
 
@@ -167,10 +177,6 @@ def add_scores(
         )  # fmt: skip
 
 
-#: Gradient steps of the refined latent: enough that the curve is flat to a few per cent.
-REFINE_STEPS = 15
-
-
 def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
     """Study ``01_ladder``: every metric of every rung, and the mel errors."""
     result = climb(clip, stages, seed, REFINE_STEPS)
@@ -184,11 +190,17 @@ def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
             result.audio[rung],
             clip.sample_rate if native else stages.mel_config.sample_rate,
         )
-    for name, method in (("vae", "vae"), ("refined", "refined-latent")):
-        for band, value in band_errors(result.mel["true"], result.mel[name]).items():
+    for name, method, stage in (
+        ("vae", "vae", "mel"),
+        ("excerpt", "vae", "mel excerpt"),
+        ("refined", "refined-latent", "mel excerpt"),
+    ):
+        estimate = result.mel[name]
+        true = result.mel["true"][: len(estimate)]
+        for band, value in band_errors(true, estimate[: len(true)]).items():
             rows.add(
                 clip.name, "mel_error", value, "nat",
-                category=clip.category, method=method, stage="mel", band=band,
+                category=clip.category, method=method, stage=stage, band=band,
             )  # fmt: skip
 
 

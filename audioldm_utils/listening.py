@@ -170,7 +170,8 @@ def _cell(row: Row, take: Take, sound: Path, picture: Path, top: float, seconds:
         f'<p class="au-title">{html.escape(take.title)}{note}</p>'
         f'<div class="au-picture"><img src="{link(picture)}" alt="{html.escape(alt)}" '
         'width="480" height="240"><i class="au-head"></i></div>'
-        f'<audio controls preload="metadata" src="{link(sound)}" '
+        f'<audio controls controlslist="nodownload noplaybackrate" preload="metadata" '
+        f'src="{link(sound)}" '
         f'aria-label="{html.escape(label)}"></audio></div>'
     )
 

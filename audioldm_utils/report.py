@@ -53,8 +53,9 @@ def run_report(
     chapters it reads from.
 
     Args:
-        audio_dir: folder of clips, absolute or relative to ``root``.
-        checkpoint: ``mini``, a folder, or a hub id.
+        audio_dir: folder of clips; a relative one is sought from the current folder, then
+            from ``root``.
+        checkpoint: ``mini``, a folder (sought likewise), or a hub id.
         out: output folder; what lies there is kept where it is still right.
         chapters: numbers or names; those they read from come along. None means all.
         parameters: further parameters, given to every chapter that declares them.
@@ -73,9 +74,11 @@ def run_report(
     """
     root = find_root(root)
     out = Path(out)
-    audio = root / audio_dir
-    if not audio.is_dir():
+    audio = _find_folder(audio_dir, root)
+    if audio is None:
         raise UserError(f"{audio_dir}: there is no such folder of audio; name one by --audio.")
+    local = _find_folder(checkpoint, root)
+    name = _shown(local, root) if local else str(checkpoint)
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs must be at least 1, not {jobs}.")
     chosen = select(find_chapters(root / "notebooks"), chapters)
@@ -91,25 +94,25 @@ def run_report(
     layout = Layout(out)
     for chapter in chosen:
         own = {
-            "audio_dir": str(audio_dir),
-            "checkpoint": str(checkpoint),
+            "audio_dir": _shown(audio, root),
+            "checkpoint": name,
             "out_dir": _shown(layout.results(chapter.name), root),
             "evidence_dir": "book/evidence",
         }
         given = {name: value for name, value in own.items() if chapter.parameter(name)}
         taken[chapter.name] = {**given, **taken[chapter.name]}
+    facts = _facts(audio, name, root)
     inputs = "\n".join(
         [
             environment_hash(),
             hash_tree([audio, audio.with_name(f"{audio.name}.csv")]),
-            checkpoint_hash(checkpoint, root),
+            checkpoint_hash(name, root),
             hash_tree([root / "book" / "evidence"]),
         ]
     )
     with _only_one_run(out), _Display(chosen, progress) as display:
         stamps = run_chapters(chosen, taken, layout, root, inputs, jobs, display.event)
         display.say("building the book")
-        facts = _facts(audio, audio_dir, checkpoint, root)
         folder = stage(root / "book", layout, chosen, stamps, facts)
         _write_execution(layout, chosen, stamps)
         return build_book(folder, layout, root / "book" / "evidence")
@@ -194,16 +197,21 @@ def _shown(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def _facts(
-    audio: Path, audio_dir: str | Path, checkpoint: str | Path, root: Path
-) -> dict[str, str]:
+def _find_folder(path: str | Path, root: Path) -> Path | None:
+    """A folder, sought from the current one and then from the project's."""
+    places = (Path.cwd() / path, root / path)
+    return next((place.resolve() for place in places if place.is_dir()), None)
+
+
+def _facts(audio: Path, checkpoint: str, root: Path) -> dict[str, str]:
     from audioldm_utils.audio import find_clips
 
+    digest = checkpoint_hash(checkpoint, root)
     return {
-        "audio": str(audio_dir),
+        "audio": _shown(audio, root),
         "clips": str(len(find_clips(audio))),
-        "checkpoint": str(checkpoint),
-        "fingerprint": checkpoint_hash(checkpoint, root)[:12],
+        "checkpoint": checkpoint,
+        "fingerprint": digest[:12] if digest != checkpoint else "unknown: not a local folder",
         "version": __version__,
         "cores": str(available_cores()),
         "python": ".".join(map(str, sys.version_info[:3])),

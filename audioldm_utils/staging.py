@@ -9,6 +9,7 @@ chapter does not have is an error.
 
 from __future__ import annotations
 
+import ast
 import html
 import re
 import shutil
@@ -27,8 +28,10 @@ FIGURE_KEY = "audioldm_utils_figure"
 """Output metadata by which a figure brings its name, caption and alternative text."""
 
 _RECORD = "application/papermill.record/"
-_REFERENCE = re.compile(r"\{\{\s*([a-z0-9_]+)(?::([A-Za-z0-9_.-]+))?\s*\}\}")
+# Not inside mathematics, where doubled braces are common: \bar{{x}}, ${{x}}$.
+_REFERENCE = re.compile(r"(?<![\w}$^\\])\{\{\s*([a-z0-9_]+)(?::([A-Za-z0-9_.-]+))?\s*\}\}")
 _LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\(([^()#\s:]+\.(?:md|ipynb))(#[^()\s]*)?\)")
+_FENCE = re.compile(r"\s*(`{3,}|:{3,}|~{3,})")
 _ITEM = re.compile(r"\s*([|*+-]|\d+\.)\s*\S")
 
 
@@ -42,8 +45,8 @@ def glued_values(notebook: NotebookNode) -> dict[str, str]:
                 continue
             data = {mime.removeprefix(_RECORD): content for mime, content in output.data.items()}
             content = data.get("text/html", data.get("text/plain", ""))
-            if "text/html" not in data:
-                content = content.strip("'\"")
+            if "text/html" not in data:  # glue keeps text as Python writes it
+                content = str(ast.literal_eval(content))
             values[record["name"]] = content
     return values
 
@@ -83,16 +86,18 @@ def fill(
 
     def answerable(line: str) -> bool:
         return all(
-            key is None or _chapter_of(source, values) for source, key in _REFERENCE.findall(line)
+            not key or _chapter_of(source, values) for source, key in _REFERENCE.findall(line)
         )
 
     blocks = []
     for block in re.split(r"(\n[ \t]*\n)", text):
         lines = block.split("\n")
         if not answerable(block):
-            if not all(_ITEM.match(line) for line in lines):
-                continue
-            lines = [line for line in lines if answerable(line)]
+            # Lists and tables lose a line, other paragraphs go as a whole; fences stay closed.
+            itemised = all(_ITEM.match(line) or _FENCE.match(line) for line in lines)
+            lines = [
+                line for line in lines if _FENCE.match(line) or (itemised and answerable(line))
+            ]
         blocks.append(_REFERENCE.sub(value, "\n".join(lines)))
     return "".join(blocks)
 
@@ -145,6 +150,33 @@ def dress(notebook: NotebookNode) -> None:
                 "image": {"alt": figure["alt"]},
             }
     notebook.metadata.pop("papermill", None)
+    notebook.cells = _joined(notebook.cells)
+
+
+def _joined(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """Folded code that shows nothing goes into the fold of the code cell after it."""
+    kept: list[NotebookNode] = []
+    for cell in cells:
+        before = kept[-1] if kept else None
+        if before is not None and _is_folded(before) and _is_folded(cell) and _is_mute(before):
+            kept.pop()
+            cell.source = f"{before.source}\n\n{cell.source}"
+            cell.outputs = [*before.outputs, *cell.outputs]
+        kept.append(cell)
+    return kept
+
+
+def _is_folded(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code" and "hide-input" in cell.metadata.get("tags", ())
+
+
+def _is_mute(cell: NotebookNode) -> bool:
+    """Nothing is shown: no outputs, or only values that were glued for sentences."""
+    return all(
+        mime.startswith(_RECORD)
+        for output in cell.outputs
+        for mime in output.get("data", {"shown": ""})
+    )
 
 
 def stage(
@@ -195,10 +227,21 @@ def stage(
             if cell.cell_type == "markdown":
                 cell.source = finish(cell.source, page)
         nbformat.write(notebook, folder / page)
-    if not notebooks:
-        toc = folder / "_toc.yml"
-        toc.write_text(toc.read_text().replace("- glob: notebooks/*", "- file: execution"))
+    _drop_empty_parts(folder / "_toc.yml", folder)
     return folder
+
+
+def _drop_empty_parts(toc: Path, folder: Path) -> None:
+    """A part of the contents whose patterns find nothing would be an error."""
+    import yaml
+
+    contents = yaml.safe_load(toc.read_text(encoding="utf-8"))
+    contents["parts"] = [
+        part
+        for part in contents.get("parts", [])
+        if any("glob" not in item or any(folder.glob(item["glob"])) for item in part["chapters"])
+    ]
+    toc.write_text(yaml.safe_dump(contents, sort_keys=False), encoding="utf-8")
 
 
 def execution_table(chapters: Iterable[Chapter], stamps: Mapping[str, Stamp]) -> str:

@@ -32,7 +32,8 @@ def main() -> int:
 
             def cell_start(cell: Any, *more: Any, **details: Any) -> None:
                 nonlocal done
-                if cell.cell_type == "code":
+                injected = "injected-parameters" in cell.metadata.get("tags", ())
+                if cell.cell_type == "code" and not injected:
                     done += 1
                     send("cell", cell=done)
                 begin(cell, *more, **details)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioldm_utils import bitstream, packing
-from audioldm_utils.bitstream import Header
+from audioldm_utils import bitstream
+from audioldm_utils.bitstream import Header, file
 from audioldm_utils.errors import UserError
 
 FINGERPRINT = bytes(range(6))
@@ -24,7 +24,7 @@ FULL = Header(
     size=16384,
     placement="given",
     steps=4,
-    atoms=30,
+    atoms=7,
     seed=2**28 - 1,
     mean=-0.01,
     scale=0.125,
@@ -37,7 +37,6 @@ FULL = Header(
     segment=256,
     window=(256, 64),
     codebook_digest=b"\x01\x02",
-    codebook_block=(4, 2),
     coefficient_bits=3,
 )
 
@@ -56,7 +55,7 @@ headers = st.builds(
     placement=st.just("alpha-bar"),
     parameters=st.tuples(*[st.integers(-1_000_000, 1_000_000).map(lambda v: v / 1000)] * 2),
     steps=st.integers(1, 2**14 - 1),
-    atoms=st.integers(0, 2**14 - 1),
+    atoms=st.integers(0, 2**21 - 1),
     seed=st.integers(0, 2**28 - 1),
     mean=st.floats(-1, 1, width=16),
     scale=st.integers(-30000, 30000).map(lambda v: 2.0 ** (v / 1024)),
@@ -90,11 +89,11 @@ def test_worst_and_usual_size_of_the_fixed_part():
         placement="alpha-bar",
         parameters=(-1000.0, 1000.0),
         steps=2**14 - 1,
-        atoms=2**14 - 1,
+        atoms=2**21 - 1,
         seed=2**28 - 1,
     )
     _, _, sizes = bitstream.from_bytes(bitstream.to_bytes(worst, b""))
-    assert sizes.fixed == 47
+    assert sizes.fixed == 48
     _, _, sizes = bitstream.from_bytes(bitstream.to_bytes(PLAIN, b""))
     assert sizes.fixed == 32
     assert sizes.optional == 0
@@ -118,6 +117,13 @@ def test_gain_is_kept_within_its_stated_error():
     assert back.scale == pytest.approx(0.3, rel=7e-4)
     assert back.mean == pytest.approx(0.0123, rel=1e-3)
     assert bitstream.stored(back) == back
+
+
+def test_atoms_are_spread_evenly_over_the_noisy_steps():
+    header = dataclasses.replace(PLAIN, steps=5, atoms=6)
+    assert header.atom_counts == (1, 2, 1, 2)
+    assert dataclasses.replace(PLAIN, steps=50).atom_counts == (1,) * 49
+    assert FULL.atom_counts == (1, 2, 4)
 
 
 def test_true_rate_counts_every_byte():
@@ -185,7 +191,7 @@ def test_a_valid_checksum_over_nonsense_still_gives_one_sentence(nonsense):
 
 
 def test_newer_minor_version_is_read_and_newer_major_refused():
-    fixed, optional = bitstream._header_bytes(dataclasses.replace(PLAIN, prompt="rain"))
+    fixed, optional = file._header_bytes(dataclasses.replace(PLAIN, prompt="rain"))
     unknown = bytes([100, 3]) + b"new"
     body = (
         fixed[:4]
@@ -267,16 +273,16 @@ def test_a_prompt_that_is_too_long():
 
 def test_packing_by_hand():
     # 2 of 3, 1 of 5, 0 of 7: 2·35 + 1·7 + 0 = 77 of 105, in 7 bits and one zero.
-    assert packing.payload_bits([3, 5, 7]) == 7
-    assert packing.pack([2, 1, 0], [3, 5, 7]) == bytes([77 << 1])
-    assert packing.unpack(bytes([154]), [3, 5, 7]) == [2, 1, 0]
+    assert bitstream.payload_bits([3, 5, 7]) == 7
+    assert bitstream.pack([2, 1, 0], [3, 5, 7]) == bytes([77 << 1])
+    assert bitstream.unpack(bytes([154]), [3, 5, 7]) == [2, 1, 0]
 
 
 def test_packing_loses_less_than_a_bit_a_block():
     radices = [1000] * 5000
     exact = 5000 * math.log2(1000)
-    assert exact <= packing.payload_bits(radices) < exact + math.ceil(5000 / 1024)
-    assert packing.payload_bits(radices) < 5000 * 10 - 160
+    assert exact <= bitstream.payload_bits(radices) < exact + math.ceil(5000 / 1024)
+    assert bitstream.payload_bits(radices) < 5000 * 10 - 160
 
 
 @given(st.data(), st.lists(st.integers(1, 2**70), max_size=30), st.integers(1, 130))
@@ -285,19 +291,19 @@ def test_packing_any_radices(data, radices, repeats):
     radices = radices * repeats
     random = data.draw(st.randoms(use_true_random=False))
     codes = [random.randrange(radix) for radix in radices]
-    packed = packing.pack(codes, radices)
-    assert len(packed) == math.ceil(packing.payload_bits(radices) / 8)
-    assert packing.unpack(packed, radices) == codes
+    packed = bitstream.pack(codes, radices)
+    assert len(packed) == math.ceil(bitstream.payload_bits(radices) / 8)
+    assert bitstream.unpack(packed, radices) == codes
 
 
 def test_packing_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="not below its radix"):
-        packing.pack([5], [5])
+        bitstream.pack([5], [5])
     with pytest.raises(ValueError, match="1 codes for 2"):
-        packing.pack([5], [6, 6])
+        bitstream.pack([5], [6, 6])
     with pytest.raises(ValueError, match="1 bytes where 2"):
-        packing.unpack(b"a", [1000])
+        bitstream.unpack(b"a", [1000])
     with pytest.raises(ValueError, match="padding"):
-        packing.unpack(b"\x01", [3])
+        bitstream.unpack(b"\x01", [3])
     with pytest.raises(ValueError, match="exceeds its codebook"):
-        packing.unpack(b"\xff", [255])
+        bitstream.unpack(b"\xff", [255])

@@ -288,6 +288,21 @@ def test_missing_and_broken_configuration(copy):
         checkpoints.load(copy, ("vae",))
 
 
+def test_a_device_that_is_not_there(tiny_checkpoint):
+    with pytest.raises(UserError, match="there is no device 'abacus'"):
+        checkpoints.load(tiny_checkpoint, device="abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="'cuda' is not available on this machine"):
+            checkpoints.load(tiny_checkpoint, device="cuda")
+
+
+def test_the_fast_precision_is_one_that_the_processor_has():
+    has = torch.cpu.get_capabilities()
+    expected = torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") else torch.float32
+    if has["architecture"] == "x86_64":
+        assert checkpoints.fast_dtype("cpu") == expected
+
+
 def test_a_revision_belongs_to_a_hub_id(tiny_checkpoint):
     with pytest.raises(UserError, match="a revision belongs to a hub id"):
         checkpoints.load(tiny_checkpoint, revision="main")

@@ -55,7 +55,7 @@ def test_manifest_tells_the_truth(name):
     assert samples.ndim == 1
     assert rate == int(row["sample_rate"]) == 48000
     assert len(samples) / rate == pytest.approx(float(row["seconds"]), abs=5e-4)
-    assert 3.9 < len(samples) / rate <= 10
+    assert 4 <= len(samples) / rate <= 10
     assert row["caption"]
     assert row["class"]
     assert row["how_made"]
@@ -87,14 +87,22 @@ def test_band_content_is_as_stated(name):
         assert limit > 10000
 
 
+@pytest.fixture(scope="module")
+def made_again(tmp_path_factory):
+    """A folder with every clip that this machine can make, made by one run of the script."""
+    folder = tmp_path_factory.mktemp("clips")
+    names = [name for name in ROWS if not missing_tool(name)]
+    script = FOLDER / "make_clips.py"
+    subprocess.run([sys.executable, script, "--out", folder, *names], check=True)
+    return folder
+
+
 @pytest.mark.parametrize("name", ROWS)
-def test_made_again_sample_for_sample(name, tmp_path):
+def test_made_again_sample_for_sample(name, made_again):
     missing = missing_tool(name)
     if missing:
         pytest.skip(f"{missing} is not on this machine")
-    script = FOLDER / "make_clips.py"
-    subprocess.run([sys.executable, script, "--out", tmp_path, name], check=True)
-    again, _ = soundfile.read(tmp_path / f"{name}.flac", dtype="int16")
+    again, _ = soundfile.read(made_again / f"{name}.flac", dtype="int16")
     shipped, _ = samples_of(name)
     np.testing.assert_array_equal(again, shipped)
 

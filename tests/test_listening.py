@@ -126,7 +126,10 @@ def test_without_a_report_addresses_start_at_the_working_folder(tmp_path, monkey
 
 
 def test_same_sound_same_bytes(tmp_path):
-    assert make_grid(tmp_path / "a").replace("/a/", "/b/") == make_grid(tmp_path / "b")
+    texts = [make_grid(tmp_path / name).replace(f"/{name}/", "/x/") for name in ("a", "b")]
+    # The element's name is a hash of its content, addresses included.
+    first, second = (re.sub(r"au-players-[0-9a-f]{10}", "ID", text) for text in texts)
+    assert first == second
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     assert not [name for name in os.listdir(tmp_path / "a") if name.startswith(".")]

@@ -152,6 +152,22 @@ def test_an_impulse_in_the_mel_comes_out_where_the_lead_says(stages):
     assert centre - (20 * 160 + 79.5) == pytest.approx(stages.lead, abs=0.01)
 
 
+@pytest.mark.parametrize("lag", [0, 24, 60])
+def test_the_lead_of_a_faithful_vocoder_is_measured(tiny_checkpoint, lag):
+    """A stand-in that returns the waveform itself, late and with its polarity inverted."""
+    stages = Stages(checkpoints.load(tiny_checkpoint, ()))
+    wave = noise(1, 160 * 64) * (torch.arange(160 * 64) % 2000 < 300)
+
+    class Late:
+        dtype = torch.float32
+
+        def __call__(self, mel):
+            return torch.nn.functional.pad(-wave, (lag, 32))
+
+    stages.checkpoint._parts["vocoder"] = Late()
+    assert abs(stages.measure_lead(wave) - lag) <= 4
+
+
 def test_gradients_reach_the_latents_and_nothing_else(stages):
     latents = stages.encode(stages.to_mel(noise(1, 6400))).requires_grad_()
     mel = stages.decode_grad(latents)

@@ -92,9 +92,10 @@ class KMeans(GreedyCodebook):
         seeds: Sequence[int] | None = None,
     ) -> Tensor:
         self.radices(atoms)
-        return super().choose(
+        chosen = super().choose(
             step, residual, atoms, weights=weights, temperature=temperature, seeds=seeds
-        )[:, 0]
+        )
+        return chosen.reshape(len(residual), self.blocks)
 
     def noise(self, step: int, choice: Tensor) -> Tensor:  # noqa: D102
         return self._make(step, 0, choice).reshape(len(choice), *self.shape)

@@ -1,12 +1,15 @@
 """Fitted codebooks on disk: beside the checkpoint they were fitted for, under its fingerprint.
 
 ``<folder of the checkpoint>/fitted/<first 16 digits of the fingerprint>/<name>.safetensors``,
-with what was fitted on what in the file's metadata. Another checkpoint never finds them.
+with what was fitted on what in the file's metadata. Another checkpoint never finds them. The
+variable AUDIOLDM_UTILS_FITS names another folder in place of ``<folder>/fitted``, for checkpoints
+that lie where one cannot write.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +24,9 @@ from audioldm_utils.files import atomic_path
 
 def fitted_path(checkpoint: str | Path, fingerprint: str, name: str) -> Path:
     """Where a fitted part of this checkpoint folder lies."""
-    folder = Path(checkpoint).resolve()
-    return folder.parent / "fitted" / fingerprint[:16] / f"{name}.safetensors"
+    beside = Path(checkpoint).resolve().parent / "fitted"
+    folder = Path(os.environ.get("AUDIOLDM_UTILS_FITS", beside))
+    return folder / fingerprint[:16] / f"{name}.safetensors"
 
 
 def save_fitted(

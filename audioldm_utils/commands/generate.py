@@ -9,13 +9,14 @@ EXAMPLES = """\
   audioldm-utils generate "rain on a roof" rain.wav
   audioldm-utils generate "a dog barks" dog.wav --sampler dpm-solver++ --steps 20 --candidates 3
   audioldm-utils generate "rain on a roof" rain.wav --sampler ddcm --codebook gaussian --size 64
+  audioldm-utils generate "rain on a roof" rain.ddcm --sampler ddcm --ccfg 64
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("prompt", help="what should be heard")
-    parser.add_argument("output", help="file to write, .wav or .flac")
+    parser.add_argument("output", help="file to write, .wav or .flac; .ddcm with --sampler ddcm")
     parser.add_argument("--checkpoint", default="mini", help="mini, a folder or a hub id")
     parser.add_argument(
         "--sampler", default="ddim", help="ddim (default), ddpm, dpm-solver++ or ddcm"
@@ -33,8 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio-prompt", help="a sound file to resemble, beside the text")
     parser.add_argument("--eta", type=float, default=0.0, help="share of noise in ddim, 0 to 1")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "half"),
+        default="float32",
+        help="half: bfloat16 where the device is fast in it",
+    )
     parser.add_argument("--codebook", help="of ddcm: cyclic (default) or gaussian")
     parser.add_argument("--size", type=int, help="of ddcm's gaussian codebook: atoms a step")
+    parser.add_argument("--atoms", type=int, help="of ddcm: atoms a step (default 1)")
+    parser.add_argument(
+        "--ccfg",
+        type=int,
+        metavar="N",
+        help="of ddcm: choose by the prompt among N random atoms a step, so that the codes decode "
+        "without a prompt",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,15 +60,22 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from audioldm_utils.audio import load_clip, save, to_model_rate
+    from audioldm_utils.checkpoint import fast_dtype
     from audioldm_utils.errors import UserError
     from audioldm_utils.generate import generate
 
-    if Path(args.output).suffix.lower() not in (".wav", ".flac"):
+    suffix = Path(args.output).suffix.lower()
+    if suffix not in (".wav", ".flac", ".ddcm"):
         raise UserError(f"{args.output}: audio is written as .wav or .flac; change the suffix")
-    options = {"codebook": args.codebook, "size": args.size}
+    options = {"codebook": args.codebook, "size": args.size, "atoms": args.atoms}
     options = {name: value for name, value in options.items() if value is not None}
-    if options and args.sampler != "ddcm":
-        raise UserError("--codebook and --size belong to --sampler ddcm: leave them out")
+    if args.sampler != "ddcm" and (options or args.ccfg is not None or suffix == ".ddcm"):
+        raise UserError(
+            "--codebook, --size, --atoms, --ccfg and .ddcm files belong to --sampler ddcm: leave "
+            "them out"
+        )
+    if args.ccfg is not None or suffix == ".ddcm":
+        return _codes(args)
     heard = None
     if args.audio_prompt is not None:
         heard = torch.from_numpy(to_model_rate(load_clip(args.audio_prompt)))[None]
@@ -77,9 +99,56 @@ def run(args: argparse.Namespace) -> int:
             args.eta,
             progress,
             args.device,
+            torch.float32 if args.precision == "float32" else fast_dtype(args.device),
             **options,
         )
     save(args.output, made.audio[0].numpy(), made.sample_rate)
     score = "" if made.scores is None else f", CLAP similarity {made.scores[0, 0]:.3f}"
     print(f"{args.output}: {args.seconds:g} s, {made.calls} UNet calls{score}")
+    return 0
+
+
+def _codes(args: argparse.Namespace) -> int:
+    """Generate through the codec: a .ddcm file, or the sound that it decodes to."""
+    from pathlib import Path
+
+    from audioldm_utils.audio import save
+    from audioldm_utils.checkpoint import load
+    from audioldm_utils.ddcm.codec import Codec
+    from audioldm_utils.ddcm.settings import Settings
+    from audioldm_utils.errors import UserError
+    from audioldm_utils.files import atomic_write
+    from audioldm_utils.jobs import steps_bar
+    from audioldm_utils.stages import Stages
+
+    if args.audio_prompt is not None or args.candidates != 1 or args.eta != 0.0:
+        raise UserError("--audio-prompt, --candidates and --eta do not go with codes: leave out")
+    if args.ccfg is not None and args.ccfg < 1:
+        raise UserError(f"--ccfg must be at least 1, got {args.ccfg}")
+    codec = Codec(Stages(load(args.checkpoint, (), args.device)))
+    settings = Settings(
+        kbps=None,
+        steps=args.steps,
+        atoms=args.atoms or 1,
+        codebook=args.codebook or "cyclic",
+        size=args.size,
+        guidance=args.guidance,
+        negative_prompt=args.negative,
+    )
+    with steps_bar(True, args.steps) as callback:
+        made = codec.generate(
+            args.prompt,
+            args.seconds,
+            settings,
+            seed=args.seed,
+            subset=args.ccfg,
+            callback=callback,
+        )
+    if Path(args.output).suffix.lower() == ".ddcm":
+        atomic_write(args.output, made.data)
+    else:
+        save(args.output, codec.decode(made.data).samples, 16000)
+    print(
+        f"{args.output}: {args.seconds:g} s, {made.sizes.kbps:.3f} kbit/s, {made.calls} UNet calls"
+    )
     return 0

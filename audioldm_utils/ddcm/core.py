@@ -281,6 +281,7 @@ class DDCM:
         *,
         seeds: Sequence[int],
         callback: Callback | None = None,
+        device: str | torch.device = "cpu",
     ) -> Codes:
         """Random choices: samples of the model, and their codes.
 
@@ -289,13 +290,15 @@ class DDCM:
             denoiser: as in ``run``.
             seeds: of the choices, one a sample; a sample does not depend on its batch.
             callback: called after each step.
+            device: where x_T is put.
         """
         shape = self._shape(frames)
 
         def pick(i: int, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
             return self._random(i, seeds, self.segments(shape))
 
-        return self.run(self.start(len(seeds), shape), denoiser, pick, callback=callback)
+        start = self.start(len(seeds), shape).to(device)
+        return self.run(start, denoiser, pick, callback=callback)
 
     def generate_ccfg(
         self,
@@ -306,6 +309,7 @@ class DDCM:
         seeds: Sequence[int],
         subset: int = 64,
         callback: Callback | None = None,
+        device: str | torch.device = "cpu",
     ) -> Codes:
         """Codes that follow a prompt, for a decoder that needs none (the paper's CCFG).
 
@@ -320,6 +324,7 @@ class DDCM:
             seeds: of the random choices, one a sample.
             subset: candidates a step, >= 1: 1 ignores the prompt, more follow it closer.
             callback: called after each step.
+            device: where x_T is put.
         """
         if subset < 1:
             raise ValueError(f"subset is {subset}; it must be at least 1")
@@ -343,7 +348,8 @@ class DDCM:
                 score = torch.where(better, found, score)
             return best
 
-        return self.run(self.start(len(seeds), shape), unconditional, pick, callback=callback)
+        start = self.start(len(seeds), shape).to(device)
+        return self.run(start, unconditional, pick, callback=callback)
 
     def _shape(self, frames: int) -> tuple[int, int, int]:
         return self.codebook.shape[0], frames, self.codebook.shape[2]

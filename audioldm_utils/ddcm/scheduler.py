@@ -67,11 +67,22 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         """Store the configuration; see ``Schedule.from_config`` and ``codebook.make``.
 
         Args:
-            num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas,
-                prediction_type, steps_offset, rescale_betas_zero_snr: as in diffusers.
-            clip_sample, thresholding: must be false; codes cannot be undone by clipping.
-            placement, stop, power, eta: where the steps lie, and the share of noise.
-            codebook: name; codebook_seed: its seed.
+            num_train_timesteps: as in diffusers, like the next seven.
+            beta_start: first beta.
+            beta_end: last beta.
+            beta_schedule: "linear", "scaled_linear" or "squaredcos_cap_v2".
+            trained_betas: betas themselves.
+            prediction_type: "epsilon", "v_prediction" or "sample".
+            steps_offset: added to uniform timesteps.
+            rescale_betas_zero_snr: shift alpha-bar so that it ends at 0.
+            clip_sample: must be false; a denoised value that is clipped cannot be led.
+            thresholding: must be false.
+            placement: where the steps lie.
+            stop: alpha-bar of the last step.
+            power: exponent of alpha-bar.
+            eta: share of the DDPM noise, 0 to 1.
+            codebook: its name.
+            codebook_seed: its seed.
             size: atoms of the codebook, unless it is cyclic.
             bases: base vectors of a cyclic codebook.
             atoms: a step.

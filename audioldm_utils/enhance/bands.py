@@ -14,7 +14,6 @@ Gains are natural logarithms, ``(frames, n_mels)``, on the front end's frame gri
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Literal
 
 import numpy as np
 
+from audioldm_utils.codebook.fitted import fitted_path
 from audioldm_utils.enhance.coding import FieldCoder, smooth_scale
 from audioldm_utils.enhance.stft import Stft, band_centres, bands_to_bins, log_mel_of
 from audioldm_utils.errors import UserError
@@ -282,37 +282,40 @@ def decode_high_bands(data: bytes, frames: int, fit: Compensation) -> np.ndarray
     return gain
 
 
-def fits_folder() -> Path:
-    """Where fits are kept: ``AUDIOLDM_UTILS_FITS``, or ``data/fits`` beside the package."""
-    default = Path(__file__).resolve().parents[2] / "data" / "fits"
-    return Path(os.environ.get("AUDIOLDM_UTILS_FITS", default))
+def compensation_path(checkpoint: str | Path, fingerprint: str) -> Path:
+    """File of a checkpoint's fit, beside the fitted codebooks; its fingerprint names it."""
+    return fitted_path(checkpoint, fingerprint, "compensation").with_suffix(".json")
 
 
-def compensation_path(fingerprint: str, folder: str | Path | None = None) -> Path:
-    """File of a checkpoint's fit: the first 16 characters of the fingerprint name it."""
-    return Path(folder or fits_folder()) / f"{fingerprint[:16]}.json"
+def save_compensation(fit: Compensation, checkpoint: str | Path) -> Path:
+    """Write a fit where :func:`load_compensation` finds it; returns the file.
 
-
-def save_compensation(fit: Compensation, folder: str | Path | None = None) -> Path:
-    """Write a fit where :func:`load_compensation` finds it; returns the file."""
-    path = compensation_path(fit.fingerprint, folder)
+    Args:
+        fit: what to keep.
+        checkpoint: the checkpoint's folder.
+    """
+    path = compensation_path(checkpoint, fit.fingerprint)
     atomic_write(path, fit.to_json())
     return path
 
 
-def load_compensation(fingerprint: str, folder: str | Path | None = None) -> Compensation:
+def load_compensation(checkpoint: str | Path, fingerprint: str) -> Compensation:
     """The fit stored for a checkpoint.
+
+    Args:
+        checkpoint: the checkpoint's folder.
+        fingerprint: of its contents.
 
     Raises:
         UserError: there is none, or it was fitted for another checkpoint.
     """
-    path = compensation_path(fingerprint, folder)
+    path = compensation_path(checkpoint, fingerprint)
     if not path.exists():
         raise UserError(
-            f"{path}: nothing is fitted for this checkpoint; run "
-            "`audioldm-utils fit --checkpoint CHECKPOINT --audio FOLDER` with clips of your own"
+            f"no compensation is fitted for this checkpoint ({path} is missing): run "
+            f"audioldm-utils fit --checkpoint {checkpoint} --audio DIR."
         )
     fit = Compensation.from_json(path.read_text(), str(path))
     if fit.fingerprint != fingerprint:
-        raise UserError(f"{path}: fitted for checkpoint {fit.fingerprint}; fit it again")
+        raise UserError(f"{path} belongs to another checkpoint: run audioldm-utils fit again.")
     return fit

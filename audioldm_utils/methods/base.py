@@ -106,15 +106,16 @@ class Job:
         Raises:
             UserError: nothing is.
         """
-        return load_compensation(self.stages.checkpoint.fingerprint)
+        checkpoint = self.stages.checkpoint
+        return load_compensation(checkpoint.path, checkpoint.fingerprint)
 
     @cached_property
     def statistics(self) -> Compensation:
         """For the coder of side information: the fitted ones, else plausible ones."""
-        fingerprint = self.stages.checkpoint.fingerprint
-        if not compensation_path(fingerprint).exists():
-            return identity_compensation(fingerprint)
-        return self.compensation
+        checkpoint = self.stages.checkpoint
+        if compensation_path(checkpoint.path, checkpoint.fingerprint).exists():
+            return self.compensation
+        return identity_compensation(checkpoint.fingerprint)
 
     def vocode(self, mel: torch.Tensor) -> np.ndarray:
         """The vocoder's waveform of a mel ``(1, frames, 64)``, as long as the input."""

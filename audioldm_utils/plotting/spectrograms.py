@@ -150,7 +150,7 @@ def spectrogram_tile(
     inside = edges <= sample_rate / 2
     upper = np.clip(np.searchsorted(f, edges[inside]), 0, len(f) - 1)
     picture[inside] = level[upper]
-    figure = PlainFigure(figsize=(size[0] / 100, size[1] / 100), dpi=100)
+    figure = PlainFigure((size[0] / 100, size[1] / 100), dpi=100, layout="none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(
         picture, origin="lower", aspect="auto", cmap=MAGNITUDE_MAP, vmin=floor_db, vmax=0.0,
@@ -162,7 +162,7 @@ def spectrogram_tile(
             axes.axhline(y, xmin=0, xmax=0.015, color="white", linewidth=1)
             text = f"{hertz / 1000:g}k"
             axes.text(0.02, y, text, transform=axes.get_yaxis_transform(), color="white",
-                      fontsize=7, va="center")  # fmt: skip
+                      fontsize=11, va="center")  # fmt: skip
     axes.axis("off")
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})

@@ -1,35 +1,4 @@
-"""The ``.ddcm`` file: header, codes packed to the bit, checksum.
-
-Layout, version 1.0 (``v`` is an unsigned LEB128 integer, ``z`` a zigzag-coded signed one,
-both 7 bits a byte; integers of fixed width are little-endian):
-
-===================  ==========  =====================================================
-field                bytes       meaning
-===================  ==========  =====================================================
-magic                4           ``DDCM``
-version              1           major in the high four bits, minor in the low four
-checkpoint           6           first 48 bits of the checkpoint's SHA-256 fingerprint
-codebook             1           index into ``CODEBOOKS``
-size                 v, 1 to 3   bases of the codebook, or atoms in it
-placement            1           index into ``PLACEMENTS``
-parameters           z, 0 to 6   of the placement, in thousandths
-steps                v, 1 to 2   reverse steps, T
-atoms                v, 1 to 2   atoms a step
-seed                 v, 1 to 4   of the codebook and of the starting noise
-samples              v, 1 to 5   of the original
-sample rate          v, 1 to 3   of the original, Hz
-mean                 2           of the original, half-precision float
-scale                2           log2 of the original's gain, in 1/1024
-optional length      v, 1 to 2   bytes of the optional fields
-===================  ==========  =====================================================
-
-then the optional fields (each: tag ``v``, length ``v``, content), the payload (mixed-radix
-integers, see ``packing.pack``) and CRC-32 of all before it (4 bytes; it starts from the
-length, so appended bytes are noticed too). Fixed part and checksum take 28 to 48 bytes.
-
-An optional field is written only if it differs from its default. A reader skips tags it
-does not know, so a newer minor version may add fields; a newer major one is refused.
-"""
+"""Reading and writing whole ``.ddcm`` files; the layout is in the package's docstring."""
 
 from __future__ import annotations
 
@@ -37,34 +6,23 @@ import itertools
 import math
 import struct
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
+from audioldm_utils.bitstream.header import (
+    CODEBOOKS,
+    FINGERPRINT_BYTES,
+    PLACEMENTS,
+    Header,
+    Sizes,
+    check,
+)
+from audioldm_utils.bitstream.packing import Reader, varint, zigzag
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
-from audioldm_utils.packing import Reader, varint, zigzag
 
 MAGIC = b"DDCM"
 MAJOR, MINOR = 1, 0
-FINGERPRINT_BYTES = 6
-FIXED_LIMIT = 48  # bytes of everything but optional fields and payload
-
-CODEBOOKS = {  # name: what the field `size` means
-    "gaussian": "size",
-    "cyclic": "bases",
-    "turbo": "size",
-    "matching-pursuit": "size",
-    "k-means": "size",
-}
-PLACEMENTS = {  # name: its parameters, in the order in which they are stored
-    "uniform": (),
-    "trailing": (),
-    "linspace": (),
-    "alpha-bar": ("stop", "power"),
-    "log-snr": ("stop",),
-    "given": (),
-}
-
 _TAGS = {
     "eta": 1,
     "guidance": 2,
@@ -75,150 +33,11 @@ _TAGS = {
     "segment": 7,
     "window": 8,
     "codebook_digest": 9,
-    "codebook_block": 10,
-    "coefficient_bits": 11,
+    "coefficient_bits": 10,
 }
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a decoder has to know beside the codes.
-
-    Attributes:
-        fingerprint: checkpoint, ``FINGERPRINT_BYTES`` first bytes of its SHA-256.
-        samples: of the original, 1 to 2^35 - 1.
-        sample_rate: of the original, Hz, 1 to 2^21 - 1.
-        codebook: name, a key of ``CODEBOOKS``.
-        size: bases or atoms of the codebook, 1 to 2^21 - 1.
-        placement: where the steps lie, a key of ``PLACEMENTS``.
-        parameters: of the placement, as ``PLACEMENTS`` names them, multiples of 1/1000
-            between -1000 and 1000.
-        steps: reverse steps T, 1 to 2^14 - 1.
-        atoms: atoms a step, 0 to 2^14 - 1.
-        seed: of codebook and starting noise, 0 to 2^28 - 1.
-        mean: of the original waveform; stored to 11 bits.
-        scale: gain of the original, > 0; stored to 0.07 %.
-        eta: share of the DDPM noise, multiple of 1/1000.
-        guidance: classifier-free guidance scale, multiple of 1/1000.
-        prompt: text that the denoiser was given, or None.
-        negative_prompt: text that guidance leads away from, or None.
-        timesteps: explicit schedule, strictly falling, placement "given" only.
-        atoms_per_step: atoms of each noisy step (``steps - 1`` of them) where they differ.
-        segment: latent frames that share one choice; 0: all of the clip.
-        window: latent frames that the denoiser sees at once, and their overlap;
-            (0, 0): all of the clip.
-        codebook_digest: first bytes of the SHA-256 of a fitted codebook.
-        codebook_block: rows and columns of a fitted codebook's blocks; (0, 0): none.
-        coefficient_bits: of matching pursuit; 0: none.
-    """
-
-    fingerprint: bytes
-    samples: int
-    sample_rate: int
-    codebook: str = "cyclic"
-    size: int = 1
-    placement: str = "uniform"
-    parameters: tuple[float, ...] = ()
-    steps: int = 50
-    atoms: int = 1
-    seed: int = 0
-    mean: float = 0.0
-    scale: float = 1.0
-    eta: float = 1.0
-    guidance: float = 1.0
-    prompt: str | None = None
-    negative_prompt: str | None = None
-    timesteps: tuple[int, ...] | None = None
-    atoms_per_step: tuple[int, ...] | None = None
-    segment: int = 0
-    window: tuple[int, int] = (0, 0)
-    codebook_digest: bytes = b""
-    codebook_block: tuple[int, int] = (0, 0)
-    coefficient_bits: int = 0
-
-    @property
-    def seconds(self) -> float:
-        """Duration of the original, s."""
-        return self.samples / self.sample_rate
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Where a file's bytes went; ``fixed + optional + payload`` is the file.
-
-    Attributes:
-        fixed: magic to gain, and checksum.
-        optional: optional fields.
-        payload: codes.
-        seconds: duration of the original.
-    """
-
-    fixed: int
-    optional: int
-    payload: int
-    seconds: float
-
-    @property
-    def file(self) -> int:
-        """Bytes of the whole file."""
-        return self.fixed + self.optional + self.payload
-
-    @property
-    def kbps(self) -> float:
-        """True rate: every bit of the file, kbit/s."""
-        return 8 * self.file / self.seconds / 1000
-
-    @property
-    def payload_kbps(self) -> float:
-        """Rate of the codes alone, kbit/s."""
-        return 8 * self.payload / self.seconds / 1000
 
 
 # --- header -----------------------------------------------------------------------------
-
-_LIMITS = {
-    "samples": (1, 2**35 - 1),
-    "sample_rate": (1, 2**21 - 1),
-    "size": (1, 2**21 - 1),
-    "steps": (1, 2**14 - 1),
-    "atoms": (0, 2**14 - 1),
-    "seed": (0, 2**28 - 1),
-}
-
-
-def _check(header: Header) -> None:
-    for name, (low, high) in _LIMITS.items():
-        if not low <= getattr(header, name) <= high:
-            raise ValueError(f"{name} is {getattr(header, name)}; the file holds {low} to {high}")
-    if len(header.fingerprint) != FINGERPRINT_BYTES:
-        raise ValueError(f"the fingerprint has {len(header.fingerprint)} bytes, not 6")
-    if header.codebook not in CODEBOOKS:
-        raise ValueError(f"codebook {header.codebook!r} is none of {', '.join(CODEBOOKS)}")
-    if header.placement not in PLACEMENTS:
-        raise ValueError(f"placement {header.placement!r} is none of {', '.join(PLACEMENTS)}")
-    if len(header.parameters) != len(PLACEMENTS[header.placement]):
-        raise ValueError(
-            f"placement {header.placement!r} has {len(PLACEMENTS[header.placement])} parameters, "
-            f"not {len(header.parameters)}"
-        )
-    if any(abs(value) > 1000 for value in header.parameters):
-        raise ValueError("a parameter of the placement is beyond 1000")
-    if (header.placement == "given") != (header.timesteps is not None):
-        raise ValueError("explicit timesteps and placement 'given' belong together")
-    if header.timesteps is not None:
-        steps = header.timesteps
-        falling = all(a > b for a, b in itertools.pairwise(steps))
-        if len(steps) != header.steps or not falling or steps[-1] < 0:
-            raise ValueError("explicit timesteps are not `steps` strictly falling numbers")
-    if header.atoms_per_step is not None and (
-        len(header.atoms_per_step) != header.steps - 1
-        or any(not 0 <= a < 2**14 for a in header.atoms_per_step)
-    ):
-        raise ValueError("atoms_per_step does not hold one number for each of steps - 1")
-    if not math.isfinite(header.mean) or not abs(header.mean) < 65504:
-        raise ValueError(f"mean is {header.mean}")
-    if not (math.isfinite(header.scale) and 2.0**-31 < header.scale < 2.0**31):
-        raise ValueError(f"scale is {header.scale}")
 
 
 def stored(header: Header) -> Header:
@@ -228,7 +47,7 @@ def stored(header: Header) -> Header:
 
 def _header_bytes(header: Header) -> tuple[bytes, bytes]:
     """Fixed part without checksum, and optional fields."""
-    _check(header)
+    check(header)
     optional = b""
     for name, tag in _TAGS.items():
         value = getattr(header, name)
@@ -294,8 +113,8 @@ def _parse_optional(data: bytes) -> dict[str, object]:
             values = list(field.rest())
             if name == "timesteps":
                 values = [values[0] - sum(values[1 : i + 1]) for i in range(len(values))]
-            if name in ("window", "codebook_block") and len(values) != 2:
-                raise ValueError(f"field {name} does not hold two numbers")
+            if name == "window" and len(values) != 2:
+                raise ValueError("field window does not hold two numbers")
             found[name] = tuple(values)
     return found
 
@@ -329,7 +148,7 @@ def _parse_header(reader: Reader, minor: int) -> tuple[Header, int]:
         scale=2.0 ** (scale / 1024),
         **_parse_optional(optional),
     )
-    _check(header)
+    check(header)
     return header, len(optional)
 
 

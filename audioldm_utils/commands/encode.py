@@ -1,0 +1,105 @@
+"""``audioldm-utils encode``: audio to ``.ddcm``, a file or a whole folder."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "Compress audio to .ddcm files."
+EXAMPLES = """  audioldm-utils encode in.wav out.ddcm --kbps 0.5
+  audioldm-utils encode in.wav out.ddcm --kbps 0.5 --prompt "rain on a roof" --guidance 1.5
+  audioldm-utils encode recordings/ coded/ --kbps 1
+  audioldm-utils encode in.wav out.ddcm --atoms 2 --steps 100 --placement alpha-bar --stop 0.9
+  audioldm-utils encode in.wav out.ddcm --codebook gaussian --size 1000 --atoms 1 --steps 200"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the subcommand."""
+    parser.add_argument("input", help="audio file, or folder of audio files")
+    parser.add_argument("output", help=".ddcm file; a folder if the input is one")
+    rate = parser.add_mutually_exclusive_group()
+    rate.add_argument("--kbps", type=float, help="rate in kbit/s, every byte counted (default 0.5)")
+    rate.add_argument("--atoms", type=int, help="atoms a step instead of a rate")
+    parser.add_argument("--checkpoint", default="mini", help="mini, a folder, or a hub id")
+    parser.add_argument(
+        "--steps", type=int, default=50, help="network calls; with a rate, the most (default 50)"
+    )
+    parser.add_argument("--prompt", help="what the sound is; stored in the file and counted")
+    parser.add_argument("--negative-prompt", help="what the sound is not; stored and counted")
+    parser.add_argument(
+        "--guidance", type=float, default=1.0, help="guidance scale of the prompt (default 1)"
+    )
+    parser.add_argument(
+        "--codebook",
+        default="cyclic",
+        choices=("cyclic", "gaussian", "turbo", "matching-pursuit", "k-means"),
+        help="where the noise comes from (default cyclic)",
+    )
+    parser.add_argument("--size", type=int, help="bases of the cyclic codebook, atoms of another")
+    parser.add_argument(
+        "--placement",
+        choices=("uniform", "trailing", "linspace", "alpha-bar", "log-snr"),
+        help="where the steps lie (default: by the rate)",
+    )
+    parser.add_argument("--stop", type=float, help="alpha-bar of the last step, below 1")
+    parser.add_argument("--power", type=float, help="exponent of alpha-bar between the steps")
+    parser.add_argument("--eta", type=float, default=1.0, help="share of the noise (default 1)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        help="softness of the choices: 0 the best atom, inf a random one (default 0)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the codebook (default 0)")
+    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Encode a file or a folder; 2 if a file of the folder could not be encoded."""
+    from pathlib import Path
+
+    from audioldm_utils import checkpoint as checkpoints
+    from audioldm_utils.audio import load_clip, to_model_rate
+    from audioldm_utils.ddcm.codec import Codec
+    from audioldm_utils.ddcm.settings import Settings
+    from audioldm_utils.files import atomic_write
+    from audioldm_utils.jobs import each, pairs, steps_bar
+    from audioldm_utils.stages import Stages
+
+    selection = {} if args.temperature == 0 else {"temperature": args.temperature}
+    settings = Settings(
+        kbps=(0.5 if args.kbps is None else args.kbps) if args.atoms is None else None,
+        steps=args.steps,
+        atoms=1 if args.atoms is None else args.atoms,
+        codebook=args.codebook,
+        size=args.size,
+        placement=args.placement,
+        stop=args.stop,
+        power=args.power,
+        eta=args.eta,
+        prompt=args.prompt,
+        negative_prompt=args.negative_prompt,
+        guidance=args.guidance,
+        seed=args.seed,
+        selection=selection,
+    )
+    jobs = pairs(args.input, args.output, ".ddcm", audio=True)
+    codec = Codec(Stages(checkpoints.load(args.checkpoint, (), args.device)))
+
+    def one(source: Path, target: Path) -> str:
+        clip = load_clip(source)
+        with steps_bar(len(jobs) == 1) as callback:
+            result = codec.encode(
+                to_model_rate(clip),
+                settings,
+                original=(len(clip.samples), clip.sample_rate),
+                callback=callback,
+            )
+        atomic_write(target, result.data)
+        sizes, header = result.sizes, result.header
+        return (
+            f"{target}: {sizes.file} bytes for {sizes.seconds:.2f} s, {sizes.kbps:.3f} kbit/s "
+            f"({sizes.payload_kbps:.3f} of codes); {header.steps} steps, "
+            f"{header.atoms} atoms of the {header.codebook} codebook"
+        )
+
+    return each(jobs, one, "encode")

@@ -1,0 +1,290 @@
+"""Waveform to ``.ddcm`` bytes and back: stages, DDCM and bitstream put together.
+
+Encoding: 16 kHz mono, mean removed, peak to 0.5 → log-mel → latents → DDCM codes → bytes.
+Decoding replays the codes and undoes the gain. A clip is always coded alone (batch 1), so
+that its bytes and its decoded latents do not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from audioldm_utils import bitstream
+from audioldm_utils.bitstream import Header, Sizes
+from audioldm_utils.ddcm.core import DDCM, Callback, Codes
+from audioldm_utils.ddcm.settings import (
+    OVERLAP,
+    SEGMENT,
+    Settings,
+    codebook_for,
+    header_for,
+)
+from audioldm_utils.ddcm.windows import Denoiser, segment_frames, windowed
+from audioldm_utils.errors import UserError
+from audioldm_utils.schedule import Schedule
+from audioldm_utils.stages import DOWNSAMPLING, Level, Stages, normalise
+
+if TYPE_CHECKING:
+    from audioldm_utils.conditioning import Conditioning
+
+MODEL_RATE = 16000
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A clip's file and what the encoder knows of it.
+
+    Attributes:
+        data: the ``.ddcm`` file.
+        header: configuration.
+        sizes: where the bytes went.
+        codes: the choices; ``codes.latents`` are what a decoder gets, (1, 8, frames, 16).
+        latents: of the input, same shape.
+        calls: evaluations of the network.
+    """
+
+    data: bytes
+    header: Header
+    sizes: Sizes
+    codes: Codes
+    latents: torch.Tensor
+    calls: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a file decodes to: ``samples`` float32 (n,) at ``sample_rate``, and its header."""
+
+    samples: np.ndarray
+    sample_rate: int
+    header: Header
+    sizes: Sizes
+    latents: torch.Tensor
+    calls: int
+
+
+def model_samples(samples: int, sample_rate: int) -> int:
+    """Samples at the model's rate of a clip of ``samples`` at ``sample_rate`` Hz."""
+    return max(1, round(samples * MODEL_RATE / sample_rate))
+
+
+def latent_frames(samples: int) -> int:
+    """Latent frames of a clip of ``samples`` at 16 kHz, before segments are filled."""
+    return math.ceil(math.ceil(samples / 160) / DOWNSAMPLING)
+
+
+class Codec:
+    """One checkpoint's codec. Prompts are embedded once and the text encoders then unloaded."""
+
+    def __init__(self, stages: Stages) -> None:
+        """Take the stages of the checkpoint; encoder and decoder need the same one."""
+        self.stages = stages
+        self._conditionings: dict[tuple[str | None, str | None], Conditioning | None] = {}
+
+    def encode(
+        self,
+        waveform: np.ndarray,
+        settings: Settings = Settings(),
+        *,
+        original: tuple[int, int] | None = None,
+        callback: Callback | None = None,
+        prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> Encoded:
+        """Encode a clip.
+
+        Args:
+            waveform: float32 (n,), mono at 16 kHz, at its own level, at least 0.1 s.
+            settings: rate or steps, codebook, prompt.
+            original: (samples, sample rate in Hz) of the clip before resampling; kept in the
+                file. Default: the waveform's own.
+            callback: called after each step.
+            prepare: what to do to the input's latents before they are coded, such as
+                quantising them; ``latents`` of the result are what it gave.
+
+        Raises:
+            UserError: the rate is too low for the clip, or a setting is out of range.
+        """
+        samples, rate = original or (len(waveform), MODEL_RATE)
+        count = model_samples(samples, rate)
+        fitted = np.zeros(count, np.float32)
+        fitted[: min(count, len(waveform))] = waveform[:count]
+        normalised, level = normalise(torch.from_numpy(fitted)[None])
+        parts, part = segment_frames(latent_frames(count), settings.segment)
+        header = header_for(self.stages, settings, samples, rate, level, parts, part)
+        mel = _fill(self.stages, self.stages.to_mel(normalised), parts * part)
+        latents = self.stages.encode(mel)
+        if prepare is not None:
+            latents = prepare(latents)
+        coder = coder_for(self.stages, header, part)
+        denoiser, counter = self._denoiser(header)
+        codes = coder.encode(latents, denoiser, callback=callback, **settings.selection)
+        return _encoded(header, coder, codes, parts, latents, counter.calls)
+
+    def generate(
+        self,
+        prompt: str,
+        seconds: float,
+        settings: Settings = Settings(kbps=None),
+        *,
+        seed: int = 0,
+        subset: int | None = None,
+        callback: Callback | None = None,
+    ) -> Encoded:
+        """A sound from text, as a file that ``decode`` makes audible.
+
+        Args:
+            prompt: what should be heard.
+            seconds: length.
+            settings: steps, atoms, codebook, guidance; their prompt is not looked at.
+            seed: of the random choices.
+            subset: None stores the prompt, for a decoder that uses it. A number of
+                candidates a step chooses by the prompt instead (CCFG): the file holds no
+                prompt and its decoder needs none.
+            callback: called after each step.
+        """
+        count = max(1, round(seconds * MODEL_RATE))
+        parts, part = segment_frames(latent_frames(count), settings.segment)
+        stored = replace(settings, prompt=prompt) if subset is None else _promptless(settings)
+        level = Level(torch.zeros(1, 1), torch.ones(1, 1))
+        header = header_for(self.stages, stored, count, MODEL_RATE, level, parts, part)
+        coder = coder_for(self.stages, header, part)
+        denoiser, counter = self._denoiser(header)
+        options = {"seeds": [seed], "callback": callback, "device": self.stages.device}
+        if subset is None:
+            codes = coder.generate(parts * part, denoiser, **options)
+            calls = counter.calls
+        else:
+            towards, other = self._denoiser(replace(header, prompt=prompt))
+            codes = coder.generate_ccfg(parts * part, towards, denoiser, subset=subset, **options)
+            calls = counter.calls + other.calls
+        return _encoded(header, coder, codes, parts, codes.latents, calls)
+
+    def decode(
+        self,
+        data: bytes,
+        name: str = "the data",
+        *,
+        edit: tuple[int, str] | None = None,
+        callback: Callback | None = None,
+    ) -> Decoded:
+        """Decode a ``.ddcm`` file's bytes to a waveform at 16 kHz, at the original's level.
+
+        Args:
+            data: the whole file.
+            name: what to call it in an error.
+            edit: (step, prompt): from this step on, 0 to T, the denoiser is given this
+                prompt instead, while the codes stay.
+            callback: called after each step.
+
+        Raises:
+            UserError: damaged, foreign, of a newer major version, or of another checkpoint.
+        """
+        coder, codes, header, sizes = self.open(data, name)
+        denoiser, counter = self._denoiser(header)
+        counters, edited = [counter], None
+        if edit is not None:
+            other, counter = self._denoiser(replace(header, prompt=edit[1]))
+            counters.append(counter)
+            edited = (edit[0], other)
+        start = coder.start(1, codes.shape).to(self.stages.device)
+        latents = coder.decode(codes, denoiser, edit=edited, start=start, callback=callback)
+        calls = sum(counter.calls for counter in counters)
+        count = model_samples(header.samples, header.sample_rate)
+        waveform = self.stages.vocode(self.stages.decode(latents)).cpu()[:, :count]
+        level = Level(torch.tensor([[header.mean]]), torch.tensor([[1 / header.scale]]))
+        samples = level.undo(waveform)[0].numpy()
+        return Decoded(samples, MODEL_RATE, header, sizes, latents, calls)
+
+    def open(self, data: bytes, name: str = "the data") -> tuple[DDCM, Codes, Header, Sizes]:
+        """Coder and codes of a file, for replaying them with a denoiser of one's own.
+
+        Raises:
+            UserError: as ``decode``.
+        """
+        header, payload, sizes = bitstream.from_bytes(data, name)
+        checkpoint = self.stages.checkpoint
+        bitstream.check_checkpoint(header, checkpoint.fingerprint, name, checkpoint.name)
+        count = model_samples(header.samples, header.sample_rate)
+        parts, part = segment_frames(latent_frames(count), header.segment or SEGMENT)
+        coder = coder_for(self.stages, header, part)
+        try:
+            codes = _codes(coder, payload, parts)
+        except ValueError as error:
+            raise UserError(f"{name} cannot be decoded: {error}; encode it again") from error
+        return coder, codes, header, sizes
+
+    def _denoiser(self, header: Header) -> tuple[Denoiser, Any]:
+        """The denoiser that the header asks for, and what counts its calls."""
+        key = (header.prompt, header.negative_prompt)
+        if key not in self._conditionings:
+            some = key != (None, None)
+            self._conditionings[key] = self.stages.embed(key[0] or "", key[1]) if some else None
+        denoiser = self.stages.denoiser(self._conditionings[key], header.guidance)
+        self.stages.drop_text()
+        window, overlap = header.window if header.window != (0, 0) else (SEGMENT, OVERLAP)
+        return windowed(denoiser, window, overlap), denoiser
+
+
+def coder_for(stages: Stages, header: Header, part: int) -> DDCM:
+    """The coder that a header names, for segments of ``part`` latent frames."""
+    parameters = dict(zip(bitstream.PLACEMENTS[header.placement], header.parameters, strict=True))
+    schedule = Schedule.from_config(
+        stages.checkpoint.scheduler_config,
+        header.steps,
+        placement=header.placement if header.timesteps is None else header.timesteps,
+        eta=header.eta,
+        **parameters,
+    )
+    return DDCM(schedule, codebook_for(stages, header, part), header.atom_counts)
+
+
+def _fill(stages: Stages, mel: torch.Tensor, frames: int) -> torch.Tensor:
+    """Append silence until the mel has ``frames`` latent frames."""
+    missing = frames * DOWNSAMPLING - mel.shape[1]
+    return torch.nn.functional.pad(mel, (0, 0, 0, missing), value=stages.mel_config.silence)
+
+
+def _promptless(settings: Settings) -> Settings:
+    return replace(settings, prompt=None, negative_prompt=None, guidance=1.0)
+
+
+def _encoded(
+    header: Header, coder: DDCM, codes: Codes, parts: int, latents: torch.Tensor, calls: int
+) -> Encoded:
+    data = bitstream.to_bytes(header, bitstream.pack(*_digits(coder, codes, parts)))
+    header, _, sizes = bitstream.from_bytes(data)
+    return Encoded(data, header, sizes, codes, latents, calls)
+
+
+def _digits(coder: DDCM, codes: Codes, parts: int) -> tuple[list[int], list[int]]:
+    """Codes and radices, step by step and within a step segment by segment."""
+    values: list[int] = []
+    radices: list[int] = []
+    for choice, atoms in zip(codes.choices, coder.atoms, strict=True):
+        if atoms:
+            values += [coder.codebook.to_integer(row, atoms) for row in choice.tolist()]
+            radices += [coder.codebook.states(atoms)] * parts
+    return values, radices
+
+
+def _codes(coder: DDCM, payload: bytes, parts: int) -> Codes:
+    radices = [coder.codebook.states(atoms) for atoms in coder.atoms if atoms for _ in range(parts)]
+    values = iter(bitstream.unpack(payload, radices))
+    choices = []
+    for atoms in coder.atoms:
+        rows = [
+            coder.codebook.from_integer(next(values), atoms)
+            if atoms
+            else (0,) * coder.codebook.length(1)
+            for _ in range(parts)
+        ]
+        choices.append(torch.tensor(rows, dtype=torch.int64))
+    channels, part, width = coder.codebook.shape
+    shape = (channels, parts * part, width)
+    return Codes(tuple(choices), shape, torch.zeros(1, *shape))

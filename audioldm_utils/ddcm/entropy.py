@@ -1,0 +1,90 @@
+"""Is there anything left to code? The entropy of the indices.
+
+Indices of an ideal code are uniform and independent: an entropy coder could not shorten
+them. A codebook of 65,536 atoms and some hundred indices a file do not fill a histogram, so
+indices are sorted into a few equal buckets, and what the histogram of these could save a
+bit is bounded, with the chance that uniform indices look as uneven.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SAMPLES_PER_BUCKET = 20
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """What entropy coding could save.
+
+    Attributes:
+        bits: of one index as stored, log2 of the codebook's size.
+        saving: bits an index that its distribution over buckets could save; below 0 by
+            chance, as the bias of a finite histogram is subtracted (Miller and Madow).
+        p_uniform: chance of a histogram as uneven if indices are uniform (chi-square).
+        memory: bits an index that knowing the index before it could save.
+        p_independent: chance of as much dependence if indices are independent.
+        count: indices.
+        buckets: of the histogram.
+    """
+
+    bits: float
+    saving: float
+    p_uniform: float
+    memory: float
+    p_independent: float
+    count: int
+    buckets: int
+
+
+def index_entropy(indices: Sequence[Sequence[int]], size: int) -> Entropy:
+    """Measure what is left to code in streams of indices.
+
+    Args:
+        indices: streams, say one a clip, each the indices of its steps in order; at least
+            40 in all.
+        size: of the codebook; each index is in [0, size).
+
+    Raises:
+        ValueError: too few indices, or one outside the codebook.
+    """
+    flat = np.concatenate([np.asarray(stream, dtype=np.int64) for stream in indices])
+    if len(flat) < 2 * SAMPLES_PER_BUCKET:
+        raise ValueError(f"{len(flat)} indices; at least {2 * SAMPLES_PER_BUCKET} are needed")
+    if flat.min() < 0 or flat.max() >= size:
+        raise ValueError(f"an index lies outside the codebook of {size}")
+    buckets = min(size, 256, len(flat) // SAMPLES_PER_BUCKET)
+    counts = np.bincount(flat * buckets // size, minlength=buckets)
+    expected = _expected(size, buckets) * len(flat)
+    saving, p_uniform = _divergence(counts, expected, buckets - 1)
+
+    few = max(2, min(size, 16, math.isqrt(len(flat) // SAMPLES_PER_BUCKET)))
+    table = np.zeros((few, few))
+    for stream in indices:
+        coarse = np.asarray(stream, dtype=np.int64) * few // size
+        np.add.at(table, (coarse[:-1], coarse[1:]), 1)
+    pairs = max(table.sum(), 1)
+    product = table.sum(1, keepdims=True) * table.sum(0, keepdims=True) / pairs
+    memory, p_independent = _divergence(table.ravel(), product.ravel(), (few - 1) ** 2)
+    return Entropy(math.log2(size), saving, p_uniform, memory, p_independent, len(flat), buckets)
+
+
+def _expected(size: int, buckets: int) -> np.ndarray:
+    """Share of the indices that fall into each bucket if all are equally likely."""
+    edges = -(-np.arange(buckets + 1) * size // buckets)
+    return np.diff(edges) / size
+
+
+def _divergence(counts: np.ndarray, expected: np.ndarray, degrees: int) -> tuple[float, float]:
+    """Kullback-Leibler divergence in bits a sample, bias removed, and the G test's p-value."""
+    from scipy.stats import chi2
+
+    some = (counts > 0) & (expected > 0)
+    total = max(counts.sum(), 1)
+    divergence = float((counts[some] * np.log(counts[some] / expected[some])).sum())
+    bias = degrees / 2
+    return (divergence - bias) / total / math.log(2), float(chi2.sf(2 * divergence, degrees))

@@ -1,0 +1,226 @@
+"""How to encode, and the header that follows from it: a rate becomes steps, atoms, placement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from audioldm_utils import bitstream
+from audioldm_utils import codebook as codebooks
+from audioldm_utils.bitstream import FINGERPRINT_BYTES, Header
+from audioldm_utils.bitstream.packing import BLOCK
+from audioldm_utils.codebook.fitted import load_kmeans
+from audioldm_utils.codebook.planning import plan_rate
+from audioldm_utils.errors import UserError
+
+if TYPE_CHECKING:
+    from audioldm_utils.codebook import Codebook
+    from audioldm_utils.stages import Level, Stages
+
+SEGMENT = 256  # latent frames, 10.24 s: the length that AudioLDM2 is trained on
+OVERLAP = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to encode. With a rate, what is None is chosen for it.
+
+    Attributes:
+        kbps: target, kbit/s, header included; never exceeded. None: as many ``atoms`` as given.
+        steps: network calls; with a rate, the most.
+        atoms: a step, or one number for each noisy step; without a rate only.
+        codebook: name, a key of ``bitstream.CODEBOOKS``.
+        size: bases of the cyclic codebook (default 1), atoms of another (default 1024).
+        coefficient_bits: of matching pursuit.
+        placement: where the steps lie, a key of ``bitstream.PLACEMENTS``.
+        stop: alpha-bar of the last step, multiple of 0.001.
+        power: of alpha-bar, multiple of 0.001.
+        timesteps: explicit schedule instead; stored in the file.
+        eta: share of the DDPM noise, multiple of 0.001.
+        prompt: text for the denoiser; stored in the file.
+        negative_prompt: what guidance leads away from; stored in the file.
+        guidance: classifier-free guidance scale, multiple of 0.001; 1 is none.
+        seed: of codebook and starting noise.
+        segment: most latent frames that share a choice.
+        window: latent frames that the denoiser sees at once.
+        overlap: latent frames that neighbouring windows share.
+        selection: options of ``Codebook.choose`` (weights, temperature, seeds); not stored,
+            since a decoder does not need them.
+    """
+
+    kbps: float | None = 0.5
+    steps: int = 50
+    atoms: int | Sequence[int] = 1
+    codebook: str = "cyclic"
+    size: int | None = None
+    coefficient_bits: int = 3
+    placement: str | None = None
+    stop: float | None = None
+    power: float | None = None
+    timesteps: Sequence[int] | None = None
+    eta: float = 1.0
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    guidance: float = 1.0
+    seed: int = 0
+    segment: int = SEGMENT
+    window: int = SEGMENT
+    overlap: int = OVERLAP
+    selection: dict[str, Any] = field(default_factory=dict)
+
+
+def _options(header: Header) -> dict[str, int]:
+    options = {bitstream.CODEBOOKS[header.codebook]: header.size}
+    if header.codebook == "matching-pursuit":
+        options["coefficient_bits"] = header.coefficient_bits
+    return options
+
+
+def codebook_for(stages: Stages, header: Header, part: int) -> Codebook:
+    """The codebook that a header names, for segments of ``part`` latent frames."""
+    shape = (8, part, 16)
+    if header.codebook == "k-means":
+        checkpoint = stages.checkpoint
+        return load_kmeans(
+            checkpoint.path,
+            checkpoint.fingerprint,
+            shape,
+            seed=header.seed,
+            digest=header.codebook_digest.hex() or None,
+        )
+    return codebooks.make(header.codebook, shape, header.seed, **_options(header))
+
+
+def header_for(
+    stages: Stages,
+    settings: Settings,
+    samples: int,
+    rate: int,
+    level: Level,
+    parts: int,
+    part: int,
+) -> Header:
+    """The header of a clip, rounded to what a file holds, with the plan for its rate.
+
+    Args:
+        stages: of the checkpoint.
+        settings: what is None is chosen.
+        samples: of the original.
+        rate: its sample rate, Hz.
+        level: what normalisation removed from it.
+        parts: segments.
+        part: latent frames of a segment.
+
+    Raises:
+        UserError: the rate is too low for the clip, or a setting is out of range.
+    """
+    cyclic = settings.codebook == "cyclic"
+    if settings.codebook not in bitstream.CODEBOOKS:
+        raise UserError(
+            f"codebook {settings.codebook!r} is not one of {', '.join(bitstream.CODEBOOKS)}"
+        )
+    header = Header(
+        fingerprint=bytes.fromhex(stages.checkpoint.fingerprint)[:FINGERPRINT_BYTES],
+        samples=samples,
+        sample_rate=rate,
+        codebook=settings.codebook,
+        size=settings.size or (1 if cyclic else 1024),
+        coefficient_bits=(
+            settings.coefficient_bits if settings.codebook == "matching-pursuit" else 0
+        ),
+        seed=settings.seed,
+        mean=float(level.mean),
+        scale=1 / float(level.scale),
+        eta=settings.eta,
+        guidance=settings.guidance,
+        prompt=settings.prompt,
+        negative_prompt=settings.negative_prompt,
+        segment=0 if settings.segment == SEGMENT else settings.segment,
+        window=(
+            (0, 0)
+            if (settings.window, settings.overlap) == (SEGMENT, OVERLAP)
+            else (settings.window, settings.overlap)
+        ),
+    )
+    book = codebook_for(stages, header, part)
+    if header.codebook == "k-means":
+        header = replace(header, codebook_digest=bytes.fromhex(book.digest), size=book.size)
+    try:
+        if settings.kbps is None:
+            return bitstream.stored(_with_atoms(header, settings))
+        return bitstream.stored(_with_rate(header, settings, book, parts))
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"these settings do not fit a .ddcm file: {error}") from error
+
+
+def _placed(
+    header: Header,
+    placement: str,
+    stop: float | None,
+    power: float,
+    timesteps: Sequence[int] | None,
+) -> Header:
+    if timesteps is not None:
+        return replace(header, placement="given", parameters=(), timesteps=tuple(timesteps))
+    if placement not in bitstream.PLACEMENTS or placement == "given":
+        names = ", ".join(name for name in bitstream.PLACEMENTS if name != "given")
+        raise UserError(f"placement {placement!r} is not one of {names}")
+    values = {"stop": 0.97 if stop is None else stop, "power": power}
+    parameters = tuple(values[name] for name in bitstream.PLACEMENTS[placement])
+    return replace(header, placement=placement, parameters=parameters)
+
+
+def _with_atoms(header: Header, settings: Settings) -> Header:
+    timesteps = settings.timesteps
+    steps = settings.steps if timesteps is None else len(timesteps)
+    given = settings.atoms
+    counts = [given] * (steps - 1) if isinstance(given, int) else list(given)
+    header = _placed(
+        header,
+        settings.placement or "uniform",
+        settings.stop,
+        1.0 if settings.power is None else settings.power,
+        timesteps,
+    )
+    header = replace(header, steps=steps, atoms=sum(counts))
+    even = list(header.atom_counts) == counts
+    return header if even else replace(header, atoms_per_step=tuple(counts))
+
+
+def _with_rate(header: Header, settings: Settings, book: Codebook, parts: int) -> Header:
+    """The header of the plan for a rate; the header's own bits are paid from it."""
+    timesteps = settings.timesteps
+    most = settings.steps if timesteps is None else len(timesteps)
+    trial = replace(_placed(header, "uniform", None, 1.0, timesteps), atoms=0)
+    trial = replace(trial, steps=most if timesteps is not None else 1)
+    size = len(bitstream.to_bytes(trial, b""))
+    while True:
+        # A payload is a whole number of bytes, and each block of codes of bits.
+        overhead = 8 * size + 7 + -(-most * parts // BLOCK)
+        plan = plan_rate(
+            book,
+            settings.kbps,
+            header.seconds / parts,
+            max_steps=most,
+            overhead_bits=overhead / parts,
+            placement=settings.placement,
+            power=settings.power,
+            stop=settings.stop,
+        )
+        if timesteps is not None and plan.steps != most:
+            raise UserError(
+                f"{settings.kbps:g} kbit/s pays for {plan.steps - 1} choices, but the {most} "
+                f"given timesteps take {most - 1}; give fewer timesteps or a higher rate"
+            )
+        stop = None if plan.stop is None else round(plan.stop, 3)
+        found = _placed(header, plan.placement, stop, round(plan.power, 3), timesteps)
+        found = replace(found, steps=plan.steps, atoms=sum(plan.atoms))
+        if found.atom_counts != plan.atoms:
+            found = replace(found, atoms_per_step=plan.atoms)
+        needed = len(bitstream.to_bytes(found, b""))
+        if needed <= size:
+            return found
+        size = needed  # grows each time, so this ends

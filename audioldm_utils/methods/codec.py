@@ -1,0 +1,105 @@
+"""The DDCM library as reconstruction methods: ``ddcm`` and ``ddcm-quantised``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from audioldm_utils.codebook.fitted import load_quantiser
+from audioldm_utils.ddcm.codec import Codec
+from audioldm_utils.ddcm.settings import Settings
+from audioldm_utils.methods.base import Job, Output, check_range
+
+Prepare = Callable[[torch.Tensor], torch.Tensor]
+
+
+def ddcm(
+    job: Job,
+    *,
+    kbps: float = 0.5,
+    steps: int = 50,
+    codebook: str = "cyclic",
+    prompt: str = "none",
+    guidance: float = 1.0,
+) -> Output:
+    """Diffusion whose noise is chosen from codebooks so that it ends at the input's latents.
+
+    Args:
+        job: the clip.
+        kbps: most kilobits a second, every bit of the file counted.
+        steps: most UNet calls.
+        codebook: ``cyclic``, ``gaussian``, ``turbo``, ``matching-pursuit`` or ``k-means``.
+        prompt: ``none``, ``caption`` (the manifest's, where there is one), or a text; it is
+            part of the file and of its bits.
+        guidance: scale of classifier-free guidance; 1 is none.
+    """
+    return _code(job, kbps, steps, codebook, prompt, guidance)
+
+
+def ddcm_quantised(
+    job: Job,
+    *,
+    kbps: float = 0.5,
+    steps: int = 50,
+    codebook: str = "cyclic",
+    quantiser: str = "vq",
+    temperature: float = 0.0,
+) -> Output:
+    """The input's latent vectors replaced by a fitted codebook's, then DDCM towards those.
+
+    Args:
+        job: the clip.
+        kbps: most kilobits a second of DDCM, every bit of the file counted.
+        steps: most UNet calls.
+        codebook: as in ``ddcm``.
+        quantiser: name of the vector quantiser that ``audioldm-utils fit`` stored.
+        temperature: 0 takes the nearest vector; above, an average weighted by
+            exp(-distance^2 / temperature), in squared latent units.
+    """
+    check_range("temperature", temperature, 0, 1e6)
+    checkpoint = job.stages.checkpoint
+    vectors = load_quantiser(checkpoint.path, checkpoint.fingerprint, quantiser)
+
+    def prepare(latents: torch.Tensor) -> torch.Tensor:
+        return vectors.soft(latents, temperature).to(latents)
+
+    return _code(job, kbps, steps, codebook, "none", 1.0, prepare)
+
+
+def _code(
+    job: Job,
+    kbps: float,
+    steps: int,
+    codebook: str,
+    prompt: str,
+    guidance: float,
+    prepare: Prepare | None = None,
+) -> Output:
+    text = (job.clip.caption or "") if prompt == "caption" else prompt
+    text = "" if text == "none" else text
+    settings = Settings(
+        kbps=kbps,
+        steps=steps,
+        codebook=codebook,
+        prompt=text or None,
+        guidance=guidance if text else 1.0,
+        seed=job.seed,
+    )
+    encoded = Codec(job.stages).encode(
+        # The file holds the level; the codec takes it off and finds the same.
+        job.gain.undo(job.waveform),
+        settings,
+        original=(len(job.clip.samples), job.clip.sample_rate),
+        callback=lambda step: job.step(step.index + 1, steps),
+        prepare=prepare,
+    )
+    latents = encoded.codes.latents
+    details: dict[str, Any] = {
+        "file_kbps": encoded.sizes.kbps,
+        "payload_kbps": encoded.sizes.payload_kbps,
+        "steps": encoded.header.steps,
+        "latent_distance": float((latents - encoded.latents).square().mean().sqrt()),
+    }
+    return job.finish(latents, side_bits=8 * encoded.sizes.file, details=details)

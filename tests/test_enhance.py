@@ -1,0 +1,348 @@
+"""Repairs on signals whose answer is known; no checkpoint needed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from audioldm_utils.enhance import bands, bandwidth, coding, noise
+from audioldm_utils.enhance.latent import mel_distance, refine_latents
+from audioldm_utils.enhance.phase import refine_phase
+from audioldm_utils.enhance.stft import Stft, bands_to_bins, log_mel_of
+from audioldm_utils.errors import UserError
+from audioldm_utils.mel import log_mel
+
+RATE = 16000
+
+
+def noise_clip(seconds: float = 0.8, rate: int = RATE, seed: int = 0) -> np.ndarray:
+    return 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * rate)).astype("f4")
+
+
+# --- the frame grid ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", [700, 1600, 12345])
+@pytest.mark.parametrize(("n_fft", "hop"), [(1024, 160), (512, 128)])
+def test_synthesis_inverts_analysis(samples, n_fft, hop):
+    x = noise_clip(1.0)[:samples]
+    stft = Stft(n_fft, hop)
+    assert np.abs(stft.synthesise(stft.analyse(x), samples) - x).max() < 1e-6
+
+
+def test_grid_is_the_front_ends():
+    x = noise_clip()
+    stft = Stft()
+    ours = log_mel_of(stft.core(stft.analyse(x)))
+    theirs = log_mel(torch.from_numpy(x)[None])[0].numpy()
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs)[4:-4].max() < 1e-3
+
+
+def test_bin_weights_sum_to_one():
+    assert np.allclose(bands_to_bins().sum(0), 1, atol=1e-6)
+
+
+# --- coding -----------------------------------------------------------------------------
+
+
+def test_arithmetic_coder_round_trip_and_rate():
+    rng = np.random.default_rng(1)
+    probability = 400
+    bits = (rng.random(5000) < probability / coding.PROBABILITY_TOTAL).astype(int)
+    writer = coding.BitWriter()
+    for bit in bits:
+        writer.bit(int(bit), probability)
+    writer.number(37, 6)
+    data, length = writer.finish()
+    p = probability / coding.PROBABILITY_TOTAL
+    entropy = -5000 * (p * np.log2(p) + (1 - p) * np.log2(1 - p))
+    assert length == pytest.approx(entropy, rel=0.06)
+    assert len(data) == -(-length // 8)
+    # Whatever follows in the stream must not matter.
+    for tail in (b"", b"\xff\xff", b"\x00"):
+        reader = coding.BitReader(data + tail if length % 8 == 0 else data)
+        assert [reader.bit(probability) for _ in bits] == bits.tolist()
+        assert reader.number(6) == 37
+
+
+@pytest.mark.parametrize("frames", [5, 32, 75])
+@pytest.mark.parametrize("predict", [False, True])
+def test_field_decodes_as_the_encoder_said(frames, predict):
+    rng = np.random.default_rng(frames)
+    field = np.cumsum(rng.standard_normal((frames, 6)), 0) * 0.3 + 2
+    coder = coding.FieldCoder(coding.smooth_scale(32, 6, 1.0, 3, 2), predict_mean=predict)
+    writer = coding.BitWriter()
+    said = coder.write(writer, field, 14)
+    data, bits = writer.finish()
+    assert bits <= 8 * len(data) < bits + 8
+    assert np.array_equal(coder.read(coding.BitReader(data), frames), said)
+    assert np.abs(said - field).mean() < 0.4
+
+
+def test_field_keeps_within_its_budget_and_spends_it():
+    field = np.random.default_rng(3).standard_normal((160, 8))
+    coder = coding.FieldCoder(coding.smooth_scale(32, 8, 1.0, 3, 2))
+    errors = []
+    for budget in (100, 400, 1600):
+        data, bits = coder.encode(field, budget)
+        assert 0.6 * budget < bits <= budget
+        errors.append(np.abs(coder.decode(data, 160) - field).mean())
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_field_without_a_budget_is_one_bit():
+    coder = coding.FieldCoder(coding.smooth_scale(32, 4, 1.0, 3, 2))
+    data, bits = coder.encode(np.ones((64, 4)), 0)
+    assert bits == 1
+    assert not coder.decode(data, 64).any()
+
+
+def test_field_of_another_shape_is_refused():
+    coder = coding.FieldCoder(coding.smooth_scale(32, 4, 1.0, 3, 2))
+    with pytest.raises(ValueError, match=r"\(frames, 4\), got shape \(10, 5\)"):
+        coder.encode(np.ones((10, 5)), 100)
+
+
+# --- mel bands --------------------------------------------------------------------------
+
+
+def test_constant_gain_scales_every_band():
+    x = noise_clip()
+    gain = np.full((len(x) // 160, 64), 0.7)
+    assert np.abs(bands.apply_gain(x, gain) - np.exp(0.7) * x).max() < 1e-4
+    with pytest.raises(ValueError, match="got shape"):
+        bands.apply_gain(x, gain[:-1])
+
+
+def dulled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A reconstruction that loses 1 nat from 4 to 8 kHz."""
+    gain = np.zeros((len(x) // 160, 64))
+    gain[:, bands.high_bands()] = -1.0
+    y = bands.apply_gain(x, gain)
+    return bands.mel_of(y), y
+
+
+def test_blind_compensation_finds_a_known_loss_on_other_clips():
+    clips = [(f"c{i}", noise_clip(seed=i) * (0.3 + i)) for i in range(3)]
+    fit = bands.fit_compensation(clips, dulled, "f" * 64, shrink=10)
+    judged = noise_clip(seed=9)
+    _, y = dulled(judged)
+    high = bands.high_bands()[1:]
+    before = bands.mel_of(y) - bands.mel_of(judged)
+    fixed = bands.apply_gain(y, fit.gain(bands.mel_of(y), bands.high_bands()))
+    after = bands.mel_of(fixed) - bands.mel_of(judged)
+    assert before[:, high].mean() == pytest.approx(-1, abs=0.1)
+    assert abs(after[:, high].mean()) < 0.2 * abs(before[:, high].mean())
+    assert np.abs(after[:, :40]).mean() < 0.05
+    assert fit.clips == ("c0", "c1", "c2")
+
+
+def test_compensation_round_trip_and_refusals(tmp_path):
+    folder = tmp_path / "checkpoint"
+    fit = bands.identity_compensation("a" * 64)
+    path = bands.save_compensation(fit, folder)
+    again = bands.load_compensation(folder, "a" * 64)
+    assert np.allclose(again.scale, fit.scale, atol=1e-4)
+    assert path.read_text() == again.to_json()
+    with pytest.raises(UserError, match="audioldm-utils fit"):
+        bands.load_compensation(folder, "b" * 64)
+    other = bands.compensation_path(folder, "b" * 64)
+    other.parent.mkdir(parents=True)
+    other.write_text(fit.to_json())
+    with pytest.raises(UserError, match="belongs to another checkpoint"):
+        bands.load_compensation(folder, "b" * 64)
+    path.write_text('{"fingerprint": "a"}')
+    with pytest.raises(UserError, match="not a compensation file"):
+        bands.load_compensation(folder, "a" * 64)
+    with pytest.raises(UserError, match="no clips"):
+        bands.fit_compensation([], dulled, "f" * 64)
+
+
+def test_side_information_halves_the_band_error_within_its_rate():
+    x = noise_clip(2.0)
+    x *= (0.2 + np.abs(np.sin(np.arange(len(x)) / 3000))).astype("f4")
+    shape = np.zeros((len(x) // 160, 64))
+    shape[:, bands.high_bands()] = -1.2 + np.sin(np.arange(len(shape)) / 25)[:, None]
+    y = bands.apply_gain(x, shape)
+    fit = bands.identity_compensation("a" * 64)
+    reference, estimate = bands.mel_of(x), bands.mel_of(y)
+    data, bits = bands.encode_high_bands(reference, estimate, fit, 400)
+    assert 0 < bits <= 400
+    assert bits <= 8 * len(data) < bits + 8
+    gain = bands.decode_high_bands(data, len(reference), fit)
+    assert not gain[:, :50].any()
+    fixed = bands.mel_of(bands.apply_gain(y, gain))
+    high = bands.high_bands()
+    before = np.abs(estimate - reference)[:, high].mean()
+    assert np.abs(fixed - reference)[:, high].mean() < 0.5 * before
+
+
+# --- above 8 kHz ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wide() -> tuple[np.ndarray, np.ndarray, int]:
+    rate = 44100
+    x = noise_clip(1.2, rate, seed=4)
+    x *= (0.05 + np.abs(np.sin(np.arange(len(x)) / 5000)) ** 4).astype("f4")
+    import soxr
+
+    return x, soxr.resample(x, rate, RATE, quality="HQ"), rate
+
+
+def test_extension_fills_the_band_within_its_rate(wide):
+    x, low, rate = wide
+    extension = bandwidth.encode_extension(x, low, rate, kbps=1.0)
+    assert 0 < extension.bits <= 1000 * len(x) / rate
+    assert extension.bits <= 8 * len(extension.data) < extension.bits + 8
+    full = bandwidth.decode_extension(extension, low)
+    assert len(full) == len(x)
+    plain = bandwidth._distance(x, bandwidth.upsample(low, rate, len(x)), rate)
+    shaped = bandwidth._distance(
+        x, bandwidth.decode_extension(extension, low, carrier="noise"), rate
+    )
+    distance = bandwidth._distance(x, full, rate)
+    assert distance < 0.5 * plain
+    assert distance < shaped
+    assert np.array_equal(full, bandwidth.decode_extension(extension, low))
+
+
+def test_extension_has_no_seam_at_the_crossover(wide):
+    x, low, rate = wide
+    full = bandwidth.decode_extension(bandwidth.encode_extension(x, low, rate), low)
+    stft = Stft(2048, 512)
+    power = [np.square(np.abs(stft.analyse(y))).mean(0) for y in (x, full)]
+    for low_edge in range(6000, 9500, 500):
+        bins = slice(low_edge * 2048 // rate, (low_edge + 500) * 2048 // rate)
+        assert abs(10 * np.log10(power[1][bins].mean() / power[0][bins].mean())) < 2.5
+
+
+def test_extension_of_a_narrow_clip_is_nothing():
+    x = noise_clip()
+    extension = bandwidth.encode_extension(x, x, RATE)
+    assert extension.bits == 0
+    assert np.array_equal(bandwidth.decode_extension(extension, x), x)
+
+
+def test_oracle_takes_the_original_above(wide):
+    x, low, rate = wide
+    out = bandwidth.oracle_crossover(x, 0 * low, rate, 8000.0)
+    stft = Stft(2048, 512)
+    spectra = [np.abs(stft.analyse(y)) for y in (x, out)]
+    above = slice(8500 * 2048 // rate, None)
+    below = slice(0, 7500 * 2048 // rate)
+    assert np.allclose(spectra[0][4:-4, above], spectra[1][4:-4, above], atol=0.05)
+    assert spectra[1][:, below].max() < 0.01 * spectra[0].max()
+
+
+# --- phase and latents ------------------------------------------------------------------
+
+
+def test_phase_refinement_reaches_the_mel_and_never_worsens():
+    x = noise_clip(seed=1)
+    target = bands.mel_of(x)
+    start = noise_clip(seed=2) * 0.3
+    refined, curve = refine_phase(start, target, 10)
+    assert curve[-1] < 0.3 * curve[0]
+    assert np.abs(bands.mel_of(refined) - target).mean() == pytest.approx(curve.min(), abs=1e-3)
+    same, flat = refine_phase(start, target, 0)
+    assert np.array_equal(same, start)
+    assert len(flat) == 1
+    with pytest.raises(ValueError, match="at least 80"):
+        refine_phase(x, target[:10], 2)
+
+
+def test_mel_distance_by_hand():
+    a = torch.zeros(2, 8, 64)
+    assert mel_distance(a, a + 0.5).tolist() == pytest.approx([0.5, 0.5])
+    assert mel_distance(a, a).tolist() == [0.0, 0.0]
+    with pytest.raises(ValueError, match="differ"):
+        mel_distance(a, a[:, :4])
+
+
+def test_latent_refinement_is_batched_and_never_worsens():
+    generator = torch.Generator().manual_seed(0)
+    mix = torch.randn(64 * 2, 32, generator=generator) / 6
+
+    def decode(z):
+        return (z.flatten(1) @ mix.T).view(len(z), 2, 64)
+
+    # A mel that this decoder can say: the distance may fall to zero.
+    mel = decode(torch.randn(3, 8, 1, 4, generator=generator))
+    start = torch.zeros(3, 8, 1, 4)
+    refined, curve = refine_latents(start, mel, decode, steps=40, learning_rate=0.1)
+    assert curve.shape == (41, 3)
+    reached = mel_distance(mel, decode(refined)).numpy()
+    assert (reached < 0.4 * curve[0]).all()
+    assert np.allclose(reached, curve.min(0))
+    alone, _ = refine_latents(start[1:2], mel[1:2], decode, steps=40, learning_rate=0.1)
+    assert torch.allclose(alone, refined[1:2], atol=1e-4)
+    worse, _ = refine_latents(refined, mel, decode, steps=2, learning_rate=5.0)
+    assert (mel_distance(mel, decode(worse)).numpy() <= reached + 1e-6).all()
+
+
+# --- artefacts --------------------------------------------------------------------------
+
+
+def bursts() -> np.ndarray:
+    x = noise_clip(1.5, seed=5) * 0.001
+    for onset in (8000, 16000):
+        x[onset : onset + 1600] += noise_clip(0.1, seed=6)
+    return x
+
+
+def test_measures_are_zero_for_the_same_sound():
+    x = bursts()
+    values = noise.measure(x, x, RATE)
+    assert values == {"noise_floor": 0.0, "hum": 0.0, "pre_echo": 0.0, "warble": 0.0}
+
+
+def test_noise_floor_by_hand():
+    x = bursts()
+    assert noise.noise_floor(x, 10 * x, RATE) == pytest.approx(20, abs=1)
+
+
+def test_hum_is_found_and_removed():
+    x = noise_clip(1.5, seed=7)
+    tone = 0.05 * np.sin(2 * np.pi * 1000 * np.arange(len(x)) / RATE).astype("f4")
+    found = noise.hum_lines(x, x + tone, RATE)
+    assert len(found) == 1
+    assert found[0] == pytest.approx(1000, abs=4)
+    assert noise.hum(x, noise.suppress_lines(x + tone, found, RATE), RATE) == 0
+    assert noise.hum(x + tone, x + tone, RATE) == 0
+
+
+def test_pre_echo_sees_what_comes_before_an_onset():
+    x = bursts()
+    assert noise.onsets(x, RATE).tolist() == pytest.approx([8000, 16000], abs=160)
+    smeared = x.copy()
+    smeared[7500:8000] += noise_clip(1, seed=8)[:500] * 0.1
+    assert noise.pre_echo(x, smeared, RATE) > 6
+    after = x.copy()
+    after[10000:10500] += noise_clip(1, seed=8)[:500] * 0.1
+    assert noise.pre_echo(x, after, RATE) == pytest.approx(0, abs=0.1)
+
+
+def test_warble_sees_fluctuation_and_not_level():
+    x = noise_clip(1.5, seed=9)
+    wave = 1 + 0.5 * np.sin(2 * np.pi * 6 * np.arange(len(x)) / RATE).astype("f4")
+    assert noise.warble(x, 0.5 * x, RATE) == pytest.approx(0, abs=0.05)
+    assert noise.warble(x, wave * x, RATE) > 2
+
+
+def test_measures_refuse_unequal_and_short():
+    x = noise_clip()
+    with pytest.raises(ValueError, match="equally long"):
+        noise.warble(x, x[:-1], RATE)
+    with pytest.raises(ValueError, match=r"needs 0.5 s"):
+        noise.warble(x[:1000], x[:1000], RATE)
+
+
+def test_repairs_make_no_pre_echo_at_onsets():
+    x = bursts()
+    gain = np.zeros((len(x) // 160, 64))
+    level = bands.mel_of(x).mean(1)
+    gain[level > level.mean(), 50:] = 1.0
+    assert noise.pre_echo(x, bands.apply_gain(x, gain), RATE) < 3

@@ -1,0 +1,305 @@
+"""Every method on a tiny checkpoint: the signature, the costs, and what must hold exactly."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from audioldm_utils.audio import Clip
+from audioldm_utils.enhance import bands
+from audioldm_utils.enhance.fitting import fit
+from audioldm_utils.errors import UserError
+from audioldm_utils.reconstruct import METHODS, find_method, reconstruct
+from audioldm_utils.stages import Stages
+
+
+def sound(seconds: float = 0.48, rate: int = 22050, seed: int = 0) -> np.ndarray:
+    t = np.arange(round(seconds * rate)) / rate
+    tone = np.sin(2 * np.pi * 440 * t) * np.exp(-3 * t)
+    return (0.2 * tone + 0.02 * np.random.default_rng(seed).standard_normal(len(t)) + 0.01).astype(
+        "f4"
+    )
+
+
+@pytest.fixture(scope="module")
+def stages(tiny_checkpoint: Path, tmp_path_factory) -> Stages:
+    """A copy of its own, since fits are stored beside the checkpoint."""
+    from audioldm_utils.codebook.fitted import save_quantiser
+    from audioldm_utils.codebook.quantiser import VectorQuantiser
+
+    folder = tmp_path_factory.mktemp("methods") / "tiny"
+    shutil.copytree(tiny_checkpoint, folder)
+    stages = Stages(folder)
+    fingerprint = stages.checkpoint.fingerprint
+    bands.save_compensation(bands.identity_compensation(fingerprint), folder)
+    centres = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(0))
+    save_quantiser(folder, fingerprint, "vq", VectorQuantiser(centres), {})
+    return stages
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return Clip("tone", sound(), 22050, Path("tone.wav"), "a tone", "tone")
+
+
+def one(clip, method, stages, **options):
+    (result,) = reconstruct(clip, method, stages, **options)
+    return result
+
+
+SMALL = {
+    "vae": {},
+    "vae-highfreq": {},
+    "vae-denoise": {"iterations": 2, "gate": 0.5},
+    "vae-refined": {"steps": 2},
+    "vae-restored": {"steps": 2, "iterations": 2},
+    "sdedit": {"steps": 2},
+    "ddpm-inversion": {"steps": 2},
+    "guided": {"steps": 2},
+    "ddcm": {"steps": 3, "kbps": 2.0},
+    "ddcm-quantised": {"steps": 3, "kbps": 2.0},
+}
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_method_returns_the_same_things(method, stages, clip):
+    steps = []
+    result = one(
+        clip, method, stages, progress=lambda *step: steps.append(step), seed=3, **SMALL[method]
+    )
+    wide = result.sample_rate == clip.sample_rate
+    assert wide == (method in ("vae-highfreq", "vae-restored"))
+    assert result.sample_rate in (16000, 22050)
+    assert len(result.audio) == (len(clip.samples) if wide else round(0.48 * 16000))
+    assert result.audio.dtype == np.float32
+    assert np.isfinite(result.audio).all()
+    assert result.latents.shape[0] == 8
+    assert result.latents.shape[2] == 16
+    assert result.kbps == pytest.approx(result.side_bits / clip.seconds / 1000)
+    assert (result.side_bits > 0) == (wide or method.startswith("ddcm"))
+    cost = result.cost
+    assert cost.forward["vae_decoder"] >= 1
+    assert cost.forward["vocoder"] >= 1
+    assert cost.seconds > 0
+    assert cost.peak_memory > cost.memory_growth >= 0
+    assert cost.unet_calls > 0 or find_method(method).needs == ("vae", "vocoder")
+    assert not result.oracle
+    assert result.checkpoint == stages.checkpoint.fingerprint
+    assert all(name == "tone" and done <= total for name, done, total in steps)
+
+
+@pytest.mark.parametrize("method", ["vae-restored", "sdedit", "guided", "ddcm"])
+def test_same_seed_same_bytes_in_any_company(method, stages, clip):
+    other = Clip("other", sound(0.3, seed=5), 22050, Path("other.wav"))
+    options = SMALL[method]
+    alone = one(clip, method, stages, seed=1, **options)
+    _, among = reconstruct([other, clip], method, stages, seed=1, **options)
+    assert alone.audio.tobytes() == among.audio.tobytes()
+    assert torch.equal(alone.latents, among.latents)
+    if method in ("sdedit", "guided"):
+        assert not np.array_equal(alone.audio, one(clip, method, stages, seed=2, **options).audio)
+
+
+def test_vae_is_the_stages_own(stages, clip):
+    from audioldm_utils.audio import to_model_rate
+
+    plain = stages.reconstruct_vae(torch.from_numpy(to_model_rate(clip))[None])[0].numpy()
+    result = one(clip, "vae", stages)
+    assert np.abs(result.audio - plain).max() < 1e-5
+    assert result.cost.forward == {"unet": 0, "vae_encoder": 1, "vae_decoder": 1, "vocoder": 1}
+    assert not any(result.cost.backward.values())
+
+
+@pytest.mark.parametrize("method", ["sdedit", "guided"])
+def test_strength_zero_is_the_vae(method, stages, clip):
+    plain = one(clip, "vae", stages)
+    result = one(clip, method, stages, strength=0.0)
+    assert result.audio.tobytes() == plain.audio.tobytes()
+    assert result.cost.unet_calls == 0
+
+
+def test_sdedit_counts_guidance_as_two_calls(stages, clip):
+    assert one(clip, "sdedit", stages, steps=3).cost.unet_calls == 3
+    assert one(clip, "sdedit", stages, steps=3, guidance=2.0).cost.unet_calls == 6
+    none = one(clip, "sdedit", stages, steps=3, guidance=2.0, prompt="none")
+    assert none.cost.unet_calls == 3
+    assert none.details["prompt"] == ""
+
+
+@pytest.mark.parametrize("prompt", ["caption", "none"])
+def test_inversion_replayed_returns_the_input(prompt, stages, clip):
+    result = one(clip, "ddpm-inversion", stages, steps=5, prompt=prompt)
+    plain = one(clip, "vae", stages)
+    assert (result.latents - plain.latents).abs().max() < 1e-4
+    assert result.details["distance_from_input"] < 1e-4
+    assert result.cost.forward["unet"] == 10
+
+
+def test_inversion_edits_with_another_prompt_and_less_when_skipping(stages, clip):
+    plain = one(clip, "vae", stages).latents
+    options = {"steps": 5, "target": "a loud dog", "target_guidance": 30.0}
+    full = one(clip, "ddpm-inversion", stages, **options).latents
+    late = one(clip, "ddpm-inversion", stages, skip=0.8, **options).latents
+    assert (full - plain).abs().mean() > (late - plain).abs().mean() > 1e-5
+    assert torch.equal(one(clip, "ddpm-inversion", stages, steps=5, skip=1.0).latents, plain)
+
+
+@pytest.mark.parametrize("gradient", ["unet", "direct"])
+@pytest.mark.parametrize("distance", ["latent", "mel"])
+def test_guided_is_nearer_than_sdedit_at_equal_calls(gradient, distance, stages, clip):
+    plain = one(clip, "vae", stages).latents
+    options = {"strength": 0.5, "prompt": "none"}
+    steps = 4 if gradient == "unet" else 8
+    free = one(clip, "sdedit", stages, steps=8, **options)
+    drawn = one(
+        clip, "guided", stages, steps=steps, gradient=gradient, distance=distance, **options
+    )
+    assert drawn.cost.unet_calls == free.cost.unet_calls == 8
+    assert drawn.cost.backward["unet"] == (4 if gradient == "unet" else 0)
+    assert drawn.cost.backward["vae_decoder"] == (steps if distance == "mel" else 0)
+    if distance == "latent":
+        assert (drawn.latents - plain).abs().mean() < (free.latents - plain).abs().mean()
+    curve = drawn.details["distance_by_step"]
+    assert len(curve) == steps
+    assert np.isfinite(curve).all()
+
+
+def test_refinement_counts_backward_calls_and_lowers_the_distance(stages, clip):
+    result = one(clip, "vae-refined", stages, steps=6)
+    assert result.cost.backward["vae_decoder"] == 6
+    assert result.cost.forward["vae_decoder"] == 8  # six steps, the last look, the output
+    curve = result.details["mel_distance_by_step"]
+    assert curve.min() < curve[0]
+
+
+def test_refinement_of_long_clips_goes_in_pieces(stages, clip, monkeypatch):
+    from audioldm_utils.methods import repair
+
+    monkeypatch.setattr(repair, "REFINE_ROWS", 4)
+    result = one(clip, "vae-refined", stages, steps=2)
+    assert result.latents.shape == (8, 12, 16)
+    assert result.cost.backward["vae_decoder"] == 6
+
+
+def test_highfreq_parts_and_bits(stages, clip):
+    plain = one(clip, "vae", stages)
+    bare = one(clip, "vae-highfreq", stages, side_kbps=0.0, extend=False)
+    assert bare.side_bits == 0
+    assert bare.sample_rate == 16000
+    assert np.abs(bare.audio - plain.audio).max() < 1e-4  # the fit here changes nothing
+    full = one(clip, "vae-highfreq", stages, side_kbps=0.2, extension_kbps=1.0)
+    below, above = (full.details[f"side_bits_{band}_khz"] for band in ("4_to_8", "above_8"))
+    assert full.side_bits == below + above
+    assert below <= 200 * clip.seconds
+    assert above <= 1000 * clip.seconds
+    oracle = one(clip, "vae-highfreq", stages, oracle=True)
+    assert oracle.oracle
+    assert oracle.label == "vae-highfreq (oracle)"
+
+
+def test_restored_pays_for_its_decisions(stages, clip):
+    result = one(clip, "vae-restored", stages, steps=1, iterations=1, extend=False)
+    assert set(result.details["parts"]) == {"phase", "compensation", "envelope"}
+    assert result.side_bits >= 3
+    assert result.kbps <= 0.2
+
+
+def test_a_checkpoint_without_a_fit_says_what_to_do(tiny_codec, clip, tmp_path):
+    shutil.copytree(tiny_codec, tmp_path / "bare")
+    with pytest.raises(UserError, match="audioldm-utils fit --checkpoint"):
+        one(clip, "vae-highfreq", tmp_path / "bare")
+    result = one(clip, "vae-highfreq", tmp_path / "bare", blind=False)
+    assert result.side_bits > 0
+    with pytest.raises(UserError, match="unet"):
+        one(clip, "sdedit", tmp_path / "bare")
+
+
+def test_fit_on_a_folder(stages, tmp_path):
+    for seed in range(3):
+        soundfile.write(tmp_path / f"{seed}.wav", sound(0.4, seed=seed), 22050)
+    seen = []
+    found = fit(stages, tmp_path, limit=2, progress=lambda *counts: seen.append(counts))
+    assert found.clips == ("0", "2")
+    assert seen == [(1, 2), (2, 2)]
+    assert found.fingerprint == stages.checkpoint.fingerprint
+    assert np.abs(found.table).max() > 0.1
+    assert np.isfinite(found.scale).all()
+
+
+def test_unknown_names_and_values_list_the_choices(stages, clip):
+    with pytest.raises(UserError, match="unknown method 'vea'; choose one of: vae, vae-highfreq"):
+        reconstruct(clip, "vea", stages)
+    with pytest.raises(UserError, match="no option 'strenght'; it has: strength, steps"):
+        reconstruct(clip, "sdedit", stages, strenght=1)
+    with pytest.raises(UserError, match="steps of sdedit must be a whole number, not 'many'"):
+        reconstruct(clip, "sdedit", stages, steps="many")
+    with pytest.raises(UserError, match="must be true or false"):
+        reconstruct(clip, "vae-highfreq", stages, blind="perhaps")
+    with pytest.raises(UserError, match="strength must lie between 0 and 1, not 2"):
+        one(clip, "sdedit", stages, strength=2)
+    with pytest.raises(UserError, match="distance must be one of latent, mel"):
+        one(clip, "guided", stages, distance="wave")
+
+
+def test_registry_documents_every_option():
+    for method in METHODS.values():
+        assert method.summary
+        assert method.paper
+        for option in method.options.values():
+            assert option.help, f"{method.name} {option.name}"
+            assert option.parse(method.name, str(option.default)) == option.default
+
+
+# --- the command ------------------------------------------------------------------------
+
+
+def command(*arguments) -> int:
+    from audioldm_utils.cli import main
+
+    return main(["reconstruct", *map(str, arguments)])
+
+
+def test_command_on_a_folder(stages, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, seed in (("a", 1), ("b", 2)):
+        soundfile.write(folder / f"{name}.wav", sound(0.3, seed=seed), 22050)
+    (folder / "c.wav").write_text("not audio")
+    path = stages.checkpoint.path
+    arguments = (folder, tmp_path / "out", "--method", "sdedit", "--checkpoint", path)
+    assert command(*arguments, "-o", "steps=2", "-o", "prompt=none") == 1
+    assert "c.wav" in capsys.readouterr().err
+    with (tmp_path / "out" / "reconstruction.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["clip"] for row in rows] == ["a", "b"]
+    assert {row["unet_forward"] for row in rows} == {"2"}
+    first = (tmp_path / "out" / "a.flac").read_bytes()
+    assert command(*arguments, "-o", "steps=2", "-o", "prompt=none") == 1
+    assert (tmp_path / "out" / "a.flac").read_bytes() == first
+
+
+def test_command_on_a_file_and_its_refusals(stages, tmp_path, capsys):
+    source = tmp_path / "a.wav"
+    soundfile.write(source, sound(0.3), 22050)
+    path = stages.checkpoint.path
+    assert command(source, tmp_path / "b.wav", "--checkpoint", path) == 0
+    assert soundfile.info(tmp_path / "b.wav").samplerate == 16000
+    assert command(source, tmp_path / "c.wav", "--method", "nothing") == 2
+    assert "choose one of: vae" in capsys.readouterr().err
+    assert command(source, tmp_path / "c.wav", "-o", "strength") == 2
+    assert "has no value" in capsys.readouterr().err
+    assert command(source) == 2
+    assert not (tmp_path / "c.wav").exists()
+
+
+def test_command_lists_methods(capsys):
+    assert command("--list") == 0
+    text = capsys.readouterr().out
+    assert all(f"{name}: " in text for name in METHODS)
+    assert "-o strength=0.3" in text
