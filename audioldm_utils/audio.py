@@ -104,12 +104,13 @@ def find_clips(folder: str | Path) -> list[ClipInfo]:
     """List the clips of a folder, or the one clip that ``folder`` names.
 
     In this order: the rows of ``folder/manifest.csv``; the rows of the table
-    ``folder.csv`` beside the folder; every file with an audio suffix, by name. In a table
-    the column ``file`` is relative to the table's own folder; ``caption`` and ``class``
-    are optional. A row whose file is gone is kept: :func:`load_clip` names it.
+    ``folder.csv`` beside the folder if it has the column ``file``; every file with an audio
+    suffix, by name. In a table the column ``file`` is relative to the table's own folder;
+    ``caption`` and ``class`` are optional. A row whose file is gone is kept, and
+    :func:`load_clip` names it.
 
     Raises:
-        UserError: no such folder, no audio in it, or a table without the column ``file``.
+        UserError: no such folder, no audio in it, or a manifest without the column ``file``.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -117,11 +118,13 @@ def find_clips(folder: str | Path) -> list[ClipInfo]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such file or folder; give a folder of audio files.")
     sibling = folder.resolve().with_name(folder.resolve().name + ".csv")
-    for table in (folder / "manifest.csv", sibling):
-        if table.is_file():
-            rows = _read_table(table)
-            break
-    else:
+    rows = None
+    if (folder / "manifest.csv").is_file():
+        rows = _read_table(folder / "manifest.csv")
+    elif sibling.is_file():
+        # A table beside the folder may be about something else, such as its results.
+        rows = _read_table(sibling, required=False)
+    if rows is None:
         rows = [
             (path, None, None)
             for path in sorted(folder.iterdir())
@@ -141,7 +144,9 @@ def find_clips(folder: str | Path) -> list[ClipInfo]:
     ]
 
 
-def _read_table(table: Path) -> list[tuple[Path, str | None, str | None]]:
+def _read_table(
+    table: Path, required: bool = True
+) -> list[tuple[Path, str | None, str | None]] | None:
     try:
         with table.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle)
@@ -149,6 +154,8 @@ def _read_table(table: Path) -> list[tuple[Path, str | None, str | None]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table}: not a CSV table in UTF-8 ({error}); save it again.") from error
     if "file" not in columns:
+        if not required:
+            return None
         raise UserError(
             f"{table}: the table has no column 'file' (it has {', '.join(columns) or 'none'}); "
             "name the column of file names 'file'."

@@ -304,6 +304,8 @@ class Denoiser:
         self.guidance = guidance
         self.calls = 0
         self._grad = grad
+        # Asking a network for these walks over its parameters: once, not at each step.
+        self._device, self._dtype = unet.device, unet.dtype
         self._conditioning = conditioning
         self._ready: tuple[int, bool, tuple[Tensor, Tensor, Tensor]] | None = None
 
@@ -314,7 +316,7 @@ class Denoiser:
                 wanted = stack(
                     [replace(wanted.negative, negative=None), replace(wanted, negative=None)]
                 )
-            device, dtype = self.unet.device, self.unet.dtype
+            device, dtype = self._device, self._dtype
             sequences = (
                 wanted.generated.to(device, dtype),
                 wanted.t5.to(device, dtype),
@@ -331,7 +333,7 @@ class Denoiser:
         self.calls += len(x)
         with torch.set_grad_enabled(self._grad):
             output = self.unet(
-                x.to(self.unet.device, self.unet.dtype),
+                x.to(self._device, self._dtype),
                 t,
                 encoder_hidden_states=generated,
                 encoder_hidden_states_1=t5,

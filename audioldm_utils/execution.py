@@ -100,8 +100,10 @@ def environment_hash() -> str:
     package = Path(__file__).parent
     sources = [
         p
-        for p in sorted(package.rglob("*.py"))
-        if p.name not in _NOT_IN_CHAPTERS and p.parent.name != "commands"
+        for p in sorted(package.rglob("*"))
+        if p.suffix in {".py", ".css", ".js", ".csv"}
+        and p.name not in _NOT_IN_CHAPTERS
+        and p.parent.name != "commands"
     ]
     versions = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions()})
     digest = hashlib.sha256(f"{sys.version}\n{versions}\n".encode())
@@ -184,11 +186,12 @@ def run_chapters(
     stamps: dict[str, Stamp] = {}
     failures: dict[str, str] = {}
     running: dict[Future[Stamp], str] = {}
+    workers: set[subprocess.Popen[str]] = set()
     threads = max(1, available_cores() // jobs)
     with (
         _kernel_environment(threads, layout) as environment,
         ThreadPoolExecutor(jobs) as pool,
-        _drop_waiting_on_failure(pool),
+        _stop_on_failure(pool, workers),
     ):
         while sorter.is_active():
             for name in sorter.get_ready():
@@ -208,9 +211,8 @@ def run_chapters(
                     report("reused", name, asdict(kept))
                     sorter.done(name)
                     continue
-                work = pool.submit(
-                    _run_one, chapter, parameters[name], key, layout, root, environment, report
-                )
+                job = (chapter, parameters[name], key, layout, root, environment, workers, report)
+                work = pool.submit(_run_one, *job)
                 running[work] = name
             if not running:
                 continue
@@ -238,6 +240,7 @@ def _run_one(
     layout: Layout,
     root: Path,
     environment: Mapping[str, str],
+    workers: set[subprocess.Popen[str]],
     report: Callable[[str, str, Mapping[str, Any]], None],
 ) -> Stamp:
     """Run one chapter in a worker; its results folder is put back as it was if it fails."""
@@ -266,9 +269,12 @@ def _run_one(
             )
             assert worker.stdin is not None
             assert worker.stdout is not None
+            workers.add(worker)
             try:
-                worker.stdin.write(json.dumps(job))
-                worker.stdin.close()
+                # A worker that died at once is told apart below, by what it did not say.
+                with contextlib.suppress(BrokenPipeError):
+                    worker.stdin.write(json.dumps(job))
+                    worker.stdin.close()
                 for line in worker.stdout:
                     outcome = json.loads(line)
                     if outcome["event"] == "cell":
@@ -277,6 +283,7 @@ def _run_one(
             finally:
                 worker.terminate()
                 worker.wait()
+                workers.discard(worker)
         if outcome.get("event") == "failed":
             layout.log(name).with_suffix(".ipynb").unlink(missing_ok=True)
             shutil.move(temporary, layout.log(name).with_suffix(".ipynb"))
@@ -309,12 +316,19 @@ def _run_one(
 
 
 @contextlib.contextmanager
-def _drop_waiting_on_failure(pool: ThreadPoolExecutor) -> Iterator[None]:
-    """On an interruption start nothing that still waits; what runs is ended by the signal."""
+def _stop_on_failure(
+    pool: ThreadPoolExecutor, workers: set[subprocess.Popen[str]]
+) -> Iterator[None]:
+    """On an interruption start nothing that still waits and end what runs.
+
+    A kernel ends by itself when the worker that started it is gone.
+    """
     try:
         yield
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
+        for worker in list(workers):
+            worker.terminate()
         raise
 
 

@@ -50,6 +50,11 @@ RUNGS = (
     "vae",
 )
 
+#: Frames (2.56 s) and gradient steps of the refined latent, which costs a decoder's backward
+#: pass each.
+EXCERPT = 256
+REFINE_STEPS = 10
+
 #: Edges in Hz of the bands in which the mel error is reported.
 MEL_BANDS = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8000))
 
@@ -62,7 +67,7 @@ class Climb:
         clip: as loaded, at its own rate.
         reference: the clip at 16 kHz, what the model could know.
         audio: rung to waveform; ``band-limit`` at the clip's rate, the others at 16 kHz.
-        mel: ``true``, ``vae`` and, if asked for, ``refined`` log-mel ``(frames, 64)``.
+        mel: ``true`` and ``vae`` log-mel ``(frames, 64)``.
     """
 
     clip: Clip
@@ -71,14 +76,13 @@ class Climb:
     mel: dict[str, np.ndarray]
 
 
-def climb(clip: Clip, stages: Stages, seed: int = 0, refine_steps: int = 0) -> Climb:
+def climb(clip: Clip, stages: Stages, seed: int = 0) -> Climb:
     """Take one clip through every rung.
 
     Args:
         clip: mono, at any rate.
         stages: of the checkpoint that is examined.
         seed: of Griffin-Lim's first phase.
-        refine_steps: gradient steps of the latent for the ``refined`` mel; 0 leaves it out.
     """
     config = stages.mel_config
     reference = to_model_rate(clip)
@@ -102,15 +106,13 @@ def climb(clip: Clip, stages: Stages, seed: int = 0, refine_steps: int = 0) -> C
         audio[name] = finish(stages.vocode(spectrogram))
     frames = len(reference) // config.hop_length
     mels = {"true": mel, "vae": decoded}
-    if refine_steps:
-        mels["refined"] = refine_mel(stages, latents, mel, refine_steps)
     return Climb(
         clip, reference, audio, {name: m[0, :frames].cpu().numpy() for name, m in mels.items()}
     )
 
 
 def refine_mel(
-    stages: Stages, latents: torch.Tensor, target: torch.Tensor, steps: int, rate: float = 0.05
+    stages: Stages, latents: torch.Tensor, target: torch.Tensor, steps: int, rate: float = 0.1
 ) -> torch.Tensor:
     """The decoder's output after ``steps`` of Adam on the latent's mel error.
 
@@ -167,13 +169,9 @@ def add_scores(
         )  # fmt: skip
 
 
-#: Gradient steps of the refined latent: enough that the curve is flat to a few per cent.
-REFINE_STEPS = 15
-
-
 def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
     """Study ``01_ladder``: every metric of every rung, and the mel errors."""
-    result = climb(clip, stages, seed, REFINE_STEPS)
+    result = climb(clip, stages, seed)
     for rung in RUNGS:
         native = rung == "band-limit"
         add_scores(
@@ -184,12 +182,35 @@ def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
             result.audio[rung],
             clip.sample_rate if native else stages.mel_config.sample_rate,
         )
-    for name, method in (("vae", "vae"), ("refined", "refined-latent")):
-        for band, value in band_errors(result.mel["true"], result.mel[name]).items():
-            rows.add(
-                clip.name, "mel_error", value, "nat",
-                category=clip.category, method=method, stage="mel", band=band,
-            )  # fmt: skip
+    _add_mel_errors(rows, clip, "vae", "mel", result.mel["true"], result.mel["vae"])
+
+
+def study_refined(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
+    """Study ``01_refined``: the VAE's mel error on an excerpt, before and after refinement."""
+    wave, _ = normalise(torch.from_numpy(to_model_rate(clip))[None])
+    target = stages.to_mel(wave)[:, :EXCERPT]
+    latents = stages.encode(target)
+    found = {
+        "vae": stages.decode(latents),
+        "refined-latent": refine_mel(stages, latents, target, REFINE_STEPS),
+    }
+    for method, mel in found.items():
+        _add_mel_errors(rows, clip, method, "mel excerpt", target[0].numpy(), mel[0].numpy())
+
+
+def _add_mel_errors(
+    rows: ResultsBuilder,
+    clip: Clip,
+    method: str,
+    stage: str,
+    reference: np.ndarray,
+    estimate: np.ndarray,
+) -> None:
+    for band, value in band_errors(reference, estimate).items():
+        rows.add(
+            clip.name, "mel_error", value, "nat",
+            category=clip.category, method=method, stage=stage, band=band,
+        )  # fmt: skip
 
 
 #: What the front-end mistakes and the attacks are judged by.

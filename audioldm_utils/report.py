@@ -206,11 +206,12 @@ def _find_folder(path: str | Path, root: Path) -> Path | None:
 def _facts(audio: Path, checkpoint: str, root: Path) -> dict[str, str]:
     from audioldm_utils.audio import find_clips
 
+    digest = checkpoint_hash(checkpoint, root)
     return {
         "audio": _shown(audio, root),
         "clips": str(len(find_clips(audio))),
         "checkpoint": checkpoint,
-        "fingerprint": checkpoint_hash(checkpoint, root)[:12],
+        "fingerprint": digest[:12] if digest != checkpoint else "unknown: not a local folder",
         "version": __version__,
         "cores": str(available_cores()),
         "python": ".".join(map(str, sys.version_info[:3])),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from audioldm_utils.errors import UserError
@@ -36,6 +37,7 @@ __all__ = [
     "bootstrap_interval",
     "concat",
     "directions",
+    "neighbours",
     "paired_difference",
     "per_clip",
     "read",
@@ -97,11 +99,49 @@ def summarise(
     return summary
 
 
+def neighbours(
+    table: pd.DataFrame, method: str, stages: Sequence[str], metric: str, seed: int = 0
+) -> pd.DataFrame:
+    """Paired differences over clips between neighbouring stages of a method, such as rates.
+
+    Args:
+        stages: in order; each is compared with the one before it.
+        metric: of the table; rows of the whole spectrum only.
+
+    Returns:
+        One row a pair: ``from``, ``to``, ``difference, UNIT`` (second minus first) with
+        ``low`` and ``high`` of its interval, ``p, Holm`` (two-sided sign-flip test, corrected
+        for the number of pairs) and ``n``. p is NaN where there are fewer than two clips.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from audioldm_utils.statistics import holm
+
+    chosen = select(table, method=method, metric=metric, band="")
+    wide = chosen.pivot_table(index="clip", columns="stage", values="value")
+    name = f"difference, {chosen['unit'].iloc[0]}"
+    rows = []
+    for before, after in pairwise(stages):
+        both = wide[[before, after]].dropna().to_numpy()
+        difference = both[:, 1] - both[:, 0]
+        row = {"from": before, "to": after, name: float(difference.mean())}
+        row |= {"low": math.nan, "high": math.nan, "p, Holm": math.nan, "n": len(both)}
+        if len(both) > 1:
+            found = compare_pairs(both[:, 1], both[:, 0], seed)
+            row |= {"low": found.low, "high": found.high, "p, Holm": found.p}
+        rows.append(row)
+    out = pd.DataFrame(rows)
+    if out["p, Holm"].notna().all():
+        out["p, Holm"] = holm(np.asarray(out["p, Holm"]))
+    return out
+
+
 def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd.DataFrame:
     """A summary as a table to be read: one line a ``rows`` value, one column a metric.
 
-    Each column's header names metric, unit, direction and aggregator; each cell is
-    ``mean [low, high]``; the last column is n.
+    Each column's header names metric, unit and direction, the corner the aggregator; each
+    cell is ``mean [low, high]``; the last column is n.
     """
     import pandas as pd
 
@@ -110,7 +150,7 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
         unit = "" if row["unit"] == "1" else f", {row['unit']}"
         name = f"{row['metric']}{unit} {row['better']}".strip()
         band = f", {row['band']}" if row.get("band") else ""
-        header = f"{name}{band}: {summary.attrs.get('aggregator', 'mean over clips')}"
+        header = f"{name}{band}".replace("_", " ")
         cell = f"{row['mean']:.{digits}g}"
         if not math.isnan(row["low"]):
             cell += f" [{row['low']:.{digits}g}, {row['high']:.{digits}g}]"
@@ -122,7 +162,8 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
         line["n"] = "/".join(dict.fromkeys([*counts, str(row["n"])]))
     wide = pd.DataFrame.from_dict(lines, orient="index")
     wide = wide[[column for column in wide.columns if column != "n"] + ["n"]]
-    return wide.fillna("–").rename_axis(rows)
+    corner = f"{rows}; {summary.attrs.get('aggregator', 'mean over clips')}"
+    return wide.fillna("–").rename_axis(columns=corner)
 
 
 def paired_difference(

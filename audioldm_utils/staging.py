@@ -150,6 +150,33 @@ def dress(notebook: NotebookNode) -> None:
                 "image": {"alt": figure["alt"]},
             }
     notebook.metadata.pop("papermill", None)
+    notebook.cells = _joined(notebook.cells)
+
+
+def _joined(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """Folded code that shows nothing goes into the fold of the code cell after it."""
+    kept: list[NotebookNode] = []
+    for cell in cells:
+        before = kept[-1] if kept else None
+        if before is not None and _is_folded(before) and _is_folded(cell) and _is_mute(before):
+            kept.pop()
+            cell.source = f"{before.source}\n\n{cell.source}"
+            cell.outputs = [*before.outputs, *cell.outputs]
+        kept.append(cell)
+    return kept
+
+
+def _is_folded(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code" and "hide-input" in cell.metadata.get("tags", ())
+
+
+def _is_mute(cell: NotebookNode) -> bool:
+    """Nothing is shown: no outputs, or only values that were glued for sentences."""
+    return all(
+        mime.startswith(_RECORD)
+        for output in cell.outputs
+        for mime in output.get("data", {"shown": ""})
+    )
 
 
 def stage(
@@ -200,10 +227,21 @@ def stage(
             if cell.cell_type == "markdown":
                 cell.source = finish(cell.source, page)
         nbformat.write(notebook, folder / page)
-    if not notebooks:
-        toc = folder / "_toc.yml"
-        toc.write_text(toc.read_text().replace("- glob: notebooks/*", "- file: execution"))
+    _drop_empty_parts(folder / "_toc.yml", folder)
     return folder
+
+
+def _drop_empty_parts(toc: Path, folder: Path) -> None:
+    """A part of the contents whose patterns find nothing would be an error."""
+    import yaml
+
+    contents = yaml.safe_load(toc.read_text(encoding="utf-8"))
+    contents["parts"] = [
+        part
+        for part in contents.get("parts", [])
+        if any("glob" not in item or any(folder.glob(item["glob"])) for item in part["chapters"])
+    ]
+    toc.write_text(yaml.safe_dump(contents, sort_keys=False), encoding="utf-8")
 
 
 def execution_table(chapters: Iterable[Chapter], stamps: Mapping[str, Stamp]) -> str:

@@ -155,8 +155,11 @@ def work(variant: str, folder: Path, seconds: float, steps: int, arrays: Path) -
     def timed(name: str, count: int = 1) -> Iterator[None]:
         wall, cpu = time.perf_counter(), time.process_time()
         yield
-        figures[f"{name} wall s"] = (time.perf_counter() - wall) / count
-        figures[f"{name} CPU s"] = (time.process_time() - cpu) / count
+        for unit, spent in (
+            ("wall s", (time.perf_counter() - wall) / count),
+            ("CPU s", (time.process_time() - cpu) / count),
+        ):
+            figures[f"{name} {unit}"] = figures.get(f"{name} {unit}", 0.0) + spent
 
     random = torch.Generator().manual_seed(0)
     frames = round(seconds * 25) * 4
@@ -198,19 +201,24 @@ def work(variant: str, folder: Path, seconds: float, steps: int, arrays: Path) -
 
         dtype = getattr(torch, variant.removeprefix("ours-"))
         with timed("load"):
-            stages = Stages(checkpoint.load(folder, (), dtype=dtype))
+            stages = Stages(checkpoint.load(folder, checkpoint.TEXT_COMPONENTS, dtype=dtype))
         with timed("embed"):
             conditioning = stages.embed(PROMPT)
             stages.drop_text()
+        with timed("load"):
+            stages.checkpoint.part("vae")
         with timed("encode"):
             latents = stages.encode(mel)
-        denoiser = stages.denoiser(conditioning, 3.5)
+        with timed("load"):
+            denoiser = stages.denoiser(conditioning, 3.5)
         with timed("UNet step", steps):
             for t in timesteps:
                 output = denoiser(noise, t)
         figures["peak of encoding MB"] = peak_megabytes()
         del denoiser
         stages.checkpoint.unload("unet")
+        with timed("load"):
+            stages.checkpoint.part("vocoder")
         with timed("decode"):
             decoded = stages.decode(latents)
         with timed("vocode"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import shutil
 import textwrap
@@ -149,17 +148,18 @@ def make_project(folder: Path) -> Path:
     return folder
 
 
-@functools.cache
-def _built(factory: pytest.TempPathFactory) -> Path:
-    root = make_project(factory.mktemp("demo"))
-    said = io.StringIO()
-    page = run_report("data/audio", "mini", root / "build", root=root, progress=said)
-    assert page == root / "build" / "html" / "index.html"
-    (root / "said.txt").write_text(said.getvalue())
-    return root
+_BUILT: dict[Path, Path] = {}
 
 
 @pytest.fixture(scope="session")
 def built_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demonstration project with its book built, once a session whoever imports this."""
-    return _built(tmp_path_factory)
+    session = tmp_path_factory.getbasetemp()
+    if session not in _BUILT:
+        root = make_project(tmp_path_factory.mktemp("demo"))
+        said = io.StringIO()
+        page = run_report("data/audio", "mini", root / "build", root=root, progress=said)
+        assert page == root / "build" / "html" / "index.html"
+        (root / "said.txt").write_text(said.getvalue())
+        _BUILT[session] = root
+    return _BUILT[session]

@@ -43,17 +43,12 @@ def mark(task):
 
 
 def deadly(task):
-    """Kills its worker on one clip."""
-    if b"deadly" in Path(task.path).read_bytes():
-        os.kill(os.getpid(), signal.SIGKILL)
-    return measure(task)
-
-
-def threads(task):
-    """Numerical threads that the worker allows."""
+    """Numerical threads that the worker allows; kills it on one clip."""
     import numpy as np
     import threadpoolctl
 
+    if b"deadly" in Path(task.path).read_bytes():
+        os.kill(os.getpid(), signal.SIGKILL)
     np.ones((4, 4)) @ np.ones((4, 4))
     pools = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
     builder = ResultsBuilder(task.fingerprint, task.seed, task.method)

@@ -202,6 +202,13 @@ def test_sibling_table_of_the_current_folder(tmp_path, monkeypatch):
     assert audio.find_clips(".")[0].name == "x"
 
 
+def test_a_table_about_something_else_beside_the_folder_is_left_alone(tmp_path):
+    (tmp_path / "clips").mkdir()
+    write(tmp_path / "clips" / "x.wav", tone())
+    (tmp_path / "clips.csv").write_text("clip,metric,value\nx,snr,3\n")
+    assert [info.name for info in audio.find_clips(tmp_path / "clips")] == ["x"]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

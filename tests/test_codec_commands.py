@@ -1,8 +1,10 @@
 """encode, decode and inspect: the codec on files, through the command line."""
 
 import dataclasses
+import functools
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 from audioldm_utils import bitstream
 from audioldm_utils import checkpoint as checkpoints
 from audioldm_utils.cli import main
+from audioldm_utils.codebook.fitted import save_kmeans
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.core import Codes
 from audioldm_utils.ddcm.settings import Settings
@@ -72,6 +75,22 @@ def len_windows(encoded):
     window, overlap = encoded.header.window
     frames = encoded.latents.shape[2]
     return len(starts(frames, window, overlap)) if window else 1
+
+
+def test_a_fitted_codebook_is_named_by_its_digest(tiny_checkpoint, tmp_path):
+    # What is fitted is stored beside the checkpoint, so this one is not shared.
+    checkpoint = checkpoints.load(shutil.copytree(tiny_checkpoint, tmp_path / "own"), ())
+    codec = Codec(Stages(checkpoint))
+    generator = torch.Generator().manual_seed(0)
+    store = functools.partial(save_kmeans, checkpoint.path, checkpoint.fingerprint, "k-means")
+    store(torch.randn(16, 8 * 4 * 4, generator=generator), (4, 4), {})
+    settings = Settings(kbps=None, steps=3, codebook="k-means")
+    encoded = codec.encode(tone(), settings)
+    assert torch.equal(codec.decode(encoded.data).latents, encoded.codes.latents)
+    assert len(encoded.header.codebook_digest) == 8
+    store(torch.randn(16, 8 * 4 * 4, generator=generator), (4, 4), {})
+    with pytest.raises(UserError, match="not those of the file"):
+        codec.decode(encoded.data)
 
 
 @pytest.mark.parametrize("kbps", [0.9, 2.0, 8.0])
@@ -263,7 +282,7 @@ def test_wrong_checkpoint_and_other_user_errors(codec, tiny_checkpoint, tmp_path
         (["encode", "x.ddcm", "y.ddcm"], "cannot be read as audio"),
         (["encode", "in.wav", "y.ddcm", "--kbps", "0.01"], "too low"),
         (["encode", "in.wav", "y.ddcm", "--steps", "0"], "steps"),
-        (["encode", "in.wav", "y.ddcm", "--guidance", "2"], "prompt"),
+        (["encode", "in.wav", "y.ddcm", "--atoms", "1", "--guidance", "2"], "prompt"),
     ]
     for (verb, source, target, *rest), message in cases:
         arguments = [verb, str(tmp_path / source), str(tmp_path / target), *rest, *tiny]

@@ -1,8 +1,10 @@
 """DDCM against oracles that need no weights, and its exact round trip."""
 
+import itertools
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -103,7 +105,7 @@ def test_codes_of_another_process_give_the_same_latents(tmp_path):
         "torch.save(coder.decode(codes, t.network()), sys.argv[1] + '/latents')\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path), str(torch.get_num_threads())]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
     assert torch.equal(torch.load(tmp_path / "latents"), codes.latents)
 
 
@@ -293,7 +295,7 @@ def test_windows_cover_and_weights_sum_to_one(frames, length, overlap):
         total[first : first + length] += weight
     torch.testing.assert_close(total, torch.ones(frames, dtype=torch.float64))
     assert firsts[-1] + length == frames
-    assert all(b - a <= length - overlap for a, b in zip(firsts, firsts[1:], strict=False))
+    assert all(b - a <= length - overlap for a, b in itertools.pairwise(firsts))
 
 
 def test_a_windowed_pointwise_denoiser_is_the_denoiser():
@@ -324,6 +326,20 @@ def test_long_latents_in_segments_under_one_windowed_denoiser():
     assert torch.equal(coder.decode(codes, denoiser), codes.latents)
     whole = make("cyclic", steps=20, atoms=4, shape=(8, 40, 16)).encode(x0, denoiser)
     assert correlation(codes.latents, x0) > correlation(whole.latents, x0) + 0.1
+
+
+def test_segments_beat_windows_coded_each_on_its_own_at_equal_bits():
+    """What overlaps is coded once: more atoms for the rest."""
+    part, frames, overlap = (8, 16, 16), 64, 4
+    x0 = latents(1, (8, frames, 16))
+    schedule = Schedule.from_config(CONFIG, 20, placement="alpha-bar", stop=0.9)
+    joint = DDCM(schedule, codebooks.make("cyclic", part, 0), atoms=15)
+    together = joint.encode(x0, oracle).latents
+    windows = w.split(x0, 16, overlap)
+    apart = DDCM(schedule, codebooks.make("cyclic", part, 0), atoms=12)
+    assert len(windows) * apart.bits == pytest.approx(4 * joint.bits)
+    decoded = w.join(apart.encode(windows, oracle).latents, frames, overlap)
+    assert correlation(together, x0) > correlation(decoded, x0) + 0.01
 
 
 # --- drift ------------------------------------------------------------------------------

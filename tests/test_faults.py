@@ -16,7 +16,7 @@ from audioldm_utils.locks import folder_lock
 from audioldm_utils.sweep import run
 from audioldm_utils.sweep.store import Store
 from tests import sweep_tasks
-from tests.test_sweep import make_tasks, without_timings
+from tests.test_sweep import in_process, make_tasks, without_timings  # noqa: F401
 
 
 def table(clips, seed=0):
@@ -87,6 +87,7 @@ def test_read_only_disk(small_disk):
     assert len(results.read(folder / "t.csv")) == 20
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_clip_removed_while_the_sweep_runs(tmp_path, monkeypatch):
     """Its tasks fail by name; the others are done; with the clip back, the next run goes on."""
     sweep, tasks, _ = make_tasks(tmp_path, 2)

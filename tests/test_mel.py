@@ -67,11 +67,11 @@ def test_silence_and_frame_counts():
 def test_framings_are_80_samples_apart():
     # By construction: frame i starts at 160 i - 432 in one and 160 i - 512 in the other.
     assert PADDING["inference"] - PADDING["training"] == 80
-    # By shifting: 80 samples of delay turn one into the other, away from the edges.
+    # By shifting: 80 samples of advance turn one into the other, away from the edges.
     x = music()
-    late = np.concatenate([np.zeros(80), x[:-80]])
+    early = np.concatenate([x[80:], np.zeros(80)])
     training = log_mel(batch(x))[0, 8:-8]
-    inference = log_mel(batch(late), framing="inference")[0, 8:-9]
+    inference = log_mel(batch(early), framing="inference")[0, 8:-9]
     torch.testing.assert_close(inference, training, atol=1e-9, rtol=0)
     assert (log_mel(batch(x), framing="inference")[0, 8:-9] - training).abs().mean() > 0.05
 
@@ -108,8 +108,8 @@ def test_linear_magnitude_has_the_mel_asked_for():
     ours = np.abs(back - mel[0].numpy()).mean()
     pinv = np.maximum(np.linalg.pinv(weights) @ np.exp(mel[0].numpy().T), 0)
     theirs = np.abs(np.log(np.maximum(weights @ pinv, 1e-5)).T - mel[0].numpy()).mean()
-    assert ours < 0.02
-    assert ours < theirs / 3
+    assert ours < 0.03
+    assert ours < theirs / 10
 
 
 def test_griffin_lim_keeps_length_place_and_mel():
@@ -122,7 +122,7 @@ def test_griffin_lim_keeps_length_place_and_mel():
     assert y.shape == (8000,)
     assert y.dtype == np.float32
     # The click comes out where it went in, and so does the burst.
-    assert abs(int(np.abs(y[:4000]).argmax()) - 2500) <= 8
+    assert abs(int(np.abs(y[:4000]).argmax()) - 2500) <= 16
     energy = y[4800:6800] ** 2
     assert abs((energy * np.arange(2000)).sum() / energy.sum() + 4800 - 5799.5) < 16
     # Lag by the mel: unshifted is the best of the shifts tried.
@@ -142,7 +142,7 @@ def test_griffin_lim_error_and_seed():
     torch.testing.assert_close(alone[0], both[1])
     assert torch.equal(both, griffin_lim(mels, iterations=32, seed=5))
     assert not torch.equal(both, griffin_lim(mels, iterations=32, seed=6))
-    assert float((log_mel(both.double()) - mels).abs().mean()) < 0.25
+    assert float((log_mel(both.double()) - mels).abs().mean()) < 0.35
 
 
 def test_griffin_lim_of_silence_is_silence():
@@ -192,7 +192,7 @@ def test_right_mel_has_no_findings(wave):
     assert check_mel(mel.float(), seconds=2.0, waveform=wave[0]) == []
     padded = torch.nn.functional.pad(mel, (0, 0, 0, 3), value=MelConfig().silence)
     assert check_mel(padded, seconds=2.0, waveform=wave) == []
-    assert check_mel(torch.full((1, 40, 64), MelConfig().silence)) in ([], check_mel(mel * 0 - 11))
+    assert check_mel(torch.full((1, 40, 64), MelConfig().silence)) == []
 
 
 def test_loud_noise_and_click_are_not_mistaken():
@@ -251,8 +251,9 @@ def test_frame_rate_needs_the_duration(wave):
     assert check_mel(stretched) == []
     assert names(check_mel(stretched, seconds=2.0)) == ["frame-rate"]
     assert names(check_mel(log_mel(wave), seconds=2.75)) == ["duration"]
-    assert check_mel(torch.zeros(1, 1024, 64) - 5, seconds=10.24) == []
-    assert names(check_mel(torch.zeros(1, 1024, 64) - 5, seconds=10)) == ["frame-rate"]
+    steady = torch.linspace(0, -8, 64).expand(1, 1024, 64)
+    assert check_mel(steady, seconds=10.24) == []
+    assert names(check_mel(steady, seconds=10)) == ["frame-rate"]
 
 
 def test_level_is_measured_with_the_waveform(wave):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import nbformat
@@ -260,6 +264,25 @@ def test_interrupted_run_is_put_right(tmp_path):
     assert [p.name for p in layout.results("01_a").iterdir()] == ["whole.csv"]
 
 
+def test_interruption_ends_what_runs_and_starts_nothing_more():
+    begun = threading.Event()
+
+    def interrupt():
+        with ThreadPoolExecutor(1) as pool, execution._stop_on_failure(pool, {sleeper}):
+            running = pool.submit(lambda: (begun.set(), sleeper.wait()))
+            waiting.append(pool.submit(pytest.fail, "this must not start"))
+            assert begun.wait(10)
+            assert running.running()
+            raise KeyboardInterrupt
+
+    waiting: list[Future] = []
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert sleeper.returncode != 0
+    assert waiting[0].cancelled()
+
+
 def test_damaged_stamp_means_running_again(tmp_path):
     layout = Layout(tmp_path)
     layout.stamp("01_a").parent.mkdir()
@@ -358,6 +381,41 @@ def test_two_figures_in_a_cell_are_refused():
     cell = nbformat.v4.new_code_cell("x", outputs=[output, output])
     with pytest.raises(UserError, match="shows 2 figures"):
         staging.dress(nbformat.v4.new_notebook(cells=[cell]))
+
+
+def test_code_that_shows_nothing_is_folded_with_what_follows():
+    def code(source, *outputs, tags=()):
+        return nbformat.v4.new_code_cell(
+            source, outputs=list(outputs), metadata={"tags": list(tags)}
+        )
+
+    glued = nbformat.v4.new_output(
+        "display_data",
+        {"application/papermill.record/text/plain": "'1'"},
+        metadata={"scrapbook": {"name": "a"}},
+    )
+    shown = nbformat.v4.new_output("stream", text="x")
+    text = nbformat.v4.new_markdown_cell("words")
+    cells = [code("a"), code("b", glued), code("c", shown), code("d"), text, code("e")]
+    cells += [code("f", tags=["show-input"]), code("g", shown), code("h")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    staging.dress(notebook)
+    assert [c.source for c in notebook.cells] == ["a\n\nb\n\nc", "d", "words", "e", "f", "g", "h"]
+    assert notebook.cells[0].outputs == [glued, shown]
+    assert staging.glued_values(notebook) == {"a": "1"}
+
+
+def test_a_book_without_chapters_can_be_staged(sources, tmp_path):
+    names = ["audio", "clips", "checkpoint", "fingerprint", "version", "cores", "python"]
+    facts = dict.fromkeys(names, "something")
+    pages = tmp_path / "pages"
+    shutil.copytree(sources / "book", pages)
+    folder = staging.stage(pages, Layout(tmp_path / "out"), [], {}, facts)
+    assert "notebooks" not in (folder / "_toc.yml").read_text()
+    assert "guides/reading" in (folder / "_toc.yml").read_text()
+    index = (folder / "index.md").read_text()
+    assert "No chapter was run" in index
+    assert "{{" not in index
 
 
 def test_parameter_tables_escape_bars(tmp_path):

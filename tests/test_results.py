@@ -157,10 +157,11 @@ def test_tabulate_names_unit_direction_and_aggregator():
     summary = results.summarise(table, better={"log_mel": "lower", "snr": "higher"})
     wide = results.tabulate(summary)
     assert list(wide.columns) == [
-        "log_mel, nat ↓: mean over clips [95 % interval]",
-        "snr, dB ↑: mean over clips [95 % interval]",
+        "log mel, nat ↓",
+        "snr, dB ↑",
         "n",
     ]
+    assert wide.columns.name == "method; mean over clips [95 % interval]"
     assert wide.loc["vae"].iloc[0].startswith("2 [")
     assert list(wide["n"]) == ["2", "3"]
 
@@ -234,3 +235,17 @@ def test_infinite_evidence_must_stay_infinite():
     assert evidence.compare_evidence(committed, committed, 0.1) == 6
     with pytest.raises(evidence.StaleEvidenceError, match="1 of 6"):
         evidence.compare_evidence(example(), committed, 1e9)
+
+
+def test_neighbours_are_paired_and_corrected():
+    builder = results.ResultsBuilder(FINGERPRINT, 0, "ddcm")
+    for index in range(12):
+        for stage, value in (("1", 3.0), ("2", 2.0), ("5", 2.0 + 0.1 * (-1) ** index)):
+            builder.add(f"clip{index}", "mel_error", value + index, "nat", stage=stage)
+    found = results.neighbours(builder.table(), "ddcm", ["1", "2", "5"], "mel_error")
+    assert list(found["from"]) == ["1", "2"]
+    assert found["difference, nat"].tolist() == pytest.approx([-1.0, 0.0])
+    # 12 equal differences: 2 / 2**12 by sign flips, doubled for two pairs; the other is noise.
+    assert found["p, Holm"].iloc[0] == pytest.approx(4 / 2**12, rel=0.2)
+    assert found["p, Holm"].iloc[1] > 0.5
+    assert found["n"].tolist() == [12, 12]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 
 from audioldm_utils import comparison, results
 from audioldm_utils.errors import UserError
@@ -58,6 +58,19 @@ def make_tasks(folder, count=3, **special):
 def without_timings(path):
     table = results.read(path)
     return table[table["unit"] != "s"].reset_index(drop=True)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """The embedded cluster's worker as a thread of this process, which starts at once."""
+
+    @contextmanager
+    def connect(*_):
+        options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
+        with LocalCluster(processes=False, **options) as cluster, Client(cluster) as client:
+            yield client
+
+    monkeypatch.setattr(run, "connect", connect)
 
 
 # --- the file and the grid ---
@@ -186,8 +199,8 @@ def test_store_says_when_it_cannot_keep(tmp_path, monkeypatch):
 # --- runs on an embedded cluster ---
 
 
-def test_sweep_resumes_and_reports_broken_clips(tmp_path, monkeypatch):
-    """One embedded cluster after another; each part of the story needs the one before."""
+def test_sweep_resumes_and_reports_broken_clips(tmp_path, monkeypatch, in_process):
+    """One run after another; each part of the story needs the one before."""
     sweep, tasks, _ = make_tasks(tmp_path, 4, clip1="broken", clip2="bug")
     out = tmp_path / "out"
     first = run.run_sweep(sweep, tasks, out, sweep_tasks.mark, workers=1, progress=False)
@@ -225,23 +238,20 @@ def test_sweep_resumes_and_reports_broken_clips(tmp_path, monkeypatch):
     assert len(comparison.read_run(out)) == len(results.read(out / "results.csv"))
 
 
-def test_numerical_threads_and_a_task_that_kills_its_worker(tmp_path):
+def test_an_embedded_cluster_limits_threads_and_outlives_a_deadly_task(tmp_path):
     import dask
 
     sweep, tasks, _ = make_tasks(tmp_path, 2, clip1="deadly")
-    limited = run.run_sweep(
-        sweep, tasks[:1], tmp_path / "a", sweep_tasks.threads, workers=1, progress=False
-    )
-    table = results.read(limited.paths["csv"]).set_index("metric")["value"]
-    assert dict(table) == {"threads": 1.0, "variable": 1.0}
     two = [next(t for t in tasks if t.clip == name) for name in ("clip0", "clip1")]
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         found = run.run_sweep(
-            sweep, two, tmp_path / "b", sweep_tasks.deadly, workers=1, progress=False
+            sweep, two, tmp_path / "out", sweep_tasks.deadly, workers=1, progress=False
         )
     assert list(found.failures) == ["vae of clip1 with mini, seed 0"]
     assert "died" in next(iter(found.failures.values()))
-    assert set(results.read(found.paths["csv"])["clip"]) == {"clip0"}
+    table = results.read(found.paths["csv"])
+    assert set(table["clip"]) == {"clip0"}
+    assert dict(table.set_index("metric")["value"]) == {"threads": 1.0, "variable": 1.0}
 
 
 def test_two_sweeps_in_one_folder(tmp_path):
@@ -348,7 +358,7 @@ def test_two_workers_over_tcp_one_killed_in_the_middle(tmp_path, monkeypatch):
     )
 
 
-def test_the_last_worker_is_killed_and_the_next_sweep_goes_on(tmp_path, monkeypatch):
+def test_the_last_worker_is_killed_and_the_next_sweep_goes_on(tmp_path, monkeypatch, request):
     sweep, tasks, _ = make_tasks(tmp_path, 2)
     write, kept = Store.write, []
     with scheduler_and_workers(1, tmp_path) as (address, workers):
@@ -371,6 +381,7 @@ def test_the_last_worker_is_killed_and_the_next_sweep_goes_on(tmp_path, monkeypa
             )
     assert kept
     monkeypatch.setattr(Store, "write", write)
+    request.getfixturevalue("in_process")
     found = run.run_sweep(
         sweep, tasks, tmp_path / "out", sweep_tasks.measure, workers=1, progress=False
     )

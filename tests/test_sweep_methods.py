@@ -14,6 +14,7 @@ from audioldm_utils.sweep import plan
 from audioldm_utils.sweep.store import Store
 from audioldm_utils.sweep.tasks import measure
 from tests import sweep_tasks
+from tests.test_sweep import in_process  # noqa: F401
 
 
 @pytest.fixture
@@ -61,6 +62,8 @@ def test_a_task_refuses_what_was_not_planned(sweep_file):
         measure(replace(task, fingerprint="0" * 64))
     with pytest.raises(UserError, match=r"a\.wav changed while the sweep ran"):
         measure(replace(task, content="0" * 64))
+    with pytest.raises(UserError, match="another version of audioldm_utils"):
+        measure(replace(task, code="0" * 64))
     with pytest.raises(UserError, match="the clip is gone"):
         measure(replace(task, path="/nowhere/a.wav"))
 
@@ -83,6 +86,7 @@ def test_command_refuses_before_anything_runs(sweep_file, capsys, change, senten
     assert sentence in error
 
 
+@pytest.mark.usefixtures("in_process")
 def test_command(sweep_file, tmp_path, capsys, monkeypatch):
     """Two clips, one of which fails: the other is done, and the exit status says so."""
     out = tmp_path / "out"

@@ -194,32 +194,33 @@ def _with_rate(header: Header, settings: Settings, book: Codebook, parts: int) -
     """The header of the plan for a rate; the header's own bits are paid from it."""
     timesteps = settings.timesteps
     most = settings.steps if timesteps is None else len(timesteps)
-    # The first guess has fields of the greatest length a plan can give.
-    trial = replace(
-        header, placement="alpha-bar", parameters=(0.999, 0.999), steps=1000, atoms=20000
-    )
-    if timesteps is not None:
-        trial = replace(_placed(trial, "uniform", None, 1.0, timesteps), steps=most)
-    overhead = 8 * len(bitstream.to_bytes(trial, b""))
-    # A payload is a whole number of bytes, and each block of codes of bits.
-    overhead += 8 + most * parts // BLOCK
-    plan = plan_rate(
-        book,
-        settings.kbps,
-        header.seconds / parts,
-        max_steps=most,
-        overhead_bits=overhead / parts,
-        placement=settings.placement,
-        power=settings.power,
-        stop=settings.stop,
-    )
-    if timesteps is not None and plan.steps != most:
-        raise UserError(
-            f"{settings.kbps:g} kbit/s pays for {plan.steps - 1} choices, but the {most} given "
-            f"timesteps take {most - 1}; give fewer timesteps or a higher rate"
+    trial = replace(_placed(header, "uniform", None, 1.0, timesteps), atoms=0)
+    trial = replace(trial, steps=most if timesteps is not None else 1)
+    size = len(bitstream.to_bytes(trial, b""))
+    while True:
+        # A payload is a whole number of bytes, and each block of codes of bits.
+        overhead = 8 * size + 7 + -(-most * parts // BLOCK)
+        plan = plan_rate(
+            book,
+            settings.kbps,
+            header.seconds / parts,
+            max_steps=most,
+            overhead_bits=overhead / parts,
+            placement=settings.placement,
+            power=settings.power,
+            stop=settings.stop,
         )
-    stop = None if plan.stop is None else round(plan.stop, 3)
-    header = _placed(header, plan.placement, stop, round(plan.power, 3), timesteps)
-    header = replace(header, steps=plan.steps, atoms=sum(plan.atoms))
-    even = header.atom_counts == plan.atoms
-    return header if even else replace(header, atoms_per_step=plan.atoms)
+        if timesteps is not None and plan.steps != most:
+            raise UserError(
+                f"{settings.kbps:g} kbit/s pays for {plan.steps - 1} choices, but the {most} "
+                f"given timesteps take {most - 1}; give fewer timesteps or a higher rate"
+            )
+        stop = None if plan.stop is None else round(plan.stop, 3)
+        found = _placed(header, plan.placement, stop, round(plan.power, 3), timesteps)
+        found = replace(found, steps=plan.steps, atoms=sum(plan.atoms))
+        if found.atom_counts != plan.atoms:
+            found = replace(found, atoms_per_step=plan.atoms)
+        needed = len(bitstream.to_bytes(found, b""))
+        if needed <= size:
+            return found
+        size = needed  # grows each time, so this ends

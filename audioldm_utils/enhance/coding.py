@@ -85,6 +85,9 @@ class BitReader:
             self._code = 2 * self._code + self._next()
 
     def _next(self) -> int:
+        # The last symbols reach a little past what was written; corrupt data goes on for ever.
+        if self._position > len(self._bits) + 64:
+            raise ValueError("the side information is cut short or corrupt")
         bit = int(self._bits[self._position]) if self._position < len(self._bits) else 0
         self._position += 1
         return bit
@@ -272,7 +275,8 @@ class FieldCoder:
         writer = BitWriter()
         writer.bit(int(step is not None))
         if step is None:
-            return b"\0", 1
+            # A zero lies in the upper half of the coder's interval: one bit, set.
+            return b"\x80", 1
         self.write(writer, field, step)
         return writer.finish()
 

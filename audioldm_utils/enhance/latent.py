@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-#: Averaging windows (frames, bands) of the multi-scale distance.
-SCALES = ((1, 1), (4, 1), (1, 4), (8, 4))
+#: Averaging windows (frames, bands) of the multi-scale distance, and their weights: mostly
+#: the log-mel itself, and a little of what stands out once details are averaged away.
+SCALES = (((1, 1), 0.85), ((4, 1), 0.05), ((1, 4), 0.05), ((8, 4), 0.05))
 
 
 def mel_distance(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
     """Multi-scale log-mel distance of each item, nat; 0 is perfect, lower is better.
 
     Mean absolute difference of the log-mels ``(batch, frames, n_mels)`` themselves and of
-    their averages over :data:`SCALES`, averaged over the scales. It is blind to phase.
+    their averages over :data:`SCALES`, weighted. It is blind to phase.
 
     Returns:
         ``(batch,)``.
@@ -34,19 +35,19 @@ def mel_distance(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tenso
         )
     difference = (estimate - reference)[:, None]
     total = torch.zeros(len(reference), dtype=reference.dtype, device=reference.device)
-    for frames, bands in SCALES:
+    for (frames, bands), weight in SCALES:
         window = (min(frames, difference.shape[2]), min(bands, difference.shape[3]))
         pooled = functional.avg_pool2d(difference, window)
-        total = total + pooled.abs().mean((1, 2, 3))
-    return total / len(SCALES)
+        total = total + weight * pooled.abs().mean((1, 2, 3))
+    return total
 
 
 def refine_latents(
     latents: torch.Tensor,
     mel: torch.Tensor,
     decode: Callable[[torch.Tensor], torch.Tensor],
-    steps: int = 30,
-    learning_rate: float = 0.06,
+    steps: int = 50,
+    learning_rate: float = 0.3,
     callback: Callable[[int, np.ndarray], None] | None = None,
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Adam on the latents, batched; each item is as if it were alone.
@@ -56,8 +57,8 @@ def refine_latents(
         mel: target ``(batch, frames, 64)``.
         decode: scaled latents to log-mel, differentiable.
         steps: gradient steps, one forward and one backward pass of the decoder each.
-        learning_rate: at the start, in latent standard deviations a step; a cosine
-            brings it to a tenth.
+        learning_rate: largest, in latent standard deviations a step; it rises over the first
+            tenth of the steps and falls as a cosine.
         callback: gets each step's number and the distances ``(batch,)``.
 
     Returns:
@@ -81,8 +82,9 @@ def refine_latents(
             callback(step, curve[-1])
         if last:
             break
+        rise = min(1.0, 0.1 + 10 * step / steps)
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate * (0.55 + 0.45 * np.cos(np.pi * step / steps))
+            group["lr"] = learning_rate * rise * (0.52 + 0.48 * np.cos(np.pi * step / steps))
         (variable.grad,) = torch.autograd.grad(distance.sum(), variable)
         optimiser.step()
     return best, np.stack(curve)

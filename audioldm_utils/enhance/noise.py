@@ -90,8 +90,9 @@ def onsets(waveform: np.ndarray, sample_rate: int, rise: float = 15.0) -> np.nda
     hop = sample_rate // 200
     level = _levels(waveform, hop, hop)
     level = _decibels(level, level.max())
-    before = scipy.ndimage.maximum_filter1d(level, 8, origin=4, mode="nearest")
-    before = np.concatenate([[level[0]], before[:-1]])
+    # The loudest of the eight frames before each frame.
+    padded = np.concatenate([np.full(8, level[0]), level])
+    before = np.lib.stride_tricks.sliding_window_view(padded, 8)[: len(level)].max(1)
     jump = (level - before > rise) & (level > -40)
     frames = [f for f in np.flatnonzero(jump) if f >= 10]
     kept: list[int] = []

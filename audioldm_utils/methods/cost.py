@@ -7,6 +7,7 @@ themselves, so that no method can forget one.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ def _resident() -> float:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
         return float("nan")
-    return pages * 4096 / 2**20
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 class _Watch(threading.Thread):

@@ -200,13 +200,13 @@ def guided(
         if not through:
             x0_hat = x0_hat.detach().requires_grad_(True)
         value, order = _distance(job, x0_hat, distance)
-        curve.append(float(value))
+        curve.append(float(value.detach()))
         if through:
             inner, direction = torch.autograd.grad(value, (x0_hat, x))
         else:
             (inner,) = torch.autograd.grad(value, x0_hat)
             direction = inner
-        length = order * float(value) / max(float(inner.norm()), 1e-12)
+        length = order * curve[-1] / max(float(inner.norm()), 1e-12)
         direction = direction / direction.norm().clamp(min=1e-12)
         noise = _draw(generator, x) if schedule.sigma(i) else None
         with torch.no_grad():

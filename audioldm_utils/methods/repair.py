@@ -11,7 +11,7 @@ from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.enhance import bands, bandwidth, noise
 from audioldm_utils.enhance.latent import mel_distance, refine_latents
 from audioldm_utils.enhance.phase import refine_phase
-from audioldm_utils.methods.base import Job, Output, check_range
+from audioldm_utils.methods.base import Job, Output, check_choice, check_range
 
 #: Latent frames refined at once (10.24 s), so that memory stays flat in the clip's length.
 REFINE_ROWS = 256
@@ -137,22 +137,34 @@ def _without_lines(waveform: np.ndarray, idle: np.ndarray) -> np.ndarray:
     return noise.suppress_lines(waveform, found, MODEL_RATE)
 
 
-def vae_refined(job: Job, *, steps: int = 30, learning_rate: float = 0.06) -> Output:
+def vae_refined(
+    job: Job, *, steps: int = 50, learning_rate: float = 0.3, precision: str = "float32"
+) -> Output:
     """Latents refined by gradient steps on the multi-scale mel distance.
 
     Args:
         job: the clip.
         steps: Adam steps; a forward and a backward call of the VAE's decoder each.
         learning_rate: in latent standard deviations a step.
+        precision: of the gradient steps, ``float32`` or ``bfloat16``, which is faster on
+            processors that have it.
     """
-    latents, curve = _refined(job, steps, learning_rate)
+    latents, curve = _refined(job, steps, learning_rate, precision)
     return job.finish(latents, details={"mel_distance_by_step": curve})
 
 
-def _refined(job: Job, steps: int, learning_rate: float) -> tuple[torch.Tensor, np.ndarray]:
+def _refined(
+    job: Job, steps: int, learning_rate: float, precision: str
+) -> tuple[torch.Tensor, np.ndarray]:
     """Refine piece by piece; the curve is the pieces' mean, weighted by length."""
+    check_choice("precision", precision, ("float32", "bfloat16"))
     check_range("steps", steps, 0, 10000)
     check_range("learning_rate", learning_rate, 1e-6, 10)
+
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(latents.device.type, torch.bfloat16, precision == "bfloat16"):
+            return job.stages.decode_grad(latents).float()
+
     rows = job.latents.shape[2]
     starts = list(range(0, max(rows - REFINE_ROWS // 4, 1), REFINE_ROWS))
     refined, curves = [], []
@@ -161,7 +173,7 @@ def _refined(job: Job, steps: int, learning_rate: float) -> tuple[torch.Tensor, 
         latents, curve = refine_latents(
             job.latents[:, :, start:stop],
             job.mel[:, 4 * start : 4 * stop],
-            job.stages.decode_grad,
+            decode,
             steps,
             learning_rate,
             lambda done, _: job.step(number * steps + done, len(starts) * steps),  # noqa: B023
@@ -186,8 +198,10 @@ def _rule(job: Job, waveform: np.ndarray) -> float:
 def vae_restored(
     job: Job,
     *,
-    steps: int = 30,
-    learning_rate: float = 0.06,
+    steps: int = 50,
+    learning_rate: float = 0.3,
+    precision: str = "float32",
+    lines: bool = True,
     iterations: int = 12,
     blind: bool = True,
     side_kbps: float = 0.2,
@@ -203,6 +217,9 @@ def vae_restored(
         job: the clip.
         steps: latent refinement; 0 leaves it out.
         learning_rate: of it.
+        precision: of it, ``float32`` or ``bfloat16``.
+        lines: start that from a waveform whose steady lines are notched out, as
+            ``vae-denoise`` does.
         iterations: mel-consistent refinement from the vocoder's phase; 0 leaves it out.
         blind: aim that at the compensated mel.
         side_kbps: most side information for the envelope from 4 to 8 kHz; 0 leaves it out.
@@ -215,7 +232,7 @@ def vae_restored(
     latents = job.latents
     curve = np.zeros(1)
     if steps:
-        latents, curve = _refined(job, steps, learning_rate)
+        latents, curve = _refined(job, steps, learning_rate, precision)
     mel = job.stages.decode(latents)
     target = mel[0].cpu().numpy()
     waveform = job.vocode(mel)
@@ -234,7 +251,7 @@ def vae_restored(
             bits += cost
 
     if iterations:
-        start = waveform
+        start = _without_lines(waveform, idle_answer(job)) if lines else waveform
         offer("phase", refine_phase(start, target, iterations)[0])
         if blind:
             aimed = target + job.compensation.gain(target, stage="mel")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -124,19 +124,27 @@ def mae(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> 
 
 def _power(x: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     """Frequencies ``(bins,)`` and power ``(frames, bins)``; Hann, 42 to 64 ms, hop a quarter."""
+    return _power_of_bytes(np.asarray(x, np.float64).tobytes(), sample_rate)
+
+
+# A pair is asked for its spectra once a band and metric: 26 times. By content, not identity.
+@lru_cache(maxsize=2)
+def _power_of_bytes(samples: bytes, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     import torch
 
     n_fft = 2 ** max(round(np.log2(sample_rate / 22)), 5)
     window = torch.hann_window(n_fft, dtype=torch.float64)
     spectrum = torch.stft(
-        _tensors(x)[0],
+        _tensors(np.frombuffer(samples))[0],
         n_fft,
         n_fft // 4,
         window=window,
         pad_mode="constant",
         return_complex=True,
     )
-    return np.fft.rfftfreq(n_fft, 1 / sample_rate), spectrum.abs().square().T.numpy()
+    power = spectrum.abs().square().T.numpy()
+    power.flags.writeable = False
+    return np.fft.rfftfreq(n_fft, 1 / sample_rate), power
 
 
 def _powers(

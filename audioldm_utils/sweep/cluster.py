@@ -61,11 +61,13 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-#: For computers that are busy with numerical work, where an answer may take its time; and one
-#: task at a worker, so that none is suspected when another kills it.
+#: For computers that are busy with numerical work, where an answer and the restart of a
+#: worker take their time; and one task at a worker, so that none is suspected when another
+#: kills it.
 _SETTINGS = {
     "distributed.comm.timeouts.connect": "60s",
     "distributed.comm.timeouts.tcp": "300s",
+    "distributed.deploy.lost-worker-timeout": "300s",
     "distributed.scheduler.worker-saturation": 1.0,
 }
 

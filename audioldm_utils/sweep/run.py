@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
@@ -126,16 +126,15 @@ def _finished(
         try:
             # In slices, so that a cluster without workers is noticed.
             for future in as_completed(list(pending), timeout=min(5.0, patience)):
-                task = pending.pop(future)
-                if future.status in ("cancelled", "lost"):
+                if future.status == "cancelled":
                     raise UserError(
                         "the connection to the scheduler was lost; what was done is kept: "
                         "give the same command again"
                     )
-                # A worker may die between finishing and sending: then the task is done again
-                # here, and may fail this time.
-                rows = client.gather([future], errors="skip")
-                yield task, rows[0] if rows else _reason(future.exception())
+                result = _fetch(client, future, patience)
+                if result is None:
+                    continue
+                yield pending.pop(future), result
                 future.release()
                 lonely_since = None
         except TimeoutError:
@@ -148,6 +147,25 @@ def _finished(
                     f"the scheduler has had no worker for {patience:g} s; what was done is kept: "
                     "start workers and give the same command again"
                 ) from None
+
+
+def _fetch(client: Client, future: Future, patience: float) -> pd.DataFrame | str | None:
+    """A finished task's rows or the reason of its failure.
+
+    None if its worker died before it could send them, so that it is being done again.
+
+    Raises:
+        TimeoutError: it is being done again, and that takes longer than ``patience``.
+    """
+    if future.status == "finished":
+
+        def gather() -> Any:
+            return client.gather([future], errors="skip", asynchronous=True)
+
+        rows = client.sync(gather, callback_timeout=patience)
+        if rows:
+            return rows[0]
+    return _reason(future.exception()) if future.status == "error" else None
 
 
 def _reason(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import sha256_file
+from audioldm_utils.sweep.plan import code_hash
 from audioldm_utils.tables import ResultsBuilder
 
 if TYPE_CHECKING:
@@ -36,11 +37,14 @@ def measure(task: Task) -> pd.DataFrame:
         ``rate``. An oracle's method is marked as one.
 
     Raises:
-        UserError: the clip or the checkpoint is not what was planned, or cannot be used.
+        UserError: clip, checkpoint or package are not what was planned with, or the clip
+            cannot be used.
     """
     from audioldm_utils import audio, metrics
     from audioldm_utils.reconstruct import reconstruct
 
+    if task.code != code_hash():
+        raise UserError("this worker has another version of audioldm_utils; install the same one")
     path = Path(task.path)
     if not path.is_file():
         raise UserError(f"{path}: the clip is gone, or this worker cannot see its folder")

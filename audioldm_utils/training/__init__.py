@@ -1,0 +1,1 @@
+"""The recipe that trained the shipped checkpoint; nothing else of the package uses it."""

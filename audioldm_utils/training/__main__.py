@@ -1,9 +1,10 @@
 """Train and judge the shipped checkpoint.
 
-examples:
+Examples::
+
   python -m audioldm_utils.training all --data ../shared/audio --budget 120m --device auto
   python -m audioldm_utils.training vae --data ../shared/audio --work build/training --budget 40m
-  python -m audioldm_utils.training export --work build/training --out data/checkpoints/mini
+  python -m audioldm_utils.training export --data ../shared/audio --work build/training
   python -m audioldm_utils.training evaluate --data ../shared/audio --checkpoint mini
 """
 
@@ -70,13 +71,13 @@ def main() -> int:
         device = args.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        if args.data is None:
+            raise UserError("--data is missing: name the folder that holds train.csv and eval.csv")
         if args.component == "export":
             from audioldm_utils.training.export import export
 
-            print(f"{args.out}: {export(args.work, args.out) / 2**20:.1f} MiB")
+            print(f"{args.out}: {export(args.work, args.out, args.data) / 2**20:.1f} MiB")
             return 0
-        if args.data is None:
-            raise UserError("--data is missing: name the folder that holds train.csv and eval.csv")
         if args.component == "evaluate":
             from audioldm_utils.training.evaluate import evaluate
 
@@ -90,7 +91,7 @@ def main() -> int:
         if args.component == "all":
             from audioldm_utils.training.export import export
 
-            export(args.work, args.out)
+            export(args.work, args.out, args.data)
     except (UserError, FileNotFoundError) as error:
         print(f"training: error: {error}", file=sys.stderr)
         return 2

@@ -88,8 +88,13 @@ def build_text(t5_vocabulary: int, clap_dimension: int = 128) -> dict[str, torch
 def assemble(folder: Path, **components: Any) -> Any:
     """The pipeline of the components saved in ``folder``, with ``components`` in their place."""
     from diffusers import AudioLDM2Pipeline, AutoencoderKL
-    from transformers import ClapModel, SpeechT5HifiGan
-    from transformers import ClapFeatureExtractor, RobertaTokenizer, T5Tokenizer
+    from transformers import (
+        ClapFeatureExtractor,
+        ClapModel,
+        RobertaTokenizer,
+        SpeechT5HifiGan,
+        T5Tokenizer,
+    )
 
     kinds = {
         "vae": AutoencoderKL,

@@ -186,7 +186,7 @@ def white_noise(rate: int) -> np.ndarray:
 
 def click_train(rate: int) -> np.ndarray:
     """Single-sample clicks, ten a second."""
-    clip = np.zeros(int(4 * rate))
+    clip = np.zeros(int(4.2 * rate))
     clip[rate // 20 :: rate // 10] = 1.0
     return clip
 
