@@ -92,7 +92,7 @@ for clip in [
     wave = to_model_rate(clip)
     vae = stages.reconstruct_vae(torch.from_numpy(wave)[None])[0].numpy()
     takes = [Take("original", wave, 16000), Take("vae", vae, 16000)]
-    for rate in (RATES[-1], RATES[2], RATES[0]):
+    for rate in sorted({rates[-1], rates[len(rates) // 2], rates[0]}, reverse=True):
         file = codec.encode(wave, Settings(kbps=rate, steps=STEPS, seed=seed)).data
         decoded = codec.decode(file)
         takes.append(Take("ddcm", decoded.samples, decoded.sample_rate, f"DDCM, {rate:g} kbit/s"))
@@ -109,6 +109,7 @@ players(rows, Path(out_dir) / "listening", f"Falling rates; checkpoint {checkpoi
 summary = results.summarise(judged.table, by=("method", "stage", "metric"))
 value = summary.set_index(["method", "stage", "metric"])["mean"]
 stages_of = [f"{rate:g} kbit/s" for rate in RATES]
+stages_of = [stage for stage in stages_of if ("ddcm", stage, "rate") in value]
 errors = summary[(summary["method"] == "ddcm") & (summary["metric"] == "mel_error")].copy()
 errors["kbps"] = [value["ddcm", stage, "rate"] for stage in errors["stage"]]
 errors = errors.sort_values("kbps")

@@ -21,6 +21,10 @@ chapter «DDCM as a codec» for the shipped checkpoint.
 """
 
 
+class RateTooLowError(UserError):
+    """The rate does not pay the file's header and one choice for so short a clip."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What `plan_rate` found. The schedule takes steps, placement, power and stop."""
@@ -63,7 +67,8 @@ def plan_rate(
         stop: given, instead of that of `PLACEMENT_BY_RATE`.
 
     Raises:
-        UserError: the rate is too low for one atom, or above what the codebook can spend.
+        RateTooLowError: the rate is too low for one atom.
+        UserError: it is above what the codebook can spend.
     """
     if kbps <= 0 or seconds <= 0 or max_steps < 2:
         raise UserError("rate and seconds must be positive, and steps at least 2.")
@@ -72,7 +77,7 @@ def plan_rate(
     noisy = min(max_steps - 1, int(total // one)) if total > 0 else 0
     if noisy < 1:
         least = (one + overhead_bits) / seconds / 1000
-        raise UserError(
+        raise RateTooLowError(
             f"{kbps:g} kbit/s is too low for a clip of {seconds:.2f} s: one atom of "
             f"{one:.1f} bits needs at least {least:.3f} kbit/s."
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from audioldm_utils.audio import Clip, to_model_rate
+from audioldm_utils.codebook.planning import RateTooLowError
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.stages import normalise
@@ -36,7 +37,10 @@ def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
 
     add("vae", "", "mel_error", (stages.decode(latents) - mel).abs().mean().item(), "nat")
     for rate in RATES:
-        encoded = codec.encode(wave, Settings(kbps=rate, steps=STEPS, seed=seed))
+        try:
+            encoded = codec.encode(wave, Settings(kbps=rate, steps=STEPS, seed=seed))
+        except RateTooLowError:
+            continue  # a clip this short has no row at this rate
         decoded = encoded.codes.latents[:, :, : latents.shape[2]]
         stage = f"{rate:g} kbit/s"
         error = (stages.decode(decoded)[:, : mel.shape[1]] - mel).abs().mean().item()
