@@ -105,14 +105,20 @@ def run_study(
     jobs: int = 1,
     progress: bool = True,
     evidence_dir: str | Path = "book/evidence",
+    most: int | None = None,
 ) -> pd.DataFrame:
     """As :func:`measure_clips`, on those of the clips that the committed evidence holds.
 
     Where it holds none of them they are a reader's own, and all of them are measured.
+
+    Args:
+        name, clips, checkpoint, seed, jobs, progress: as in :func:`measure_clips`.
+        evidence_dir: where the committed table lies.
+        most: recompute at most so many of the evidence's clips; None for all of them.
     """
     if name not in STUDIES:
         raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
-    chosen = _committed(name, clips, evidence_dir) or clips
+    chosen = _committed(name, clips, evidence_dir)[:most] or clips
     return measure_clips(name, chosen, checkpoint, seed, jobs, progress)
 
 
