@@ -66,7 +66,7 @@ stages = Stages(load(checkpoint))
 # No prompt is used. A rate counts every byte of the file, header and checksum included.
 
 # %% tags=["remove-input", "remove-output"]
-table = run_study("05_rates", clips, checkpoint, seed, progress=False)
+table = run_study("05_rates", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir)
 results.write(table, Path(out_dir) / "rates")
 judged = findings(table, clips, "05_rates", evidence_dir)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
@@ -76,7 +76,7 @@ glue_value("seconds", SECONDS, ".2f", "s")
 glue_value("steps", STEPS, "d")
 
 # %% [markdown]
-# Measured on the first {glue:text}`seconds` of every third clip, with at most
+# Measured on the first {glue:text}`seconds` of every clip, with at most
 # {glue:text}`steps` network calls: {glue:text}`n` clips, {glue:text}`source`.
 #
 # ## Listen

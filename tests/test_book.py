@@ -119,34 +119,59 @@ def requests_of(driver) -> tuple[list[str], list[str]]:
     return asked, failed
 
 
+def faults(browser, page: Path) -> list[str]:
+    """All that a reader of a page would miss or that it asks for outside."""
+    browser.get(page.as_uri())
+    sounds = browser.execute_async_script(WAIT_FOR_SOUND)
+    figures = browser.execute_script(FIGURES)
+    asked, failed = requests_of(browser)
+    wrong = [
+        f"console: {entry['message']}"
+        for entry in browser.get_log("browser")
+        if entry["level"] in ("SEVERE", "ERROR", "WARNING")
+    ]
+    wrong += [f"failed: {what}" for what in failed]
+    outside = [a for a in asked if not a.startswith(("file:", "data:", "blob:", "about:"))]
+    wrong += [f"asked the network for {a}" for a in outside]
+    wrong += [f"no duration: {s['src']}" for s in sounds if not s["duration"]]
+    wrong += [f"player without a label: {s['src']}" for s in sounds if not s["label"]]
+    for node in figures:
+        if node["kind"] == "FIGURE" and not node["caption"].strip():
+            wrong.append(f"figure without caption: {node['where']}")
+        if node["kind"] == "IMG" and not (node["alt"] or "").strip():
+            wrong.append(f"image without alternative text: {node['where']}")
+        if node["kind"] == "IMG" and not node["width"]:
+            wrong.append(f"image does not load: {node['where']}")
+    return wrong
+
+
 def test_every_page(browser, book):
     found = pages_of(book)
     assert found
-    wrong = []
-    for page in found:
-        name = page.relative_to(book).as_posix()
-        browser.get(page.as_uri())
-        sounds = browser.execute_async_script(WAIT_FOR_SOUND)
-        figures = browser.execute_script(FIGURES)
-        asked, failed = requests_of(browser)
-        wrong += [
-            f"{name}: console: {entry['message']}"
-            for entry in browser.get_log("browser")
-            if entry["level"] in ("SEVERE", "ERROR", "WARNING")
-        ]
-        wrong += [f"{name}: failed: {what}" for what in failed]
-        outside = [a for a in asked if not a.startswith(("file:", "data:", "blob:", "about:"))]
-        wrong += [f"{name}: asked the network for {a}" for a in outside]
-        wrong += [f"{name}: no duration: {s['src']}" for s in sounds if not s["duration"]]
-        wrong += [f"{name}: player without a label" for s in sounds if not s["label"]]
-        for node in figures:
-            if node["kind"] == "FIGURE" and not node["caption"].strip():
-                wrong.append(f"{name}: figure without caption: {node['where']}")
-            if node["kind"] == "IMG" and not (node["alt"] or "").strip():
-                wrong.append(f"{name}: image without alternative text: {node['where']}")
-            if node["kind"] == "IMG" and not node["width"]:
-                wrong.append(f"{name}: image does not load: {node['where']}")
+    wrong = [f"{p.relative_to(book)}: {fault}" for p in found for fault in faults(browser, p)]
     assert not wrong, "\n".join(wrong)
+
+
+def test_faults_are_found(browser, tmp_path):
+    page = tmp_path / "bad.html"
+    page.write_text(
+        "<article><figure id='f'><img src='gone.png'></figure><audio src='gone.flac'></audio>"
+        "<script>console.error('oh')</script><script src='http://127.0.0.1:9/x.js'></script>"
+        "</article>"
+    )
+    found = "\n".join(faults(browser, page))
+    for fault in (
+        '"oh"',
+        "failed: http://127.0.0.1:9/x.js",
+        "asked the network for http://127.0.0.1:9/x.js",
+        "gone.png: net::ERR_FILE_NOT_FOUND",
+        "no duration: file:///",
+        "player without a label",
+        "figure without caption: f",
+        "image without alternative text: gone.png",
+        "image does not load: gone.png",
+    ):
+        assert fault in found, fault
 
 
 def open_demo(browser, built_demo):

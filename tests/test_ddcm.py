@@ -4,6 +4,7 @@ import itertools
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -104,7 +105,7 @@ def test_codes_of_another_process_give_the_same_latents(tmp_path):
         "torch.save(coder.decode(codes, t.network()), sys.argv[1] + '/latents')\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path), str(torch.get_num_threads())]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
     assert torch.equal(torch.load(tmp_path / "latents"), codes.latents)
 
 

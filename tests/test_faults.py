@@ -1,6 +1,6 @@
 """Full disks, read-only folders, interruptions: nothing lost, nothing half-written.
 
-Where the tests run as root on Linux, the disk is a real one of 256 kB; the same faults are
+Where the tests run as root on Linux, the disk is a real one of 64 kB; the same faults are
 also put in by hand (here and beside each module's own tests), so that they are covered
 everywhere.
 """
@@ -28,7 +28,7 @@ def table(clips, seed=0):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 256 kB, and a function that makes it read-only."""
+    """A file system of 64 kB, and a function that makes it read-only."""
     folder = tmp_path / "disk"
     folder.mkdir()
 
@@ -37,7 +37,7 @@ def small_disk(tmp_path):
 
     if os.name != "posix" or os.geteuid() != 0:
         pytest.skip("mounting a small disk takes root")
-    if mount("-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)) != 0:
+    if mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)) != 0:
         pytest.skip("this system lets nobody mount a small disk")
     try:
         yield folder, lambda: mount("-o", "remount,ro", str(folder))
@@ -56,14 +56,14 @@ def test_disk_full(small_disk):
     store.write("a" * 64, table(20))
     before = contents(folder / "parts")
     with pytest.raises(UserError, match=r"t: the results could not be written: No space left"):
-        results.write(table(20000), folder / "t")
+        results.write(table(3000), folder / "t")
     assert len(results.read(folder / "t.csv")) == len(results.read(folder / "t.parquet")) == 20
     with pytest.raises(UserError, match=r"cannot be kept \(No space left on device\)"):
-        store.write("b" * 64, table(20000))
+        store.write("b" * 64, table(3000))
     assert contents(folder / "parts") == before
     differences = comparison.compare_runs(table(20), table(20), better={})
     with pytest.raises(UserError, match=r"d\.csv could not be written: No space left"):
-        comparison.write_differences(differences.loc[[0] * 20000], folder / "d.csv")
+        comparison.write_differences(differences.loc[[0] * 3000], folder / "d.csv")
     assert sorted(p.name for p in folder.iterdir()) == ["parts", "t.csv", "t.parquet"]
     # Room again: the same calls go through.
     results.write(table(40), folder / "t")

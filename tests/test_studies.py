@@ -1,0 +1,97 @@
+"""Studies: the same rows from any number of workers; evidence that is checked, or left aside."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+from audioldm_utils import studies
+from audioldm_utils.audio import find_clips
+from audioldm_utils.errors import UserError
+from audioldm_utils.evidence import StaleEvidenceError
+from audioldm_utils.studies import Study, findings, measure_clips, run_study, write_evidence
+
+
+@pytest.fixture(autouse=True)
+def light(monkeypatch):
+    monkeypatch.setitem(
+        studies.STUDIES, "light", Study("light", "tests.light_study", "study", {"": 1e-6}, every=2)
+    )
+
+
+def folder_of_clips(folder, names, first=0):
+    folder.mkdir()
+    for index, name in enumerate(names, first):
+        noise = np.random.default_rng(index).standard_normal(8000)
+        sf.write(folder / f"{name}.wav", 0.1 * noise, 16000)
+    return folder
+
+
+@pytest.fixture
+def places(tmp_path, tiny_checkpoint):
+    judged = folder_of_clips(tmp_path / "eval", ["a", "b", "c"])
+    shipped = folder_of_clips(tmp_path / "shipped", ["x", "y", "z"], first=10)
+    out = tmp_path / "evidence"
+    write_evidence("light", judged, shipped, out, str(tiny_checkpoint))
+    return judged, shipped, out, str(tiny_checkpoint)
+
+
+def test_evidence_holds_every_so_many_of_both_folders_and_says_where_from(places):
+    _, _, out, _ = places
+    table = pd.read_csv(out / "light.csv")
+    assert sorted(table["clip"]) == ["a", "c", "x", "z"]
+    record = json.loads((out / "light.json").read_text())
+    assert record["shipped"] == ["x", "z"]
+    assert record["n"] == 2
+    assert set(record["inputs"]) == {"a.wav", "c.wav", "x.wav", "z.wav"}
+    assert len(record["checkpoint"]) == 64
+    assert "evidence" in record["command"]
+
+
+def test_a_report_measures_the_clips_of_the_evidence_and_takes_its_findings(places):
+    _, shipped, out, checkpoint = places
+    clips = find_clips(shipped)
+    run = run_study("light", clips, checkpoint, evidence_dir=out)
+    assert sorted(run["clip"]) == ["x", "z"]
+    found = findings(run, clips, "light", out)
+    assert (found.n, found.compared) == (2, 2)
+    assert sorted(found.table["clip"]) == ["a", "c"]
+
+
+def test_rows_that_disagree_are_stale(places):
+    _, shipped, out, checkpoint = places
+    clips = find_clips(shipped)
+    run = run_study("light", clips, checkpoint, evidence_dir=out)
+    run.loc[0, "value"] += 0.1
+    with pytest.raises(StaleEvidenceError, match="1 of 2"):
+        findings(run, clips, "light", out)
+
+
+def test_a_readers_own_clips_are_all_measured_and_reported(places, tmp_path):
+    _, _, out, checkpoint = places
+    own = find_clips(folder_of_clips(tmp_path / "own", ["x", "mine", "more"], first=50))
+    run = run_study("light", own, checkpoint, evidence_dir=out)
+    assert sorted(run["clip"]) == ["mine", "more", "x"]
+    found = findings(run, own, "light", out)
+    assert (found.n, found.compared) == (3, 0)
+
+
+def test_workers_give_the_rows_of_one_process(places):
+    judged, _, _, checkpoint = places
+    clips = find_clips(judged)
+    alone = measure_clips("light", clips, checkpoint, progress=False)
+    pd.testing.assert_frame_equal(
+        alone, measure_clips("light", clips, checkpoint, jobs=2, progress=False)
+    )
+
+
+def test_what_cannot_be_run_is_said(places):
+    judged, _, out, checkpoint = places
+    with pytest.raises(UserError, match="01_ladder"):
+        run_study("nonsense", find_clips(judged), checkpoint)
+    with pytest.raises(UserError, match="no clips"):
+        run_study("light", [], checkpoint, evidence_dir=out)
