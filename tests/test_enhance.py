@@ -247,6 +247,11 @@ def test_phase_refinement_reaches_the_mel_and_never_worsens():
     refined, curve = refine_phase(start, target, 10)
     assert curve[-1] < 0.3 * curve[0]
     assert np.abs(bands.mel_of(refined) - target).mean() == pytest.approx(curve.min(), abs=1e-3)
+    part, _ = refine_phase(start, target, 6, bands=bands.high_bands())
+    error = np.abs(bands.mel_of(part) - target).mean(0)
+    before = np.abs(bands.mel_of(start) - target).mean(0)
+    assert (error[55:] < 0.5 * before[55:]).all()
+    assert np.allclose(error[:40], before[:40], atol=0.1)
     same, flat = refine_phase(start, target, 0)
     assert np.array_equal(same, start)
     assert len(flat) == 1

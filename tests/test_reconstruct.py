@@ -189,7 +189,7 @@ def test_refinement_of_long_clips_goes_in_pieces(stages, clip, monkeypatch):
 
 def test_highfreq_parts_and_bits(stages, clip):
     plain = one(clip, "vae", stages)
-    bare = one(clip, "vae-highfreq", stages, side_kbps=0.0, extend=False)
+    bare = one(clip, "vae-highfreq", stages, side_kbps=0.0, extend=False, blind="fitted")
     assert bare.side_bits == 0
     assert bare.sample_rate == 16000
     assert np.abs(bare.audio - plain.audio).max() < 1e-4  # the fit here changes nothing
@@ -214,7 +214,7 @@ def test_a_checkpoint_without_a_fit_says_what_to_do(tiny_codec, clip, tmp_path):
     shutil.copytree(tiny_codec, tmp_path / "bare")
     with pytest.raises(UserError, match="audioldm-utils fit --checkpoint"):
         one(clip, "vae-highfreq", tmp_path / "bare")
-    result = one(clip, "vae-highfreq", tmp_path / "bare", blind=False)
+    result = one(clip, "vae-highfreq", tmp_path / "bare", blind="none")
     assert result.side_bits > 0
     with pytest.raises(UserError, match="unet"):
         one(clip, "sdedit", tmp_path / "bare")
@@ -240,7 +240,7 @@ def test_unknown_names_and_values_list_the_choices(stages, clip):
     with pytest.raises(UserError, match="steps of sdedit must be a whole number, not 'many'"):
         reconstruct(clip, "sdedit", stages, steps="many")
     with pytest.raises(UserError, match="must be true or false"):
-        reconstruct(clip, "vae-highfreq", stages, blind="perhaps")
+        reconstruct(clip, "vae-highfreq", stages, extend="perhaps")
     with pytest.raises(UserError, match="strength must lie between 0 and 1, not 2"):
         one(clip, "sdedit", stages, strength=2)
     with pytest.raises(UserError, match="distance must be one of latent, mel"):

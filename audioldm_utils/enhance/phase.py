@@ -48,6 +48,7 @@ def refine_phase(
     iterations: int = 12,
     strength: float = 0.9,
     max_gain: float = 3.0,
+    bands: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Move a waveform towards a target log-mel, keeping its phases' start.
 
@@ -58,6 +59,7 @@ def refine_phase(
         iterations: rounds; 0 returns the waveform as it is.
         strength: share of the gap that a round closes, in (0, 1].
         max_gain: largest change of a bin a round, nat.
+        bands: indices of the mel bands to move; None is all.
 
     Returns:
         The waveform and the curve ``(iterations + 1,)`` of mean absolute log-mel errors, nat.
@@ -80,6 +82,8 @@ def refine_phase(
     for step in range(iterations + 1):
         spectrum = stft.analyse(current)
         gap = target - log_mel_of(stft.core(spectrum))
+        if bands is not None:
+            gap *= np.isin(np.arange(gap.shape[1]), bands)
         curve.append(float(np.abs(gap).mean()))
         if curve[-1] == min(curve):
             best = current

@@ -15,6 +15,8 @@ from audioldm_utils.methods.base import Job, Output, check_choice, check_range
 
 #: Latent frames refined at once (10.24 s), so that memory stays flat in the clip's length.
 REFINE_ROWS = 256
+#: Rounds that lead 4 to 8 kHz to the decoder's own mel.
+BLIND_ROUNDS = 6
 #: ``vae-restored`` keeps a part where it betters the rule's measure by this share.
 MIN_GAIN = 0.02
 
@@ -27,7 +29,7 @@ def vae(job: Job) -> Output:
 def vae_highfreq(
     job: Job,
     *,
-    blind: bool = True,
+    blind: str = "mel",
     side_kbps: float = 0.2,
     extend: bool = True,
     extension_kbps: float = 1.0,
@@ -37,7 +39,10 @@ def vae_highfreq(
 
     Args:
         job: the clip.
-        blind: per-band compensation fitted on other clips, 4 to 8 kHz.
+        blind: compensation from 4 to 8 kHz that costs no bits. ``mel`` leads the waveform to
+            what the decoder's own mel says, corrected by what the VAE loses on other clips;
+            ``fitted`` knows only what VAE and vocoder together lose on other clips, by band
+            and level; ``none`` leaves it out.
         side_kbps: most side information for the envelope from 4 to 8 kHz; 0 for none.
         extend: extend the band above 8 kHz, output at the clip's own rate.
         extension_kbps: most side information for that.
@@ -45,20 +50,26 @@ def vae_highfreq(
     """
     check_range("side_kbps", side_kbps, 0, 64)
     check_range("extension_kbps", extension_kbps, 0, 64)
-    plain = vae(job)
-    waveform = plain.waveform
+    check_choice("blind", blind, ("mel", "fitted", "none"))
+    mel = job.stages.decode(job.latents)
+    waveform = job.vocode(mel)
     if oracle:
         wide = job.clip.sample_rate > MODEL_RATE
         reference, rate = (
             (job.original, job.clip.sample_rate) if wide else (job.waveform, MODEL_RATE)
         )
         full = bandwidth.oracle_crossover(reference, waveform, rate, bands.HIGH_BAND[0])
-        return Output(full, rate, plain.latents, oracle=True)
-    if blind:
-        gain = job.compensation.gain(bands.mel_of(waveform), bands.high_bands())
+        return Output(full, rate, job.latents, oracle=True)
+    high = bands.high_bands()
+    if blind == "fitted":
+        gain = job.compensation.gain(bands.mel_of(waveform), high)
         waveform = bands.apply_gain(waveform, gain)
+    elif blind == "mel":
+        own = mel[0].cpu().numpy()
+        target = own + job.compensation.gain(own, high, stage="mel")
+        waveform, _ = refine_phase(waveform, target, BLIND_ROUNDS, bands=high)
     waveform, bits = _side_information(job, waveform, side_kbps)
-    return _extended(job, waveform, plain.latents, extend, extension_kbps, bits)
+    return _extended(job, waveform, job.latents, extend, extension_kbps, bits)
 
 
 def _side_information(job: Job, waveform: np.ndarray, kbps: float) -> tuple[np.ndarray, int]:
