@@ -146,7 +146,11 @@ def dress(notebook: NotebookNode) -> None:
             figure = output.metadata.pop(FIGURE_KEY)
             output.data.pop("text/html", None)
             cell.metadata["mystnb"] = {
-                "figure": {"name": figure["name"], "caption": figure["caption"]},
+                "figure": {
+                    "name": figure["name"],
+                    "caption": figure["caption"],
+                    "align": "center",
+                },
                 "image": {"alt": figure["alt"]},
             }
     notebook.metadata.pop("papermill", None)
