@@ -77,13 +77,14 @@ STUDIES = {
 _WORKER: dict[str, Stages] = {}
 
 
-def _prepare(checkpoint: str, threads: int) -> None:
+def _prepare(checkpoint: str, threads: int | None = None) -> None:
     import torch
 
     from audioldm_utils.checkpoint import load
     from audioldm_utils.stages import Stages
 
-    torch.set_num_threads(threads)
+    if threads:
+        torch.set_num_threads(threads)
     _WORKER["stages"] = Stages(load(checkpoint))
 
 
@@ -161,11 +162,11 @@ def measure_clips(
     if not clips:
         raise UserError("there are no clips to measure")
     study = STUDIES[name]
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     rows: list[dict[str, object]] = []
     bar = tqdm(total=len(clips), desc=name, unit="clip", disable=not progress)
     if jobs == 1:
-        _prepare(str(checkpoint), threads)
+        # The report gives each chapter its share of the cores; that is left as it is.
+        _prepare(str(checkpoint))
         for info in clips:
             rows += _one(study, info, seed)
             bar.update()
@@ -174,7 +175,7 @@ def measure_clips(
             jobs,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_prepare,
-            initargs=(str(checkpoint), threads),
+            initargs=(str(checkpoint), max(1, len(os.sched_getaffinity(0)) // jobs)),
         ) as pool:
             for future in [pool.submit(_one, study, info, seed) for info in clips]:
                 rows += future.result()
