@@ -4,6 +4,11 @@ A study maps clips and a checkpoint to a results table. A chapter runs it on the
 given; ``audioldm-utils evidence`` runs the very same function on an eval folder and on the
 shipped clips and commits the table. The chapter then checks its own rows against the
 committed ones, so that evidence cannot go stale, and takes its findings from the larger set.
+
+Most studies measure one clip after another. One of scope ``set`` is given all clips at once,
+since it compares them with each other; its rows about one clip, or about two, must not depend
+on which others are there. One of scope ``samples`` makes sounds of its own and takes clips
+for nothing but a reference.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from audioldm_utils.audio import ClipInfo, find_clips
 from audioldm_utils.errors import UserError
@@ -44,6 +49,12 @@ class Study:
             ``""`` for all others.
         relative: allowed besides, as a share of the value.
         every: evidence is made of every so many clips of a folder, from the first on.
+        each: of every so many classes instead, and of each the first so many clips; classes
+            that have fewer are passed over. 0: classes do not matter.
+        shipped: of every so many shipped clips; 0: as ``every``.
+        scope: ``clip``: ``function(clip, stages, rows, seed)``; ``set``: the same with a list
+            of clips; ``samples``: ``function(clips, stages, rows, seed, most)``, at most so
+            many samples of a kind.
     """
 
     name: str
@@ -52,12 +63,25 @@ class Study:
     tolerance: dict[str, float]
     relative: float = 0.0
     every: int = 1
+    each: int = 0
+    shipped: int = 0
+    scope: Literal["clip", "set", "samples"] = "clip"
 
-    def measure(self) -> Measure:
-        """The function itself."""
+    def measure(self) -> Callable[..., None]:
+        """The function itself; a :data:`Measure` where the scope is ``clip``."""
         import importlib
 
         return getattr(importlib.import_module(self.module), self.function)
+
+    def chosen(self, clips: Sequence[ClipInfo]) -> list[ClipInfo]:
+        """The clips of a folder that evidence is made of."""
+        if not self.each:
+            return list(clips[:: self.every])
+        classes: dict[str | None, list[ClipInfo]] = {}
+        for info in clips:
+            classes.setdefault(info.category, []).append(info)
+        full = [members for members in classes.values() if len(members) >= self.each]
+        return [info for members in full[:: self.every] for info in members[: self.each]]
 
 
 STUDIES = {
@@ -71,6 +95,12 @@ STUDIES = {
         Study("01_attacks", "audioldm_utils.ladder", "study_attacks", {"": 0.05}, 0.02, 8),
         # One flipped choice moves all that follow, so single clips may differ by more.
         Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.1}, 0.1, 5),
+        Study("06_samples", "audioldm_utils.sampling_study", "study", {"": 0.1}, scope="samples"),
+        Study("06_editing", "audioldm_utils.editing_study", "study", {"": 0.1}, 0.1, 10, shipped=8),
+        Study(
+            "07_correlation", "audioldm_utils.verification", "study", {"": 0.1}, 0.05,
+            every=2, each=2, shipped=8, scope="set",
+        ),  # fmt: skip
     )
 }
 
@@ -98,6 +128,20 @@ def _one(study: Study, info: ClipInfo, seed: int) -> list[dict[str, object]]:
     return rows.rows
 
 
+def _together(
+    study: Study, clips: Sequence[ClipInfo], seed: int, most: int | None
+) -> list[dict[str, object]]:
+    from audioldm_utils.audio import load_clip
+    from audioldm_utils.tables import ResultsBuilder
+
+    stages = _WORKER["stages"]
+    rows = ResultsBuilder(stages.checkpoint.fingerprint, seed)
+    loaded = [load_clip(info) for info in clips]
+    more = (most,) if study.scope == "samples" else ()
+    study.measure()(loaded, stages, rows, seed, *more)
+    return rows.rows
+
+
 def run_study(
     name: str,
     clips: Sequence[ClipInfo],
@@ -115,10 +159,13 @@ def run_study(
     Args:
         name, clips, checkpoint, seed, jobs, progress: as in :func:`measure_clips`.
         evidence_dir: where the committed table lies.
-        most: recompute at most so many of the evidence's clips; None for all of them.
+        most: recompute at most so many of the evidence's clips; None for all of them. Of a
+            study of samples: at most so many of a kind.
     """
     if name not in STUDIES:
         raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
+    if STUDIES[name].scope == "samples":
+        return measure_clips(name, clips, checkpoint, seed, progress=progress, most=most)
     chosen = _committed(name, clips, evidence_dir)[:most] or clips
     return measure_clips(name, chosen, checkpoint, seed, jobs, progress)
 
@@ -141,6 +188,7 @@ def measure_clips(
     seed: int = 0,
     jobs: int = 1,
     progress: bool = True,
+    most: int | None = None,
 ) -> pd.DataFrame:
     """The study's table for these clips.
 
@@ -149,7 +197,9 @@ def measure_clips(
         clips: as ``find_clips`` gives them.
         checkpoint: name, folder or hub id.
         seed: of every random draw.
-        jobs: worker processes, each with its share of the cores; 1 stays in this process.
+        jobs: worker processes, each with its share of the cores; 1 stays in this process, as
+            do studies that are not of single clips.
+        most: samples of a kind, for studies of samples.
 
     Raises:
         UserError: no clips, an unknown study, or an unusable clip (the message names it).
@@ -162,6 +212,10 @@ def measure_clips(
     if not clips:
         raise UserError("there are no clips to measure")
     study = STUDIES[name]
+    if study.scope != "clip":
+        _prepare(str(checkpoint))
+        rows = _together(study, clips, seed, most)
+        return validate(pd.DataFrame(rows, columns=list(COLUMNS)))
     rows: list[dict[str, object]] = []
     bar = tqdm(total=len(clips), desc=name, unit="clip", disable=not progress)
     if jobs == 1:
@@ -229,10 +283,13 @@ def findings(
     record = json.loads(path.with_suffix(".json").read_text())
     committed = read(path)
     same = set(run["checkpoint"]) <= set(committed["checkpoint"])
-    if not same or not _committed(name, clips, evidence_dir):
-        return alone
     study = STUDIES[name]
+    if not same or not (study.scope == "samples" or _committed(name, clips, evidence_dir)):
+        return alone
     compared = compare_evidence(run, committed, study.tolerance, study.relative)
+    if study.scope == "samples":
+        n = committed["clip"].nunique()
+        return Findings(committed, n, f"{n} generated samples a method at most", compared)
     judged = committed[~committed["clip"].isin(record["shipped"])]
     n = judged["clip"].nunique()
     return Findings(judged, n, f"{n} real recordings never trained on", compared)
@@ -251,16 +308,23 @@ def write_evidence(
     """Run a study on an eval folder and on the shipped clips; write table and sidecar."""
     from audioldm_utils.checkpoint import load
     from audioldm_utils.evidence import provenance
-    from audioldm_utils.tables import write
+    from audioldm_utils.tables import concat, write
 
     judged = find_clips(audio_dir)[:limit]
     shipped = find_clips(shipped_dir)
-    every = STUDIES[name].every
-    judged, shipped = judged[::every], shipped[::every]
+    study = STUDIES[name]
+    judged = study.chosen(judged)
+    shipped = [] if study.scope == "samples" else shipped[:: study.shipped or study.every]
     names = {info.name for info in judged} & {info.name for info in shipped}
     if names:
         raise UserError(f"clips of both folders are called {', '.join(sorted(names))}: rename them")
-    table = measure_clips(name, [*judged, *shipped], checkpoint, seed, jobs)
+    if study.scope == "clip":
+        table = measure_clips(name, [*judged, *shipped], checkpoint, seed, jobs)
+    else:
+        # Clips of one folder are never compared with those of the other.
+        table = concat(
+            measure_clips(name, part, checkpoint, seed) for part in (judged, shipped) if part
+        )
     record = provenance(
         f"audioldm-utils evidence --audio EVAL --checkpoint {checkpoint} --studies {name}",
         inputs=[info.path for info in [*judged, *shipped]],

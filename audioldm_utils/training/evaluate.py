@@ -191,12 +191,20 @@ def denoiser_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[st
     }
 
 
+def text_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """Class of generated samples, told by a classifier of real clips."""
+    from audioldm_utils.training.classifier import classifier_figures
+
+    return classifier_figures(stages, train, held_out)
+
+
 FIGURES: dict[str, Callable[[Stages, Corpus, Corpus], dict[str, Any]]] = {
     "vae": vae_figures,
     "vocoder": vocoder_figures,
     "visqol": visqol_figures,
     "clap": clap_figures,
     "denoiser": denoiser_figures,
+    "text": text_figures,
 }
 
 
