@@ -98,9 +98,16 @@ STUDIES = {
         Study("06_samples", "audioldm_utils.sampling_study", "study", {"": 0.1}, scope="samples"),
         Study("06_editing", "audioldm_utils.editing_study", "study", {"": 0.1}, 0.1, 10, shipped=8),
         Study(
-            "07_correlation", "audioldm_utils.verification", "study", {"": 0.1}, 0.05,
-            every=2, each=2, shipped=8, scope="set",
-        ),  # fmt: skip
+            "07_correlation",
+            "audioldm_utils.verification",
+            "study",
+            {"": 0.1},
+            0.05,
+            every=2,
+            each=2,
+            shipped=8,
+            scope="set",
+        ),
     )
 }
 

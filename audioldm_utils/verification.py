@@ -240,7 +240,9 @@ def _runs(
     }
 
 
-def _batched(function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> torch.Tensor:
+def _batched(
+    function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor
+) -> torch.Tensor:
     return torch.cat([function(part) for part in values.split(BATCH)])
 
 

@@ -34,8 +34,6 @@ limit: int = 0  # use only so many clips; 0 for all
 # %% tags=["remove-input"]
 from pathlib import Path
 
-import torch
-
 from audioldm_utils import results
 from audioldm_utils.audio import find_clips, load_clip, to_model_rate
 from audioldm_utils.checkpoint import load
@@ -133,7 +131,9 @@ for info in [info for info in clips if info.name in measured][:2]:
     takes = [Take("original", wave, 16000)]
     for rate in sorted(RATES, reverse=True):
         found = codec.encode(wave, Settings(kbps=rate, steps=STEPS, seed=seed))
-        takes.append(Take("ddcm", codec.decode(found.data).samples, 16000, f"DDCM, {rate:g} kbit/s"))
+        takes.append(
+            Take("ddcm", codec.decode(found.data).samples, 16000, f"DDCM, {rate:g} kbit/s")
+        )
     chance = codec.generate("", len(wave) / 16000, Settings(kbps=None, steps=STEPS), seed=seed)
     takes.append(Take("ddcm-random", codec.decode(chance.data).samples, 16000))
     rows.append(Row(clip.name, takes, clip.caption or ""))

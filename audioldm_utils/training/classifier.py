@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: The largest classes of train, samples of each, and how they are made. The contrasts make
 #: fewer samples, with the prompts and the noise of the first of the others.
-CLASSES, EACH, CONTRAST_EACH = 20, 10, 4
+CLASSES, EACH, CONTRAST_EACH = 20, 10, 3
 STEPS, GUIDANCE, FRAMES = 50, 3.5, 256
 BATCH = 20
 #: Frames that are averaged before mels are compared with train clips.
@@ -194,9 +194,7 @@ def classifier_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[
 
     texts, wanted = prompts_of(train, names, seed)
     # The classes lie around a circle of CLASSES: half way round is another one for each.
-    others = [
-        texts[i - i % CLASSES + (i + CLASSES // 2) % CLASSES] for i in range(len(texts))
-    ]
+    others = [texts[i - i % CLASSES + (i + CLASSES // 2) % CLASSES] for i in range(len(texts))]
     begun = time.process_time()
     own = generated(stages, texts, others, "own", seed)
     each = (time.process_time() - begun) / len(own)
