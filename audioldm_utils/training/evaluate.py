@@ -198,6 +198,15 @@ def text_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, A
     return classifier_figures(stages, train, held_out)
 
 
+def shipped_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """VAE's and vocoder's log-mel error on each clip that the project ships, for checks."""
+    from audioldm_utils.audio import find_clips
+    from audioldm_utils.model_card import clip_figures
+
+    folder = Path(__file__).resolve().parents[2] / "data" / "audio"
+    return clip_figures(stages, find_clips(folder))
+
+
 FIGURES: dict[str, Callable[[Stages, Corpus, Corpus], dict[str, Any]]] = {
     "vae": vae_figures,
     "vocoder": vocoder_figures,
@@ -205,6 +214,7 @@ FIGURES: dict[str, Callable[[Stages, Corpus, Corpus], dict[str, Any]]] = {
     "clap": clap_figures,
     "denoiser": denoiser_figures,
     "text": text_figures,
+    "shipped": shipped_figures,
 }
 
 
