@@ -90,12 +90,14 @@ def figures_table(figures: Mapping[str, Any]) -> pd.DataFrame:
         interval = found if isinstance(found, Mapping) else {"mean": found}
         value = interval["mean"]
         low, high = interval.get("low", math.nan), interval.get("high", math.nan)
-        met = {
-            "most": lambda: value <= bound,
-            "least": lambda: value >= bound,
-            "above": lambda: low > bound,
-            "below": lambda: high < bound,
-        }.get(kind, lambda: None)()
+        met = None
+        if kind:
+            met = {
+                "most": value <= bound,
+                "least": value >= bound,
+                "above": low > bound,
+                "below": high < bound,
+            }[kind]
         said = {"most": "≤", "least": "≥", "above": "interval above", "below": "interval below"}
         rows.append(
             {

@@ -146,7 +146,7 @@ figure_caption(
     axes.figure,
     "fig-scores",
     f"CLAP score by sampler, mean over samples with 95 % interval; {about}.",
-    "One row of points a sampler; those of DDCM with sixty-four atoms or more lie beside DDPM.",
+    "One row of points a sampler; those of the larger codebooks lie beside DDPM.",
 )
 
 # %% tags=["remove-input"]

@@ -76,7 +76,7 @@ clips = find_clips(audio_dir)[: limit or None]
 #   \tilde r = r(u_{b,t} - \bar u_b,\; v_{b,t} - \bar v_b).$$
 #
 # $r$ takes one mean from everything; $\tilde r$ takes from each bin its own mean over time, so
-# that a spectrum which two sounds share no longer counts. Only $\tilde r$ can say that the
+# that a spectrum which sounds share no longer counts. Only $\tilde r$ can say that the
 # output follows the input *in time*.
 #
 # Each null shares all with the matched run but one thing:
