@@ -34,6 +34,8 @@ limit: int = 0  # use only so many clips; 0 for all
 # %% tags=["remove-input"]
 from pathlib import Path
 
+import numpy as np
+
 from audioldm_utils import results
 from audioldm_utils.audio import find_clips, load_clip, to_model_rate
 from audioldm_utils.checkpoint import load
@@ -128,6 +130,7 @@ measured = set(table["clip"])
 for info in [info for info in clips if info.name in measured][:2]:
     clip = load_clip(info, max_seconds=SECONDS)
     wave = to_model_rate(clip)
+    wave = np.pad(wave, (0, max(0, round(SECONDS * 16000) - len(wave))))
     takes = [Take("original", wave, 16000)]
     for rate in sorted(RATES, reverse=True):
         found = codec.encode(wave, Settings(kbps=rate, steps=STEPS, seed=seed))
