@@ -21,6 +21,7 @@ from audioldm_utils.conditioning import stack
 from audioldm_utils.ddcm.core import DDCM, derived_seed
 from audioldm_utils.schedule import Schedule
 from audioldm_utils.statistics import Interval
+from audioldm_utils.studies import WHOLE
 
 if TYPE_CHECKING:
     from audioldm_utils.conditioning import Conditioning
@@ -121,7 +122,7 @@ def study(
                 ("frechet_clap", frechet(both.flatten(0, 1), real)),
                 ("diversity", diversity(both)),
             ):
-                rows.add("all samples", name, value, "1", method=method, stage=stage)
+                rows.add(WHOLE, name, value, "1", method=method, stage=stage)
 
 
 def _embeddings(

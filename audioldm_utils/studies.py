@@ -111,6 +111,9 @@ STUDIES = {
     )
 }
 
+#: Clip name of rows about all samples of a method together.
+WHOLE = "all samples"
+
 _WORKER: dict[str, Stages] = {}
 
 
@@ -295,8 +298,9 @@ def findings(
         return alone
     compared = compare_evidence(run, committed, study.tolerance, study.relative)
     if study.scope == "samples":
-        n = committed["clip"].nunique()
-        return Findings(committed, n, f"{n} generated samples a method at most", compared)
+        made = committed[committed["clip"] != WHOLE]
+        n = len(made[["clip", "method", "stage"]].drop_duplicates())
+        return Findings(committed, n, f"{n} generated samples", compared)
     judged = committed[~committed["clip"].isin(record["shipped"])]
     n = judged["clip"].nunique()
     return Findings(judged, n, f"{n} real recordings never trained on", compared)

@@ -103,7 +103,7 @@ glue_value("source", judged.source)
 
 # %% tags=["remove-input"]
 rows = []
-for _, text in sampling_study.PROMPTS[5:12:6]:
+for _, text in sampling_study.PROMPTS[9:10]:
     conditionings = {text: stages.embed([text], "")}
     takes = []
     for method, stage in [key for key in sampling_study.methods() if key[1] != "no guidance"]:

@@ -127,7 +127,7 @@ glue_value("effect", EFFECT, "g")
 stages = Stages(load(checkpoint))
 codec, rows = Codec(stages), []
 measured = set(table["clip"])
-for info in [info for info in clips if info.name in measured][:2]:
+for info in [info for info in clips if info.name in measured][:1]:
     clip = load_clip(info, max_seconds=SECONDS)
     wave = to_model_rate(clip)
     wave = np.pad(wave, (0, max(0, round(SECONDS * 16000) - len(wave))))

@@ -101,11 +101,13 @@ def nearest(mels: Sequence[np.ndarray], train: Sequence[np.ndarray]) -> np.ndarr
     """
     wanted = torch.stack([_pooled(mel) for mel in mels])
     size = wanted.shape[2]
-    wanted = wanted.flatten(1)
+    # Differences of large numbers lose digits: levels are taken about their mean.
+    level = wanted.mean()
+    wanted = wanted.flatten(1) - level
     own = wanted.square().sum(1)
     best = torch.full((len(mels),), torch.inf)
     for mel in train:
-        clip = _pooled(mel)
+        clip = _pooled(mel) - level
         if clip.shape[1] < size:
             continue
         places = clip.unfold(1, size, 1).transpose(0, 1).flatten(1)
