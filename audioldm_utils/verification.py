@@ -30,7 +30,7 @@ import torch
 
 from audioldm_utils import bitstream
 from audioldm_utils.audio import Clip, to_model_rate
-from audioldm_utils.codebook.theory import expected_cosine, rate_distortion_correlation
+from audioldm_utils.codebook.theory import expected_cosine_greedy, rate_distortion_correlation
 from audioldm_utils.conditioning import Denoiser, stack
 from audioldm_utils.correlation import band_envelope, correlate, correlation_matrix
 from audioldm_utils.ddcm.codec import coder_for, latent_frames
@@ -175,7 +175,7 @@ def study(clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int
 def theory(coder: DDCM, values: int) -> Iterator[tuple[str, str, float, str]]:
     """Rows (method, metric, value, band) of what each call can gain at best.
 
-    The cosine is that of the best of K independent normal atoms; the correlation that of an
+    The cosine is that of greedy choices from K independent normal atoms each; the correlation that of an
     ideal code of all bits so far for white latents, sqrt(1 - 2^(-2R)).
     """
     spent = 0.0
@@ -183,7 +183,8 @@ def theory(coder: DDCM, values: int) -> Iterator[tuple[str, str, float, str]]:
         states = float(coder.codebook.states(1))
         band = f"call {i + 1:03d}"
         reached = float(rate_distortion_correlation(spent / values))
-        yield "theory", "choice_cosine", expected_cosine(states, values), band
+        if atoms:
+            yield "theory", "choice_cosine", expected_cosine_greedy(states, atoms, values), band
         yield "bound", "denoised_correlation", reached, band
         spent += coder.codebook.bits(atoms) if atoms else 0.0
 
