@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audioldm_utils.audio import ClipInfo, find_clips
+from audioldm_utils.clips import LONGEST
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import sha256_file
 
@@ -46,6 +47,8 @@ class Study:
         every: evidence is made of every so many clips of a folder, from the first on.
         parts: components of the checkpoint that it uses; their fingerprint alone marks its
             rows, so that its evidence outlives a change of the others. Empty for all.
+        own: most of a reader's own clips that a chapter measures, spread over the folder;
+            0 for all. For what costs much a clip and is asked of some clips only.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Study:
     relative: float = 0.0
     every: int = 1
     parts: tuple[str, ...] = ()
+    own: int = 0
 
     def measure(self) -> Measure:
         """The function itself."""
@@ -73,7 +77,14 @@ STUDIES = {
         # waveform metrics a little, spectral ones hardly.
         Study("01_ladder", "audioldm_utils.ladder", "study", {"": 0.05}, 0.02, 2, parts=SOUND),
         Study(
-            "01_refined", "audioldm_utils.ladder", "study_refined", {"": 0.02}, 0.02, 8, parts=SOUND
+            "01_refined",
+            "audioldm_utils.ladder",
+            "study_refined",
+            {"": 0.02},
+            0.02,
+            8,
+            parts=SOUND,
+            own=8,
         ),
         Study(
             "01_mistakes",
@@ -83,12 +94,20 @@ STUDIES = {
             0.02,
             8,
             parts=SOUND,
+            own=8,
         ),
         Study(
-            "01_attacks", "audioldm_utils.ladder", "study_attacks", {"": 0.05}, 0.02, 8, parts=SOUND
+            "01_attacks",
+            "audioldm_utils.ladder",
+            "study_attacks",
+            {"": 0.05},
+            0.02,
+            8,
+            parts=SOUND,
+            own=8,
         ),
         # One flipped choice moves all that follow, so single clips may differ by more.
-        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.1}, 0.1, 5),
+        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.1}, 0.1, 5, own=8),
     )
 }
 
@@ -112,7 +131,7 @@ def _one(study: Study, info: ClipInfo, seed: int) -> list[dict[str, object]]:
 
     stages = _WORKER["stages"]
     rows = ResultsBuilder(stages.checkpoint.fingerprint_of(study.parts), seed)
-    study.measure()(load_clip(info), stages, rows, seed)
+    study.measure()(load_clip(info, LONGEST), stages, rows, seed)
     return rows.rows
 
 
@@ -128,7 +147,8 @@ def run_study(
 ) -> pd.DataFrame:
     """As :func:`measure_clips`, on those of the clips that the committed evidence holds.
 
-    Where it holds none of them they are a reader's own, and all of them are measured.
+    Where it holds none of them they are a reader's own, and all of them are measured, or
+    as many as the study takes of a reader's own (:attr:`Study.own`).
 
     Args:
         name, clips, checkpoint, seed, jobs, progress: as in :func:`measure_clips`.
@@ -137,7 +157,10 @@ def run_study(
     """
     if name not in STUDIES:
         raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
-    chosen = _committed(name, clips, evidence_dir)[:most] or clips
+    chosen = _committed(name, clips, evidence_dir)[:most]
+    if not chosen:
+        count = min(STUDIES[name].own or len(clips), len(clips))
+        chosen = [clips[i * len(clips) // count] for i in range(count)]
     return measure_clips(name, chosen, checkpoint, seed, jobs, progress)
 
 
@@ -168,20 +191,22 @@ def measure_clips(
         checkpoint: name, folder or hub id.
         seed: of every random draw.
         jobs: worker processes, each with its share of the cores; 1 stays in this process.
+        progress: a bar with the time that is left, on the screen and never on the page of a
+            running notebook.
 
     Raises:
         UserError: no clips, an unknown study, or an unusable clip (the message names it).
     """
     import pandas as pd
-    from tqdm.auto import tqdm
 
+    from audioldm_utils.progress import screen_bar
     from audioldm_utils.tables import COLUMNS, validate
 
     if not clips:
         raise UserError("there are no clips to measure")
     study = STUDIES[name]
     rows: list[dict[str, object]] = []
-    bar = tqdm(total=len(clips), desc=name, unit="clip", disable=not progress)
+    bar = screen_bar(len(clips), name, "clip", progress)
     if jobs == 1:
         # The report gives each chapter its share of the cores; that is left as it is.
         _prepare(str(checkpoint))

@@ -38,8 +38,9 @@ from pathlib import Path
 import torch
 
 from audioldm_utils import results
-from audioldm_utils.audio import find_clips, load_clip, to_model_rate
+from audioldm_utils.audio import load_clip, to_model_rate
 from audioldm_utils.checkpoint import load
+from audioldm_utils.clips import usable_clips
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.ddcm.study import RATES, SECONDS, STEPS
@@ -49,7 +50,7 @@ from audioldm_utils.stages import Stages
 from audioldm_utils.studies import findings, run_study
 
 style()
-clips = find_clips(audio_dir)[: limit or None]
+clips = usable_clips(audio_dir, limit)
 stages = Stages(load(checkpoint))
 
 # %% [markdown]
@@ -67,9 +68,7 @@ stages = Stages(load(checkpoint))
 
 # %% tags=["remove-input", "remove-output"]
 # One of the evidence's clips is measured again; a reader's own are measured one and all.
-table = run_study(
-    "05_rates", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir, most=1
-)
+table = run_study("05_rates", clips, checkpoint, seed, evidence_dir=evidence_dir, most=1)
 results.write(table, Path(out_dir) / "rates")
 judged = findings(table, clips, "05_rates", evidence_dir)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
