@@ -18,8 +18,8 @@ from audioldm_utils import execution, report, staging
 from audioldm_utils.chapters import check_parameters, find_chapters, fits, is_paired, select
 from audioldm_utils.commands import report as command
 from audioldm_utils.errors import UserError
-from audioldm_utils.locks import folder_lock
 from audioldm_utils.execution import ChapterError, Layout, hash_tree, run_chapters
+from audioldm_utils.locks import folder_lock
 from tests.demo_project import built_demo, make_project, write_audio, write_notebook
 
 __all__ = ["built_demo"]
@@ -408,6 +408,7 @@ def test_code_that_shows_nothing_is_folded_with_what_follows():
 
 def test_a_book_without_chapters_can_be_staged(sources, tmp_path):
     names = ["audio", "clips", "checkpoint", "fingerprint", "version", "cores", "python"]
+    names += ["skipped"]
     facts = dict.fromkeys(names, "something")
     pages = tmp_path / "pages"
     shutil.copytree(sources / "book", pages)

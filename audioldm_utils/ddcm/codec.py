@@ -201,6 +201,36 @@ class Codec:
         samples = level.undo(waveform)[0].numpy()
         return Decoded(samples, MODEL_RATE, header, sizes, latents, calls)
 
+    def encode_latents(self, latents: torch.Tensor, settings: Settings = Settings()) -> Encoded:
+        """Encode latents ``(1, 8, frames, 16)`` themselves, at a level of 1.
+
+        Raises:
+            UserError: as ``encode``.
+        """
+        frames = latents.shape[2]
+        parts, part = segment_frames(frames, settings.segment)
+        level = Level(torch.zeros(1, 1), torch.ones(1, 1))
+        samples = frames * DOWNSAMPLING * self.stages.mel_config.hop_length
+        header = header_for(self.stages, settings, samples, MODEL_RATE, level, parts, part)
+        missing = (0, 0, 0, parts * part - frames)
+        latents = torch.nn.functional.pad(latents, missing)
+        coder = coder_for(self.stages, header, part)
+        denoiser, counter = self._denoiser(header)
+        codes = coder.encode(latents, denoiser, **settings.selection)
+        return _encoded(header, coder, codes, parts, latents, counter.calls)
+
+    def decode_latents(self, data: bytes, name: str = "the data") -> torch.Tensor:
+        """The latents of a ``.ddcm`` file's bytes, without what fills its segments.
+
+        Raises:
+            UserError: as ``decode``.
+        """
+        coder, codes, header, _ = self.open(data, name)
+        denoiser, _ = self._denoiser(header)
+        start = coder.start(1, codes.shape).to(self.stages.device)
+        latents = coder.decode(codes, denoiser, start=start)
+        return latents[:, :, : latent_frames(model_samples(header.samples, header.sample_rate))]
+
     def open(self, data: bytes, name: str = "the data") -> tuple[DDCM, Codes, Header, Sizes]:
         """Coder and codes of a file, for replaying them with a denoiser of one's own.
 
