@@ -71,6 +71,7 @@ def run_blocks(samples: np.ndarray, stages: Stages, peak: float) -> dict[str, ob
         return len(made[-1])
 
     latency, slowest, busy, given = 0, 0.0, 0.0, 0
+    before = time.process_time()
     for taken, now, seconds in feed(samples, push):
         if now > given:
             # The first of the samples that came out has waited longest.
@@ -79,6 +80,7 @@ def run_blocks(samples: np.ndarray, stages: Stages, peak: float) -> dict[str, ob
     begin = time.perf_counter()
     made.append(stream.finish())
     busy += time.perf_counter() - begin
+    processor = time.process_time() - before
     audio = np.concatenate(made)
     whole = streaming.offline(stages, samples, peak)
     return {
@@ -87,6 +89,7 @@ def run_blocks(samples: np.ndarray, stages: Stages, peak: float) -> dict[str, ob
         "latency": latency / 16000,
         "slowest": slowest,
         "factor": busy / (len(samples) / 16000),
+        "processor": processor / (len(samples) / 16000),
     }
 
 
@@ -160,7 +163,8 @@ def main() -> None:
             note(f"loss_{mark}", distance(samples, audio))
             note(f"change_{mark}", distance(once, audio))
             note(f"added_{mark}", found[f"loss_{mark}"][-1] - found["once_loss"][-1])
-            takes[f"blocks of {window:g} s"] = audio
+            if window == DEFAULT:
+                takes[f"blocks of {window:g} s"] = audio
         if number < CODED:
             stages = streaming.block_stages(base, DEFAULT, DEFAULT / 4)
             for name, value in run_ddcm(samples[: 16000 * 5], stages, peak).items():
@@ -175,7 +179,12 @@ def write(found: dict[str, list[float]], args: argparse.Namespace, inputs: list[
     """The table and its sidecar."""
     worst = ("equal", "latency", "slowest", "ddcm_equal")
     forms = {"equal": (".0e", ""), "latency": (".2f", " s"), "slowest": (".2f", " s")}
-    forms |= {"factor": (".2f", ""), "loss": (".2f", " dB"), "once": (".2f", " dB")}
+    forms |= {
+        "factor": (".2f", ""),
+        "processor": (".2f", ""),
+        "loss": (".2f", " dB"),
+        "once": (".2f", " dB"),
+    }
     forms |= {"change": (".2f", " dB"), "added": ("+.2f", " dB")}
     forms |= {"ddcm_equal": (".0e", ""), "ddcm_kbps": (".2f", " kbit/s"), "ddcm": (".2f", "")}
     rows = []

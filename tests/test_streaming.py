@@ -123,7 +123,7 @@ def coded(stages, samples):
 
 
 def test_ddcm_over_a_stream_equals_the_offline_path(stages):
-    samples = clip(15001)
+    samples = clip(30001)
     data = coded(stages, samples)
     pieces = list(ddcm.decode_stream(io.BytesIO(data).read, stages))
     assert len(pieces) > 1
