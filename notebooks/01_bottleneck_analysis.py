@@ -261,7 +261,7 @@ glue_value("worst_band_nat", error["vae"].drop("").max(), ".3f", "nat")
 by_class = judged.table[
     (judged.table["metric"] == "log_mel_distance") & (judged.table["band"] == "")
 ]
-by_class = by_class[by_class["method"].isin(rungs)]
+by_class = by_class[by_class["method"].isin(rungs)].replace({"class": {"": "no class"}})
 wide = by_class.pivot_table(index="class", columns="method", values="value")[rungs]
 axes = heatmap(wide.sort_values("vae"), "log-mel distance, dB", "rung", "class")
 figure_caption(
