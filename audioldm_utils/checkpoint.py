@@ -31,7 +31,7 @@ from audioldm_utils.checkpoint_files import (
 )
 from audioldm_utils.errors import UserError
 from audioldm_utils.mel import MelConfig
-from audioldm_utils.placement import Offload, check_compile, check_offload
+from audioldm_utils.offload import Offload, check_compile, check_offload
 
 if TYPE_CHECKING:
     from diffusers import AudioLDM2Pipeline, AudioLDM2UNet2DConditionModel, AutoencoderKL

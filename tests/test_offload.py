@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from audioldm_utils import placement
+from audioldm_utils import offload
 from audioldm_utils.checkpoint import load
 from audioldm_utils.errors import UserError
 
@@ -22,7 +22,7 @@ class Net(torch.nn.Module):
 
 
 def test_one_network_at_a_time_is_on_the_device():
-    offload, a, b = placement.Offload(torch.device("meta")), Net(), Net()
+    offload, a, b = offload.Offload(torch.device("meta")), Net(), Net()
     offload.add("a", a)
     offload.add("b", b)
     assert offload.here is None
@@ -49,4 +49,4 @@ def test_a_sentence_where_there_is_no_gpu(option, sentence, tmp_path):
 def test_a_sentence_where_there_is_no_compiler(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="triton"):
-        placement.check_compile(torch.device("cuda"))
+        offload.check_compile(torch.device("cuda"))
