@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from audioldm_utils.stages import Stages
     from audioldm_utils.tables import ResultsBuilder
 
-#: Measures one clip and adds its rows.
-Measure = Callable[["Clip", "Stages", "ResultsBuilder", int], None]
+#: Measures one clip (or one group of clips) and adds its rows.
+Measure = Callable[["Clip | list[Clip]", "Stages", "ResultsBuilder", int], None]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Study:
             ``""`` for all others.
         relative: allowed besides, as a share of the value.
         every: evidence is made of every so many clips of a folder, from the first on.
+        group: clips that are measured together, such as for a mixture; the function then
+            takes a list of them. The last group of a folder may be smaller.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Study:
     tolerance: dict[str, float]
     relative: float = 0.0
     every: int = 1
+    group: int = 1
 
     def measure(self) -> Measure:
         """The function itself."""
@@ -70,7 +73,32 @@ STUDIES = {
         Study("01_mistakes", "audioldm_utils.ladder", "study_mistakes", {"": 0.05}, 0.02, 8),
         Study("01_attacks", "audioldm_utils.ladder", "study_attacks", {"": 0.05}, 0.02, 8),
         # One flipped choice moves all that follow, so single clips may differ by more.
-        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.1}, 0.1, 5),
+        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.15}, 0.15, 7),
+        Study(
+            "05_placement",
+            "audioldm_utils.ddcm.comparisons",
+            "study_placement",
+            {"": 0.15},
+            0.15,
+            7,
+        ),
+        Study(
+            "05_codebooks",
+            "audioldm_utils.ddcm.comparisons",
+            "study_codebooks",
+            {"": 0.15},
+            0.15,
+            14,
+        ),
+        Study(
+            "05_mixtures",
+            "audioldm_utils.ddcm.comparisons",
+            "study_mixtures",
+            {"": 0.15},
+            0.15,
+            5,
+            3,
+        ),
     )
 }
 
@@ -88,13 +116,14 @@ def _prepare(checkpoint: str, threads: int | None = None) -> None:
     _WORKER["stages"] = Stages(load(checkpoint))
 
 
-def _one(study: Study, info: ClipInfo, seed: int) -> list[dict[str, object]]:
+def _one(study: Study, infos: Sequence[ClipInfo], seed: int) -> list[dict[str, object]]:
     from audioldm_utils.audio import load_clip
     from audioldm_utils.tables import ResultsBuilder
 
     stages = _WORKER["stages"]
     rows = ResultsBuilder(stages.checkpoint.fingerprint, seed)
-    study.measure()(load_clip(info), stages, rows, seed)
+    clips = [load_clip(info) for info in infos]
+    study.measure()(clips if study.group > 1 else clips[0], stages, rows, seed)
     return rows.rows
 
 
@@ -115,10 +144,12 @@ def run_study(
     Args:
         name, clips, checkpoint, seed, jobs, progress: as in :func:`measure_clips`.
         evidence_dir: where the committed table lies.
-        most: recompute at most so many of the evidence's clips; None for all of them.
+        most: recompute at most so many of the evidence's clips, or groups of them; None for
+            all.
     """
     if name not in STUDIES:
         raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
+    most = None if most is None else most * STUDIES[name].group
     chosen = _committed(name, clips, evidence_dir)[:most] or clips
     return measure_clips(name, chosen, checkpoint, seed, jobs, progress)
 
@@ -163,12 +194,13 @@ def measure_clips(
         raise UserError("there are no clips to measure")
     study = STUDIES[name]
     rows: list[dict[str, object]] = []
-    bar = tqdm(total=len(clips), desc=name, unit="clip", disable=not progress)
+    groups = [clips[i : i + study.group] for i in range(0, len(clips), study.group)]
+    bar = tqdm(total=len(groups), desc=name, unit="clip", disable=not progress)
     if jobs == 1:
         # The report gives each chapter its share of the cores; that is left as it is.
         _prepare(str(checkpoint))
-        for info in clips:
-            rows += _one(study, info, seed)
+        for infos in groups:
+            rows += _one(study, infos, seed)
             bar.update()
     else:
         with ProcessPoolExecutor(
@@ -177,7 +209,7 @@ def measure_clips(
             initializer=_prepare,
             initargs=(str(checkpoint), max(1, len(os.sched_getaffinity(0)) // jobs)),
         ) as pool:
-            for future in [pool.submit(_one, study, info, seed) for info in clips]:
+            for future in [pool.submit(_one, study, infos, seed) for infos in groups]:
                 rows += future.result()
                 bar.update()
     bar.close()

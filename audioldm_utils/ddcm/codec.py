@@ -95,6 +95,7 @@ class Codec:
         original: tuple[int, int] | None = None,
         callback: Callback | None = None,
         prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        denoiser: Denoiser | None = None,
     ) -> Encoded:
         """Encode a clip.
 
@@ -106,6 +107,8 @@ class Codec:
             callback: called after each step.
             prepare: what to do to the input's latents before they are coded, such as
                 quantising them; ``latents`` of the result are what it gave.
+            denoiser: in place of the network, to measure what that is worth; ``decode`` does
+                not know it. ``calls`` is then the number of steps.
 
         Raises:
             UserError: the rate is too low for the clip, or a setting is out of range.
@@ -122,9 +125,15 @@ class Codec:
         if prepare is not None:
             latents = prepare(latents)
         coder = coder_for(self.stages, header, part)
-        denoiser, counter = self._denoiser(header)
-        codes = coder.encode(latents, denoiser, callback=callback, **settings.selection)
-        return _encoded(header, coder, codes, parts, latents, counter.calls)
+        calls = header.steps
+        if denoiser is None:
+            network, counter = self._denoiser(header)
+            before = counter.calls
+            codes = coder.encode(latents, network, callback=callback, **settings.selection)
+            calls = counter.calls - before
+        else:
+            codes = coder.encode(latents, denoiser, callback=callback, **settings.selection)
+        return _encoded(header, coder, codes, parts, latents, calls)
 
     def generate(
         self,
