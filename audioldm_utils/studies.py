@@ -72,6 +72,8 @@ STUDIES = {
         Study("01_refined", "audioldm_utils.ladder", "study_refined", {"": 0.02}, 0.02, 8),
         Study("01_mistakes", "audioldm_utils.ladder", "study_mistakes", {"": 0.05}, 0.02, 8),
         Study("01_attacks", "audioldm_utils.ladder", "study_attacks", {"": 0.05}, 0.02, 8),
+        # Single choices are bits, whole encodings are not; see the next ones.
+        Study("04_choices", "audioldm_utils.ddcm.choices", "study", {"": 0.15}, 0.15, 21),
         # One flipped choice moves all that follow, so single clips may differ by more.
         Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.15}, 0.15, 7),
         Study(
@@ -136,6 +138,7 @@ def run_study(
     progress: bool = True,
     evidence_dir: str | Path = "book/evidence",
     most: int | None = None,
+    fresh: int | None = None,
 ) -> pd.DataFrame:
     """As :func:`measure_clips`, on those of the clips that the committed evidence holds.
 
@@ -145,12 +148,25 @@ def run_study(
         name, clips, checkpoint, seed, jobs, progress: as in :func:`measure_clips`.
         evidence_dir: where the committed table lies.
         most: recompute at most so many of the evidence's clips, or groups of them; None for
-            all.
+            all. With 0 the committed rows stand in, if they are of this checkpoint: for a
+            study that another one of the same code is checked for.
+        fresh: measure at most so many clips, or groups of them, that no evidence holds.
     """
     if name not in STUDIES:
         raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
-    most = None if most is None else most * STUDIES[name].group
-    chosen = _committed(name, clips, evidence_dir)[:most] or clips
+    group = STUDIES[name].group
+    held = _committed(name, clips, evidence_dir)
+    if most == 0 and held:
+        from audioldm_utils.checkpoint import load
+        from audioldm_utils.tables import read
+
+        table = read(Path(evidence_dir) / f"{name}.csv")
+        table = table[table["clip"].isin([info.name for info in held])]
+        if set(table["checkpoint"]) == {load(checkpoint).fingerprint[:12]}:
+            return table.reset_index(drop=True)
+        most = 1
+    chosen = held[: None if most is None else most * group]
+    chosen = chosen or clips[: None if fresh is None else fresh * group]
     return measure_clips(name, chosen, checkpoint, seed, jobs, progress)
 
 

@@ -204,11 +204,15 @@ class Codec:
         start = coder.start(1, codes.shape).to(self.stages.device)
         latents = coder.decode(codes, denoiser, edit=edited, start=start, callback=callback)
         calls = sum(counter.calls for counter in counters)
+        samples = self.waveform(latents, header)
+        return Decoded(samples, MODEL_RATE, header, sizes, latents, calls)
+
+    def waveform(self, latents: torch.Tensor, header: Header) -> np.ndarray:
+        """Decoded latents (1, 8, frames, 16) as float32 (n,) at 16 kHz, at the file's level."""
         count = model_samples(header.samples, header.sample_rate)
         waveform = self.stages.vocode(self.stages.decode(latents)).cpu()[:, :count]
         level = Level(torch.tensor([[header.mean]]), torch.tensor([[1 / header.scale]]))
-        samples = level.undo(waveform)[0].numpy()
-        return Decoded(samples, MODEL_RATE, header, sizes, latents, calls)
+        return level.undo(waveform)[0].numpy()
 
     def open(self, data: bytes, name: str = "the data") -> tuple[DDCM, Codes, Header, Sizes]:
         """Coder and codes of a file, for replaying them with a denoiser of one's own.

@@ -18,6 +18,7 @@ import torch
 
 from audioldm_utils import baselines
 from audioldm_utils.audio import Clip, to_model_rate
+from audioldm_utils.bitstream import FIXED_LIMIT
 from audioldm_utils.codebook.fitted import load_quantiser
 from audioldm_utils.codebook.planning import RateTooLowError
 from audioldm_utils.ddcm.codec import Codec, Encoded
@@ -139,6 +140,7 @@ def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
     short = Excerpt.of(wave, stages)
     frames = short.mel.shape[1]
     codec = Codec(stages)
+    overhead = 8 * FIXED_LIMIT
     for rate in RATES:
         long = rate <= LOW_RATE
         excerpt = Excerpt.of(wave, stages, LOW_SECONDS) if long else short
