@@ -128,7 +128,9 @@ def at_points(
     return out
 
 
-def by_group(table: pd.DataFrame, method: str, metric: str, groups: Mapping[str, str]):
+def by_group(
+    table: pd.DataFrame, method: str, metric: str, groups: Mapping[str, str]
+) -> pd.DataFrame:
     """Mean and interval of a metric by a group of each clip, at every stage.
 
     Args:

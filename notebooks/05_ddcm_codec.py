@@ -45,6 +45,7 @@ from audioldm_utils import rates, results
 from audioldm_utils.audio import find_clips, load_clip, to_model_rate
 from audioldm_utils.checkpoint import load
 from audioldm_utils.ddcm.codec import Codec
+from audioldm_utils.ddcm.drift import read_drift
 from audioldm_utils.ddcm.entropy import codes_entropy
 from audioldm_utils.ddcm.placement import load_rules
 from audioldm_utils.ddcm.settings import Settings
@@ -235,8 +236,8 @@ results.tabulate(wide.drop(columns="stage"), digits=2)
 #
 # - **Placement.** The steps lie where `audioldm-utils fit --parts placement` found them best for
 #   each rate on train clips, against uniform timesteps.
-# - **Several atoms.** Cyclic shifts against the paper's matching pursuit (1024 atoms, three
-#   coefficient bits), at equal network calls.
+# - **Several atoms.** Cyclic shifts against the paper's matching pursuit (its number of
+#   entries, quantised coefficients), at equal network calls.
 # - **Diffusion.** DDCM against the residual quantiser of the same latents.
 
 # %% tags=["remove-input", "remove-output"]
@@ -269,12 +270,12 @@ pd.DataFrame(
 ).style.hide(axis="index")  # fmt: skip
 
 # %% [markdown]
-# The placement changes the rate needed by {glue:text}`bd_placement_high` from one to five
-# kilobits a second, and by {glue:text}`bd_placement_low` below. The reason: at low rates the few
-# choices must decide the coarse structure, which real latents do at the noisiest steps, where
-# uniform timesteps already lie; at high rates the structure is soon settled, and what is left to
-# code is fine detail, for which uniform timesteps have too few steps near the clean latents.
-# Cyclic shifts need {glue:text}`bd_pursuit` against matching pursuit, and DDCM
+# The placement changes the rate needed by {glue:text}`bd_placement_high` at the higher rates, and
+# by {glue:text}`bd_placement_low` at the lower ones (the table says which). The reason: at low
+# rates the few choices must decide the coarse structure, which real latents do at the noisiest
+# steps, where uniform timesteps already lie; at high rates the structure is soon settled, and what
+# is left to code is fine detail, for which uniform timesteps have too few steps near the clean
+# latents. Cyclic shifts need {glue:text}`bd_pursuit` against matching pursuit, and DDCM
 # {glue:text}`bd_rvq` against the residual quantiser.
 
 # %% tags=["remove-input"]
@@ -284,8 +285,9 @@ pd.DataFrame(rules, columns=["below bits a value", "placement", "power", "stop"]
 ).hide(axis="index")
 
 # %% [markdown]
-# The placements in use, by the bits of a latent value. Two more questions have one point each:
-# what the network is worth, and whether one large choice a step replaces several small ones.
+# The placements in use, by the bits of a latent value. Two more questions are asked at single
+# points: what the network is worth, and whether one large choice a step replaces several small
+# ones.
 
 # %% tags=["remove-input", "remove-output"]
 POINTS = {
@@ -310,8 +312,8 @@ points.rename(columns={"first": "first, nat", "second": "second, nat"}).style.fo
 ).hide(axis="index")
 
 # %% [markdown]
-# With one atom a step and equal bits, a cyclic codebook of four bases takes
-# {glue:text}`saved_few` fewer network calls than 1024 independent atoms, one of sixteen bases
+# With one atom a step and equal bits, a cyclic codebook of a few bases takes
+# {glue:text}`saved_few` fewer network calls than the paper's independent atoms, one of more bases
 # {glue:text}`saved_fewer` fewer; the error changes by {glue:text}`point_four` and
 # {glue:text}`point_sixteen`. Against the linear denoiser the network's error is
 # {glue:text}`point_linear`.
@@ -371,6 +373,9 @@ left = codes_entropy(codec, [encoded.data for encoded in files.values()])
 glue_value("entropy_saving", left.saving, ".3f", "bit")
 glue_value("entropy_bits", left.bits, ".1f", "bit")
 glue_value("entropy_count", left.count, "d")
+drift, drift_error = read_drift(evidence_dir, stages.checkpoint.fingerprint)
+glue_value("drift", drift)
+glue_value("drift_error", drift_error)
 glue_value("entropy_p", left.p_uniform, ".2g")
 
 # %% tags=["remove-input"]
@@ -388,6 +393,11 @@ pd.DataFrame(
 # take {glue:text}`synthesis_time`. Of {glue:text}`entropy_bits` an index, the histogram of
 # {glue:text}`entropy_count` indices could save {glue:text}`entropy_saving`
 # (p = {glue:text}`entropy_p` for uniform indices).
+#
+# A file that is decoded in a batch, or with another number of threads than it was encoded with,
+# meets other roundings; each step carries them on. The largest change of the decoded mel that
+# `benchmarks/ddcm_drift.py` found is {glue:text}`drift`, against the codec's own error of
+# {glue:text}`drift_error`.
 #
 # ## Published codecs
 #
