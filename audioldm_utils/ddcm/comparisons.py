@@ -19,7 +19,7 @@ from audioldm_utils.codebook.planning import RateTooLowError
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.placement import load_rules
 from audioldm_utils.ddcm.settings import Settings
-from audioldm_utils.ddcm.study import STEPS, Excerpt, Row
+from audioldm_utils.ddcm.study import SECONDS, STEPS, Excerpt, Row
 from audioldm_utils.errors import UserError
 from audioldm_utils.linear import LinearDenoiser
 
@@ -132,7 +132,7 @@ def study_mixtures(clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, 
     mixture is. The rate is the same for all three.
     """
     codec = Codec(stages)
-    length = round(2.56 * stages.mel_config.sample_rate)
+    length = round(SECONDS * stages.mel_config.sample_rate)
     waves = [to_model_rate(clip)[:length] for clip in clips]
     first = waves[0]
     total = np.zeros(len(first), np.float32)

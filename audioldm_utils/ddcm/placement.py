@@ -88,7 +88,7 @@ def tune(
     distance: Callable[[torch.Tensor], float],
     *,
     steps: int = 25,
-    bits: Sequence[float] = BITS,
+    bits: Sequence[float] | None = None,
     seed: int = 0,
     progress: Callable[[], None] | None = None,
 ) -> tuple[tuple[Rule, ...], list[dict[str, object]]]:
@@ -103,13 +103,14 @@ def tune(
         scheduler_config: the checkpoint's.
         distance: of decoded latents of the same shape; lower is better.
         steps: network calls, at most.
-        bits: a latent value, rising.
+        bits: a latent value, rising; `BITS` by default.
         seed: of the codebook.
         progress: called after each candidate.
 
     Returns:
         The table, its limits halfway (in the logarithm) between the rates; and every trial.
     """
+    bits = BITS if bits is None else bits
     book = CyclicShift(tuple(latents.shape[1:]), seed)
     trials: list[dict[str, object]] = []
 
