@@ -48,6 +48,7 @@ from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.drift import read_drift
 from audioldm_utils.ddcm.entropy import codes_entropy
 from audioldm_utils.ddcm.placement import load_rules
+from audioldm_utils.ddcm.quality import payable
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.ddcm.study import LOW_SECONDS, RATES, SECONDS, STEPS, family
 from audioldm_utils.listening import Row, Take, abx, players
@@ -83,11 +84,11 @@ stages = Stages(load(checkpoint))
 # One of the evidence's clips is measured again; the other studies run the same code.
 STUDIES = {"05_rates": 1, "05_placement": 0, "05_codebooks": 0, "05_mixtures": 0}
 options = {"progress": False, "evidence_dir": evidence_dir, "fresh": fresh or None}
-judged = {}
+runs, judged = {}, {}
 for name, most in STUDIES.items():
-    table = run_study(name, clips, checkpoint, seed, most=most, **options)
-    results.write(table, Path(out_dir) / name)
-    judged[name] = findings(table, clips, name, evidence_dir)
+    runs[name] = run_study(name, clips, checkpoint, seed, most=most, **options)
+    results.write(runs[name], Path(out_dir) / name)
+    judged[name] = findings(runs[name], clips, name, evidence_dir)
 found = judged["05_rates"].table
 together = pd.concat([study.table for study in judged.values()], ignore_index=True)
 about = (
@@ -114,19 +115,16 @@ glue_value("steps", STEPS, "d")
 
 # %% tags=["remove-input"]
 codec = Codec(stages)
-rows, files, pairs = [], {}, []
-measured = results.select(found, metric="rate")
-held = {info.name for info in clips} & set(results.select(together, metric="rate")["clip"])
-for info in ([info for info in clips if info.name in held] or list(clips))[:2]:
-    wave = to_model_rate(load_clip(info, max_seconds=LOW_SECONDS))
-    takes = [Take("original", wave, 16000)]
+rows, files, pairs = [], [], []
+measured = set(runs["05_rates"]["clip"])
+for info in sorted(clips, key=lambda info: info.name not in measured)[:2]:
+    wave = to_model_rate(load_clip(info, max_seconds=SECONDS))
     vae = stages.reconstruct_vae(torch.from_numpy(wave)[None])[0].numpy()
-    takes.append(Take("vae", vae, 16000))
-    for rate in (5.0, 1.0, 0.5):
-        encoded = codec.encode(wave, Settings(kbps=rate, steps=STEPS, seed=seed))
+    takes = [Take("original", wave, 16000), Take("vae", vae, 16000)]
+    for rate, encoded in payable(codec, wave, (5.0, 1.0, 0.5), Settings(steps=STEPS, seed=seed)):
         heard = codec.waveform(encoded.codes.latents, encoded.header)
         takes.append(Take("ddcm", heard, 16000, f"DDCM, {rate:g} kbit/s"))
-        files[info.name, rate] = encoded
+        files.append(encoded.data)
     rows.append(Row(info.name, takes, info.caption or ""))
     pairs.append((info.name, takes[1], takes[2]))
 players(rows, Path(out_dir) / "listening", f"Falling rates; checkpoint {checkpoint}.")
@@ -369,7 +367,7 @@ timing = together[together["metric"].isin(["encode_seconds", "synthesis_seconds"
 timing = timing[timing["stage"] == "1 kbit/s"].groupby("metric")["value"].mean() / SECONDS
 glue_value("encode_time", timing.get("encode_seconds", float("nan")), ".1f", "s")
 glue_value("synthesis_time", timing.get("synthesis_seconds", float("nan")), ".2f", "s")
-left = codes_entropy(codec, [encoded.data for encoded in files.values()])
+left = codes_entropy(codec, files)
 glue_value("entropy_saving", left.saving, ".3f", "bit")
 glue_value("entropy_bits", left.bits, ".1f", "bit")
 glue_value("entropy_count", left.count, "d")

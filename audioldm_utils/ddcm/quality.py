@@ -1,7 +1,8 @@
-"""The smallest file of a wanted quality."""
+"""Files by what they must reach: a quality, or whatever rates a clip can pay."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,3 +57,23 @@ def encode_to_quality(
         return float((codec.stages.decode(found.codes.latents) - truth).abs().mean())
 
     return tried[find_rate(distance, mel_error, LOWEST, HIGHEST, tolerance=0.1)]
+
+
+def payable(
+    codec: Codec, waveform: np.ndarray, rates: Sequence[float], settings: Settings
+) -> list[tuple[float, Encoded]]:
+    """The clip's files at those of the rates that pay its header and a choice.
+
+    Args:
+        codec: of the checkpoint.
+        waveform: as for ``Codec.encode``.
+        rates: kbit/s.
+        settings: all but the rate.
+    """
+    found = []
+    for rate in rates:
+        try:
+            found.append((rate, codec.encode(waveform, replace(settings, kbps=rate))))
+        except RateTooLowError:
+            continue
+    return found
