@@ -35,6 +35,9 @@ CANDIDATES = (
     ("alpha-bar", 0.7, 0.99),
     ("alpha-bar", 1.0, 0.99),
 )
+#: Share by which the distance must fall for more steps near the clean latents. A placement with
+#: too few steps in the noise loses some clips altogether, and a few train clips may not show it.
+GAIN = 0.03
 #: Bits a latent value at which the placement is tuned, of the choices alone; a clip has 3,200
 #: values a second, so that these are 0.1 to 5 kbit/s.
 BITS = (0.04, 0.1, 0.28, 0.6, 1.5)
@@ -146,9 +149,10 @@ def tune(
                 known[index] = measure(wanted, index)
             return known[index]
 
-        for direction in (1, -1):
-            while 0 <= best + direction < len(CANDIDATES) and at(best + direction) < at(best):
-                best += direction
+        while best + 1 < len(CANDIDATES) and at(best + 1) < (1 - GAIN) * at(best):
+            best += 1
+        while best > 0 and at(best - 1) < at(best):
+            best -= 1
         chosen.append(best)
     limits = [(low * high) ** 0.5 for low, high in pairwise(bits)]
     rules = [
