@@ -63,6 +63,7 @@ class Study:
         return getattr(importlib.import_module(self.module), self.function)
 
 
+_COMPARED = "audioldm_utils.ddcm.comparisons"
 STUDIES = {
     study.name: study
     for study in (
@@ -75,32 +76,11 @@ STUDIES = {
         # Single choices are bits, whole encodings are not; see the next ones.
         Study("04_choices", "audioldm_utils.ddcm.choices", "study", {"": 0.15}, 0.15, 21),
         # One flipped choice moves all that follow, so single clips may differ by more.
-        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.15}, 0.15, 7),
-        Study(
-            "05_placement",
-            "audioldm_utils.ddcm.comparisons",
-            "study_placement",
-            {"": 0.15},
-            0.15,
-            7,
-        ),
-        Study(
-            "05_codebooks",
-            "audioldm_utils.ddcm.comparisons",
-            "study_codebooks",
-            {"": 0.15},
-            0.15,
-            14,
-        ),
-        Study(
-            "05_mixtures",
-            "audioldm_utils.ddcm.comparisons",
-            "study_mixtures",
-            {"": 0.15},
-            0.15,
-            5,
-            3,
-        ),
+        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.15}, 0.15, every=8),
+        Study("05_placement", _COMPARED, "study_placement", {"": 0.15}, 0.15, every=8),
+        # Every second one of the clips above, whose rows it is paired with.
+        Study("05_codebooks", _COMPARED, "study_codebooks", {"": 0.15}, 0.15, every=16),
+        Study("05_mixtures", _COMPARED, "study_mixtures", {"": 0.15}, 0.15, every=5, group=3),
     )
 }
 
