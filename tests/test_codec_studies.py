@@ -90,7 +90,7 @@ def test_choices_hold_every_codebook_and_softness(stages, monkeypatch):
     table = table_of(choices.study, stages)
     value = table.set_index(["method", "stage", "metric"])["value"]
     found = value.xs("choice_cosine", level="metric")
-    assert found["ddcm", "temperature 0"] > 5 * abs(found["ddcm", "temperature inf"])
+    assert found["ddcm", "temperature 0"] > found["ddcm", "temperature inf"] + 0.02
     share = table[(table["metric"] == "efficiency") & (table["method"] == "ddcm")]["value"]
     assert 0.7 < share.mean() < 0.95
     bits = value.xs("rate", level="metric")
