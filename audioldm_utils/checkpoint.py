@@ -209,6 +209,10 @@ class Checkpoint:
         """SHA-256 (64 hexadecimal digits) of configurations, weights and tokenizers."""
         return fingerprint(self.path)
 
+    def fingerprint_of(self, parts: Sequence[str]) -> str:
+        """The same of some components alone, such as ``("vae", "vocoder")``; empty for all."""
+        return fingerprint(self.path, parts) if parts else self.fingerprint
+
     @property
     def vae(self) -> AutoencoderKL:
         """Log-mel ``(batch, 1, frames, 64)`` to and from latents."""

@@ -46,6 +46,8 @@ class Study:
         every: evidence is made of every so many clips of a folder, from the first on.
         group: clips that are measured together, such as for a mixture; the function then
             takes a list of them. The last group of a folder may be smaller.
+        parts: components of the checkpoint that it uses; their fingerprint alone marks its
+            rows, so that its evidence outlives a change of the others. Empty for all.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Study:
     relative: float = 0.0
     every: int = 1
     group: int = 1
+    parts: tuple[str, ...] = ()
 
     def measure(self) -> Measure:
         """The function itself."""
@@ -63,16 +66,31 @@ class Study:
         return getattr(importlib.import_module(self.module), self.function)
 
 
+#: What reconstruction without diffusion uses.
+SOUND = ("vae", "vocoder")
+
 _COMPARED = "audioldm_utils.ddcm.comparisons"
 STUDIES = {
     study.name: study
     for study in (
         # Griffin-Lim and the vocoder make up phase: rounding on another machine moves
         # waveform metrics a little, spectral ones hardly.
-        Study("01_ladder", "audioldm_utils.ladder", "study", {"": 0.05}, 0.02, 2),
-        Study("01_refined", "audioldm_utils.ladder", "study_refined", {"": 0.02}, 0.02, 8),
-        Study("01_mistakes", "audioldm_utils.ladder", "study_mistakes", {"": 0.05}, 0.02, 8),
-        Study("01_attacks", "audioldm_utils.ladder", "study_attacks", {"": 0.05}, 0.02, 8),
+        Study("01_ladder", "audioldm_utils.ladder", "study", {"": 0.05}, 0.02, 2, parts=SOUND),
+        Study(
+            "01_refined", "audioldm_utils.ladder", "study_refined", {"": 0.02}, 0.02, 8, parts=SOUND
+        ),
+        Study(
+            "01_mistakes",
+            "audioldm_utils.ladder",
+            "study_mistakes",
+            {"": 0.05},
+            0.02,
+            8,
+            parts=SOUND,
+        ),
+        Study(
+            "01_attacks", "audioldm_utils.ladder", "study_attacks", {"": 0.05}, 0.02, 8, parts=SOUND
+        ),
         # Single choices are bits, whole encodings are not; see the next ones.
         Study("04_choices", "audioldm_utils.ddcm.choices", "study", {"": 0.15}, 0.15, 21),
         # One flipped choice moves all that follow, so single clips may differ by more.
@@ -103,7 +121,7 @@ def _one(study: Study, infos: Sequence[ClipInfo], seed: int) -> list[dict[str, o
     from audioldm_utils.tables import ResultsBuilder
 
     stages = _WORKER["stages"]
-    rows = ResultsBuilder(stages.checkpoint.fingerprint, seed)
+    rows = ResultsBuilder(stages.checkpoint.fingerprint_of(study.parts), seed)
     clips = [load_clip(info) for info in infos]
     study.measure()(clips if study.group > 1 else clips[0], stages, rows, seed)
     return rows.rows
@@ -142,7 +160,7 @@ def run_study(
 
         table = read(Path(evidence_dir) / f"{name}.csv")
         table = table[table["clip"].isin([info.name for info in held])]
-        if set(table["checkpoint"]) == {load(checkpoint).fingerprint[:12]}:
+        if set(table["checkpoint"]) == {load(checkpoint).fingerprint_of(STUDIES[name].parts)[:12]}:
             return table.reset_index(drop=True)
         most = 1
     chosen = held[: None if most is None else most * group]
@@ -293,7 +311,8 @@ def write_evidence(
         f"audioldm-utils evidence --audio EVAL --checkpoint {checkpoint} --studies {name}",
         inputs=[info.path for info in [*judged, *shipped]],
         seeds=[seed],
-        checkpoint=load(checkpoint).fingerprint,
+        checkpoint=load(checkpoint).fingerprint_of(STUDIES[name].parts),
+        parts=list(STUDIES[name].parts),
         n=len(judged),
         shipped=sorted(info.name for info in shipped),
     )

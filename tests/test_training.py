@@ -128,3 +128,37 @@ def test_retrieval_counts_equal_captions_and_knows_chance():
     found = retrieval(perfect, swapped, ["a", "a", "c", "d"], at=1)
     assert found["recall_at_1"] == 0.0
     assert found["equal_caption_recall_at_1"] == 0.5
+
+
+def test_a_second_run_keeps_the_effort_of_the_first(tmp_path):
+    from audioldm_utils.training.export import earlier_effort
+
+    card = tmp_path / "README.md"
+    assert earlier_effort(card) == {}
+    card.write_text(
+        "## Size\n| component | parameters |\n|---|---|\n| vae | 1.00 M |\n\n## Recipe\n\n"
+        "| component | seconds | steps |\n|---|---|---|\n| vae | 2400 | 3182 |\n| unet | 10 | 2 |\n"
+    )
+    assert earlier_effort(card) == {"vae": ("2400", "3182"), "unet": ("10", "2")}
+
+
+def test_noise_levels_count_alike_where_a_white_prior_is_known():
+    import torch
+
+    from audioldm_utils.training.unet import level_weights
+
+    alphas_bar = torch.tensor([0.98, 0.5, 0.1, 0.01])
+    weights = level_weights(alphas_bar, least=0.0)
+    assert torch.isclose(weights.mean(), torch.tensor(1.0))
+    assert torch.allclose(weights * alphas_bar**0.8, (weights * alphas_bar**0.8)[0].expand(4))
+
+
+def test_bfloat16_is_used_on_no_cpu_that_emulates_it(monkeypatch):
+    import torch
+
+    from audioldm_utils.training.loop import mixed_precision
+
+    for native in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
+        with mixed_precision("cpu"):
+            assert torch.is_autocast_enabled("cpu") is native
