@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from audioldm_utils.stages import Stages
     from audioldm_utils.tables import ResultsBuilder
 
-#: Measures one clip and adds its rows.
-Measure = Callable[["Clip", "Stages", "ResultsBuilder", int], None]
+#: Measures one clip (or one group of clips) and adds its rows.
+Measure = Callable[["Clip | list[Clip]", "Stages", "ResultsBuilder", int], None]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Study:
             ``""`` for all others.
         relative: allowed besides, as a share of the value.
         every: evidence is made of every so many clips of a folder, from the first on.
+        group: clips that are measured together, such as for a mixture; the function then
+            takes a list of them. The last group of a folder may be smaller.
         parts: components of the checkpoint that it uses; their fingerprint alone marks its
             rows, so that its evidence outlives a change of the others. Empty for all.
         own: most of a reader's own clips that a chapter measures, spread over the folder;
@@ -57,6 +59,7 @@ class Study:
     tolerance: dict[str, float]
     relative: float = 0.0
     every: int = 1
+    group: int = 1
     parts: tuple[str, ...] = ()
     own: int = 0
 
@@ -70,6 +73,7 @@ class Study:
 #: What reconstruction without diffusion uses.
 SOUND = ("vae", "vocoder")
 
+_COMPARED = "audioldm_utils.ddcm.comparisons"
 STUDIES = {
     study.name: study
     for study in (
@@ -106,8 +110,14 @@ STUDIES = {
             parts=SOUND,
             own=8,
         ),
+        # Single choices are bits, whole encodings are not; see the next ones.
+        Study("04_choices", "audioldm_utils.ddcm.choices", "study", {"": 0.15}, 0.15, 21),
         # One flipped choice moves all that follow, so single clips may differ by more.
-        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.1}, 0.1, 5, own=8),
+        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.15}, 0.15, every=8, own=8),
+        Study("05_placement", _COMPARED, "study_placement", {"": 0.15}, 0.15, every=8),
+        # Every second one of the clips above, whose rows it is paired with.
+        Study("05_codebooks", _COMPARED, "study_codebooks", {"": 0.15}, 0.15, every=16),
+        Study("05_mixtures", _COMPARED, "study_mixtures", {"": 0.15}, 0.15, every=5, group=3),
     )
 }
 
@@ -125,13 +135,14 @@ def _prepare(checkpoint: str, threads: int | None = None) -> None:
     _WORKER["stages"] = Stages(load(checkpoint))
 
 
-def _one(study: Study, info: ClipInfo, seed: int) -> list[dict[str, object]]:
+def _one(study: Study, infos: Sequence[ClipInfo], seed: int) -> list[dict[str, object]]:
     from audioldm_utils.audio import load_clip
     from audioldm_utils.tables import ResultsBuilder
 
     stages = _WORKER["stages"]
     rows = ResultsBuilder(stages.checkpoint.fingerprint_of(study.parts), seed)
-    study.measure()(load_clip(info, LONGEST), stages, rows, seed)
+    clips = [load_clip(info, LONGEST) for info in infos]
+    study.measure()(clips if study.group > 1 else clips[0], stages, rows, seed)
     return rows.rows
 
 
@@ -144,6 +155,7 @@ def run_study(
     progress: bool = True,
     evidence_dir: str | Path = "book/evidence",
     most: int | None = None,
+    fresh: int | None = None,
 ) -> pd.DataFrame:
     """As :func:`measure_clips`, on those of the clips that the committed evidence holds.
 
@@ -153,14 +165,30 @@ def run_study(
     Args:
         name, clips, checkpoint, seed, jobs, progress: as in :func:`measure_clips`.
         evidence_dir: where the committed table lies.
-        most: recompute at most so many of the evidence's clips; None for all of them.
+        most: recompute at most so many of the evidence's clips, or groups of them; None for
+            all. With 0 the committed rows stand in, if they are of this checkpoint: for a
+            study that another one of the same code is checked for.
+        fresh: measure at most so many clips, or groups of them, that no evidence holds.
     """
     if name not in STUDIES:
         raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
-    chosen = _committed(name, clips, evidence_dir)[:most]
+    study = STUDIES[name]
+    held = _committed(name, clips, evidence_dir)
+    if most == 0 and held:
+        from audioldm_utils.checkpoint import load
+        from audioldm_utils.tables import read
+
+        table = read(Path(evidence_dir) / f"{name}.csv")
+        table = table[table["clip"].isin([info.name for info in held])]
+        if set(table["checkpoint"]) == {load(checkpoint).fingerprint_of(study.parts)[:12]}:
+            return table.reset_index(drop=True)
+        most = 1
+    chosen = held[: None if most is None else most * study.group]
     if not chosen:
-        count = min(STUDIES[name].own or len(clips), len(clips))
+        # A reader's own clips: as many as the study and the chapter allow, spread over them.
+        count = min(study.own or len(clips), len(clips))
         chosen = [clips[i * len(clips) // count] for i in range(count)]
+        chosen = chosen[: None if fresh is None else fresh * study.group]
     return measure_clips(name, chosen, checkpoint, seed, jobs, progress)
 
 
@@ -206,12 +234,13 @@ def measure_clips(
         raise UserError("there are no clips to measure")
     study = STUDIES[name]
     rows: list[dict[str, object]] = []
-    bar = screen_bar(len(clips), name, "clip", progress)
+    groups = [clips[i : i + study.group] for i in range(0, len(clips), study.group)]
+    bar = screen_bar(len(groups), name, "clip", progress)
     if jobs == 1:
         # The report gives each chapter its share of the cores; that is left as it is.
         _prepare(str(checkpoint))
-        for info in clips:
-            rows += _one(study, info, seed)
+        for infos in groups:
+            rows += _one(study, infos, seed)
             bar.update()
     else:
         with ProcessPoolExecutor(
@@ -220,7 +249,7 @@ def measure_clips(
             initializer=_prepare,
             initargs=(str(checkpoint), max(1, len(os.sched_getaffinity(0)) // jobs)),
         ) as pool:
-            for future in [pool.submit(_one, study, info, seed) for info in clips]:
+            for future in [pool.submit(_one, study, infos, seed) for infos in groups]:
                 rows += future.result()
                 bar.update()
     bar.close()

@@ -22,18 +22,18 @@ class Net(torch.nn.Module):
 
 
 def test_one_network_at_a_time_is_on_the_device():
-    offload, a, b = offload.Offload(torch.device("meta")), Net(), Net()
-    offload.add("a", a)
-    offload.add("b", b)
-    assert offload.here is None
+    used, a, b = offload.Offload(torch.device("meta")), Net(), Net()
+    used.add("a", a)
+    used.add("b", b)
+    assert used.here is None
     a.encoder(torch.zeros(1, 2))
     a.decoder(torch.zeros(1, 3))
-    assert (a.moves, b.moves, offload.here) == (["meta"], [], "a")
+    assert (a.moves, b.moves, used.here) == (["meta"], [], "a")
     b.decoder(torch.zeros(1, 3))
-    assert (a.moves, b.moves, offload.here) == (["meta", "cpu"], ["meta"], "b")
-    offload.forget("b")
+    assert (a.moves, b.moves, used.here) == (["meta", "cpu"], ["meta"], "b")
+    used.forget("b")
     a.encoder(torch.zeros(1, 2))
-    assert (a.moves[-1], b.moves, offload.here) == ("meta", ["meta"], "a")
+    assert (a.moves[-1], b.moves, used.here) == ("meta", ["meta"], "a")
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,8 @@ METHOD_STYLE: dict[str, Look] = {
     "ddcm-kmeans": Look("DDCM, k-means atoms", "#4a90d9", "^", "-."),
     "ddcm-turbo": Look("DDCM, Turbo thresholding", "#0b3a6b", "D", ":"),
     "ddcm-quantised": Look("DDCM, quantised latents", "#0b3a6b", "P", "--"),
+    "ddcm-uniform": Look("DDCM, uniform timesteps", "#0b3a6b", "X", (0, (3, 2))),
+    "ddcm-pursuit": Look("DDCM, matching pursuit", "#4a90d9", "v", (0, (4, 1, 1, 1))),
     "ddcm-random": Look("DDCM, random codes", "#4a90d9", "x", ":"),
     "rvq": Look("residual quantiser", "#a0327a", "o", "-"),
     "vq": Look("vector quantiser", "#a0327a", "s", "--"),
