@@ -167,4 +167,4 @@ def _compensation(args: argparse.Namespace, stages: Stages) -> None:
             bar.update(done - bar.n)
 
         fitted = fit(stages, args.audio, args.limit, args.max_seconds, step)
-    print(f"compensation: {save_compensation(fitted)}")
+    print(f"compensation: {save_compensation(fitted, stages.checkpoint.path)}")
