@@ -79,6 +79,11 @@ def _runs() -> list[Run]:
 RUNS = _runs()
 
 
+def options_of(method: str, stage: str) -> dict[str, Any]:
+    """The options with which a method was run at a stage."""
+    return next(run.options for run in RUNS if (run.method, run.stage) == (method, stage))
+
+
 def run_one(job: Job, run: Run) -> tuple[Output, Cost] | None:
     """The run's output and cost; None where the clip is too short for its rate."""
     method = find_method(run.method)

@@ -40,6 +40,16 @@ FULL = "full band"
 #: Stages of ``vae-highfreq``, in the order in which one adds to the other.
 FITTED, BLIND, SIDE = "fitted table", "blind", "side information"
 
+#: What an ablation shows, by name: method and stage.
+STUDIED = {
+    "highfreq, fitted table": ("vae-highfreq", FITTED),
+    "highfreq, blind": ("vae-highfreq", BLIND),
+    "highfreq, side information": ("vae-highfreq", SIDE),
+    "vae-denoise": ("vae-denoise", ""),
+    "vae-refined": ("vae-refined", ""),
+    "vae-restored": ("vae-restored", ""),
+}
+
 _VARIANTS: dict[tuple[str, str], Callable[[Job], Output]] = {
     ("vae", ""): repair.vae,
     ("vae-highfreq", FITTED): lambda job: repair.vae_highfreq(
