@@ -224,12 +224,25 @@ def with_band_above(table: pd.DataFrame) -> pd.DataFrame:
 def diffusion_verdicts(table: pd.DataFrame) -> list[Verdict]:
     """The bounds of «VAE against diffusion», from the table of ``03_diffusion``."""
     out: list[Verdict] = []
-    inverted = {"method": "ddpm-inversion", "stage": ""}
-    values, _, names = pairs(table, inverted, inverted, "largest_latent_difference")
-    if names:
-        top = float(values.max())
-        asked = "DDPM inversion, replayed, returns the latents to 1e-4"
-        out.append(_judge("inversion", asked, Interval(top, top, top, len(names)), 1e-4, False, ""))
+    for key, asked, choice, bound in (
+        (
+            "inversion",
+            "DDPM inversion, replayed, returns the latents to 1e-4",
+            {"method": "ddpm-inversion", "stage": ""},
+            1e-4,
+        ),
+        (
+            "strength_0",
+            "SDEdit at strength 0 returns the VAE's latents",
+            {"method": "sdedit", "stage": "strength 0"},
+            0.0,
+        ),
+    ):
+        values, _, names = pairs(table, choice, choice, "largest_latent_difference")
+        if names:
+            top = float(values.max())
+            found = Interval(top, top, top, len(names))
+            out.append(_judge(key, asked, found, bound, False, ""))
     for strength in study_diffusion.STRENGTHS:
         stage = f"strength {strength:g}"
         found = difference(

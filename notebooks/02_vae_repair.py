@@ -42,7 +42,15 @@ from audioldm_utils.audio import find_clips, load_clip
 from audioldm_utils.checkpoint import load
 from audioldm_utils.enhance.fitting import fit_if_missing
 from audioldm_utils.listening import Row, Take, players
-from audioldm_utils.methods.study_repair import BLIND, FULL, SECONDS, SIDE, STEPS, STUDIED
+from audioldm_utils.methods.study_repair import (
+    BLIND,
+    FULL,
+    SECONDS,
+    SIDE,
+    STEPS,
+    STUDIED,
+    all_repairs,
+)
 from audioldm_utils.metrics import BANDS
 from audioldm_utils.plotting import (
     curves,
@@ -53,7 +61,6 @@ from audioldm_utils.plotting import (
     points_with_intervals,
     style,
 )
-from audioldm_utils.reconstruct import reconstruct
 from audioldm_utils.stages import Stages
 from audioldm_utils.studies import findings, run_study
 
@@ -112,9 +119,7 @@ rows = []
 for name in sorted(set(table["clip"]))[:1]:
     clip = load_clip(next(info for info in clips if info.name == name), max_seconds=SECONDS)
     takes = [Take("original", clip.samples, clip.sample_rate)]
-    for method in ("vae", "vae-highfreq", "vae-denoise", "vae-refined", "vae-restored"):
-        (made,) = reconstruct(clip, method, stages, seed=seed)
-        takes.append(Take(method, made.audio, made.sample_rate))
+    takes += [Take(name, *made) for name, made in all_repairs(clip, stages, seed).items()]
     rows.append(Row(clip.name, takes, clip.caption or ""))
 grid = players(rows, Path(out_dir) / "listening", f"Each repair; checkpoint {checkpoint}.")
 glue_object("player", grid)
@@ -251,7 +256,7 @@ if n_above:
         "fig-repair-above",
         "Log-spectral distance above 8 kHz at the clip's own rate, mean with 95 % interval, on the "
         f"{n_above} clips with energy there; the crossover is an oracle. {about}.",
-        "One row a method: the plain VAE furthest right, the oracle furthest left.",
+        "One row a method; a point further left is nearer to the original.",
     )
 shown
 
@@ -283,8 +288,9 @@ axes.set_ylim(bottom=0)
 figure_caption(
     axes.figure,
     "fig-repair-curve",
-    f"Refinement flattens at the decoder's limit: mean over clips with 95 % interval. {about}.",
-    "A curve that falls steeply over the first steps and then flattens well above zero.",
+    "Distance of the decoded mel over the steps of refinement: mean over clips with 95 % "
+    f"interval. {about}.",
+    "A curve of distance over gradient steps; the ordinate begins at zero.",
 )
 
 # %% [markdown]
@@ -309,7 +315,7 @@ figure_caption(
     axes.figure,
     "fig-repair-classes",
     f"Change of log-mel distance by class of sound; negative is better. {about}.",
-    "A table of numbers, one row a class and one column a repair, blue where it is better.",
+    "A table of numbers, one row a class and one column a repair, coloured by sign.",
 )
 
 # %% [markdown]
@@ -358,7 +364,7 @@ results.tabulate(spent[spent["stage"] == ""])
 #
 # - **Blind compensation** where the sound is unlike what it was fitted on: it knows only what
 #   such levels lack on average.
-# - **Band extension** where nothing was above 8 kHz: it sends bits to say so.
+# - **Band extension** where nothing was above 8 kHz: it sends a bit to say so.
 # - **`vae-denoise`** where pauses matter more than tone: it moves the waveform towards the
 #   decoded mel, and inherits the VAE's mistakes.
 # - **`vae-refined`** in real time: it takes a backward pass of the decoder a step. Latents that are
@@ -368,8 +374,10 @@ results.tabulate(spent[spent["stage"] == ""])
 # ## Limits
 #
 # All of it describes the checkpoint in the captions. `mini`'s VAE and vocoder are small; what
-# a repair gains depends on what there is to repair. Steps and thresholds were chosen on the clips
-# shipped with the project, and the findings are from others.
+# a repair gains depends on what there is to repair. What `vae-denoise` takes for a pause, and the
+# weights of the multi-scale distance, were chosen on clips that the evidence leaves out or that are
+# the project's own; on which clips older constants were chosen, such as the step size, is not on
+# record.
 #
 # ## Next
 #

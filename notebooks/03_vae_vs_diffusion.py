@@ -166,7 +166,7 @@ figure_caption(
     "fig-plane",
     f"Fidelity against plausibility at {CALLS} network calls, means over clips with 95 % "
     f"intervals; labels are operating points. {about}.",
-    "Points of five methods in a plane; SDEdit moves right with its strength, guidance less.",
+    "Points of five methods in a plane, those of one method joined and labelled.",
 )
 
 # %% [markdown]
@@ -187,7 +187,7 @@ else:
         axes.figure,
         "fig-clap",
         f"The same against CLAP's cosine with the caption. {about}.",
-        "Points of five methods in a plane, with intervals that overlap in the upward direction.",
+        "Points of five methods in a plane, those of one method joined and labelled.",
     )
 shown_text
 
@@ -221,7 +221,7 @@ figure_caption(
     "fig-seconds",
     f"Log-mel distance when all but the VAE take about as long as guidance; SDEdit and guidance at "
     f"{middle}, DDCM at {rate}. {about}.",
-    "One row a method, the plain VAE leftmost.",
+    "One row a method; a point further left is nearer to the clip.",
 )
 
 # %% [markdown]

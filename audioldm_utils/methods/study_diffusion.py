@@ -59,7 +59,8 @@ class Run:
 
 def _runs() -> list[Run]:
     half, more = CALLS // 2, CALLS_OF_EQUAL_SECONDS
-    runs = [Run("vae")]
+    # Strength 0 is the check that nothing but the diffusion differs from the VAE.
+    runs = [Run("vae"), Run("sdedit", "strength 0", {"strength": 0.0, "prompt": "none"})]
     for strength in STRENGTHS:
         stage, common = f"strength {strength:g}", {"strength": strength, "prompt": "none"}
         runs.append(Run("sdedit", stage, {"steps": CALLS, **common}))

@@ -14,6 +14,7 @@ from audioldm_utils.ladder import add_mel_errors, add_scores
 from audioldm_utils.methods import repair
 from audioldm_utils.methods.base import Job, Output
 from audioldm_utils.methods.cost import measured
+from audioldm_utils.reconstruct import find_method
 
 if TYPE_CHECKING:
     from audioldm_utils.stages import Stages
@@ -66,6 +67,21 @@ _VARIANTS: dict[tuple[str, str], Callable[[Job], Output]] = {
 def beginning(clip: Clip, seconds: float) -> Clip:
     """The clip's first seconds."""
     return replace(clip, samples=clip.samples[: round(seconds * clip.sample_rate)])
+
+
+def all_repairs(clip: Clip, stages: Stages, seed: int = 0) -> dict[str, tuple[np.ndarray, int]]:
+    """The plain VAE and each repair of one clip with its defaults, for listening.
+
+    Returns:
+        Method to waveform ``(samples,)`` at the clip's own level, and sample rate. The latents
+        are refined once for all.
+    """
+    job = Job(clip, stages, seed)
+    found = {}
+    for name in ("vae", "vae-highfreq", "vae-denoise", "vae-refined", "vae-restored"):
+        output = find_method(name).load()(job)
+        found[name] = np.asarray(job.gain.undo(output.waveform), np.float32), output.sample_rate
+    return found
 
 
 def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
