@@ -100,23 +100,32 @@ def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
     with measured(stages.checkpoint, ("vae",)) as encoding:
         _ = job.latents
     made: dict[tuple[str, str], Output] = {}
+    refinement = (0.0, 0, 0)
     for (method, stage), run in _VARIANTS.items():
         with measured(stages.checkpoint, ("vae", "vocoder")) as cost:
             output = run(job)
         made[method, stage] = output
         add_scores(rows, clip, method, job.waveform, output.waveform, MODEL_RATE, stage, MODEL_BAND)
-        for name, value in noise.measure(job.waveform, output.waveform, MODEL_RATE).items():
-            unit = noise.MEASURES[name][1]
-            add(method, stage, name, value, "1" if unit == "lines" else unit)
+        if len(job.waveform) >= MODEL_RATE / 2:  # shorter ones have no warble to measure
+            for name, value in noise.measure(job.waveform, output.waveform, MODEL_RATE).items():
+                unit = noise.MEASURES[name][1]
+                add(method, stage, name, value, "1" if unit == "lines" else unit)
         add(method, stage, "side_rate", output.side_bits / clip.seconds / 1000, "kbit/s")
-        # The refined latents are made once and shared; the restored clip is charged for them.
-        shared = made["vae-refined", ""].details["seconds"] if method == "vae-restored" else 0.0
-        seconds = encoding.seconds + cost.seconds + shared
-        output.details["seconds"] = cost.seconds
+        seconds, forward = cost.seconds, cost.forward["vae_decoder"]
+        backward = cost.backward["vae_decoder"]
+        if method == "vae-refined":
+            refinement = seconds, forward, backward
+        elif method == "vae-restored":
+            # The latents are refined once and shared; this clip is charged for it too.
+            seconds, forward, backward = (
+                own + shared
+                for own, shared in zip((seconds, forward, backward), refinement, strict=True)
+            )
+        seconds += encoding.seconds
         add(method, stage, "seconds", seconds, "s")
         add(method, stage, "seconds_per_second", seconds / clip.seconds, "s")
-        add(method, stage, "decoder_forward", cost.forward["vae_decoder"], "calls")
-        add(method, stage, "decoder_backward", cost.backward["vae_decoder"], "calls")
+        add(method, stage, "decoder_forward", forward, "calls")
+        add(method, stage, "decoder_backward", backward, "calls")
     _add_refinement(rows, job, made["vae-refined", ""])
     for part, kept in made["vae-restored", ""].details["parts"].items():
         add("vae-restored", part, "kept", float(kept), "1")
