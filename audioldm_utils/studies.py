@@ -44,7 +44,9 @@ class Study:
         tolerance: metric name to the largest difference between two runs, in its unit;
             ``""`` for all others.
         relative: allowed besides, as a share of the value.
-        every: evidence is made of every so many clips of a folder, from the first on.
+        every: evidence is made of every so many clips of a folder.
+        first: the first of them, counted from 0, so that a study can leave out clips that
+            something was tuned on.
         group: clips that are measured together, such as for a mixture; the function then
             takes a list of them. The last group of a folder may be smaller.
         parts: components of the checkpoint that it uses; their fingerprint alone marks its
@@ -60,6 +62,7 @@ class Study:
     relative: float = 0.0
     every: int = 1
     group: int = 1
+    first: int = 0
     parts: tuple[str, ...] = ()
     own: int = 0
 
@@ -112,6 +115,34 @@ STUDIES = {
         ),
         # Single choices are bits, whole encodings are not; see the next ones.
         Study("04_choices", "audioldm_utils.ddcm.choices", "study", {"": 0.15}, 0.15, 21),
+        # Gradient steps add up roundings; those of the search for side information decide.
+        Study(
+            "02_repair",
+            "audioldm_utils.methods.study_repair",
+            "study",
+            {
+                "": 0.3,
+                "visqol": 0.15,
+                "multi_resolution_stft": 0.05,
+                "mel_error": 0.03,
+                "mel_distance": 0.03,
+                "kept": 1.0,
+                "hum": 20.0,
+            },
+            relative=0.1,
+            every=6,
+            first=1,
+            parts=SOUND,
+        ),
+        Study(
+            "03_diffusion",
+            "audioldm_utils.methods.study_diffusion",
+            "study",
+            {"": 0.1, "log_mel_distance": 0.4, "visqol": 0.15, "largest_latent_difference": 2.0},
+            relative=0.1,
+            every=6,
+            first=1,
+        ),
         # One flipped choice moves all that follow, so single clips may differ by more.
         Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.15}, 0.15, every=8, own=8),
         Study("05_placement", _COMPARED, "study_placement", {"": 0.15}, 0.15, every=8),
@@ -265,12 +296,15 @@ class Findings:
         n: how many clips they are.
         source: says which, for captions.
         compared: rows of this run that were checked against the evidence; 0 if there is none.
+        at_hand: rows of the clips that can be played here: this run's, and the committed ones
+            of the same clips.
     """
 
     table: pd.DataFrame
     n: int
     source: str
     compared: int
+    at_hand: pd.DataFrame
 
 
 def findings(
@@ -294,20 +328,22 @@ def findings(
     from audioldm_utils.tables import read
 
     count = run["clip"].nunique()
-    alone = Findings(run, count, f"{count} clips of this run", 0)
+    alone = Findings(run, count, f"{count} clips of this run", 0, run)
     path = Path(evidence_dir) / f"{name}.csv"
     if not path.exists():
         return alone
     record = json.loads(path.with_suffix(".json").read_text())
     committed = read(path)
     same = set(run["checkpoint"]) <= set(committed["checkpoint"])
-    if not same or not _committed(name, clips, evidence_dir):
+    shared = {info.name for info in _committed(name, clips, evidence_dir)}
+    if not same or not shared:
         return alone
     study = STUDIES[name]
     compared = compare_evidence(run, committed, study.tolerance, study.relative)
     judged = committed[~committed["clip"].isin(record["shipped"])]
     n = judged["clip"].nunique()
-    return Findings(judged, n, f"{n} real recordings never trained on", compared)
+    at_hand = committed[committed["clip"].isin(shared)]
+    return Findings(judged, n, f"{n} real recordings never trained on", compared, at_hand)
 
 
 def write_evidence(
@@ -327,8 +363,8 @@ def write_evidence(
 
     judged = find_clips(audio_dir)[:limit]
     shipped = find_clips(shipped_dir)
-    every = STUDIES[name].every
-    judged, shipped = judged[::every], shipped[::every]
+    taken = slice(STUDIES[name].first, None, STUDIES[name].every)
+    judged, shipped = judged[taken], shipped[taken]
     names = {info.name for info in judged} & {info.name for info in shipped}
     if names:
         raise UserError(f"clips of both folders are called {', '.join(sorted(names))}: rename them")

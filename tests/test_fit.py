@@ -53,6 +53,15 @@ def test_fit_stores_each_part_for_this_checkpoint_only(tiny_checkpoint, clips, t
     assert again == stored["vq.safetensors"]
 
 
+def test_fit_stores_the_compensation(tiny_codec, clips, tmp_path, capsys):
+    folder = tmp_path / "codec"
+    shutil.copytree(tiny_codec, folder)
+    command = ["fit", "--checkpoint", str(folder), "--audio", str(clips), "--max-seconds", "1"]
+    assert main([*command, "--parts", "compensation"]) == 0
+    path = next((tmp_path / "fitted").rglob("compensation.json"))
+    assert str(path) in capsys.readouterr().out
+
+
 def test_fit_refuses_what_it_cannot_use(tiny_codec, clips, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("AUDIOLDM_UTILS_FITS", str(tmp_path))
     assert main(["fit", "--checkpoint", str(tiny_codec), "--audio", str(tmp_path / "none")]) == 2

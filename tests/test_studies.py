@@ -52,6 +52,15 @@ def test_evidence_holds_every_so_many_of_both_folders_and_says_where_from(places
     assert "evidence" in record["command"]
 
 
+def test_a_study_can_leave_out_the_first_clips(tmp_path, tiny_checkpoint, monkeypatch):
+    study = Study("late", "tests.light_study", "study", {"": 1e-6}, every=2, first=1)
+    monkeypatch.setitem(studies.STUDIES, "late", study)
+    judged = folder_of_clips(tmp_path / "eval", ["a", "b", "c", "d"])
+    shipped = folder_of_clips(tmp_path / "shipped", ["x", "y"], first=10)
+    write_evidence("late", judged, shipped, tmp_path / "out", str(tiny_checkpoint))
+    assert sorted(pd.read_csv(tmp_path / "out" / "late.csv")["clip"]) == ["b", "d", "y"]
+
+
 def test_a_report_measures_the_clips_of_the_evidence_and_takes_its_findings(places):
     _, shipped, out, checkpoint = places
     clips = find_clips(shipped)
@@ -60,6 +69,7 @@ def test_a_report_measures_the_clips_of_the_evidence_and_takes_its_findings(plac
     found = findings(run, clips, "light", out)
     assert (found.n, found.compared) == (2, 2)
     assert sorted(found.table["clip"]) == ["a", "c"]
+    assert sorted(found.at_hand["clip"]) == ["x", "z"]
 
 
 def test_rows_that_disagree_are_stale(places):
