@@ -4,6 +4,11 @@ A study maps clips and a checkpoint to a results table. A chapter runs it on the
 given; ``audioldm-utils evidence`` runs the very same function on an eval folder and on the
 shipped clips and commits the table. The chapter then checks its own rows against the
 committed ones, so that evidence cannot go stale, and takes its findings from the larger set.
+
+Most studies measure one clip after another. One of scope ``set`` is given all clips at once,
+since it compares them with each other; its rows about one clip, or about two, must not depend
+on which others are there. One of scope ``samples`` makes sounds of its own and takes clips
+for nothing but a reference.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from audioldm_utils.audio import ClipInfo, find_clips
 from audioldm_utils.clips import LONGEST
@@ -53,6 +58,12 @@ class Study:
             rows, so that its evidence outlives a change of the others. Empty for all.
         own: most of a reader's own clips that a chapter measures, spread over the folder;
             0 for all. For what costs much a clip and is asked of some clips only.
+        each: of every so many classes instead, and of each the first so many clips; classes
+            that have fewer are passed over. 0: classes do not matter.
+        shipped: of every so many shipped clips; 0: as ``every``.
+        scope: ``clip``: ``function(clip, stages, rows, seed)``; ``set``: the same with a list
+            of clips; ``samples``: ``function(clips, stages, rows, seed, most)``, at most so
+            many samples of a kind.
     """
 
     name: str
@@ -65,12 +76,25 @@ class Study:
     first: int = 0
     parts: tuple[str, ...] = ()
     own: int = 0
+    each: int = 0
+    shipped: int = 0
+    scope: Literal["clip", "set", "samples"] = "clip"
 
-    def measure(self) -> Measure:
-        """The function itself."""
+    def measure(self) -> Callable[..., None]:
+        """The function itself; a :data:`Measure` where the scope is ``clip``."""
         import importlib
 
         return getattr(importlib.import_module(self.module), self.function)
+
+    def chosen(self, clips: Sequence[ClipInfo]) -> list[ClipInfo]:
+        """The clips of a folder that evidence is made of."""
+        if not self.each:
+            return list(clips[self.first :: self.every])
+        classes: dict[str | None, list[ClipInfo]] = {}
+        for info in clips:
+            classes.setdefault(info.category, []).append(info)
+        full = [members for members in classes.values() if len(members) >= self.each]
+        return [info for members in full[:: self.every] for info in members[: self.each]]
 
 
 #: What reconstruction without diffusion uses.
@@ -149,8 +173,24 @@ STUDIES = {
         # Every second one of the clips above, whose rows it is paired with.
         Study("05_codebooks", _COMPARED, "study_codebooks", {"": 0.15}, 0.15, every=16),
         Study("05_mixtures", _COMPARED, "study_mixtures", {"": 0.15}, 0.15, every=5, group=3),
+        Study("06_samples", "audioldm_utils.sampling_study", "study", {"": 0.1}, scope="samples"),
+        Study("06_editing", "audioldm_utils.editing_study", "study", {"": 0.1}, 0.1, 10, shipped=8),
+        Study(
+            "07_correlation",
+            "audioldm_utils.verification",
+            "study",
+            {"": 0.1},
+            0.05,
+            every=2,
+            each=2,
+            shipped=8,
+            scope="set",
+        ),
     )
 }
+
+#: Clip name of rows about all samples of a method together.
+WHOLE = "all samples"
 
 _WORKER: dict[str, Stages] = {}
 
@@ -177,6 +217,20 @@ def _one(study: Study, infos: Sequence[ClipInfo], seed: int) -> list[dict[str, o
     return rows.rows
 
 
+def _together(
+    study: Study, clips: Sequence[ClipInfo], seed: int, most: int | None
+) -> list[dict[str, object]]:
+    from audioldm_utils.audio import load_clip
+    from audioldm_utils.tables import ResultsBuilder
+
+    stages = _WORKER["stages"]
+    rows = ResultsBuilder(stages.checkpoint.fingerprint_of(study.parts), seed)
+    loaded = [load_clip(info, LONGEST) for info in clips]
+    more = (most,) if study.scope == "samples" else ()
+    study.measure()(loaded, stages, rows, seed, *more)
+    return rows.rows
+
+
 def run_study(
     name: str,
     clips: Sequence[ClipInfo],
@@ -198,12 +252,15 @@ def run_study(
         evidence_dir: where the committed table lies.
         most: recompute at most so many of the evidence's clips, or groups of them; None for
             all. With 0 the committed rows stand in, if they are of this checkpoint: for a
-            study that another one of the same code is checked for.
+            study that another one of the same code is checked for. Of a study of samples: at
+            most so many of a kind.
         fresh: measure at most so many clips, or groups of them, that no evidence holds.
     """
     if name not in STUDIES:
         raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
     study = STUDIES[name]
+    if study.scope == "samples":
+        return measure_clips(name, clips, checkpoint, seed, progress=progress, most=most)
     held = _committed(name, clips, evidence_dir)
     if most == 0 and held:
         from audioldm_utils.checkpoint import load
@@ -241,6 +298,7 @@ def measure_clips(
     seed: int = 0,
     jobs: int = 1,
     progress: bool = True,
+    most: int | None = None,
 ) -> pd.DataFrame:
     """The study's table for these clips.
 
@@ -249,9 +307,11 @@ def measure_clips(
         clips: as ``find_clips`` gives them.
         checkpoint: name, folder or hub id.
         seed: of every random draw.
-        jobs: worker processes, each with its share of the cores; 1 stays in this process.
+        jobs: worker processes, each with its share of the cores; 1 stays in this process, as
+            do studies that are not of single clips.
         progress: a bar with the time that is left, on the screen and never on the page of a
             running notebook.
+        most: samples of a kind, for studies of samples.
 
     Raises:
         UserError: no clips, an unknown study, or an unusable clip (the message names it).
@@ -264,6 +324,10 @@ def measure_clips(
     if not clips:
         raise UserError("there are no clips to measure")
     study = STUDIES[name]
+    if study.scope != "clip":
+        _prepare(str(checkpoint))
+        rows = _together(study, clips, seed, most)
+        return validate(pd.DataFrame(rows, columns=list(COLUMNS)))
     rows: list[dict[str, object]] = []
     groups = [clips[i : i + study.group] for i in range(0, len(clips), study.group)]
     bar = screen_bar(len(groups), name, "clip", progress)
@@ -336,10 +400,14 @@ def findings(
     committed = read(path)
     same = set(run["checkpoint"]) <= set(committed["checkpoint"])
     shared = {info.name for info in _committed(name, clips, evidence_dir)}
-    if not same or not shared:
-        return alone
     study = STUDIES[name]
+    if not same or not (study.scope == "samples" or shared):
+        return alone
     compared = compare_evidence(run, committed, study.tolerance, study.relative)
+    if study.scope == "samples":
+        made = committed[committed["clip"] != WHOLE]
+        n = len(made[["clip", "method", "stage"]].drop_duplicates())
+        return Findings(committed, n, f"{n} generated samples", compared, run)
     judged = committed[~committed["clip"].isin(record["shipped"])]
     n = judged["clip"].nunique()
     at_hand = committed[committed["clip"].isin(shared)]
@@ -359,16 +427,25 @@ def write_evidence(
     """Run a study on an eval folder and on the shipped clips; write table and sidecar."""
     from audioldm_utils.checkpoint import load
     from audioldm_utils.evidence import provenance
-    from audioldm_utils.tables import write
+    from audioldm_utils.tables import concat, write
 
     judged = find_clips(audio_dir)[:limit]
     shipped = find_clips(shipped_dir)
-    taken = slice(STUDIES[name].first, None, STUDIES[name].every)
-    judged, shipped = judged[taken], shipped[taken]
+    study = STUDIES[name]
+    judged = study.chosen(judged)
+    shipped = (
+        [] if study.scope == "samples" else shipped[study.first :: study.shipped or study.every]
+    )
     names = {info.name for info in judged} & {info.name for info in shipped}
     if names:
         raise UserError(f"clips of both folders are called {', '.join(sorted(names))}: rename them")
-    table = measure_clips(name, [*judged, *shipped], checkpoint, seed, jobs)
+    if study.scope == "clip":
+        table = measure_clips(name, [*judged, *shipped], checkpoint, seed, jobs)
+    else:
+        # Clips of one folder are never compared with those of the other.
+        table = concat(
+            measure_clips(name, part, checkpoint, seed) for part in (judged, shipped) if part
+        )
     record = provenance(
         f"audioldm-utils evidence --audio EVAL --checkpoint {checkpoint} --studies {name}",
         inputs=[info.path for info in [*judged, *shipped]],

@@ -210,7 +210,7 @@ figure_caption(
 #
 # ## Encoder or decoder?
 #
-# In the mel domain, before any phase, and on the first 2.56 s of some of the clips: the VAE's
+# In the mel domain, before any phase, and on the beginning of some of the clips: the VAE's
 # error, and what is left after the latent was refined by gradient steps towards the
 # original's mel.
 
@@ -277,7 +277,7 @@ glue_value("hardest", wide["vae"].idxmax().replace("_", " "))
 
 # %% [markdown]
 # Through VAE and vocoder, *{glue:text}`easiest`* keeps most and *{glue:text}`hardest`* least.
-# Classes of one or two clips are anecdotes.
+# Classes of few clips are anecdotes.
 #
 # ## One clip looked at
 
@@ -294,7 +294,7 @@ figure_caption(
 # %% [markdown]
 # ## Attack the metrics before trusting them
 #
-# Four changes whose audibility is known. Inverted polarity sounds the same, and so does a delay
+# Changes whose audibility is known. Inverted polarity sounds the same, and so does a delay
 # of 5 ms. A low-pass at 1 kHz is plainly heard, and so is added noise. The attacks are
 # made on {glue:text}`n_attacks` of the clips.
 
@@ -369,7 +369,7 @@ figure_caption(
 # ## Limits
 #
 # All of this describes the checkpoint named in the captions. `mini` is small and was trained on
-# few hours of sound; the published model has a VAE twenty times its size. The ladder's order
+# few hours of sound; the published model has a much larger VAE. The ladder's order
 # and the tools carry over, the numbers do not: run this notebook with `-p checkpoint` and see.
 # The refined latent is an upper bound on the encoder's share found by a few gradient steps, not
 # a proof that no better latent exists. Griffin-Lim's and the vocoder's errors are measured by

@@ -9,3 +9,15 @@ def study(clip, stages, rows, seed):
 def together(clips, stages, rows, seed):
     """A study of groups: how many clips there are, under the first one's name."""
     rows.add(clips[0].name, "snr", float(len(clips)), "dB", method="vae")
+
+
+def study_set(clips, stages, rows, seed):
+    for clip in clips:
+        for other in clips:
+            band = "" if other is clip else f"with {other.name}"
+            rows.add(clip.name, "mae", float(abs(other.samples).mean()), "1", method="x", band=band)
+
+
+def study_samples(clips, stages, rows, seed, most=None):
+    for number in range(min(most or 4, 4)):
+        rows.add(f"sample {number}", "mae", number + seed, "1", method="x")

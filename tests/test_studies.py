@@ -135,3 +135,42 @@ def test_with_most_0_the_committed_rows_stand_in(places):
     run = run_study("light", clips, checkpoint, evidence_dir=out, most=0)
     assert run["clip"].tolist() == ["x"]
     assert run["value"].iloc[0] != 7.0
+
+
+def manifest(folder, classes):
+    lines = [f"{name}.wav,{category}" for name, category in classes.items()]
+    (folder / "manifest.csv").write_text("file,class\n" + "\n".join(lines) + "\n")
+    return folder
+
+
+def test_a_study_of_a_set_sees_all_clips_of_a_folder_and_none_of_the_other(
+    tmp_path, tiny_checkpoint, monkeypatch
+):
+    study = Study("set", "tests.light_study", "study_set", {"": 1e-6}, each=2, shipped=2,
+                  scope="set")  # fmt: skip
+    monkeypatch.setitem(studies.STUDIES, "set", study)
+    names = ["a1", "b1", "a2", "a3", "c1", "c2"]
+    judged = manifest(folder_of_clips(tmp_path / "eval", names), {name: name[0] for name in names})
+    shipped = folder_of_clips(tmp_path / "shipped", ["x", "y", "z"], first=10)
+    out = tmp_path / "evidence"
+    write_evidence("set", judged, shipped, out, str(tiny_checkpoint), jobs=2)
+    table = pd.read_csv(out / "set.csv", keep_default_na=False)
+    assert sorted(set(table["clip"])) == ["a1", "a2", "c1", "c2", "x", "z"]
+    assert set(table.loc[table["clip"] == "x", "band"]) == {"", "with z"}
+    clips = find_clips(shipped)
+    run = run_study("set", clips, str(tiny_checkpoint), evidence_dir=out, most=1)
+    found = findings(run, clips, "set", out)
+    assert (found.n, found.compared) == (4, 1)
+
+
+def test_a_study_of_samples_needs_no_clip_of_the_evidence(tmp_path, tiny_checkpoint, monkeypatch):
+    study = Study("made", "tests.light_study", "study_samples", {"": 1e-6}, scope="samples")
+    monkeypatch.setitem(studies.STUDIES, "made", study)
+    judged = folder_of_clips(tmp_path / "eval", ["a"])
+    shipped = folder_of_clips(tmp_path / "shipped", ["x"], first=10)
+    out = tmp_path / "evidence"
+    write_evidence("made", judged, shipped, out, str(tiny_checkpoint))
+    clips = find_clips(shipped)
+    run = run_study("made", clips, str(tiny_checkpoint), evidence_dir=out, most=1)
+    found = findings(run, clips, "made", out)
+    assert (len(run), found.compared, found.n) == (1, 1, 4)

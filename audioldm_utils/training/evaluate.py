@@ -159,12 +159,30 @@ def denoiser_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[st
     }
 
 
+def text_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """Class of generated samples, told by a classifier of real clips."""
+    from audioldm_utils.training.classifier import classifier_figures
+
+    return classifier_figures(stages, train, held_out)
+
+
+def shipped_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """VAE's and vocoder's log-mel error on each clip that the project ships, for checks."""
+    from audioldm_utils.audio import find_clips
+    from audioldm_utils.model_card import clip_figures
+
+    folder = Path(__file__).resolve().parents[2] / "data" / "audio"
+    return clip_figures(stages, find_clips(folder))
+
+
 FIGURES: dict[str, Callable[[Stages, Corpus, Corpus], dict[str, Any]]] = {
     "vae": vae_figures,
     "vocoder": vocoder_figures,
     "visqol": visqol_figures,
     "clap": clap_figures,
     "denoiser": denoiser_figures,
+    "text": text_figures,
+    "shipped": shipped_figures,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from audioldm_utils.files import atomic_path, atomic_write
+from audioldm_utils.training.card import write_tables
 from audioldm_utils.training.unet import assemble
 
 #: Hub metadata and the part of the card that no run decides.
@@ -140,4 +141,5 @@ def export(folder: str | Path, out: str | Path, data: str | Path) -> int:
         content.pop("_name_or_path", None)
         atomic_write(config, json.dumps(content, indent=2, sort_keys=True) + "\n")
     write_card(folder, out, data, pipe)
+    write_tables(folder, out, data)
     return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())

@@ -1,0 +1,96 @@
+"""One table of everything that the chapters measured, for chapter 08."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from audioldm_utils.errors import UserError
+from audioldm_utils.results import directions, read, summarise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Metrics of the summary and what their columns are called; the rest is in the chapters.
+METRICS = {
+    "rate": "rate, kbit/s",
+    "network_calls": "network calls",
+    "log_mel_distance": "log-mel distance, dB ↓",
+    "mel_error": "log-mel error, nat ↓",
+    "multi_resolution_stft": "multi-resolution STFT ↓",
+    "visqol": "ViSQOL, MOS ↑",
+    "hf_retention": "high-frequency retention → 1",
+    "latent_correlation": "latent correlation ↑",
+    "latent_correlation_centred": "the same, means removed ↑",
+    "log_mel_correlation_centred": "log-mel correlation, means removed ↑",
+    "clap_score": "CLAP score ↑",
+    "snr": "SNR, dB (not judged by)",
+    "correlation": "waveform correlation (not judged by)",
+    "mae": "waveform MAE (not judged by)",
+}
+
+
+def studies_of(results_dir: Path, evidence_dir: Path, checkpoint: str) -> dict[str, pd.DataFrame]:
+    """Name of each measurement to its rows.
+
+    Committed evidence of this checkpoint goes first; what it does not hold comes from the
+    tables that the chapters of this run wrote.
+
+    Args:
+        results_dir: folder of the chapters' output folders.
+        evidence_dir: where the committed tables lie.
+        checkpoint: fingerprint.
+    """
+    found: dict[str, pd.DataFrame] = {}
+    for path in sorted(evidence_dir.glob("[0-9][0-9]_*.csv")):
+        table = _results(path)
+        if table is None or not set(table["checkpoint"]) <= {checkpoint[:12], ""}:
+            continue
+        record = json.loads(path.with_suffix(".json").read_text())
+        found[path.stem] = table[~table["clip"].isin(record.get("shipped", ()))]
+    chapters = {name[:2] for name in found}
+    for path in sorted(results_dir.glob("[0-9][0-9]_*/*.csv")):
+        table = _results(path)
+        if table is not None and path.parent.name[:2] not in chapters:
+            found[f"{path.parent.name[:2]}_{path.stem}"] = table
+    return found
+
+
+def _results(path: Path) -> pd.DataFrame | None:
+    try:
+        return read(path)
+    except UserError:
+        return None
+
+
+def overview(tables: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+    """Means over clips: one row a study, method and stage, one column a metric.
+
+    Args:
+        tables: (study, its rows).
+
+    Returns:
+        Columns ``chapter``, ``method``, ``stage``, those of `METRICS` that were measured, and
+        ``n``, the largest number of clips behind a row.
+    """
+    import pandas as pd
+
+    parts = []
+    for name, table in tables:
+        rows = table[(table["band"] == "") & table["metric"].isin(METRICS)]
+        if rows.empty:
+            continue
+        known = directions()
+        summary = summarise(rows, by=("method", "stage", "metric"), draws=2, better=known)
+        parts.append(summary.assign(chapter=name[:2]))
+    columns = ["chapter", "method", "stage"]
+    if not parts:
+        return pd.DataFrame(columns=[*columns, "n"])
+    every = pd.concat(parts)
+    wide = every.pivot_table(index=columns, columns="metric", values="mean").reset_index()
+    count = every.groupby(columns)["n"].max().reset_index()
+    wide = wide.merge(count, on=columns)
+    kept = [metric for metric in METRICS if metric in wide]
+    return wide[[*columns, *kept, "n"]].rename(columns=METRICS)

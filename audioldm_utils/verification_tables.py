@@ -1,0 +1,100 @@
+"""What chapter 07 concludes from the rows of study ``07_correlation``: tests, and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from audioldm_utils.correlation import verify
+from audioldm_utils.results import per_clip, select, summarise
+from audioldm_utils.statistics import holm
+from audioldm_utils.verification import CONTROL, METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Method to the name of its null.
+NULLS = {
+    "ddcm-random": "random indices",
+    "ddcm-prompt": "another prompt",
+    "ddcm-wrong": "wrong checkpoint's codes",
+}
+#: The metrics that the claim rests on.
+JUDGED = ("latent_correlation_centred", "log_mel_correlation_centred")
+#: What a comparison has to show.
+ALPHA, EFFECT = 0.01, 0.8
+
+
+def rates_of(table: pd.DataFrame) -> list[str]:
+    """The stages of the study, from the lowest rate up."""
+    stages = set(select(table, method="ddcm")["stage"])
+    return sorted(stages, key=lambda stage: float(stage.split()[0]))
+
+
+def matrix(table: pd.DataFrame, method: str, stage: str, metric: str) -> pd.DataFrame:
+    """Correlation of each output (row) with each input (column); the diagonal is matched."""
+    rows = select(table, method=method, stage=stage, metric=metric)
+    rows = rows[(rows["band"] == "") | rows["band"].str.startswith("with ")]
+    other = rows["band"].str.removeprefix("with ").where(rows["band"] != "", rows["clip"])
+    return rows.assign(other=other).pivot(index="clip", columns="other", values="value")
+
+
+def comparisons(
+    table: pd.DataFrame, matched: str = "ddcm", metrics: Sequence[str] = tuple(METRICS)
+) -> pd.DataFrame:
+    """Matched correlations of ``matched`` against every null, at every rate.
+
+    Args:
+        table: rows of the study, of at least two clips.
+        matched: ``ddcm``; or ``ddcm-random`` for the negative control, which is compared
+            with other clips only.
+        metrics: which of ``METRICS``.
+
+    Returns:
+        One row a comparison: ``rate`` and the fields of ``correlation.Comparison``, p-values
+        corrected by Holm over all rows, and ``follows``.
+    """
+    import pandas as pd
+
+    found = []
+    for stage in rates_of(table):
+        matrices = {metric: matrix(table, matched, stage, metric) for metric in metrics}
+        clips = list(next(iter(matrices.values())).index)
+        by_clip = table.drop_duplicates("clip").set_index("clip")["class"]
+        # A clip without a class shares it with none.
+        classes = [by_clip[clip] or clip for clip in clips]
+        nulls = {}
+        if matched == "ddcm":
+            nulls = {
+                label: {
+                    metric: per_clip(
+                        select(table, method=null, stage=stage, metric=metric, band="")
+                    )[clips].to_numpy()
+                    for metric in metrics
+                }
+                for null, label in NULLS.items()
+            }
+        values = {metric: frame.to_numpy() for metric, frame in matrices.items()}
+        diagonals = {metric: np.diag(value) for metric, value in values.items()}
+        found += [
+            {"rate": stage, **asdict(one)} for one in verify(diagonals, nulls, values, classes)
+        ]
+    out = pd.DataFrame(found)
+    out["p_corrected"] = holm(out["p"])
+    out["follows"] = (out["p_corrected"] < ALPHA) & (out["d_z"] >= EFFECT)
+    return out
+
+
+def control(table: pd.DataFrame) -> pd.DataFrame:
+    """The negative control: random indices must not follow the inputs that they are paired with."""
+    return comparisons(table, "ddcm-random", CONTROL)
+
+
+def by_call(table: pd.DataFrame, stage: str, metric: str) -> pd.DataFrame:
+    """Means over clips after each network call of a run, with column ``call`` from 1."""
+    rows = select(table, stage=stage, metric=metric)
+    summary = summarise(rows[rows["band"].str.startswith("call ")])
+    return summary.assign(call=summary["band"].str.removeprefix("call ").astype(int))

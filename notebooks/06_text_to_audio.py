@@ -1,0 +1,249 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Text to audio with DDCM
+#
+# Text to audio draws fresh noise at every step. DDCM draws an index into a codebook instead, so
+# that the sound is its list of indices {cite:p}`ohayon2025ddcm`. If a small codebook makes as
+# good sound as free noise {cite:p}`ho2020ddpm`, then generated sound is compressed from birth.
+#
+# **The question:** from which codebook size on do random codes make what DDPM makes? **What would
+# change our mind** that they do: scores that differ from DDPM's by more than a margin set before.
+
+# %% tags=["parameters"]
+audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
+checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
+out_dir: str = "build/results/06_text_to_audio"  # where tables and audio are written
+evidence_dir: str = "book/evidence"  # committed tables that findings rest on
+seed: int = 0  # of starting noise, codebooks and choices
+limit: int = 0  # use only so many clips; 0 for all
+samples: int = 1  # of each prompt and method; more where no evidence is of this checkpoint
+
+# %% tags=["remove-input"]
+from pathlib import Path
+
+from audioldm_utils import results, sampling_study
+from audioldm_utils.audio import load_clip
+from audioldm_utils.checkpoint import load
+from audioldm_utils.clips import usable_clips
+from audioldm_utils.editing_study import CHANGES, edits
+from audioldm_utils.listening import Row, Take, players
+from audioldm_utils.plotting import (
+    curves,
+    figure_caption,
+    glue_value,
+    points_with_intervals,
+    style,
+)
+from audioldm_utils.sampling_tables import edit_curve, equivalences, sample_scores, set_scores
+from audioldm_utils.stages import Stages
+from audioldm_utils.studies import findings, run_study
+from audioldm_utils.verification import other_prompt
+
+style()
+clips = usable_clips(audio_dir, limit)
+stages = Stages(load(checkpoint))
+
+# %% [markdown]
+# ## Method
+#
+# With $k_i$ drawn evenly from $1 \dots K$,
+#
+# $$x_{i-1} = \mu_i(x_i, c) + \sigma_i\, C_i(k_i), \qquad
+#   \epsilon = \epsilon_\varnothing + w\,(\epsilon_c - \epsilon_\varnothing),$$
+#
+# with the prompt $c$ and classifier-free guidance of $w =$ {glue:text}`guidance`
+# {cite:p}`ho2022cfg`. DDPM draws free noise instead of $C_i(k_i)$, and DDIM none
+# {cite:p}`song2021ddim`. **Prompt-free guidance (CCFG)** lets the choice do the guiding: the
+# reverse process is the unconditional one, and of {glue:text}`subset` random atoms that with the
+# largest $\langle C_i(k), \epsilon_\varnothing - \epsilon_c\rangle$ is taken. A decoder of such
+# codes needs no prompt.
+#
+# All methods make the same {glue:text}`prompts` prompts from the same starting noise, with
+# {glue:text}`steps` steps and {glue:text}`seconds` of sound. That is short and coarse; it is what a
+# processor makes often enough for a comparison. The score is the cosine between prompt and sound
+# in the checkpoint's own CLAP {cite:p}`wu2023clap`; the Fréchet distance {cite:p}`kilgour2019fad`
+# is taken in the same space and means something within this checkpoint only.
+#
+# **Equivalence** is asked for by two one-sided tests: the 90 % interval of the mean difference to
+# DDPM, prompt by prompt, must lie within {glue:text}`margin` standard deviations of DDPM's scores.
+
+# %% tags=["remove-input", "remove-output"]
+table = run_study(
+    "06_samples", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir, most=samples
+)
+results.write(table, Path(out_dir) / "samples")
+judged = findings(table, clips, "06_samples", evidence_dir)
+about = f"{judged.source}; checkpoint {checkpoint}; seed {seed}"
+tests = equivalences(judged.table)
+tests.to_csv(Path(out_dir) / "equivalence.csv", index=False)
+glue_value("guidance", sampling_study.GUIDANCE, ".1f")
+glue_value("subset", sampling_study.SUBSET, "d")
+glue_value("prompts", len(sampling_study.PROMPTS), "d")
+glue_value("steps", sampling_study.STEPS, "d")
+glue_value("seconds", sampling_study.SECONDS, ".2f", "s")
+glue_value("margin", sampling_study.MARGIN, "g")
+glue_value("source", judged.source)
+
+# %% [markdown]
+# ## Listen
+#
+# One prompt by each method, from the same starting noise.
+
+# %% tags=["remove-input"]
+rows = []
+for _, text in sampling_study.PROMPTS[9:10]:
+    conditionings = {text: stages.embed([text], "")}
+    takes = []
+    for method, stage in [key for key in sampling_study.methods() if key[1] != "no guidance"]:
+        latents = sampling_study.make(stages, method, stage, [text], conditionings, seed)
+        wave = stages.vocode(stages.decode(latents))[0].cpu().numpy()
+        label = f"{method.removesuffix('-random').upper()}, {stage}"
+        takes.append(Take(method, wave, 16000, label))
+    rows.append(Row(text, takes))
+players(rows, Path(out_dir) / "listening", f"Samplers from one noise; checkpoint {checkpoint}.")
+
+# %% [markdown]
+# ## Codebook size against free noise
+
+# %% tags=["remove-input", "remove-output"]
+scores = sample_scores(judged.table)
+mean = scores.set_index(["method", "stage"])["mean"]
+sizes = [f"K = {size}" for size in sampling_study.SIZES]
+glue_value("ddpm", mean["ddpm", "CFG"], ".3f")
+glue_value("ddim", mean["ddim", "CFG"], ".3f")
+glue_value("unguided", mean["ddpm", "no guidance"], ".3f")
+glue_value("ccfg", mean["ddcm-random", "prompt-free CCFG"], ".3f")
+glue_value("smallest", sizes[0])
+glue_value("smallest_score", mean["ddcm-random", sizes[0]], ".3f")
+glue_value("judged_from", f"K = {sampling_study.JUDGED[0]}")
+pooled = tests[tests["stage"] == "all judged"].iloc[0]
+glue_value("pooled_difference", pooled["difference, deviations"], ".3f")
+glue_value("pooled_low", pooled["low"], ".3f")
+glue_value("pooled_high", pooled["high"], ".3f")
+glue_value("pooled_n", int(pooled["n"]), "d")
+glue_value("ddpm_n", int(pooled["n, DDPM"]), "d")
+glue_value("verdict", "equivalent" if pooled["equivalent"] else "not shown to be equivalent")
+single = tests[tests["stage"] != "all judged"]
+glue_value("single", ", ".join(single.loc[single["equivalent"], "stage"]) or "none of them")
+
+# %% tags=["remove-input"]
+axes = points_with_intervals(
+    scores, "CLAP score of sound and prompt (more is better)", category="label"
+)
+figure_caption(
+    axes.figure,
+    "fig-scores",
+    f"CLAP score by sampler, mean over samples with 95 % interval; {about}.",
+    "One row of points a sampler; those of the larger codebooks lie beside DDPM.",
+)
+
+# %% tags=["remove-input"]
+tests.style.format(precision=3).hide(axis="index")
+
+# %% [markdown]
+# DDPM scores {glue:text}`ddpm` and DDIM {glue:text}`ddim`; the smallest codebook
+# ({glue:text}`smallest`) scores {glue:text}`smallest_score`. From {glue:text}`judged_from` on, all
+# sizes together ({glue:text}`pooled_n` samples against {glue:text}`ddpm_n`) differ from DDPM by
+# {glue:text}`pooled_difference` standard deviations, interval {glue:text}`pooled_low` to
+# {glue:text}`pooled_high`: **{glue:text}`verdict`** within the margin. Single sizes that pass by
+# themselves: {glue:text}`single`. Without guidance DDPM scores {glue:text}`unguided`; codes that
+# guide by their choice, so that the decoder knows no prompt, score {glue:text}`ccfg`.
+#
+# The theory expects this. An atom drawn by chance from a normal codebook *is* normal noise;
+# a small codebook limits only how many different sounds there are.
+
+# %% tags=["remove-input"]
+sets = set_scores(judged.table)
+sets.style.format(precision=3).hide(axis="index")
+
+# %% [markdown]
+# The table holds the Fréchet distance to real clips and the diversity, the mean of one minus the
+# cosine between samples of one prompt; it stays empty where a run makes too few samples. The
+# numbers of samples differ between rows, and a Fréchet distance falls with their number.
+#
+# ## Editing: codes under another prompt
+#
+# A clip is encoded under its own caption. Its codes are then replayed, under the caption up to
+# some step and from there on under a prompt of another class.
+
+# %% tags=["remove-input", "remove-output"]
+edited = run_study(
+    "06_editing", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir, most=1
+)
+results.write(edited, Path(out_dir) / "editing")
+editing = findings(edited, clips, "06_editing", evidence_dir)
+curve = edit_curve(editing.table)
+summary = results.summarise(editing.table, by=("method", "stage", "metric"))
+value = summary.set_index(["method", "stage", "metric"])["mean"]
+for key, share in (("early", CHANGES[0]), ("never", CHANGES[-1])):
+    stage = f"change at {share:.0%}"
+    glue_value(f"target_{key}", value["ddcm", stage, "target_score"], ".2f")
+    glue_value(f"source_{key}", value["ddcm", stage, "source_correlation"], ".2f")
+for key in ("audio prompt", "caption", "no prompt"):
+    glue_value(key.replace(" ", "_"), value["ddcm-random", key, "source_clap"], ".2f")
+glue_value("editing_n", editing.n, "d")
+glue_value("editing_source", editing.source)
+
+# %% tags=["remove-input"]
+axes = curves(
+    curve,
+    "source_correlation",
+    "likeness to the source: log-mel correlation, bin means removed",
+    "target score: CLAP cosine with the new prompt",
+)
+for _, row in curve.iterrows():
+    axes.annotate(row["stage"], (row["source_correlation"], row["mean"]), fontsize=8)
+figure_caption(
+    axes.figure,
+    "fig-edit",
+    "The later the prompt changes, the more of the source stays; mean over clips with 95 % "
+    f"interval. n = {editing.n}; {editing.source}; checkpoint {checkpoint}; seed {seed}.",
+    "A curve from few source and more target to much source and less target.",
+)
+
+# %% tags=["remove-input"]
+rows = []
+measured = set(edited["clip"])
+for info in [info for info in clips if info.name in measured][:1]:
+    clip = load_clip(info)
+    takes = [
+        Take("original" if share < 0 else "ddcm", stages.vocode(stages.decode(z))[0].cpu().numpy(),
+             16000, "source" if share < 0 else f"change at {share:.0%}")
+        for share, z in edits(clip, stages, seed).items()
+    ]  # fmt: skip
+    rows.append(Row(clip.name, takes, f"to «{other_prompt(clip)}»"))
+players(rows, Path(out_dir) / "edits", f"One clip's codes, two prompts; checkpoint {checkpoint}.")
+
+# %% [markdown]
+# Under the new prompt from the first step on, the target score is {glue:text}`target_early` and
+# the log-mel correlates with the source at {glue:text}`source_early`; with the prompt never
+# changed they are {glue:text}`target_never` and {glue:text}`source_never`
+# ({glue:text}`editing_n` clips, {glue:text}`editing_source`).
+#
+# **Audio prompts.** With a clip's CLAP embedding in the place of the text's, random codes make
+# sound whose embedding has a cosine of {glue:text}`audio_prompt` with the clip's; with the
+# caption alone it is {glue:text}`caption`, and with no prompt {glue:text}`no_prompt`.
+#
+# ## Limits
+#
+# A CLAP score of this checkpoint is no listener: the same model was trained on the same captions.
+# Samples are short and made with few steps. Equivalence of means is not equality of sounds; a
+# codebook that all samples share makes them depend on each other, which shows only between
+# samples.
+#
+# ## Next
+#
+# Whether codes that were *chosen* carry a clip is the matter of the verification chapter.

@@ -1,0 +1,110 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   audioldm_utils:
+#     after: [01_bottleneck_analysis, 05_ddcm_codec, 06_text_to_audio, 07_correlation_verification]
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Summary
+#
+# Everything that the chapters measured, in one table, and what follows from it.
+#
+# **The question:** what does the whole say that no chapter says alone? **What would change our
+# mind** stands beside each conclusion.
+
+# %% tags=["parameters"]
+checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
+out_dir: str = "build/results/08_summary"  # where tables are written, beside those of others
+evidence_dir: str = "book/evidence"  # committed tables that findings rest on
+
+# %% tags=["remove-input"]
+from pathlib import Path
+
+from audioldm_utils.checkpoint import load
+from audioldm_utils.plotting import glue_value, style
+from audioldm_utils.summary import overview, studies_of
+
+style()
+fingerprint = load(checkpoint).fingerprint
+tables = studies_of(Path(out_dir).parent, Path(evidence_dir), fingerprint)
+table = overview(tables.items())
+Path(out_dir).mkdir(parents=True, exist_ok=True)
+table.to_csv(Path(out_dir) / "overview.csv", index=False)
+glue_value("rows", len(table), "d")
+glue_value("studies", len(tables), "d")
+glue_value("methods", table["method"].nunique(), "d")
+glue_value("numbers", sum(len(one) for one in tables.values()), ",d")
+
+# %% [markdown]
+# ## Method
+#
+# A number is a mean over clips, $\bar m = \frac{1}{n}\sum_i m_i$; its interval and its test are in
+# the chapter that it comes from. Committed evidence of this checkpoint goes first, and what it
+# does not hold comes from this run. The table has {glue:text}`rows` rows of
+# {glue:text}`methods` methods from {glue:text}`studies` studies, which hold
+# {glue:text}`numbers` numbers. Rows of different chapters are of different clips and
+# lengths: compare within a chapter.
+#
+# ## All methods, all metrics
+
+# %% tags=["remove-input"]
+table.style.format(precision=3, na_rep="–").hide(axis="index")
+
+# %% [markdown]
+# ## Conclusions
+#
+# For `{{checkpoint}}`, and only for it:
+#
+# - **The bottleneck** of reconstruction is the {{01_bottleneck_analysis:bottleneck}}: log-mel
+#   distance {{01_bottleneck_analysis:mel_vae}} through both VAE and vocoder,
+#   {{01_bottleneck_analysis:mel_vae-griffinlim}} with Griffin-Lim in the vocoder's place. *Another
+#   vocoder that does no better would change our mind.*
+# - **The codec works at rates where others stop**: the latents correlate at
+#   {{05_ddcm_codec:correlation_low}} at {{05_ddcm_codec:rate_low}} and at
+#   {{05_ddcm_codec:correlation_high}} at {{05_ddcm_codec:rate_high}}; the error
+#   {{05_ddcm_codec:verdict}} up in rate. *An error that stops falling would change our mind.*
+# - **The output follows its own input**: own codes are {{07_correlation_verification:verdict}}
+#   ({{07_correlation_verification:passed}} of {{07_correlation_verification:asked}} comparisons,
+#   smallest effect {{07_correlation_verification:weakest_effect}}, against
+#   {{07_correlation_verification:weakest}}). The control is
+#   {{07_correlation_verification:control}}. *A control that passes would change our mind.*
+# - **Random codes against free noise**: {{06_text_to_audio:verdict}} in CLAP score from
+#   {{06_text_to_audio:judged_from}} on, difference {{06_text_to_audio:pooled_difference}} standard
+#   deviations ({{06_text_to_audio:pooled_low}} to {{06_text_to_audio:pooled_high}}). *Listeners who
+#   tell them apart would change our mind.*
+# - **Prompts without a prompt in the file**: guidance by the choice of codes scores
+#   {{06_text_to_audio:ccfg}}, no guidance {{06_text_to_audio:unguided}} and guidance by the network
+#   {{06_text_to_audio:ddpm}}.
+# - **The checkpoint itself** meets {{09_model_card:met}} of {{09_model_card:figures}} figures that
+#   were asked of it; missed: {{09_model_card:missed}}.
+#
+# ## What did not work
+#
+# - **Waveform measures as judges**: the vocoder makes up the phase, and even the codec's ceiling
+#   correlates at {{07_correlation_verification:waveform_vae}} with the input's waveform. Inverted
+#   polarity costs an SNR of {{01_bottleneck_analysis:polarity_snr}} and nobody hears it.
+# - **Correlation without the means removed**: random indices reach
+#   {{07_correlation_verification:latent_ddcm-random}} in latents and prove nothing by it.
+# - **The smallest codebook** ({{06_text_to_audio:smallest}}) scores
+#   {{06_text_to_audio:smallest_score}}; its sounds share so few atoms that they depend on each
+#   other, whatever the score says.
+#
+# ## Limits
+#
+# One small checkpoint, trained on a few kinds of sound; recordings of those kinds; no listening
+# test with people. What holds for the published weights has to be measured with them: every
+# chapter takes `checkpoint` as a parameter.
+#
+# ## Next
+#
+# [The complete guide](../guides/complete.md) tells how to do all this with your own sound.

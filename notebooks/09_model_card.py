@@ -1,0 +1,217 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The model card of the checkpoint
+#
+# What was this checkpoint trained on, how large is it, how good is it, and does it copy? `mini`
+# has the layout and the front end of AudioLDM2 {cite:p}`liu2024audioldm2` and is small enough to
+# lie in a repository.
+#
+# **What would change our mind** that it is a genuine model: figures no better than those of a
+# simple linear method, sounds of which nobody can tell the class, or samples that are train clips.
+
+# %% tags=["parameters"]
+audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
+checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
+out_dir: str = "build/results/09_model_card"  # where tables and audio are written
+seed: int = 0  # of the samples
+limit: int = 0  # use only so many clips and classes; 0 for all
+sample_steps: int = 10  # reverse steps of a sample
+sample_seconds: float = 1.28  # length of a sample
+
+# %% tags=["remove-input"]
+from pathlib import Path
+
+import pandas as pd
+
+from audioldm_utils import model_card
+from audioldm_utils.checkpoint import load
+from audioldm_utils.clips import usable_clips
+from audioldm_utils.listening import Row, Take, players
+from audioldm_utils.plotting import curves, figure_caption, glue_value, style
+from audioldm_utils.stages import Stages
+
+style()
+stages = Stages(load(checkpoint))
+folder = stages.checkpoint.path
+Path(out_dir).mkdir(parents=True, exist_ok=True)
+figures = model_card.read_figures(folder)
+
+# %% [markdown]
+# ## Data
+#
+# All of it is real sound under open licences. Every clip's author, source and licence is in
+# `ATTRIBUTION.csv` beside the weights; works under CC BY are credited there by title and author.
+
+# %% tags=["remove-input"]
+sources = model_card.read_table(folder, "sources")
+classes = model_card.read_table(folder, "classes")
+if sources is None:
+    sources = pd.DataFrame(columns=["source_repo", "licence", "clips", "minutes"])
+if classes is None:
+    classes = pd.DataFrame(
+        [("", 0, 0.0, "a sound")], columns=["class", "clips", "minutes", "caption"]
+    )
+glue_value("clips", int(sources["clips"].sum()), "d")
+glue_value("minutes", sources["minutes"].sum(), ".0f", "min")
+glue_value("classes", len(classes), "d")
+glue_value("licences", sources["licence"].nunique(), "d")
+sources.style.format(precision=1).hide(axis="index")
+
+# %% [markdown]
+# In all {glue:text}`clips` clips ({glue:text}`minutes`) of {glue:text}`classes` classes under
+# {glue:text}`licences` kinds of licence. Nothing of the eval set was used; where a source has
+# speakers without names, one of them may be in both.
+#
+# ## Architecture
+#
+# From the configurations in the folder, beside the published model's.
+
+# %% tags=["remove-input"]
+table = model_card.architecture(folder)
+table.to_csv(Path(out_dir) / "architecture.csv", index=False)
+total = sum(model_card.parameters_of(part) for part in folder.iterdir() if part.is_dir())
+glue_value("parameters", total, ".1f", "M")
+table.style.hide(axis="index")
+
+# %% [markdown]
+# It has {glue:text}`parameters` parameters in all. What is narrower or shallower costs quality;
+# front end, latent geometry and noise schedule are the published ones, so that code which runs
+# here runs there.
+#
+# ## Training
+
+# %% tags=["remove-input"]
+log = model_card.read_table(folder, "curves")
+shown = pd.DataFrame() if log is None else log[~log["key"].str.startswith("eval_")]
+if not shown.empty:
+    first = shown.groupby("component")["key"].transform("first")
+    shown = shown[shown["key"] == first].assign(minutes=shown["seconds"] / 60)
+    shown["share"] = shown["value"] / shown.groupby("component")["value"].transform("first")
+    shown = shown.assign(mean=shown["share"], low=float("nan"), high=float("nan"))
+    axes = curves(
+        shown, "minutes", "training time, min", "loss, share of its first", method="component"
+    )
+    picture = figure_caption(
+        axes.figure,
+        "fig-curves",
+        f"Loss of each component over its training time; checkpoint {checkpoint}.",
+        "Falling curves, steep at first.",
+    )
+picture if not shown.empty else "No training curves lie in this checkpoint's folder."
+
+# %% [markdown]
+# ## Figures
+#
+# Each comes from `python -m audioldm_utils.training evaluate`, on recordings that were never
+# trained on, with 95 % intervals over clips or samples.
+
+# %% tags=["remove-input"]
+asked = model_card.figures_table(figures)
+asked.to_csv(Path(out_dir) / "figures.csv", index=False)
+judged = asked[asked["met"] != ""]
+glue_value("figures", len(judged), "d")
+glue_value("met", int((judged["met"] == "yes").sum()), "d")
+glue_value("missed", "; ".join(judged.loc[judged["met"] == "no", "figure"]) or "none")
+known = figures.get("checkpoint", "") == stages.checkpoint.fingerprint
+state = "of this very checkpoint" if known else "not of this checkpoint, or not computed yet"
+glue_value("state", state)
+asked.style.format(precision=3, na_rep="–").hide(axis="index")
+
+# %% [markdown]
+# The table is {glue:text}`state`. Of {glue:text}`figures` figures with a bound,
+# {glue:text}`met` meet it. Missed: {glue:text}`missed`.
+#
+# ## Does it copy?
+#
+# The nearest place in any train clip, by root-mean-square log-mel difference, of every generated
+# sample; beside that, of real clips which it never saw. A sample counts as a near-copy if it is as
+# close to a train clip as train clips are to themselves after VAE and vocoder.
+
+# %% tags=["remove-input"]
+text = figures.get("text", {})
+pairs = [
+    ("generated samples", "nearest_train_nat"),
+    ("real eval clips", "nearest_train_of_eval_nat"),
+]
+copies = pd.DataFrame(
+    [{"what": name, **text[key]} for name, key in pairs if key in text],
+    columns=["what", "mean", "low", "high", "n"],
+)
+glue_value("copies", text.get("near_copies", "not counted"))
+glue_value("copy_limit", text.get("copy_limit_nat", float("nan")), ".2f", "nat")
+copies.style.format(precision=3).hide(axis="index")
+
+# %% [markdown]
+# Near-copies among the samples: {glue:text}`copies` (limit {glue:text}`copy_limit`). They are left
+# out where the class of samples is told.
+#
+# ## A check that anybody can repeat
+#
+# The log-mel error of VAE and of vocoder on clips that come with the project, stored with the
+# checkpoint and computed again here.
+
+# %% tags=["remove-input"]
+clips = usable_clips(audio_dir, limit)
+stored = figures.get("shipped", {})
+again = model_card.clip_figures(stages, [info for info in clips if info.name in stored][:3])
+check = pd.DataFrame(
+    [
+        {"clip": name, "figure": key, "now, nat": value, "stored, nat": stored[name][key]}
+        for name, values in again.items()
+        for key, value in values.items()
+    ],
+    columns=["clip", "figure", "now, nat", "stored, nat"],
+)
+gap = (check["now, nat"] - check["stored, nat"]).abs().max() if len(check) else float("nan")
+glue_value("gap", gap, ".2g", "nat")
+check.style.format(precision=3).hide(axis="index")
+
+# %% [markdown]
+# The largest difference is {glue:text}`gap`.
+#
+# ## Listen: every class
+#
+# One sample a class from its most common caption; {glue:text}`sample_steps` steps and
+# {glue:text}`sample_seconds` each, so rougher than what more steps make.
+
+# %% tags=["remove-input"]
+glue_value("sample_steps", sample_steps, "d")
+glue_value("sample_seconds", sample_seconds, ".2f", "s")
+chosen = classes[: limit or None]
+waves = model_card.samples(stages, list(chosen["caption"]), sample_steps, sample_seconds, seed)
+rows = [
+    Row(name or "sample", [Take("ddim", wave, 16000)], caption)
+    for name, caption, wave in zip(chosen["class"], chosen["caption"], waves, strict=True)
+]
+players(rows, Path(out_dir) / "listening", f"A sample of each class; checkpoint {checkpoint}.")
+
+# %% [markdown]
+# ## What it can and cannot do
+#
+# It can show how the methods of this book behave, at a cost that a processor bears, and it makes
+# sounds of the classes above. It knows no other sounds and few words: captions are short and
+# alike, and speech is babble in the manner of its source. It should not be used to judge how the
+# published model sounds, nor to make sound that somebody could take for a recording.
+#
+# ## Limits
+#
+# Figures on eval hold for these sources; most eval clips come from the same collections as the
+# train clips. The classifier that tells classes has its own errors, which its share on real clips
+# shows. A near-copy is sought by mel only: a copy at another speed would not be found.
+#
+# ## Next
+#
+# How to train another: `python -m audioldm_utils.training --help`.

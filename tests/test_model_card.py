@@ -1,0 +1,84 @@
+"""The model card: its tables, and the figures that lie beside the weights, computed again."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from audioldm_utils import model_card
+from audioldm_utils.audio import find_clips, load_clip, to_model_rate
+from audioldm_utils.checkpoint_files import fingerprint
+from audioldm_utils.stages import Stages, normalise
+
+ROOT = Path(__file__).resolve().parents[1]
+MINI = ROOT / "data" / "checkpoints" / "mini"
+
+
+def test_figures_are_held_against_what_is_asked():
+    table = model_card.figures_table(
+        {
+            "vae": {"mel_error_nat": {"mean": 0.3, "low": 0.2, "high": 0.4, "n": 9}},
+            "denoiser": {"mean_ratio": 0.5},
+            "visqol": {"difference": {"mean": 0.0, "low": -0.04, "high": 0.1, "n": 9}},
+            "text": {"other_t5": {"difference": {"mean": -0.1, "low": -0.2, "high": 0.0, "n": 9}}},
+        }
+    )
+    met = dict(zip(table["figure"], table["met"], strict=True))
+    assert list(met.values()) == ["no", "yes", "no", "yes"]
+    assert math.isnan(table["low"].iloc[-1])
+    assert model_card.figures_table({}).empty
+
+
+def test_architecture_of_the_shipped_checkpoint():
+    table = model_card.architecture(MINI).set_index(["component", "property"])
+    assert table.loc[("scheduler", "beta start"), "this"] == "0.0015"
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(MINI / "vae")
+    count = sum(p.numel() for p in vae.parameters()) / 1e6
+    assert float(table.loc[("vae", "parameters, M"), "this"]) == pytest.approx(count, abs=0.006)
+
+
+def test_the_tables_of_the_card_agree_with_the_attribution():
+    import pandas as pd
+
+    attribution = pd.read_csv(MINI / "ATTRIBUTION.csv")
+    sources = model_card.read_table(MINI, "sources")
+    classes = model_card.read_table(MINI, "classes")
+    assert sources["clips"].sum() == classes["clips"].sum() == len(attribution)
+    assert set(sources["licence"]) == set(attribution["licence"])
+    counts = attribution["class"].value_counts()
+    assert dict(zip(classes["class"], classes["clips"], strict=True)) == counts.to_dict()
+
+
+def test_plain_diffusers_gives_the_stored_figures():
+    """The networks as plain diffusers loads them, on clips that come with the project."""
+    from diffusers import AudioLDM2Pipeline
+
+    figures = model_card.read_figures(MINI)
+    assert figures.get("checkpoint") == fingerprint(MINI), (
+        "figures.json is of other weights: python -m audioldm_utils.training evaluate"
+    )
+    stored = figures["shipped"]
+    pipe = AudioLDM2Pipeline.from_pretrained(MINI)
+    stages = Stages("mini")
+    clips = [info for info in find_clips(ROOT / "data" / "audio") if info.name in stored][:2]
+    assert clips
+    for info in clips:
+        wave = torch.from_numpy(to_model_rate(load_clip(info)))[None]
+        mel = stages.to_mel(normalise(wave[:, : round(model_card.SECONDS * 16000)])[0])
+        with torch.no_grad():
+            latents = pipe.vae.encode(mel[:, None]).latent_dist.mode()
+            decoded = pipe.vae.decode(latents).sample[:, 0]
+            sound = pipe.vocoder(mel)[:, stages.lead : stages.lead + mel.shape[1] * 160]
+        again = stages.to_mel(sound)
+        found = {
+            "vae_nat": (decoded - mel).abs().mean().item(),
+            "vocoder_nat": (again - mel).abs().mean().item(),
+        }
+        for key, value in found.items():
+            assert np.isclose(value, stored[info.name][key], atol=2e-3), (info.name, key)

@@ -1,0 +1,107 @@
+"""Every number in a sentence comes from a table by its key: none is typed, in digits or words.
+
+Prose is what is left of Markdown cells and pages without code, mathematics, citations, links'
+addresses and the values that are put in by ``{glue:text}`` and ``{{chapter:key}}``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jupytext
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    *sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")),
+    *sorted((ROOT / "book" / "guides").glob("*.md")),
+    ROOT / "book" / "index.md",
+    ROOT / "book" / "zh.md",
+]
+
+#: Phrases whose number is no result, each with the reason.
+ALLOWED = {
+    r"AudioLDM ?2|GPT-2|T5|ESC-\d+": "names",
+    r"CC BY \d(\.\d)?|CC0": "licences",
+    r"9[05] % interval|9[05] % bootstrap interval|95 % intervals": "the level, a definition",
+    r"64 bands and 100 frames a second|8 channels at a quarter": "AudioLDM2's front end",
+    r"1[26] kHz|44\.1 kHz|48 kHz|\b[148] kHz|delay of 5 ms": "edges of bands, settings of attacks",
+    r"\(1 is right\)|Two kinds of swap|Two \*\*oracles|the first two:": "explanations, no results",
+    r"\b(19|20)\d\d\b": "years",
+    r"versions? \d[\d.]*": "versions",
+    r"[Ff]ull scale ±1|0 dB|0 kbit/s": "scales",
+    r"[Tt]wo (one-sided tests|methods|runs|scales|intervals|of the|things|text inputs)":
+        "the definition of a procedure, or a list that follows",
+    r"[Oo]f two equal sounds|alike the two sound|[Tt]wo cores": "an example; the machine",
+    r"(last|these) (two|three) stages|three stages": "AudioLDM2 has three stages",
+    r"2\s*个|两步|三步": "AudioLDM2 分三步",
+}  # fmt: skip
+WORDS = (
+    r"two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|"
+    r"sixteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million|"
+    r"twice|thrice|dozen"
+)
+NUMBER = re.compile(rf"\d[\d.,]*|\b(?:{WORDS})\b", re.IGNORECASE)
+
+
+def prose(text: str) -> str:
+    """Sentences of a Markdown text, without all that is computed or no sentence."""
+    for pattern in (
+        r"^(```|~~~|:::).*?^\1\s*$",
+        r"\$\$.*?\$\$",
+        r"\$[^$\n]*\$",
+        r"\{\{[^}]*\}\}",
+        r"\{[a-z:]+\}`[^`]*`",
+        r"`[^`]*`",
+        r"\]\([^)]*\)",
+        r"^\s*\d+\.\s",
+    ):
+        text = re.sub(pattern, " ", text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"\s+", " ", text)
+
+
+def typed_numbers(text: str) -> list[str]:
+    """Numbers in a text's sentences, each with its surroundings."""
+    plain = prose(text)
+    for phrase in ALLOWED:
+        plain = re.sub(phrase, " ", plain)
+    return [
+        plain[max(0, match.start() - 40) : match.end() + 30] for match in NUMBER.finditer(plain)
+    ]
+
+
+def markdown_of(page: Path) -> str:
+    if page.suffix == ".md":
+        return page.read_text(encoding="utf-8")
+    cells = jupytext.read(page).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_number_is_typed(page):
+    assert typed_numbers(markdown_of(page)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_key_of_a_sentence_is_glued_by_its_chapter(page):
+    """Keys that a loop makes are written as f-strings and match their fixed parts."""
+    keys = [
+        (page.stem if page.suffix == ".py" else "", key)
+        for key in re.findall(r"\{glue:text\}`([^`]+)`", markdown_of(page))
+    ]
+    keys += re.findall(r"\{\{([0-9]{2}[a-z0-9_]*):([^}]+)\}\}", markdown_of(page))
+    for chapter, key in keys:
+        source = next((ROOT / "notebooks").glob(f"{chapter}*.py")).read_text(encoding="utf-8")
+        found = re.findall(r"glue_(?:value|object)\(\s*f?[\"']([^\"']+)", source)
+        patterns = [
+            ".+".join(re.escape(part) for part in re.split(r"\{[^}]*\}", name)) for name in found
+        ]
+        loops = bool(re.search(r"glue_(?:value|object)\(\s*(?:key|name)\b", source))
+        assert loops or any(re.fullmatch(one, key) for one in patterns), f"{chapter}: {key}"
+
+
+def test_typed_numbers_are_found():
+    said = "It is 3.5 dB better, or twice as good, at {glue:text}`rate` ($x = 4$, `n=5`)."
+    assert len(typed_numbers(said)) == len(["3.5", "twice"])
+    assert typed_numbers("AudioLDM2 has a 95 % interval {{01_a:b}}.") == []

@@ -1,0 +1,81 @@
+"""Random codes against free noise: statistics with known answers, and the study on a tiny model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from audioldm_utils import sampling_study
+from audioldm_utils.sampling_study import diversity, equivalence, frechet, methods
+from audioldm_utils.sampling_tables import equivalences, sample_scores
+from audioldm_utils.tables import ResultsBuilder
+
+
+def scores(mean, each=30, seed=0, prompts=20):
+    rng = np.random.default_rng(seed)
+    return [mean + 0.3 * i / prompts + 0.1 * rng.standard_normal(each) for i in range(prompts)]
+
+
+def test_equivalence_of_equal_and_of_shifted_scores():
+    reference = scores(0.2)
+    found, spread = equivalence(reference, scores(0.2, seed=1))
+    assert abs(found.mean) < 0.02
+    assert found.low < found.mean < found.high
+    assert spread == pytest.approx(np.concatenate(reference).std(ddof=1))
+    shifted, _ = equivalence(reference, scores(0.3, seed=2))
+    assert shifted.low > 0.1 * spread
+
+
+def test_the_interval_covers_ninety_percent():
+    inside = 0
+    for seed in range(100):
+        found, _ = equivalence(scores(0, 8, seed), scores(0, 8, 1000 + seed), draws=400)
+        inside += found.low <= 0 <= found.high
+    assert 80 <= inside <= 97
+
+
+def test_frechet_distance_of_known_sets():
+    torch.manual_seed(0)
+    real = torch.randn(4000, 3)
+    assert frechet(real, real) == pytest.approx(0, abs=1e-9)
+    assert frechet(real + torch.tensor([2.0, 0, 0]), real) == pytest.approx(4, rel=0.01)
+    assert frechet(2 * real, real) == pytest.approx(3, rel=0.1)
+
+
+def test_diversity_of_equal_and_of_orthogonal_samples():
+    equal = torch.tensor([1.0, 0.0]).expand(2, 3, 2)
+    assert diversity(equal) == pytest.approx(0)
+    assert diversity(torch.eye(3)[None]) == pytest.approx(1)
+
+
+def test_equivalence_table_of_invented_rows():
+    rows = ResultsBuilder("0" * 12, 0)
+    rng = np.random.default_rng(0)
+    for (method, stage), each in methods().items():
+        worse = 0.3 if stage == "K = 2" else 0.0
+        for i, (category, _) in enumerate(sampling_study.PROMPTS):
+            for number in range(20 * each):
+                value = 0.2 + 0.02 * i - worse + 0.1 * rng.standard_normal()
+                rows.add(f"{category} {number}", "clap_score", value, "1", category=category,
+                         method=method, stage=stage)  # fmt: skip
+    table = equivalences(rows.table()).set_index("stage")
+    assert table["equivalent"].to_dict() == {
+        "K = 2": False, "K = 64": True, "K = 1024": True, "K = 65536": True, "all judged": True,
+    }  # fmt: skip
+    assert sample_scores(rows.table())["stage"].iloc[0] == "CFG"
+
+
+def test_the_study_on_a_tiny_checkpoint(tiny_checkpoint, monkeypatch):
+    from audioldm_utils.checkpoint import load
+    from audioldm_utils.stages import Stages
+
+    monkeypatch.setattr(sampling_study, "STEPS", 2)
+    monkeypatch.setattr(sampling_study, "SUBSET", 2)
+    rows = ResultsBuilder("0" * 12, 0)
+    from tests.test_verification import clip
+
+    sampling_study.study([clip("a"), clip("b", seed=1)], Stages(load(tiny_checkpoint)), rows, 0, 1)
+    table = rows.table()
+    assert set(zip(table["method"], table["stage"], strict=True)) == set(methods())
+    assert table["clip"].nunique() == 4

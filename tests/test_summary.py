@@ -1,0 +1,36 @@
+"""The one table of the summary: evidence first, then this run's tables, foreign ones left aside."""
+
+from __future__ import annotations
+
+from audioldm_utils.evidence import provenance
+from audioldm_utils.summary import overview, studies_of
+from audioldm_utils.tables import ResultsBuilder, write
+
+OWN, FOREIGN = "a" * 64, "b" * 64
+
+
+def rows(checkpoint, value, clips=("one", "two")):
+    builder = ResultsBuilder(checkpoint, 0)
+    for clip in clips:
+        builder.add(clip, "visqol", value, "MOS", method="vae")
+        builder.add(clip, "visqol", 1.0, "MOS", method="vae", band="0-1 kHz")
+    return builder.table()
+
+
+def test_evidence_goes_before_tables_of_the_run(tmp_path):
+    evidence, results = tmp_path / "evidence", tmp_path / "results"
+    record = provenance("x", inputs=[], seeds=[0], shipped=["two"])
+    write(rows(OWN, 4.0), evidence / "01_ladder", record)
+    write(rows(FOREIGN, 9.0), evidence / "05_rates", record)
+    write(rows(OWN, 2.0), results / "01_bottleneck_analysis" / "ladder")
+    write(rows(OWN, 3.0), results / "05_ddcm_codec" / "rates")
+    (results / "05_ddcm_codec" / "other.csv").write_text("a,b\n1,2\n")
+    found = studies_of(results, evidence, OWN)
+    assert set(found) == {"01_ladder", "05_rates"}
+    table = overview(found.items()).set_index("chapter")
+    assert table["ViSQOL, MOS ↑"].to_dict() == {"01": 4.0, "05": 3.0}
+    assert table["n"].to_dict() == {"01": 1, "05": 2}
+
+
+def test_nothing_measured_is_an_empty_table(tmp_path):
+    assert overview(studies_of(tmp_path, tmp_path, OWN).items()).empty
