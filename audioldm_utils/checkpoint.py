@@ -14,6 +14,7 @@ import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from audioldm_utils.checkpoint_files import (
 )
 from audioldm_utils.errors import UserError
 from audioldm_utils.mel import MelConfig
+from audioldm_utils.offload import Offload, check_compile, check_offload
 
 if TYPE_CHECKING:
     from diffusers import AudioLDM2Pipeline, AudioLDM2UNet2DConditionModel, AutoencoderKL
@@ -181,7 +183,14 @@ class Checkpoint:
         mel_config: the front end that it was trained with.
     """
 
-    def __init__(self, location: Location, device: str | torch.device, dtype: Precision) -> None:
+    def __init__(
+        self,
+        location: Location,
+        device: str | torch.device,
+        dtype: Precision,
+        offload: bool = False,
+        compiled: bool = False,
+    ) -> None:
         self.name = location.name
         self.path = location.path
         self.revision = location.revision
@@ -189,6 +198,12 @@ class Checkpoint:
         self.mel_config = MelConfig()
         self._dtype = dtype
         self._parts: dict[str, Any] = {}
+        if offload:
+            check_offload(self.device)
+        if compiled:
+            check_compile(self.device)
+        self._offload = Offload(self.device) if offload else None
+        self._compiled = compiled
         _check_kind(self.path)
 
     def __repr__(self) -> str:
@@ -208,6 +223,10 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """SHA-256 (64 hexadecimal digits) of configurations, weights and tokenizers."""
         return fingerprint(self.path)
+
+    def fingerprint_of(self, parts: Sequence[str]) -> str:
+        """The same of some components alone, such as ``("vae", "vocoder")``; empty for all."""
+        return fingerprint(self.path, parts) if parts else self.fingerprint
 
     @property
     def vae(self) -> AutoencoderKL:
@@ -287,6 +306,9 @@ class Checkpoint:
                 "variant": weights.variant,
                 "output_loading_info": True,
             }
+            if library == "diffusers":
+                # Said beforehand, else diffusers prints a warning a network without it.
+                options["low_cpu_mem_usage"] = find_spec("accelerate") is not None
         try:
             with _quiet():
                 loaded = loader.from_pretrained(folder, local_files_only=True, **options)
@@ -304,12 +326,21 @@ class Checkpoint:
                 f" {len(info.get('mismatched_keys') or ())} have another shape): copy or download"
                 " it again"
             )
-        return model.to(self.device).eval().requires_grad_(False)
+        model = model.eval().requires_grad_(False)
+        if self._offload is None:
+            model = model.to(self.device)
+        else:
+            self._offload.add(name, model)
+        if self._compiled and name == "unet":  # nearly all of the time goes there
+            model.compile()
+        return model
 
     def unload(self, *names: str) -> None:
         """Forget components; the memory is free once nobody else holds them."""
         for name in names:
             self._parts.pop(name, None)
+            if self._offload is not None:
+                self._offload.forget(name)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -334,6 +365,8 @@ def load(
     device: str | torch.device = "cpu",
     dtype: Precision = torch.float32,
     revision: str | None = None,
+    offload: bool = False,
+    compiled: bool = False,
 ) -> Checkpoint:
     """Find a checkpoint and load some of its components.
 
@@ -346,6 +379,8 @@ def load(
         dtype: precision of all networks, or a mapping from component to precision
             (float32 where it has none). With a half precision, ``.fp16.`` files are preferred.
         revision: of a hub id.
+        offload: keep the networks in main memory and bring each to the GPU when it is called.
+        compiled: compile the UNet; for a GPU and long runs.
 
     Raises:
         UserError: not found, not reachable, damaged, of another family or geometry.
@@ -354,7 +389,8 @@ def load(
     if unknown:
         raise ValueError(f"components must be among {COMPONENTS}, got {unknown}")
     half = isinstance(dtype, torch.dtype) and dtype != torch.float32
-    found = Checkpoint(locate(checkpoint, revision, components, half), device, dtype)
+    place = locate(checkpoint, revision, components, half)
+    found = Checkpoint(place, device, dtype, offload, compiled)
     for name in components:
         found.part(name)
     return found

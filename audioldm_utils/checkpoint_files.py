@@ -200,16 +200,21 @@ def _digest(path: Path) -> str:
     return _DIGESTS[key]
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path, parts: Sequence[str] = ()) -> str:
     """SHA-256 over what determines a checkpoint's output, in hexadecimal.
 
     Covered, for every component that the folder has: configuration, tokenizer files and
     one weight set (full-precision safetensors before others, so that a second copy of the
     same weights in another format changes nothing). Not covered: model cards, licences and
     anything outside the component folders but ``model_index.json``.
+
+    Args:
+        folder: of the checkpoint.
+        parts: only these components, without ``model_index.json``; empty for all.
     """
-    covered = [folder / "model_index.json"] if (folder / "model_index.json").is_file() else []
-    for component in COMPONENTS:
+    index = folder / "model_index.json"
+    covered = [index] if index.is_file() and not parts else []
+    for component in parts or COMPONENTS:
         if not (folder / component).is_dir():
             continue
         names = [path.name for path in (folder / component).iterdir() if path.is_file()]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -35,12 +37,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; user errors become one sentence and exit status 2."""
+    """Run a command; user errors and the system's become one sentence and exit status 2."""
     args = build_parser().parse_args(arguments)
     try:
         return args.run(args)
     except UserError as error:
         print(f"audioldm-utils: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read the output has enough
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # disk full, no permission: not worth a traceback either
+        named = f"{error.filename}: " if error.filename else ""
+        said = " ".join(str(error.strerror or error).split()).rstrip(".")
+        print(f"audioldm-utils: error: {named}{said}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("audioldm-utils: interrupted", file=sys.stderr)

@@ -30,6 +30,8 @@ import numpy as np
 import torch
 
 from audioldm_utils.audio import Clip, resample, to_model_rate
+from audioldm_utils.enhance.latent import refine_latents
+from audioldm_utils.enhance.stft import band_centres
 from audioldm_utils.mel import griffin_lim, with_phase
 from audioldm_utils.stages import normalise
 
@@ -53,7 +55,7 @@ RUNGS = (
 #: Frames (2.56 s) and gradient steps of the refined latent, which costs a decoder's backward
 #: pass each.
 EXCERPT = 256
-REFINE_STEPS = 10
+REFINE_STEPS = 25
 
 #: Edges in Hz of the bands in which the mel error is reported.
 MEL_BANDS = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8000))
@@ -111,27 +113,9 @@ def climb(clip: Clip, stages: Stages, seed: int = 0) -> Climb:
     )
 
 
-def refine_mel(
-    stages: Stages, latents: torch.Tensor, target: torch.Tensor, steps: int, rate: float = 0.1
-) -> torch.Tensor:
-    """The decoder's output after ``steps`` of Adam on the latent's mel error.
-
-    What is left is what the decoder cannot say whatever the encoder tells it.
-    """
-    z = latents.clone().requires_grad_(True)
-    optimiser = torch.optim.Adam([z], lr=rate)
-    for _ in range(steps):
-        optimiser.zero_grad()
-        (stages.decode_grad(z) - target).abs().mean().backward()
-        optimiser.step()
-    return stages.decode(z.detach())
-
-
 def band_errors(reference: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
     """Mean absolute log-mel error in nat by band, ``""`` for all, from ``(frames, 64)`` mels."""
-    import librosa
-
-    centres = librosa.mel_frequencies(66, fmin=0, fmax=8000)[1:-1]
+    centres = band_centres()
     error = np.abs(np.asarray(reference, np.float64) - estimate)
     bands = {"": float(error.mean())}
     for low, high in MEL_BANDS:
@@ -182,7 +166,7 @@ def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
             result.audio[rung],
             clip.sample_rate if native else stages.mel_config.sample_rate,
         )
-    _add_mel_errors(rows, clip, "vae", "mel", result.mel["true"], result.mel["vae"])
+    add_mel_errors(rows, clip, "vae", "mel", result.mel["true"], result.mel["vae"])
 
 
 def study_refined(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
@@ -190,15 +174,13 @@ def study_refined(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -
     wave, _ = normalise(torch.from_numpy(to_model_rate(clip))[None])
     target = stages.to_mel(wave)[:, :EXCERPT]
     latents = stages.encode(target)
-    found = {
-        "vae": stages.decode(latents),
-        "refined-latent": refine_mel(stages, latents, target, REFINE_STEPS),
-    }
+    refined, _ = refine_latents(latents, target, stages.decode_grad, REFINE_STEPS)
+    found = {"vae": stages.decode(latents), "refined-latent": stages.decode(refined)}
     for method, mel in found.items():
-        _add_mel_errors(rows, clip, method, "mel excerpt", target[0].numpy(), mel[0].numpy())
+        add_mel_errors(rows, clip, method, "mel excerpt", target[0].numpy(), mel[0].numpy())
 
 
-def _add_mel_errors(
+def add_mel_errors(
     rows: ResultsBuilder,
     clip: Clip,
     method: str,
@@ -206,6 +188,7 @@ def _add_mel_errors(
     reference: np.ndarray,
     estimate: np.ndarray,
 ) -> None:
+    """Mean absolute log-mel error of ``(frames, 64)`` mels as rows, over all and by band."""
     for band, value in band_errors(reference, estimate).items():
         rows.add(
             clip.name, "mel_error", value, "nat",

@@ -7,19 +7,19 @@ Under the output folder lie afterwards ``html/`` (the book; open ``html/index.ht
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from audioldm_utils import __version__
 from audioldm_utils.chapters import Chapter, check_parameters, find_chapters, is_paired, select
+from audioldm_utils.clips import Survey, survey
 from audioldm_utils.errors import UserError
 from audioldm_utils.execution import (
     ChapterError,
@@ -30,6 +30,7 @@ from audioldm_utils.execution import (
     hash_tree,
     run_chapters,
 )
+from audioldm_utils.locks import folder_lock
 from audioldm_utils.staging import stage
 
 OWN = ("audio_dir", "checkpoint", "out_dir", "evidence_dir")
@@ -101,7 +102,9 @@ def run_report(
         }
         given = {name: value for name, value in own.items() if chapter.parameter(name)}
         taken[chapter.name] = {**given, **taken[chapter.name]}
-    facts = _facts(audio, name, root)
+    limits = [taken[c.name].get("limit", 0) for c in chosen if c.parameter("audio_dir")]
+    found = survey(audio, 0 if 0 in limits else max(limits, default=0))
+    facts = _facts(audio, found, name, root)
     inputs = "\n".join(
         [
             environment_hash(),
@@ -110,7 +113,9 @@ def run_report(
             hash_tree([root / "book" / "evidence"]),
         ]
     )
-    with _only_one_run(out), _Display(chosen, progress) as display:
+    with folder_lock(out), _Display(chosen, progress) as display:
+        for line in found.sentences():
+            display.say(line)
         stamps = run_chapters(chosen, taken, layout, root, inputs, jobs, display.event)
         display.say("building the book")
         folder = stage(root / "book", layout, chosen, stamps, facts)
@@ -203,19 +208,26 @@ def _find_folder(path: str | Path, root: Path) -> Path | None:
     return next((place.resolve() for place in places if place.is_dir()), None)
 
 
-def _facts(audio: Path, checkpoint: str, root: Path) -> dict[str, str]:
-    from audioldm_utils.audio import find_clips
-
+def _facts(audio: Path, found: Survey, checkpoint: str, root: Path) -> dict[str, str]:
     digest = checkpoint_hash(checkpoint, root)
     return {
         "audio": _shown(audio, root),
-        "clips": str(len(find_clips(audio))),
+        "clips": str(len(found.usable)),
+        "skipped": _skipped(found),
         "checkpoint": checkpoint,
         "fingerprint": digest[:12] if digest != checkpoint else "unknown: not a local folder",
         "version": __version__,
         "cores": str(available_cores()),
         "python": ".".join(map(str, sys.version_info[:3])),
     }
+
+
+def _skipped(found: Survey) -> str:
+    """What was left out of the audio, as a Markdown list."""
+    lines = found.sentences()
+    # A path is shown as it is: Markdown would read underscores and asterisks in it.
+    listed = "\n".join(f"- `{line.replace('`', chr(39))}`" for line in lines)
+    return listed or "Every clip of the folder was used as it is."
 
 
 def _write_execution(layout: Layout, chapters: list[Chapter], stamps: Mapping[str, Stamp]) -> None:
@@ -226,31 +238,6 @@ def _write_execution(layout: Layout, chapters: list[Chapter], stamps: Mapping[st
         stamp = stamps[chapter.name]
         rows.append(f"{chapter.name},{stamp.cells},{stamp.seconds},{stamp.peak_mb}")
     atomic_write(layout.out / "results" / "execution.csv", "\n".join(rows) + "\n")
-
-
-@contextlib.contextmanager
-def _only_one_run(out: Path) -> Iterator[None]:
-    """Hold the output folder's lock; the system frees it even where the process is killed."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        handle = (out / ".lock").open("w")
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written to ({error.strerror}); name another by --out."
-        ) from error
-    with handle:
-        try:
-            import fcntl
-        except ImportError:  # no such lock on Windows
-            yield
-            return
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another report is being made in {out}; wait for it or name another folder."
-            ) from error
-        yield
 
 
 class _Display:

@@ -4,12 +4,14 @@ Pages may take any number, figure or player that a chapter glued: ``{{01:mel_los
 value of the key ``mel_loss`` of the chapter whose number is 01. A paragraph, list item or table
 row that asks a chapter which is not in this build is left out, and links to pages that are not
 in it become plain text, so that a report of some chapters is a whole book too. A key that its
-chapter does not have is an error.
+chapter does not have is an error. An evidence table with the columns ``key`` and ``text`` is
+asked in the same way, by its name: ``{{streaming:n}}``.
 """
 
 from __future__ import annotations
 
 import ast
+import csv
 import html
 import re
 import shutil
@@ -51,6 +53,24 @@ def glued_values(notebook: NotebookNode) -> dict[str, str]:
     return values
 
 
+def table_values(evidence: Path) -> dict[str, dict[str, str]]:
+    """Table name to its texts by key, of evidence tables that have both columns.
+
+    What a page should show beside them, such as players, lies as ``KEY.html`` in a folder of
+    the table's name.
+    """
+    values: dict[str, dict[str, str]] = {}
+    for path in sorted(evidence.glob("*.csv")):
+        with path.open(newline="", encoding="utf-8") as handle:
+            reader = csv.DictReader(handle)
+            if not {"key", "text"} <= set(reader.fieldnames or ()):
+                continue
+            values[path.stem] = {row["key"]: row["text"] for row in reader}
+        for shown in sorted(path.with_suffix("").glob("*.html")):
+            values[path.stem][shown.stem] = shown.read_text(encoding="utf-8").strip()
+    return values
+
+
 def fill(
     text: str,
     page: PurePosixPath,
@@ -62,7 +82,7 @@ def fill(
     Args:
         text: MyST Markdown with ``{{chapter:key}}`` and ``{{fact}}``.
         page: its path in the book; relative addresses of results follow from it.
-        values: chapter name to its glued values.
+        values: chapter or evidence table to its values.
         facts: what the report itself knows.
 
     Raises:
@@ -208,6 +228,7 @@ def stage(
     shutil.copytree(book, folder, ignore=shutil.ignore_patterns("evidence", ".*", "__pycache__"))
     notebooks = {c.name: nbformat.read(layout.executed(c.name), as_version=4) for c in chapters}
     values = {name: glued_values(notebook) for name, notebook in notebooks.items()}
+    values |= table_values(book / "evidence")
     facts = {
         **facts,
         "execution": execution_table(chapters, stamps),

@@ -117,6 +117,46 @@ def bootstrap_interval(
     return Interval(float(array.mean()), *percentile_limits(means, n, level), n)
 
 
+def bootstrap_reduction(
+    after: npt.ArrayLike,
+    before: npt.ArrayLike,
+    seed: int = 0,
+    draws: int = 2000,
+    level: float = 0.95,
+    signed: bool = False,
+) -> Interval:
+    """How much smaller the mean is after than before, as a share, with its interval over clips.
+
+    Args:
+        after, before: one value a clip, in the same order.
+        seed, draws, level: as in :func:`bootstrap_interval`; clips are drawn in pairs.
+        signed: values may cancel; the magnitudes of the two means are compared.
+
+    Returns:
+        ``1 - mean(after) / mean(before)``: 1 where nothing is left, 0 where nothing changed,
+        below 0 where it grew.
+
+    Raises:
+        ValueError: different lengths, no values, NaN, or a mean of 0 before.
+    """
+    after, before = _clips(after), _clips(before)
+    if after.shape != before.shape or after.ndim != 1:
+        raise ValueError(f"values must be paired, shape (clips,), got {after.shape}")
+    if before.mean() == 0:
+        raise ValueError("the mean before is 0: nothing to reduce")
+
+    def share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return 1 - (np.abs(a / b) if signed else a / b)
+
+    n = len(after)
+    mean = float(share(after.mean(), before.mean()))
+    if n < 2:
+        return Interval(mean, float("nan"), float("nan"), n)
+    drawn = resample_indices(n, draws, seed)
+    shares = share(after[drawn].mean(axis=1), before[drawn].mean(axis=1))
+    return Interval(mean, *percentile_limits(shares, n, level), n)
+
+
 def _signs(n: int, draws: int, seed: int) -> tuple[np.ndarray, bool]:
     """Sign patterns ``(n, patterns)`` and whether they are all there are."""
     if n <= EXACT_CLIPS:

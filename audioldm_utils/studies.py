@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from audioldm_utils.audio import ClipInfo, find_clips
+from audioldm_utils.clips import LONGEST
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import sha256_file
 
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from audioldm_utils.stages import Stages
     from audioldm_utils.tables import ResultsBuilder
 
-#: Measures one clip and adds its rows.
-Measure = Callable[["Clip", "Stages", "ResultsBuilder", int], None]
+#: Measures one clip (or one group of clips) and adds its rows.
+Measure = Callable[["Clip | list[Clip]", "Stages", "ResultsBuilder", int], None]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,15 @@ class Study:
         tolerance: metric name to the largest difference between two runs, in its unit;
             ``""`` for all others.
         relative: allowed besides, as a share of the value.
-        every: evidence is made of every so many clips of a folder, from the first on.
+        every: evidence is made of every so many clips of a folder.
+        first: the first of them, counted from 0, so that a study can leave out clips that
+            something was tuned on.
+        group: clips that are measured together, such as for a mixture; the function then
+            takes a list of them. The last group of a folder may be smaller.
+        parts: components of the checkpoint that it uses; their fingerprint alone marks its
+            rows, so that its evidence outlives a change of the others. Empty for all.
+        own: most of a reader's own clips that a chapter measures, spread over the folder;
+            0 for all. For what costs much a clip and is asked of some clips only.
         each: of every so many classes instead, and of each the first so many clips; classes
             that have fewer are passed over. 0: classes do not matter.
         shipped: of every so many shipped clips; 0: as ``every``.
@@ -63,6 +72,10 @@ class Study:
     tolerance: dict[str, float]
     relative: float = 0.0
     every: int = 1
+    group: int = 1
+    first: int = 0
+    parts: tuple[str, ...] = ()
+    own: int = 0
     each: int = 0
     shipped: int = 0
     scope: Literal["clip", "set", "samples"] = "clip"
@@ -76,7 +89,7 @@ class Study:
     def chosen(self, clips: Sequence[ClipInfo]) -> list[ClipInfo]:
         """The clips of a folder that evidence is made of."""
         if not self.each:
-            return list(clips[:: self.every])
+            return list(clips[self.first :: self.every])
         classes: dict[str | None, list[ClipInfo]] = {}
         for info in clips:
             classes.setdefault(info.category, []).append(info)
@@ -84,17 +97,82 @@ class Study:
         return [info for members in full[:: self.every] for info in members[: self.each]]
 
 
+#: What reconstruction without diffusion uses.
+SOUND = ("vae", "vocoder")
+
+_COMPARED = "audioldm_utils.ddcm.comparisons"
 STUDIES = {
     study.name: study
     for study in (
         # Griffin-Lim and the vocoder make up phase: rounding on another machine moves
         # waveform metrics a little, spectral ones hardly.
-        Study("01_ladder", "audioldm_utils.ladder", "study", {"": 0.05}, 0.02, 2),
-        Study("01_refined", "audioldm_utils.ladder", "study_refined", {"": 0.02}, 0.02, 8),
-        Study("01_mistakes", "audioldm_utils.ladder", "study_mistakes", {"": 0.05}, 0.02, 8),
-        Study("01_attacks", "audioldm_utils.ladder", "study_attacks", {"": 0.05}, 0.02, 8),
+        Study("01_ladder", "audioldm_utils.ladder", "study", {"": 0.05}, 0.02, 2, parts=SOUND),
+        Study(
+            "01_refined",
+            "audioldm_utils.ladder",
+            "study_refined",
+            {"": 0.02},
+            0.02,
+            8,
+            parts=SOUND,
+            own=8,
+        ),
+        Study(
+            "01_mistakes",
+            "audioldm_utils.ladder",
+            "study_mistakes",
+            {"": 0.05},
+            0.02,
+            8,
+            parts=SOUND,
+            own=8,
+        ),
+        Study(
+            "01_attacks",
+            "audioldm_utils.ladder",
+            "study_attacks",
+            {"": 0.05},
+            0.02,
+            8,
+            parts=SOUND,
+            own=8,
+        ),
+        # Single choices are bits, whole encodings are not; see the next ones.
+        Study("04_choices", "audioldm_utils.ddcm.choices", "study", {"": 0.15}, 0.15, 21),
+        # Gradient steps add up roundings; those of the search for side information decide.
+        Study(
+            "02_repair",
+            "audioldm_utils.methods.study_repair",
+            "study",
+            {
+                "": 0.3,
+                "visqol": 0.15,
+                "multi_resolution_stft": 0.05,
+                "mel_error": 0.03,
+                "mel_distance": 0.03,
+                "kept": 1.0,
+                "hum": 20.0,
+            },
+            relative=0.1,
+            every=6,
+            first=1,
+            parts=SOUND,
+        ),
+        Study(
+            "03_diffusion",
+            "audioldm_utils.methods.study_diffusion",
+            "study",
+            {"": 0.1, "log_mel_distance": 0.4, "visqol": 0.15, "largest_latent_difference": 2.0},
+            relative=0.1,
+            every=6,
+            first=1,
+        ),
         # One flipped choice moves all that follow, so single clips may differ by more.
-        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.1}, 0.1, 5),
+        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.15}, 0.15, every=8, own=8),
+        Study("05_placement", _COMPARED, "study_placement", {"": 0.15}, 0.15, every=8),
+        # Every second one of the clips above, whose rows it is paired with.
+        Study("05_codebooks", _COMPARED, "study_codebooks", {"": 0.15}, 0.15, every=16),
+        Study("05_mixtures", _COMPARED, "study_mixtures", {"": 0.15}, 0.15, every=5, group=3),
         Study("06_samples", "audioldm_utils.sampling_study", "study", {"": 0.1}, scope="samples"),
         Study("06_editing", "audioldm_utils.editing_study", "study", {"": 0.1}, 0.1, 10, shipped=8),
         Study(
@@ -128,13 +206,14 @@ def _prepare(checkpoint: str, threads: int | None = None) -> None:
     _WORKER["stages"] = Stages(load(checkpoint))
 
 
-def _one(study: Study, info: ClipInfo, seed: int) -> list[dict[str, object]]:
+def _one(study: Study, infos: Sequence[ClipInfo], seed: int) -> list[dict[str, object]]:
     from audioldm_utils.audio import load_clip
     from audioldm_utils.tables import ResultsBuilder
 
     stages = _WORKER["stages"]
-    rows = ResultsBuilder(stages.checkpoint.fingerprint, seed)
-    study.measure()(load_clip(info), stages, rows, seed)
+    rows = ResultsBuilder(stages.checkpoint.fingerprint_of(study.parts), seed)
+    clips = [load_clip(info, LONGEST) for info in infos]
+    study.measure()(clips if study.group > 1 else clips[0], stages, rows, seed)
     return rows.rows
 
 
@@ -145,8 +224,8 @@ def _together(
     from audioldm_utils.tables import ResultsBuilder
 
     stages = _WORKER["stages"]
-    rows = ResultsBuilder(stages.checkpoint.fingerprint, seed)
-    loaded = [load_clip(info) for info in clips]
+    rows = ResultsBuilder(stages.checkpoint.fingerprint_of(study.parts), seed)
+    loaded = [load_clip(info, LONGEST) for info in clips]
     more = (most,) if study.scope == "samples" else ()
     study.measure()(loaded, stages, rows, seed, *more)
     return rows.rows
@@ -161,22 +240,43 @@ def run_study(
     progress: bool = True,
     evidence_dir: str | Path = "book/evidence",
     most: int | None = None,
+    fresh: int | None = None,
 ) -> pd.DataFrame:
     """As :func:`measure_clips`, on those of the clips that the committed evidence holds.
 
-    Where it holds none of them they are a reader's own, and all of them are measured.
+    Where it holds none of them they are a reader's own, and all of them are measured, or
+    as many as the study takes of a reader's own (:attr:`Study.own`).
 
     Args:
         name, clips, checkpoint, seed, jobs, progress: as in :func:`measure_clips`.
         evidence_dir: where the committed table lies.
-        most: recompute at most so many of the evidence's clips; None for all of them. Of a
-            study of samples: at most so many of a kind.
+        most: recompute at most so many of the evidence's clips, or groups of them; None for
+            all. With 0 the committed rows stand in, if they are of this checkpoint: for a
+            study that another one of the same code is checked for. Of a study of samples: at
+            most so many of a kind.
+        fresh: measure at most so many clips, or groups of them, that no evidence holds.
     """
     if name not in STUDIES:
         raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
-    if STUDIES[name].scope == "samples":
+    study = STUDIES[name]
+    if study.scope == "samples":
         return measure_clips(name, clips, checkpoint, seed, progress=progress, most=most)
-    chosen = _committed(name, clips, evidence_dir)[:most] or clips
+    held = _committed(name, clips, evidence_dir)
+    if most == 0 and held:
+        from audioldm_utils.checkpoint import load
+        from audioldm_utils.tables import read
+
+        table = read(Path(evidence_dir) / f"{name}.csv")
+        table = table[table["clip"].isin([info.name for info in held])]
+        if set(table["checkpoint"]) == {load(checkpoint).fingerprint_of(study.parts)[:12]}:
+            return table.reset_index(drop=True)
+        most = 1
+    chosen = held[: None if most is None else most * study.group]
+    if not chosen:
+        # A reader's own clips: as many as the study and the chapter allow, spread over them.
+        count = min(study.own or len(clips), len(clips))
+        chosen = [clips[i * len(clips) // count] for i in range(count)]
+        chosen = chosen[: None if fresh is None else fresh * study.group]
     return measure_clips(name, chosen, checkpoint, seed, jobs, progress)
 
 
@@ -209,14 +309,16 @@ def measure_clips(
         seed: of every random draw.
         jobs: worker processes, each with its share of the cores; 1 stays in this process, as
             do studies that are not of single clips.
+        progress: a bar with the time that is left, on the screen and never on the page of a
+            running notebook.
         most: samples of a kind, for studies of samples.
 
     Raises:
         UserError: no clips, an unknown study, or an unusable clip (the message names it).
     """
     import pandas as pd
-    from tqdm.auto import tqdm
 
+    from audioldm_utils.progress import screen_bar
     from audioldm_utils.tables import COLUMNS, validate
 
     if not clips:
@@ -227,12 +329,13 @@ def measure_clips(
         rows = _together(study, clips, seed, most)
         return validate(pd.DataFrame(rows, columns=list(COLUMNS)))
     rows: list[dict[str, object]] = []
-    bar = tqdm(total=len(clips), desc=name, unit="clip", disable=not progress)
+    groups = [clips[i : i + study.group] for i in range(0, len(clips), study.group)]
+    bar = screen_bar(len(groups), name, "clip", progress)
     if jobs == 1:
         # The report gives each chapter its share of the cores; that is left as it is.
         _prepare(str(checkpoint))
-        for info in clips:
-            rows += _one(study, info, seed)
+        for infos in groups:
+            rows += _one(study, infos, seed)
             bar.update()
     else:
         with ProcessPoolExecutor(
@@ -241,7 +344,7 @@ def measure_clips(
             initializer=_prepare,
             initargs=(str(checkpoint), max(1, len(os.sched_getaffinity(0)) // jobs)),
         ) as pool:
-            for future in [pool.submit(_one, study, info, seed) for info in clips]:
+            for future in [pool.submit(_one, study, infos, seed) for infos in groups]:
                 rows += future.result()
                 bar.update()
     bar.close()
@@ -257,12 +360,15 @@ class Findings:
         n: how many clips they are.
         source: says which, for captions.
         compared: rows of this run that were checked against the evidence; 0 if there is none.
+        at_hand: rows of the clips that can be played here: this run's, and the committed ones
+            of the same clips.
     """
 
     table: pd.DataFrame
     n: int
     source: str
     compared: int
+    at_hand: pd.DataFrame
 
 
 def findings(
@@ -286,24 +392,26 @@ def findings(
     from audioldm_utils.tables import read
 
     count = run["clip"].nunique()
-    alone = Findings(run, count, f"{count} clips of this run", 0)
+    alone = Findings(run, count, f"{count} clips of this run", 0, run)
     path = Path(evidence_dir) / f"{name}.csv"
     if not path.exists():
         return alone
     record = json.loads(path.with_suffix(".json").read_text())
     committed = read(path)
     same = set(run["checkpoint"]) <= set(committed["checkpoint"])
+    shared = {info.name for info in _committed(name, clips, evidence_dir)}
     study = STUDIES[name]
-    if not same or not (study.scope == "samples" or _committed(name, clips, evidence_dir)):
+    if not same or not (study.scope == "samples" or shared):
         return alone
     compared = compare_evidence(run, committed, study.tolerance, study.relative)
     if study.scope == "samples":
         made = committed[committed["clip"] != WHOLE]
         n = len(made[["clip", "method", "stage"]].drop_duplicates())
-        return Findings(committed, n, f"{n} generated samples", compared)
+        return Findings(committed, n, f"{n} generated samples", compared, run)
     judged = committed[~committed["clip"].isin(record["shipped"])]
     n = judged["clip"].nunique()
-    return Findings(judged, n, f"{n} real recordings never trained on", compared)
+    at_hand = committed[committed["clip"].isin(shared)]
+    return Findings(judged, n, f"{n} real recordings never trained on", compared, at_hand)
 
 
 def write_evidence(
@@ -325,7 +433,9 @@ def write_evidence(
     shipped = find_clips(shipped_dir)
     study = STUDIES[name]
     judged = study.chosen(judged)
-    shipped = [] if study.scope == "samples" else shipped[:: study.shipped or study.every]
+    shipped = (
+        [] if study.scope == "samples" else shipped[study.first :: study.shipped or study.every]
+    )
     names = {info.name for info in judged} & {info.name for info in shipped}
     if names:
         raise UserError(f"clips of both folders are called {', '.join(sorted(names))}: rename them")
@@ -340,7 +450,8 @@ def write_evidence(
         f"audioldm-utils evidence --audio EVAL --checkpoint {checkpoint} --studies {name}",
         inputs=[info.path for info in [*judged, *shipped]],
         seeds=[seed],
-        checkpoint=load(checkpoint).fingerprint,
+        checkpoint=load(checkpoint).fingerprint_of(STUDIES[name].parts),
+        parts=list(STUDIES[name].parts),
         n=len(judged),
         shipped=sorted(info.name for info in shipped),
     )

@@ -106,22 +106,25 @@ def theory_of(book: Codebook, atoms: int) -> float | str:
 
 def fitted(centres: int, block: tuple[int, int]) -> KMeans:
     """k-means atoms for smooth residuals, fitted on other draws than those of the table."""
-    rows = torch.cat([to_blocks(residuals(8, 5_000 + 8 * i, True), block)[0] for i in range(8)])
+    drawn = (residuals(8, 5_000 + 8 * i, True) for i in range(8))
+    rows = torch.cat([to_blocks(part, block).flatten(0, 1) for part in drawn])
     return KMeans(SHAPE, centres=fit_directions(rows, centres, iterations=10), block=block)
 
 
 def cases(draws: int) -> Iterator[tuple[str, Callable[[], Codebook], int, int, int, bool]]:
     """(name, codebook, atoms, draws, batch, smooth), the required ones first."""
     some = max(draws // 2, 2)
-    for atoms in (1, 8):
+    for atoms in (1, 8, 32):
         for smooth in (False, True):
             yield "cyclic shift", lambda: CyclicShift(SHAPE), atoms, draws, 16, smooth
     yield "cyclic shift, no mask", lambda: CyclicShift(SHAPE, mask=False), 1, draws, 16, True
-    yield "cyclic shift", lambda: CyclicShift(SHAPE), 32, draws, 16, False
     for size in (64, 256, 1024, 4096):
         yield "independent", lambda k=size: Gaussian(SHAPE, size=k), 1, draws, 64, False
-    for atoms in (30, 100, 300):
-        yield "Turbo-style", lambda: Turbo(SHAPE, size=16384), atoms, some, 64, False
+    yield "independent", lambda: Gaussian(SHAPE, size=1024), 1, draws, 64, True
+    for atoms in (4, 16):
+        yield "independent", lambda: Gaussian(SHAPE, size=1024), atoms, some, 64, False
+    for atoms, smooth in ((30, False), (30, True), (100, False), (300, False)):
+        yield "Turbo-style", lambda: Turbo(SHAPE, size=16384), atoms, some, 64, smooth
     for atoms, precision in ((4, 1), (2, 3), (4, 3), (8, 3)):
         yield (
             f"matching pursuit, C={precision}",
@@ -131,13 +134,20 @@ def cases(draws: int) -> Iterator[tuple[str, Callable[[], Codebook], int, int, i
             64,
             False,
         )
-    for centres, block in ((256, (32, 8)), (256, (16, 4))):
-        yield "k-means", lambda k=centres, b=block: fitted(k, b), 1, some, 16, True
-    yield "cyclic shift", lambda: CyclicShift(SHAPE), 32, some, 16, True
-    for atoms in (2, 4):
-        yield "cyclic shift", lambda: CyclicShift(SHAPE), atoms, draws, 16, False
-    yield "cyclic shift, 4 bases", lambda: CyclicShift(SHAPE, bases=4), 1, draws, 16, False
-    yield "cyclic shift, 16 bases", lambda: CyclicShift(SHAPE, bases=16), 1, some, 16, False
+    for centres, block in ((256, (32, 8)), (256, (16, 4)), (256, (8, 4))):
+        for smooth in (False, True):
+            yield "k-means", lambda k=centres, b=block: fitted(k, b), 1, some, 16, smooth
+    for atoms in (2, 4, 64):
+        yield "cyclic shift", lambda: CyclicShift(SHAPE), atoms, some, 16, False
+    for bases, atoms, count in ((4, 1, draws), (16, 1, some), (64, 1, some), (16, 8, some)):
+        yield (
+            f"cyclic shift, {bases} bases",
+            lambda b=bases: CyclicShift(SHAPE, bases=b),
+            atoms,
+            count,
+            16,
+            False,
+        )
 
 
 def follow(

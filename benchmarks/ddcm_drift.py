@@ -1,11 +1,12 @@
 """What becomes of a ``.ddcm`` file that is decoded otherwise than it was encoded.
 
     python benchmarks/ddcm_drift.py --checkpoint mini --audio data/audio --clips 4
+        [--out book/evidence/ddcm_drift.json]
 
 Each clip is encoded alone, then decoded as it was, with another number of threads, in a batch
 of three, and on a GPU where there is one. Told are the largest difference of the latents, the
-correlation of both, and what it does to the log-mel (natural logarithm, mean absolute), beside
-the codec's own log-mel error against the VAE's output.
+correlation of both, and what it does to the log-mel (dB, mean absolute), beside the codec's own
+log-mel error against the VAE's output.
 """
 
 from __future__ import annotations
@@ -13,27 +14,18 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from audioldm_utils.audio import load_folder, to_model_rate
 from audioldm_utils.checkpoint import load
-from audioldm_utils.ddcm import Codes
-from audioldm_utils.ddcm.codec import Codec, Encoded
+from audioldm_utils.ddcm.codec import Codec
+from audioldm_utils.ddcm.drift import replay
 from audioldm_utils.ddcm.settings import Settings
+from audioldm_utils.files import atomic_write
+from audioldm_utils.metrics import DB_PER_NAT
 from audioldm_utils.stages import Stages
-
-
-def replay(codec: Codec, encoded: Encoded, batch: int = 1) -> torch.Tensor:
-    """Latents (1, 8, frames, 16) decoded in a batch of copies."""
-    coder, codes, header, _ = codec.open(encoded.data)
-    choices = tuple(choice.repeat(batch, 1) for choice in codes.choices)
-    many = Codes(choices, codes.shape, torch.zeros(batch, *codes.shape))
-    denoiser = codec.stages.denoiser(None)
-    start = coder.start(batch, codes.shape).to(codec.stages.device)
-    if header.prompt is not None or codes.shape[1] > 256:
-        raise SystemExit("drift is measured without a prompt and on clips of up to 10 s")
-    return coder.decode(many, denoiser, start=start)[:1].cpu()
 
 
 def main() -> None:
@@ -45,6 +37,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--kbps", type=float, default=0.5)
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--out", type=Path, help="JSON file to write as well")
     args = parser.parse_args()
     codec = Codec(Stages(load(args.checkpoint, ())))
     settings = replace(Settings(), kbps=args.kbps, steps=args.steps)
@@ -56,36 +49,38 @@ def main() -> None:
         own = encoded.codes.latents
         mel = codec.stages.decode(own)
         floor.append(float((mel - codec.stages.decode(encoded.latents)).abs().mean()))
-        ways = {"as encoded": replay(codec, encoded)}
+        ways = {"as encoded": replay(codec, encoded.data)}
         torch.set_num_threads(2 if threads == 1 else 1)
-        ways["other number of threads"] = replay(codec, encoded)
+        ways["other number of threads"] = replay(codec, encoded.data)
         torch.set_num_threads(threads)
-        ways["batch of 3"] = replay(codec, encoded, 3)
+        ways["batch of 3"] = replay(codec, encoded.data, 3)
         if torch.cuda.is_available():
             other = Codec(Stages(load(args.checkpoint, (), "cuda")))
-            ways["GPU"] = replay(other, encoded)
+            ways["GPU"] = replay(other, encoded.data)
         for name, latents in ways.items():
             pair = torch.corrcoef(torch.stack([latents.flatten(), own.cpu().flatten()]))
             change = float((codec.stages.decode(latents) - mel).abs().mean())
             worst = float((latents - own.cpu()).abs().max())
             rows.setdefault(name, []).append((worst, float(pair[0, 1]), change))
-    print(
-        json.dumps(
-            {
-                "clips": len(floor),
-                "log-mel error of the codec itself, nat": sum(floor) / len(floor),
-                **{
-                    name: {
-                        "largest difference of latents": max(row[0] for row in found),
-                        "lowest correlation": min(row[1] for row in found),
-                        "largest log-mel change, nat": max(row[2] for row in found),
-                    }
-                    for name, found in rows.items()
-                },
-            },
-            indent=2,
-        )
-    )
+    found = {
+        "checkpoint": codec.stages.checkpoint.fingerprint,
+        "clips": len(floor),
+        "kbps": args.kbps,
+        "steps": args.steps,
+        "codec's own error, dB": DB_PER_NAT * sum(floor) / len(floor),
+        "ways": {
+            name: {
+                "largest difference of latents": max(row[0] for row in values),
+                "lowest correlation": min(row[1] for row in values),
+                "largest log-mel change, dB": DB_PER_NAT * max(row[2] for row in values),
+            }
+            for name, values in rows.items()
+        },
+    }
+    text = json.dumps(found, indent=2)
+    print(text)
+    if args.out:
+        atomic_write(args.out, text + "\n")
 
 
 if __name__ == "__main__":

@@ -35,8 +35,9 @@ samples: int = 1  # of each prompt and method; more where no evidence is of this
 from pathlib import Path
 
 from audioldm_utils import results, sampling_study
-from audioldm_utils.audio import find_clips, load_clip
+from audioldm_utils.audio import load_clip
 from audioldm_utils.checkpoint import load
+from audioldm_utils.clips import usable_clips
 from audioldm_utils.editing_study import CHANGES, edits
 from audioldm_utils.listening import Row, Take, players
 from audioldm_utils.plotting import (
@@ -52,7 +53,7 @@ from audioldm_utils.studies import findings, run_study
 from audioldm_utils.verification import other_prompt
 
 style()
-clips = find_clips(audio_dir)[: limit or None]
+clips = usable_clips(audio_dir, limit)
 stages = Stages(load(checkpoint))
 
 # %% [markdown]

@@ -37,8 +37,9 @@ from pathlib import Path
 import numpy as np
 
 from audioldm_utils import results
-from audioldm_utils.audio import find_clips, load_clip, to_model_rate
+from audioldm_utils.audio import load_clip, to_model_rate
 from audioldm_utils.checkpoint import load
+from audioldm_utils.clips import usable_clips
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.listening import Row, Take, players
@@ -65,7 +66,7 @@ from audioldm_utils.verification_tables import (
 )
 
 style()
-clips = find_clips(audio_dir)[: limit or None]
+clips = usable_clips(audio_dir, limit)
 
 # %% [markdown]
 # ## Method

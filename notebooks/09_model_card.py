@@ -37,8 +37,8 @@ from pathlib import Path
 import pandas as pd
 
 from audioldm_utils import model_card
-from audioldm_utils.audio import find_clips
 from audioldm_utils.checkpoint import load
+from audioldm_utils.clips import usable_clips
 from audioldm_utils.listening import Row, Take, players
 from audioldm_utils.plotting import curves, figure_caption, glue_value, style
 from audioldm_utils.stages import Stages
@@ -164,7 +164,7 @@ copies.style.format(precision=3).hide(axis="index")
 # checkpoint and computed again here.
 
 # %% tags=["remove-input"]
-clips = find_clips(audio_dir)[: limit or None]
+clips = usable_clips(audio_dir, limit)
 stored = figures.get("shipped", {})
 again = model_card.clip_figures(stages, [info for info in clips if info.name in stored][:3])
 check = pd.DataFrame(

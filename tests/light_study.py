@@ -6,6 +6,11 @@ def study(clip, stages, rows, seed):
     rows.add(clip.name, "snr", level, "dB", category=clip.category, method="vae")
 
 
+def together(clips, stages, rows, seed):
+    """A study of groups: how many clips there are, under the first one's name."""
+    rows.add(clips[0].name, "snr", float(len(clips)), "dB", method="vae")
+
+
 def study_set(clips, stages, rows, seed):
     for clip in clips:
         for other in clips:

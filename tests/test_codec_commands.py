@@ -311,3 +311,38 @@ def test_help_has_examples(verb, capsys):
         main([verb, "--help"])
     assert stop.value.code == 0
     assert f"audioldm-utils {verb} " in capsys.readouterr().out.split("examples:")[1]
+
+
+def test_a_quality_target_gives_the_smallest_file_that_reaches_it(codec):
+    from audioldm_utils.ddcm.quality import encode_to_quality
+
+    settings = Settings(steps=6)
+
+    def error(encoded):
+        decode = codec.stages.decode
+        return float((decode(encoded.codes.latents) - decode(encoded.latents)).abs().mean())
+
+    loose = codec.encode(tone(), Settings(kbps=2.0, steps=6))
+    # Random weights: the error hardly falls with the rate, so the target leaves room.
+    target = 1.1 * error(loose)
+    found = encode_to_quality(codec, tone(), settings, target)
+    assert error(found) <= target
+    assert found.sizes.kbps <= 2.3
+    with pytest.raises(UserError, match="must be positive"):
+        encode_to_quality(codec, tone(), settings, 0.0)
+    with pytest.raises(UserError, match="is not reached"):
+        encode_to_quality(codec, tone(), settings, 1e-9)
+
+
+def test_a_folder_takes_its_prompts_from_the_manifest(tiny_checkpoint, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b"):
+        sf.write(folder / f"{name}.wav", tone(), RATE)
+    (folder / "manifest.csv").write_text("file,caption\na.wav,rain on a roof\nb.wav,\n")
+    command = ["encode", str(folder), str(tmp_path / "out"), "--atoms", "1", "--steps", "3"]
+    command += ["--checkpoint", str(tiny_checkpoint), "--prompt", "caption"]
+    assert main(command) == 2
+    assert "b.wav has no caption" in capsys.readouterr().err
+    header, *_ = bitstream.from_bytes((tmp_path / "out" / "a.ddcm").read_bytes())
+    assert header.prompt == "rain on a roof"

@@ -8,7 +8,7 @@ import torch
 
 from audioldm_utils.enhance import bands, bandwidth, coding, noise
 from audioldm_utils.enhance.latent import mel_distance, refine_latents
-from audioldm_utils.enhance.phase import refine_phase
+from audioldm_utils.enhance.phase import limit_echo, only_cuts_below, refine_phase
 from audioldm_utils.enhance.stft import Stft, bands_to_bins, log_mel_of
 from audioldm_utils.errors import UserError
 from audioldm_utils.mel import log_mel
@@ -342,6 +342,24 @@ def test_measures_refuse_unequal_and_short():
         noise.warble(x, x[:-1], RATE)
     with pytest.raises(ValueError, match=r"needs 0.5 s"):
         noise.warble(x[:1000], x[:1000], RATE)
+
+
+def test_what_was_raised_before_an_onset_is_taken_down():
+    x = 0.001 * noise_clip(1.0)
+    x[8000:9600] = 0.3 * noise_clip(0.1, seed=1)
+    assert len(noise.onsets(x, RATE)) == 1
+    raised = x.copy()
+    raised[7500:8000] *= 10
+    limited = limit_echo(raised, x)
+    assert noise.pre_echo(x, raised, RATE) > 10
+    assert noise.pre_echo(x, limited, RATE) < 1
+    assert np.abs(limited - raised)[9600:].max() < 1e-3
+
+
+def test_pauses_are_only_cut():
+    target = np.array([[0.0, -2.0, -8.0, -8.0]])
+    own = np.array([[-3.0, -3.0, -9.0, -7.0]])
+    assert only_cuts_below(target, own, 4.0).tolist() == [[0.0, -2.0, -9.0, -8.0]]
 
 
 def test_repairs_make_no_pre_echo_at_onsets():

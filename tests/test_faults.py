@@ -133,3 +133,36 @@ def test_temporary_files_of_a_dead_run_are_no_results(tmp_path):
     (tmp_path / ".t.123.tmp.csv").write_text("clip,cl")
     (tmp_path / ".t.123.tmp.parquet").write_bytes(b"PAR1")
     assert len(comparison.read_run(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device."),
+        (PermissionError(13, "Permission denied", "a.wav"), "a.wav: Permission denied."),
+        (OSError("two\n  lines"), "two lines."),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(error, said, monkeypatch, capsys):
+    from audioldm_utils import cli
+    from audioldm_utils.commands import inspect
+
+    def refuse(args):
+        raise error
+
+    monkeypatch.setattr(inspect, "run", refuse)
+    assert cli.main(["inspect", "a.ddcm"]) == 2
+    assert capsys.readouterr().err == f"audioldm-utils: error: {said}\n"
+
+
+def test_whoever_reads_may_stop_reading(monkeypatch, capfd):
+    from audioldm_utils import cli
+    from audioldm_utils.commands import inspect
+
+    def refuse(args):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(inspect, "run", refuse)
+    monkeypatch.setattr(cli.os, "dup2", lambda *_: None)
+    assert cli.main(["inspect", "a.ddcm"]) == 1
+    assert capfd.readouterr().err == ""

@@ -53,6 +53,15 @@ def test_fit_stores_each_part_for_this_checkpoint_only(tiny_checkpoint, clips, t
     assert again == stored["vq.safetensors"]
 
 
+def test_fit_stores_the_compensation(tiny_codec, clips, tmp_path, capsys):
+    folder = tmp_path / "codec"
+    shutil.copytree(tiny_codec, folder)
+    command = ["fit", "--checkpoint", str(folder), "--audio", str(clips), "--max-seconds", "1"]
+    assert main([*command, "--parts", "compensation"]) == 0
+    path = next((tmp_path / "fitted").rglob("compensation.json"))
+    assert str(path) in capsys.readouterr().out
+
+
 def test_fit_refuses_what_it_cannot_use(tiny_codec, clips, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("AUDIOLDM_UTILS_FITS", str(tmp_path))
     assert main(["fit", "--checkpoint", str(tiny_codec), "--audio", str(tmp_path / "none")]) == 2
@@ -89,3 +98,22 @@ def test_clips_are_held_out():
     assert fitting.split(["only"]) == (["only"], ["only"])
     with pytest.raises(UserError, match="no latents"):
         fitting.split([])
+
+
+def test_fit_stores_the_linear_denoiser_and_the_placement(
+    tiny_checkpoint, clips, tmp_path, capsys, monkeypatch
+):
+    from audioldm_utils.ddcm import placement
+
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "tiny")
+    monkeypatch.setattr(placement, "BITS", (0.1, 0.5))
+    command = ["fit", "--checkpoint", str(folder), "--audio", str(clips), "--max-seconds", "1"]
+    assert main([*command, "--parts", "linear", "placement", "--tuned-on", "2"]) == 0
+    assert "placement: below" in capsys.readouterr().out
+    fingerprint = load(folder).fingerprint
+    tensors, _ = load_fitted(folder, fingerprint, "linear")
+    assert tensors["lags"].shape == (9, 128, 128)
+    rules = placement.load_rules(folder, fingerprint)
+    assert rules[-1][0] == float("inf")
+    assert main([*command, "--parts", "placement", "--tuned-on", "0"]) == 2
+    assert "--tuned-on must be at least 1" in capsys.readouterr().err

@@ -212,3 +212,24 @@ def test_import_is_light():
         [sys.executable, "-c", code % heavy], capture_output=True, text=True, check=True
     )
     assert said.stdout.strip() == "[]"
+
+
+def test_trade_off_draws_a_line_a_method_and_names_the_points():
+    import pandas as pd
+
+    from audioldm_utils.plotting import trade_off
+
+    spread = {f"{axis}_{side}": [float("nan")] * 3 for axis in "xy" for side in ("low", "high")}
+    points = pd.DataFrame(
+        {
+            "method": ["sdedit", "sdedit", "vae"],
+            "stage": ["0.2", "0.4", ""],
+            "x": [1.0, 2.0, 0.5],
+            "y": [3.0, 2.0, 4.0],
+            **spread,
+        }
+    )
+    axes = trade_off(points, "distance, dB", "error")
+    assert [text.get_text() for text in axes.texts] == ["0.2", "0.4"]
+    lines = [line for line in axes.lines if line.get_label() == "SDEdit"]
+    assert lines[0].get_xdata().tolist() == [1.0, 2.0]

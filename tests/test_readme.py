@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from audioldm_utils.cli import build_parser
+from audioldm_utils.files import sha256_file
 from audioldm_utils.reconstruct import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,11 +59,21 @@ def test_links_into_the_repository(target):
     assert (ROOT / target).exists()
 
 
+def test_the_figure_belongs_to_the_evidence():
+    shown = (ROOT / "book" / "assets" / "ladder.svg").read_text(encoding="utf-8")
+    evidence = ROOT / "book" / "evidence" / "01_ladder.csv"
+    assert sha256_file(evidence) in shown, "draw it again: python book/assets/make_ladder.py"
+
+
 def test_first_screen():
     """One sentence, at most one figure, two commands, where the book is."""
     first = README.split("## Methods")[0]
     assert first.count("```") == 2
     assert len(re.findall(r"^make ", first, re.MULTILINE)) == 2
     assert first.count("![") <= 1
+    assert {line.split()[1] for line in first.splitlines() if line.startswith("make ")} == {
+        "report",
+        "test",
+    }
     assert "build/html/index.html" in first
     assert len(first.splitlines()) < 20

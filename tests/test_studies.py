@@ -52,6 +52,15 @@ def test_evidence_holds_every_so_many_of_both_folders_and_says_where_from(places
     assert "evidence" in record["command"]
 
 
+def test_a_study_can_leave_out_the_first_clips(tmp_path, tiny_checkpoint, monkeypatch):
+    study = Study("late", "tests.light_study", "study", {"": 1e-6}, every=2, first=1)
+    monkeypatch.setitem(studies.STUDIES, "late", study)
+    judged = folder_of_clips(tmp_path / "eval", ["a", "b", "c", "d"])
+    shipped = folder_of_clips(tmp_path / "shipped", ["x", "y"], first=10)
+    write_evidence("late", judged, shipped, tmp_path / "out", str(tiny_checkpoint))
+    assert sorted(pd.read_csv(tmp_path / "out" / "late.csv")["clip"]) == ["b", "d", "y"]
+
+
 def test_a_report_measures_the_clips_of_the_evidence_and_takes_its_findings(places):
     _, shipped, out, checkpoint = places
     clips = find_clips(shipped)
@@ -60,6 +69,7 @@ def test_a_report_measures_the_clips_of_the_evidence_and_takes_its_findings(plac
     found = findings(run, clips, "light", out)
     assert (found.n, found.compared) == (2, 2)
     assert sorted(found.table["clip"]) == ["a", "c"]
+    assert sorted(found.at_hand["clip"]) == ["x", "z"]
 
 
 def test_rows_that_disagree_are_stale(places):
@@ -95,6 +105,36 @@ def test_what_cannot_be_run_is_said(places):
         run_study("nonsense", find_clips(judged), checkpoint)
     with pytest.raises(UserError, match="no clips"):
         run_study("light", [], checkpoint, evidence_dir=out)
+
+
+def test_groups_are_measured_together_and_the_last_may_be_smaller(places, monkeypatch):
+    judged, shipped, out, checkpoint = places
+    grouped = Study("pairs", "tests.light_study", "together", {"": 1e-6}, group=2)
+    monkeypatch.setitem(studies.STUDIES, "pairs", grouped)
+    table = measure_clips("pairs", find_clips(judged), checkpoint, progress=False)
+    assert table.set_index("clip")["value"].to_dict() == {"a": 2.0, "c": 1.0}
+    one = run_study("pairs", find_clips(judged), checkpoint, evidence_dir=out, fresh=1)
+    assert one["clip"].tolist() == ["a"]
+    write_evidence("pairs", judged, shipped, out, checkpoint)
+    again = run_study("pairs", find_clips(shipped), checkpoint, evidence_dir=out, most=1)
+    assert again.set_index("clip")["value"].to_dict() == {"x": 2.0}
+
+
+def test_with_most_0_the_committed_rows_stand_in(places):
+    _, shipped, out, checkpoint = places
+    clips = find_clips(shipped)
+    path = out / "light.csv"
+    table = pd.read_csv(path)
+    table.loc[table["clip"] == "x", "value"] = 7.0  # so that one sees where a value is from
+    table.to_csv(path, index=False)
+    run = run_study("light", clips, checkpoint, evidence_dir=out, most=0)
+    assert run.set_index("clip")["value"]["x"] == 7.0
+    assert sorted(run["clip"]) == ["x", "z"]
+    table["checkpoint"] = "0" * 12
+    table.to_csv(path, index=False)
+    run = run_study("light", clips, checkpoint, evidence_dir=out, most=0)
+    assert run["clip"].tolist() == ["x"]
+    assert run["value"].iloc[0] != 7.0
 
 
 def manifest(folder, classes):

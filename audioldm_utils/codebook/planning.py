@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from audioldm_utils.codebook.base import Codebook
 from audioldm_utils.errors import UserError
 
-PLACEMENT_BY_RATE = (
+Rule = tuple[float, str, float, float]
+"""Bits a latent value below which a placement serves: (limit, placement, power, stop)."""
+
+PLACEMENT_BY_RATE: tuple[Rule, ...] = (
     (0.20, "alpha-bar", 0.25, 0.97),
     (0.50, "alpha-bar", 0.5, 0.99),
     (float("inf"), "alpha-bar", 1.0, 0.99),
 )
-"""Bits a latent value below which a placement serves: (limit, placement, power, stop).
+"""For a checkpoint that nothing was tuned for; see `ddcm.placement` for the others.
 
 Real latents decide their coarse structure at very low alpha-bar, so at low rates steps are
-needed there; at high rates uniform in alpha-bar wins. Measured on a small AudioLDM2; see the
-chapter «DDCM as a codec» for the shipped checkpoint.
+needed there; at high rates uniform in alpha-bar wins. Measured on a small AudioLDM2.
 """
 
 
@@ -52,6 +54,7 @@ def plan_rate(
     placement: str | None = None,
     power: float | None = None,
     stop: float | None = None,
+    rules: Sequence[Rule] = PLACEMENT_BY_RATE,
 ) -> Plan:
     """Spend a rate: one atom a step while bits last, then more atoms a step, evenly spread.
 
@@ -62,9 +65,10 @@ def plan_rate(
         max_steps: network calls that may be used, at least 2; fewer are used only where the
             rate cannot pay one atom a step.
         overhead_bits: bits of the file beside the choices, to be paid from the target.
-        placement: given, instead of that of `PLACEMENT_BY_RATE`.
-        power: given, instead of that of `PLACEMENT_BY_RATE`.
-        stop: given, instead of that of `PLACEMENT_BY_RATE`.
+        placement: given, instead of that of the rules.
+        power: given, instead of that of the rules.
+        stop: given, instead of that of the rules.
+        rules: which placement serves up to which rate; the last one has no limit.
 
     Raises:
         RateTooLowError: the rate is too low for one atom.
@@ -89,7 +93,7 @@ def plan_rate(
     given = tuple(atoms + (i + 1) * extra // noisy - i * extra // noisy for i in range(noisy))
     bits = sum(book.bits(count) for count in given)
     rate = bits / book.values
-    rule = next(rule for rule in PLACEMENT_BY_RATE if rate < rule[0])
+    rule = next(rule for rule in rules if rate < rule[0])
     return Plan(
         steps=noisy + 1,
         atoms=given,

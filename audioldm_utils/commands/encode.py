@@ -7,9 +7,10 @@ import argparse
 HELP = "Compress audio to .ddcm files."
 EXAMPLES = """  audioldm-utils encode in.wav out.ddcm --kbps 0.5
   audioldm-utils encode in.wav out.ddcm --kbps 0.5 --prompt "rain on a roof" --guidance 1.5
-  audioldm-utils encode recordings/ coded/ --kbps 1
+  audioldm-utils encode recordings/ coded/ --kbps 1 --prompt caption
+  audioldm-utils encode in.wav out.ddcm --mel-error 0.4
   audioldm-utils encode in.wav out.ddcm --atoms 2 --steps 100 --placement alpha-bar --stop 0.9
-  audioldm-utils encode in.wav out.ddcm --codebook gaussian --size 1000 --atoms 1 --steps 200"""
+  audioldm-utils encode in.wav out.ddcm --codebook gaussian --size 256 --atoms 1 --steps 50"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +19,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help=".ddcm file; a folder if the input is one")
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument("--kbps", type=float, help="rate in kbit/s, every byte counted (default 0.5)")
+    rate.add_argument(
+        "--mel-error",
+        type=float,
+        metavar="NAT",
+        help="quality instead of a rate: the smallest file whose decoded log-mel is on average "
+        "this near to that of the VAE alone, in nat (encodes several times)",
+    )
     rate.add_argument("--atoms", type=int, help="atoms a step instead of a rate")
     parser.add_argument("--checkpoint", default="mini", help="mini, a folder, or a hub id")
     parser.add_argument(
         "--steps", type=int, default=50, help="network calls; with a rate, the most (default 50)"
     )
-    parser.add_argument("--prompt", help="what the sound is; stored in the file and counted")
+    parser.add_argument(
+        "--prompt",
+        help="what the sound is; stored in the file and counted. The word «caption» takes each "
+        "clip's own from the folder's manifest",
+    )
     parser.add_argument("--negative-prompt", help="what the sound is not; stored and counted")
     parser.add_argument(
         "--guidance", type=float, default=1.0, help="guidance scale of the prompt (default 1)"
@@ -55,12 +67,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Encode a file or a folder; 2 if a file of the folder could not be encoded."""
+    from dataclasses import replace
     from pathlib import Path
 
     from audioldm_utils import checkpoint as checkpoints
-    from audioldm_utils.audio import load_clip, to_model_rate
+    from audioldm_utils.audio import find_clips, load_clip, to_model_rate
     from audioldm_utils.ddcm.codec import Codec
+    from audioldm_utils.ddcm.quality import encode_to_quality
     from audioldm_utils.ddcm.settings import Settings
+    from audioldm_utils.errors import UserError
     from audioldm_utils.files import atomic_write
     from audioldm_utils.jobs import each, pairs, steps_bar
     from audioldm_utils.stages import Stages
@@ -83,17 +98,34 @@ def run(args: argparse.Namespace) -> int:
         selection=selection,
     )
     jobs = pairs(args.input, args.output, ".ddcm", audio=True)
+    captions: dict[Path, str | None] = {}
+    if args.prompt == "caption":
+        folder = Path(args.input)
+        folder = folder if folder.is_dir() else folder.parent
+        captions = {info.path.resolve(): info.caption for info in find_clips(folder)}
     codec = Codec(Stages(checkpoints.load(args.checkpoint, (), args.device)))
 
     def one(source: Path, target: Path) -> str:
         clip = load_clip(source)
+        chosen = settings
+        if args.prompt == "caption":
+            caption = captions.get(source.resolve())
+            if not caption:
+                raise UserError(
+                    f"{source} has no caption: list it in the folder's manifest.csv with the "
+                    "columns file and caption, or give another --prompt"
+                )
+            chosen = replace(settings, prompt=caption)
         with steps_bar(len(jobs) == 1) as callback:
-            result = codec.encode(
-                to_model_rate(clip),
-                settings,
-                original=(len(clip.samples), clip.sample_rate),
-                callback=callback,
-            )
+            given = {
+                "original": (len(clip.samples), clip.sample_rate),
+                "callback": callback,
+            }
+            wave = to_model_rate(clip)
+            if args.mel_error is None:
+                result = codec.encode(wave, chosen, **given)
+            else:
+                result = encode_to_quality(codec, wave, chosen, args.mel_error, **given)
         atomic_write(target, result.data)
         sizes, header = result.sizes, result.header
         return (

@@ -9,7 +9,7 @@ HELP = (
     "Write the eval-scale tables of book/evidence: every study on a folder and the shipped clips."
 )
 EXAMPLES = """\
-  audioldm-utils evidence --audio ../shared/audio/eval
+  audioldm-utils evidence --audio my_recordings
   audioldm-utils evidence --audio my_recordings --studies 01_ladder --out build/evidence"""
 
 

@@ -20,6 +20,8 @@ PARTS = {
     "vq": "vector quantiser of the 8-channel latent vectors",
     "rvq": "residual vector quantiser of latent blocks, the codec without diffusion",
     "k-means": "noise directions of residual blocks (needs the UNet)",
+    "linear": "the best linear denoiser, which the network is compared with",
+    "placement": "where the steps lie at each rate (needs the UNet)",
     "compensation": "per-band level of what VAE and vocoder lose",
 }
 
@@ -59,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="latent places of a k-means direction (default 16 8)",
     )
     parser.add_argument("--vectors", type=int, default=20_000, help="most to fit on")
+    parser.add_argument(
+        "--tuned-on", type=int, default=4, help="clips that the placement is tuned on (default 4)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of initial centres and noise")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
 
@@ -69,17 +74,22 @@ def run(args: argparse.Namespace) -> int:
     from audioldm_utils.errors import UserError
     from audioldm_utils.stages import Stages
 
-    for name in ("limit", "size", "stages", "directions", "vectors"):
+    for name in ("limit", "size", "stages", "directions", "vectors", "tuned_on"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}.")
+            raise UserError(
+                f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}."
+            )
     checkpoint = load(args.checkpoint, device=args.device)
     stages = Stages(checkpoint)
     parts = list(args.parts)
-    if "k-means" in parts and "unet" not in checkpoint.present:
-        print("k-means: left out, since this checkpoint has no UNet")
-        parts.remove("k-means")
-    if {"vq", "rvq", "k-means"} & set(parts):
+    for name in ("k-means", "placement"):
+        if name in parts and "unet" not in checkpoint.present:
+            print(f"{name}: left out, since this checkpoint has no UNet")
+            parts.remove(name)
+    if {"vq", "rvq", "k-means", "linear"} & set(parts):
         _codebooks(args, stages, parts)
+    if "placement" in parts:
+        _placement(args, stages)
     if "compensation" in parts:
         _compensation(args, stages)
     return 0
@@ -126,6 +136,13 @@ def _codebooks(args: argparse.Namespace, stages: Stages, parts: list[str]) -> No
             path = save_quantiser(*place, quantiser, {**common, **facts})
             last = facts["held_out_relative_error"][-1]
             print(f"{name}: error {last:.3f} of the variance on held-out latents; {path}")
+    if "linear" in parts:
+        from audioldm_utils.codebook.fitted import save_fitted
+        from audioldm_utils.ddcm.comparisons import linear_fit
+
+        place = checkpoint.path, checkpoint.fingerprint, "linear"
+        path = save_fitted(*place, linear_fit(latents), {**common, "kind": "linear"})
+        print(f"linear: {path}")
     if "k-means" in parts:
         config = checkpoint.scheduler_config
         timesteps = fitting.nearest_timesteps(training_alphas_bar(config))
@@ -154,6 +171,48 @@ def _codebooks(args: argparse.Namespace, stages: Stages, parts: list[str]) -> No
         print(f"k-means: cosine {facts['held_out_cosine']:.3f} on held-out residuals; {path}")
 
 
+def _placement(args: argparse.Namespace, stages: Stages) -> None:
+    """Tune on excerpts of equal length, so that they are denoised together."""
+    import torch
+    from tqdm.auto import tqdm
+
+    from audioldm_utils import audio
+    from audioldm_utils.ddcm.placement import save_rules, tune
+    from audioldm_utils.errors import UserError
+    from audioldm_utils.stages import normalise
+
+    found, seconds = audio.find_clips(args.audio), min(2.56, args.max_seconds)
+    length = round(seconds * stages.mel_config.sample_rate)
+    mels, names = [], []
+    # Evenly spread; where one is too short, its neighbour after it.
+    for first in range(args.tuned_on):
+        for info in found[first * len(found) // args.tuned_on :]:
+            wave = torch.from_numpy(audio.to_model_rate(audio.load_clip(info, seconds)))[None]
+            if info.name not in names and wave.shape[1] >= length:
+                mels.append(stages.to_mel(normalise(wave[:, :length])[0]))
+                names.append(info.name)
+                break
+    if not mels:
+        raise UserError(f"{args.audio} holds no clip of {seconds:g} s to tune the placement on.")
+    mel = torch.cat(mels)
+
+    def distance(latents: torch.Tensor) -> float:
+        return float((stages.decode(latents) - mel).abs().mean())
+
+    config = stages.checkpoint.scheduler_config
+    with tqdm(unit="trial", desc="placement", disable=None) as bar:
+        rules, trials = tune(
+            stages.encode(mel), stages.denoiser(), config, distance,
+            seed=args.seed, progress=bar.update,
+        )  # fmt: skip
+    place = stages.checkpoint.path, stages.checkpoint.fingerprint
+    facts = {"clips": names, "seed": args.seed, "seconds": seconds, "trials": trials}
+    path = save_rules(*place, rules, facts)
+    for limit, name, power, stop in rules:
+        print(f"placement: below {limit:g} bits a value {name}, power {power:g}, stop {stop:g}")
+    print(f"placement: {path}")
+
+
 def _compensation(args: argparse.Namespace, stages: Stages) -> None:
     from tqdm.auto import tqdm
 
@@ -167,4 +226,4 @@ def _compensation(args: argparse.Namespace, stages: Stages) -> None:
             bar.update(done - bar.n)
 
         fitted = fit(stages, args.audio, args.limit, args.max_seconds, step)
-    print(f"compensation: {save_compensation(fitted)}")
+    print(f"compensation: {save_compensation(fitted, stages.checkpoint.path)}")

@@ -95,6 +95,7 @@ class Codec:
         original: tuple[int, int] | None = None,
         callback: Callback | None = None,
         prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        denoiser: Denoiser | None = None,
     ) -> Encoded:
         """Encode a clip.
 
@@ -106,6 +107,8 @@ class Codec:
             callback: called after each step.
             prepare: what to do to the input's latents before they are coded, such as
                 quantising them; ``latents`` of the result are what it gave.
+            denoiser: in place of the network, to measure what that is worth; ``decode`` does
+                not know it. ``calls`` is then the number of steps.
 
         Raises:
             UserError: the rate is too low for the clip, or a setting is out of range.
@@ -122,9 +125,15 @@ class Codec:
         if prepare is not None:
             latents = prepare(latents)
         coder = coder_for(self.stages, header, part)
-        denoiser, counter = self._denoiser(header)
-        codes = coder.encode(latents, denoiser, callback=callback, **settings.selection)
-        return _encoded(header, coder, codes, parts, latents, counter.calls)
+        calls = header.steps
+        if denoiser is None:
+            network, counter = self._denoiser(header)
+            before = counter.calls
+            codes = coder.encode(latents, network, callback=callback, **settings.selection)
+            calls = counter.calls - before
+        else:
+            codes = coder.encode(latents, denoiser, callback=callback, **settings.selection)
+        return _encoded(header, coder, codes, parts, latents, calls)
 
     def generate(
         self,
@@ -195,11 +204,45 @@ class Codec:
         start = coder.start(1, codes.shape).to(self.stages.device)
         latents = coder.decode(codes, denoiser, edit=edited, start=start, callback=callback)
         calls = sum(counter.calls for counter in counters)
+        samples = self.waveform(latents, header)
+        return Decoded(samples, MODEL_RATE, header, sizes, latents, calls)
+
+    def waveform(self, latents: torch.Tensor, header: Header) -> np.ndarray:
+        """Decoded latents (1, 8, frames, 16) as float32 (n,) at 16 kHz, at the file's level."""
         count = model_samples(header.samples, header.sample_rate)
         waveform = self.stages.vocode(self.stages.decode(latents)).cpu()[:, :count]
         level = Level(torch.tensor([[header.mean]]), torch.tensor([[1 / header.scale]]))
-        samples = level.undo(waveform)[0].numpy()
-        return Decoded(samples, MODEL_RATE, header, sizes, latents, calls)
+        return level.undo(waveform)[0].numpy()
+
+    def encode_latents(self, latents: torch.Tensor, settings: Settings = Settings()) -> Encoded:
+        """Encode latents ``(1, 8, frames, 16)`` themselves, at a level of 1.
+
+        Raises:
+            UserError: as ``encode``.
+        """
+        frames = latents.shape[2]
+        parts, part = segment_frames(frames, settings.segment)
+        level = Level(torch.zeros(1, 1), torch.ones(1, 1))
+        samples = frames * DOWNSAMPLING * self.stages.mel_config.hop_length
+        header = header_for(self.stages, settings, samples, MODEL_RATE, level, parts, part)
+        missing = (0, 0, 0, parts * part - frames)
+        latents = torch.nn.functional.pad(latents, missing)
+        coder = coder_for(self.stages, header, part)
+        denoiser, counter = self._denoiser(header)
+        codes = coder.encode(latents, denoiser, **settings.selection)
+        return _encoded(header, coder, codes, parts, latents, counter.calls)
+
+    def decode_latents(self, data: bytes, name: str = "the data") -> torch.Tensor:
+        """The latents of a ``.ddcm`` file's bytes, without what fills its segments.
+
+        Raises:
+            UserError: as ``decode``.
+        """
+        coder, codes, header, _ = self.open(data, name)
+        denoiser, _ = self._denoiser(header)
+        start = coder.start(1, codes.shape).to(self.stages.device)
+        latents = coder.decode(codes, denoiser, start=start)
+        return latents[:, :, : latent_frames(model_samples(header.samples, header.sample_rate))]
 
     def open(self, data: bytes, name: str = "the data") -> tuple[DDCM, Codes, Header, Sizes]:
         """Coder and codes of a file, for replaying them with a denoiser of one's own.

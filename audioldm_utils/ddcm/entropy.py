@@ -11,8 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from audioldm_utils.ddcm.codec import Codec
 
 SAMPLES_PER_BUCKET = 20
 
@@ -71,6 +75,27 @@ def index_entropy(indices: Sequence[Sequence[int]], size: int) -> Entropy:
     product = table.sum(1, keepdims=True) * table.sum(0, keepdims=True) / pairs
     memory, p_independent = _divergence(table.ravel(), product.ravel(), (few - 1) ** 2)
     return Entropy(math.log2(size), saving, p_uniform, memory, p_independent, len(flat), buckets)
+
+
+def codes_entropy(codec: Codec, files: Sequence[bytes]) -> Entropy:
+    """What is left to code in the indices of ``.ddcm`` files of one cyclic codebook's size.
+
+    Args:
+        codec: of the files' checkpoint.
+        files: whole files; those whose codebook has another size than the first are left out
+            (clips of another length).
+
+    Raises:
+        ValueError: too few indices.
+    """
+    streams: dict[int, list[list[int]]] = {}
+    for data in files:
+        coder, codes, _, _ = codec.open(data)
+        paid = [c for c, atoms in zip(codes.choices, coder.atoms, strict=True) if atoms]
+        stream = [index for choice in paid for index in choice.flatten().tolist()]
+        streams.setdefault(coder.codebook.size, []).append(stream)
+    size = next(iter(streams))
+    return index_entropy(streams[size], size)
 
 
 def _expected(size: int, buckets: int) -> np.ndarray:

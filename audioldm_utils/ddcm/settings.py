@@ -11,7 +11,7 @@ from audioldm_utils import codebook as codebooks
 from audioldm_utils.bitstream import FINGERPRINT_BYTES, Header
 from audioldm_utils.bitstream.packing import BLOCK
 from audioldm_utils.codebook.fitted import load_kmeans
-from audioldm_utils.codebook.planning import plan_rate
+from audioldm_utils.codebook.planning import PLACEMENT_BY_RATE, Rule, plan_rate
 from audioldm_utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def header_for(
     try:
         if settings.kbps is None:
             return bitstream.stored(_with_atoms(header, settings))
-        return bitstream.stored(_with_rate(header, settings, book, parts))
+        return bitstream.stored(_with_rate(header, settings, book, parts, _rules(stages)))
     except ValueError as error:
         if isinstance(error, UserError):
             raise
@@ -190,7 +190,20 @@ def _with_atoms(header: Header, settings: Settings) -> Header:
     return header if even else replace(header, atoms_per_step=tuple(counts))
 
 
-def _with_rate(header: Header, settings: Settings, book: Codebook, parts: int) -> Header:
+def _rules(stages: Stages) -> tuple[Rule, ...]:
+    """The checkpoint's table of placements; imported late, since the tuning needs a coder."""
+    from audioldm_utils.ddcm.placement import load_rules
+
+    return load_rules(stages.checkpoint.path, stages.checkpoint.fingerprint)
+
+
+def _with_rate(
+    header: Header,
+    settings: Settings,
+    book: Codebook,
+    parts: int,
+    rules: Sequence[Rule] = PLACEMENT_BY_RATE,
+) -> Header:
     """The header of the plan for a rate; the header's own bits are paid from it."""
     timesteps = settings.timesteps
     most = settings.steps if timesteps is None else len(timesteps)
@@ -209,6 +222,7 @@ def _with_rate(header: Header, settings: Settings, book: Codebook, parts: int) -
             placement=settings.placement,
             power=settings.power,
             stop=settings.stop,
+            rules=rules,
         )
         if timesteps is not None and plan.steps != most:
             raise UserError(

@@ -9,7 +9,13 @@ import numpy as np
 import torch
 
 from audioldm_utils import audio
-from audioldm_utils.enhance.bands import Compensation, fit_compensation
+from audioldm_utils.enhance.bands import (
+    Compensation,
+    compensation_path,
+    fit_compensation,
+    load_compensation,
+    save_compensation,
+)
 from audioldm_utils.stages import Stages
 
 
@@ -49,3 +55,18 @@ def fit(
         return mel[0].cpu().numpy(), vocoded.cpu().numpy()
 
     return fit_compensation(waveforms(), reconstruct, stages.checkpoint.fingerprint)
+
+
+def fit_if_missing(stages: Stages, folder: str | Path, limit: int = 4) -> str:
+    """Fit and store a checkpoint's compensation where there is none, so that a chapter can run.
+
+    Returns:
+        How the compensation that is now there came about, for a sentence.
+    """
+    checkpoint = stages.checkpoint
+    if compensation_path(checkpoint.path, checkpoint.fingerprint).exists():
+        found = load_compensation(checkpoint.path, checkpoint.fingerprint)
+        return f"fitted before on {len(found.clips)} clips"
+    found = fit(stages, folder, limit)
+    save_compensation(found, checkpoint.path)
+    return f"fitted on {len(found.clips)} clips of this very run, for want of another"

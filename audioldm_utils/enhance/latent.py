@@ -14,7 +14,7 @@ from torch.nn import functional
 
 #: Averaging windows (frames, bands) of the multi-scale distance, and their weights: mostly
 #: the log-mel itself, and a little of what stands out once details are averaged away.
-SCALES = (((1, 1), 0.85), ((4, 1), 0.05), ((1, 4), 0.05), ((8, 4), 0.05))
+SCALES = (((1, 1), 0.94), ((4, 1), 0.02), ((1, 4), 0.02), ((8, 4), 0.02))
 
 
 def mel_distance(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:

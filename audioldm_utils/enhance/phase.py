@@ -12,8 +12,14 @@ from __future__ import annotations
 import numpy as np
 import scipy.ndimage
 
+from audioldm_utils.enhance.noise import onsets
 from audioldm_utils.enhance.stft import Stft, bands_to_bins, log_mel_of
 from audioldm_utils.mel import MelConfig
+
+#: Samples before an onset (40 ms at 16 kHz) that a gain on the onset's own frames reaches.
+BEFORE_ONSET = 640
+#: Rise of level that counts as one, dB; less than in the reference, since vocoders blur onsets.
+RISE = 9.0
 
 
 def _level(waveform: np.ndarray, size: int) -> np.ndarray:
@@ -27,19 +33,37 @@ def limit_echo(waveform: np.ndarray, start: np.ndarray, margin: float = 1.5) -> 
 
     A gain that is sharp in frequency spreads an onset over the window, 32 ms to both sides.
     Where the level of 5 ms exceeds the start's by more than ``margin`` times what it does
-    over the whole window, it is brought down to that.
+    over the whole window, it is brought down to that; just before an onset of the start,
+    where the window's change of level is the onset's own, it is not raised at all.
 
     Args:
         waveform: ``(samples,)``, the refined one.
-        start: ``(samples,)``, what it was refined from.
+        start: ``(samples,)`` at 16 kHz, what it was refined from.
         margin: amplitude ratio.
     """
     window = MelConfig().n_fft
     # The change of level that is meant, and not what leaks into it from an onset nearby.
-    meant = _level(waveform, window) / _level(start, window)
-    allowed = margin * _level(start, 80) * meant
+    meant = margin * _level(waveform, window) / _level(start, window)
+    for onset in onsets(start, MelConfig().sample_rate, RISE):
+        before = slice(max(0, onset - BEFORE_ONSET), onset)
+        meant[before] = np.minimum(meant[before], 1.0)
+    allowed = meant * _level(start, 80)
     gain = np.minimum(1.0, allowed / _level(waveform, 80))
     return (waveform * scipy.ndimage.uniform_filter1d(gain, 40)).astype(np.float32)
+
+
+def only_cuts_below(mel: np.ndarray, own: np.ndarray, depth: float) -> np.ndarray:
+    """A target that nowhere asks for more where the clip is quiet.
+
+    The VAE decodes pauses too loud; a vocoder that answers them with less is right.
+
+    Args:
+        mel: target ``(frames, n_mels)``, natural logarithm.
+        own: log-mel of the waveform that is to be refined, of the same shape.
+        depth: what lies further below the target's loudest value is quiet, nat.
+    """
+    quiet = mel < mel.max() - depth
+    return np.where(quiet, np.minimum(mel, own), mel)
 
 
 def refine_phase(

@@ -58,12 +58,16 @@ class Job:
         stages: the checkpoint's networks.
         seed: of all noise.
         progress: gets a step's number and the number of all, from methods that iterate.
+        refined: latents and curve of a refinement, by its settings.
     """
 
     clip: Clip
     stages: Stages
     seed: int = 0
     progress: Callable[[int, int], None] | None = None
+    refined: dict[tuple[int, float, str], tuple[torch.Tensor, np.ndarray]] = field(
+        default_factory=dict
+    )
 
     @cached_property
     def _normalised(self) -> tuple[np.ndarray, audio.Gain]:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
 
+from audioldm_utils import metrics
 from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.enhance import bands, bandwidth, noise
-from audioldm_utils.enhance.latent import mel_distance, refine_latents
-from audioldm_utils.enhance.phase import refine_phase
+from audioldm_utils.enhance.latent import refine_latents
+from audioldm_utils.enhance.phase import only_cuts_below, refine_phase
 from audioldm_utils.methods.base import Job, Output, check_choice, check_range
 
 #: Latent frames refined at once (10.24 s), so that memory stays flat in the clip's length.
 REFINE_ROWS = 256
 #: Rounds that lead 4 to 8 kHz to the decoder's own mel.
 BLIND_ROUNDS = 6
-#: ``vae-restored`` keeps a part where it betters the rule's measure by this share.
-MIN_GAIN = 0.02
+#: What lies this far below a clip's loudest mel value is a pause to ``vae-denoise``, nat (30 dB).
+QUIET = 3.5
+#: ``vae-restored`` keeps a part where it betters the rule's measures by this share.
+MIN_GAIN = 0.01
+#: Bits that say which parts the decoder is to apply, with one for the band extension's own.
+SWITCHES = 5
 
 
 def vae(job: Job) -> Output:
@@ -69,7 +74,9 @@ def vae_highfreq(
         target = own + job.compensation.gain(own, high, stage="mel")
         waveform, _ = refine_phase(waveform, target, BLIND_ROUNDS, bands=high)
     waveform, bits = _side_information(job, waveform, side_kbps)
-    return _extended(job, waveform, job.latents, extend, extension_kbps, bits)
+    details = {"side_bits_4_to_8_khz": bits}
+    output = Output(waveform, MODEL_RATE, job.latents, bits, details)
+    return extended(job, output, extension_kbps if extend else 0.0)
 
 
 def _side_information(job: Job, waveform: np.ndarray, kbps: float) -> tuple[np.ndarray, int]:
@@ -83,24 +90,22 @@ def _side_information(job: Job, waveform: np.ndarray, kbps: float) -> tuple[np.n
     return bands.apply_gain(waveform, gain), bits
 
 
-def _extended(
-    job: Job,
-    waveform: np.ndarray,
-    latents: torch.Tensor,
-    extend: bool,
-    kbps: float,
-    bits: int,
-    **details: Any,
-) -> Output:
-    """Extend the band above 8 kHz, if wanted and if the clip has one."""
+def extended(job: Job, output: Output, kbps: float) -> Output:
+    """Extend the band above 8 kHz, if the clip has one.
+
+    Args:
+        job: the clip.
+        output: a repair of it at 16 kHz; its bits are counted on.
+        kbps: most side information to spend; 0 leaves everything as it is.
+    """
     rate = job.clip.sample_rate
-    details["side_bits_4_to_8_khz"] = bits
-    if not extend or rate <= MODEL_RATE or not kbps:
-        return Output(waveform, MODEL_RATE, latents, bits, details)
-    extension = bandwidth.encode_extension(job.original, waveform, rate, kbps, job.seed)
-    full = bandwidth.decode_extension(extension, waveform, job.seed)
-    details["side_bits_above_8_khz"] = extension.bits
-    return Output(full, rate, latents, bits + extension.bits, details)
+    if rate <= MODEL_RATE or not kbps:
+        return output
+    extension = bandwidth.encode_extension(job.original, output.waveform, rate, kbps, job.seed)
+    full = bandwidth.decode_extension(extension, output.waveform, job.seed)
+    details = {**output.details, "side_bits_above_8_khz": extension.bits}
+    bits = output.side_bits + extension.bits
+    return replace(output, waveform=full, sample_rate=rate, side_bits=bits, details=details)
 
 
 def vae_denoise(
@@ -130,6 +135,8 @@ def vae_denoise(
             waveform = _without_lines(waveform, idle)
         if gate:
             waveform = noise.spectral_gate(waveform, MODEL_RATE, idle, gate)
+    own = bands.mel_of(waveform)
+    target = only_cuts_below(target[: len(own)], own, QUIET)
     waveform, curve = refine_phase(waveform, target, iterations)
     return Output(waveform, MODEL_RATE, job.latents, details={"mel_error_by_round": curve})
 
@@ -167,7 +174,13 @@ def vae_refined(
 def _refined(
     job: Job, steps: int, learning_rate: float, precision: str
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """Refine piece by piece; the curve is the pieces' mean, weighted by length."""
+    """Refine piece by piece; the curve is the pieces' mean, weighted by length.
+
+    Kept on the job, so that an ablation refines a clip once.
+    """
+    key = (steps, learning_rate, precision)
+    if key in job.refined:
+        return job.refined[key]
     check_choice("precision", precision, ("float32", "bfloat16"))
     check_range("steps", steps, 0, 10000)
     check_range("learning_rate", learning_rate, 1e-6, 10)
@@ -191,19 +204,28 @@ def _refined(
         )
         refined.append(latents)
         curves.append(curve[:, 0] * (stop - start) / rows)
-    return torch.cat(refined, dim=2), np.sum(curves, axis=0)
+    job.refined[key] = torch.cat(refined, dim=2), np.sum(curves, axis=0)
+    return job.refined[key]
 
 
 def _rule(job: Job, waveform: np.ndarray) -> float:
-    """What decides which parts of ``vae-restored`` a clip gets, nat; lower is better.
+    """What decides which parts of ``vae-restored`` a clip gets; lower is better.
 
-    The multi-scale log-mel distance of the waveforms, floored where the clip itself masks it.
-    It is neither multi-resolution STFT distance nor ViSQOL, which judge the result.
+    Mean logarithm of two distances, so that a difference is a relative change: log-spectral
+    distance, and the mean over bands of the band energy error. Neither is minimised by any
+    part, and neither is multi-resolution STFT distance, ViSQOL or log-mel distance, which
+    judge the result.
     """
-    reference, estimate = bands.mel_of(job.waveform), bands.mel_of(waveform)
-    floor = float(reference.max()) - 1.5 * bands.RELEVANT
-    pair = [torch.from_numpy(np.maximum(mel, floor))[None].float() for mel in (reference, estimate)]
-    return float(mel_distance(*pair))
+    if not job.waveform.any():
+        return 0.0  # nothing betters silence
+    pair = job.waveform, waveform, MODEL_RATE
+    energies = [
+        metrics.band_energy_error(*pair, band=band)
+        for band, (low, _) in metrics.BANDS.items()
+        if low < MODEL_RATE / 2
+    ]
+    distances = [metrics.log_spectral_distance(*pair), float(np.mean(energies))]
+    return float(np.log(np.maximum(distances, 1e-6)).mean())
 
 
 def vae_restored(
@@ -221,8 +243,9 @@ def vae_restored(
 ) -> Output:
     """All repairs together, each left out of a clip that it would hurt.
 
-    The encoder decodes with and without each part and sends a bit for it. Its rule looks at
-    the log-mel distance, never at what judges the result.
+    The encoder decodes with and without each part and sends a bit for each of the decoder's.
+    Its rule looks at log-spectral distance and band energies, never at what judges the
+    result, nor at the log-mel that refinement minimises.
 
     Args:
         job: the clip.
@@ -240,42 +263,44 @@ def vae_restored(
     check_range("iterations", iterations, 0, 1000)
     check_range("side_kbps", side_kbps, 0, 64)
     check_range("extension_kbps", extension_kbps, 0, 64)
-    latents = job.latents
-    curve = np.zeros(1)
-    if steps:
-        latents, curve = _refined(job, steps, learning_rate, precision)
-    mel = job.stages.decode(latents)
-    target = mel[0].cpu().numpy()
+    latents, mel = job.latents, job.stages.decode(job.latents)
     waveform = job.vocode(mel)
     score = _rule(job, waveform)
     kept: dict[str, bool] = {}
     bits = 0
+    curve = np.zeros(1)
 
-    def offer(name: str, candidate: np.ndarray, cost: int = 0) -> None:
-        """Take a part if the rule wants it; one bit says so."""
+    def offer(name: str, candidate: np.ndarray, cost: int = 0, flag: int = 1) -> bool:
+        """Take a part if the rule wants it; one bit says so, where the decoder must know."""
         nonlocal waveform, score, bits
         value = _rule(job, candidate)
-        kept[name] = value < (1 - MIN_GAIN) * score
-        bits += 1
+        kept[name] = value < score - MIN_GAIN
+        bits += flag
         if kept[name]:
             waveform, score = candidate, value
             bits += cost
+        return kept[name]
 
+    if steps:
+        refined, curve = _refined(job, steps, learning_rate, precision)
+        decoded = job.stages.decode(refined)
+        # Whichever latents are sent, the decoder treats them alike.
+        if offer("refined", job.vocode(decoded), flag=0):
+            latents, mel = refined, decoded
     if iterations:
         start = _without_lines(waveform, idle_answer(job)) if lines else waveform
+        own = bands.mel_of(start)
+        target = mel[0, : len(own)].cpu().numpy()
+        quiet = only_cuts_below(target, own, QUIET)
         offer("phase", refine_phase(start, target, iterations)[0])
+        offer("quiet", refine_phase(start, quiet, iterations)[0])
         if blind:
             aimed = target + job.compensation.gain(target, stage="mel")
             offer("compensation", refine_phase(start, aimed, iterations)[0])
     if side_kbps:
-        offer("envelope", *_side_information(job, waveform, side_kbps - 4 / 1000 / job.seconds))
-    return _extended(
-        job,
-        waveform,
-        latents,
-        extend,
-        extension_kbps,
-        bits,
-        parts=kept,
-        mel_distance_by_step=curve,
-    )
+        offer(
+            "envelope", *_side_information(job, waveform, side_kbps - SWITCHES / 1000 / job.seconds)
+        )
+    details = {"side_bits_4_to_8_khz": bits, "parts": kept, "mel_distance_by_step": curve}
+    output = Output(waveform, MODEL_RATE, latents, bits, details)
+    return extended(job, output, extension_kbps if extend else 0.0)

@@ -9,7 +9,13 @@ from audioldm_utils.plotting.captions import (
     glue_object,
     glue_value,
 )
-from audioldm_utils.plotting.charts import curves, heatmap, points_with_intervals, rate_quality
+from audioldm_utils.plotting.charts import (
+    curves,
+    heatmap,
+    points_with_intervals,
+    rate_quality,
+    trade_off,
+)
 from audioldm_utils.plotting.looks import METHOD_STYLE, Look, look, style
 from audioldm_utils.plotting.spectrograms import (
     level_db,
@@ -35,4 +41,5 @@ __all__ = [
     "spectrogram_pair",
     "spectrogram_tile",
     "style",
+    "trade_off",
 ]

@@ -176,3 +176,50 @@ def heatmap(
     axes.tick_params(length=0)
     axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
     return axes
+
+
+def trade_off(
+    points: pd.DataFrame,
+    x_label: str,
+    y_label: str,
+    method: str = "method",
+    stage: str = "stage",
+    axes: Axes | None = None,
+) -> Axes:
+    """Two measures against each other: a point an operating point, a line a method.
+
+    Args:
+        points: one row a point, in the order in which a method's points are joined; columns
+            ``x``, ``x_low``, ``x_high``, ``y``, ``y_low``, ``y_high`` (intervals may be NaN).
+        x_label: with unit and the direction that is better.
+        y_label: the same.
+        method: column that tells lines apart.
+        stage: column whose values are written beside the points; empty ones are not.
+        axes: to draw into; None makes a figure.
+    """
+    import matplotlib.pyplot as plt
+
+    if axes is None:
+        _, axes = plt.subplots(figsize=(7.2, 4.6))
+    for name in dict.fromkeys(points[method]):
+        part = points[points[method] == name]
+        drawn = look(str(name))
+        axes.plot(part["x"], part["y"], **drawn.line_style())
+        for axis in ("x", "y"):
+            spread = part[axis] - part[f"{axis}_low"], part[f"{axis}_high"] - part[axis]
+            bars = np.nan_to_num(np.stack([np.asarray(side, float) for side in spread]))
+            axes.errorbar(
+                part["x"], part["y"], **{f"{axis}err": np.maximum(bars, 0)}, fmt="none",
+                ecolor=drawn.colour, elinewidth=0.9, alpha=0.6,
+            )  # fmt: skip
+        for row in part.itertuples():
+            text = str(getattr(row, stage))
+            if text:
+                axes.annotate(
+                    text, (row.x, row.y), xytext=(5, 4), textcoords="offset points",
+                    fontsize=8, color=drawn.colour,
+                )  # fmt: skip
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.legend()
+    return axes

@@ -37,6 +37,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, default=Path("data/checkpoints/mini"))
     parser.add_argument("--checkpoint", default="mini", help="what evaluate judges")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="checkpoint folder whose weights vocoder, clap or unet begin from (clap: its text"
+        " branch is kept)",
+    )
+    parser.add_argument("--learning-rate", type=float, help="peak (default: the component's own)")
     parser.add_argument("--budget", default="120m", help="such as 90s, 120m, 2h")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--seed", type=int, default=0)
@@ -55,7 +62,14 @@ def train(args: argparse.Namespace, component: str, budget: float, device: str) 
         from audioldm_utils.training.clap import train_clap as run
     else:
         from audioldm_utils.training.unet import train_unet as run
-    run(args.data, args.work, budget, seed=args.seed, device=device)
+    more = {}
+    if args.start:
+        if component == "vae":
+            raise UserError("the vae begins from random weights: all others are trained on it")
+        more["start"] = args.start
+    if args.learning_rate:
+        more["learning_rate"] = args.learning_rate
+    run(args.data, args.work, budget, seed=args.seed, device=device, **more)
 
 
 def main() -> int:

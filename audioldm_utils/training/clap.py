@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from audioldm_utils.training.captions import augment, roberta_tokenizer, vocabulary_text
 from audioldm_utils.training.data import Corpus, default_cache, load_corpus
-from audioldm_utils.training.loop import Trainer
+from audioldm_utils.training.loop import Trainer, mixed_precision
 
 EMBEDDING = 128
 
@@ -153,18 +153,42 @@ def retrieval(
 
 
 def train_clap(
-    data: str | Path, folder: str | Path, budget: float, seed: int = 0, device: str = "cpu"
+    data: str | Path,
+    folder: str | Path,
+    budget: float,
+    seed: int = 0,
+    device: str = "cpu",
+    start: str | Path | None = None,
+    learning_rate: float = 1.5e-3,
 ) -> torch.nn.Module:
-    """Train the tokenizer and the model; saves ``text_encoder``, ``tokenizer``, extractor."""
+    """Train the tokenizer and the model; saves ``text_encoder``, ``tokenizer``, extractor.
+
+    Args:
+        start: checkpoint folder to begin from. Its text branch and tokenizer stay as they
+            are, since its UNet was trained on those embeddings; the audio branch goes on.
+    """
     folder = Path(folder)
     corpus, held_out = load_corpus(data), load_corpus(data, "eval")
-    tokenizer = roberta_tokenizer(vocabulary_text(corpus.table))
+    if start:
+        from transformers import RobertaTokenizer
+
+        tokenizer = RobertaTokenizer.from_pretrained(Path(start) / "tokenizer")
+    else:
+        tokenizer = roberta_tokenizer(vocabulary_text(corpus.table))
     tokenizer.save_pretrained(folder / "tokenizer")
     feature_extractor().save_pretrained(folder / "feature_extractor")
     features = audio_features(corpus, default_cache())
     eval_features = audio_features(held_out, default_cache())
     torch.manual_seed(seed)
-    clap = build_clap(len(tokenizer), tokenizer.model_max_length).to(device)
+    if start:
+        from transformers import ClapModel
+
+        clap = ClapModel.from_pretrained(Path(start) / "text_encoder", torch_dtype=torch.float32)
+        for part in (clap.text_model, clap.text_projection):
+            part.requires_grad_(False)
+    else:
+        clap = build_clap(len(tokenizer), tokenizer.model_max_length)
+    clap.to(device)
     captions, categories = corpus.table["caption"].tolist(), corpus.table["class"].to_numpy()
     # Rare classes are drawn more often, not equally: a class of one clip would be memorised.
     frequency = corpus.table["class"].map(corpus.table["class"].value_counts()).to_numpy(float)
@@ -183,7 +207,7 @@ def train_clap(
         same = (names[:, None] == names) | (
             (categories[clips][:, None] == categories[clips]) & (rng.random() < 0.5)
         )
-        with torch.autocast(device, torch.bfloat16):
+        with mixed_precision(device):
             words = embed_text(clap, tokenizer, text)
             sounds = embed_audio(clap, batch)
         scale = clap.logit_scale_a.exp().clamp(max=50)
@@ -204,7 +228,7 @@ def train_clap(
         loss,
         folder,
         budget,
-        learning_rate=1.5e-3,
+        learning_rate=learning_rate,
         seed=seed,
         evaluate=evaluate,
         evaluate_every=180,

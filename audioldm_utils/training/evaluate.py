@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from audioldm_utils.checkpoint import load
 from audioldm_utils.files import atomic_write
+from audioldm_utils.linear import PATCH, LinearDenoiser
 from audioldm_utils.mel import griffin_lim
 from audioldm_utils.stages import Stages
 from audioldm_utils.statistics import bootstrap_interval
@@ -28,8 +29,6 @@ from audioldm_utils.training.vocoder import spectral_loss
 PCA_FRAMES = (4, 8, 16)
 #: Noise levels (timesteps of the 1000) at which the denoiser is judged.
 LEVELS = (20, 60, 120, 200, 300, 400, 500, 650, 800, 950)
-#: Latent frames of the patches of the linear denoiser.
-PATCH = 9
 
 
 def _interval(values: Sequence[float], seed: int = 0) -> dict[str, float]:
@@ -125,41 +124,10 @@ def clap_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, A
     return retrieval(stages.clap_text(captions).float(), audio.float(), captions)
 
 
-def linear_denoiser(
-    latents: Sequence[torch.Tensor], patch: int = PATCH
-) -> Callable[[torch.Tensor, float], torch.Tensor]:
-    """Best linear estimate of the noise from ``patch`` latent frames around each frame.
-
-    For x_t = sqrt(a) x_0 + sqrt(1 - a) e with x_0 of mean m and covariance S (of patches,
-    fitted on ``latents``, each ``(8, frames, 16)``), the estimate of e is
-    sqrt(1 - a) (a S + (1 - a) I)^-1 (x_t - sqrt(a) m); the centre frame's part is returned.
-
-    Returns:
-        ``estimate(x_t, a)`` for ``x_t`` of ``(8, frames, 16)``; frames without a whole patch
-        around them are left out: ``(frames - patch + 1, 128)``.
-    """
-
-    def patches(z: torch.Tensor) -> torch.Tensor:
-        rows = z.permute(1, 0, 2).reshape(z.shape[1], 128)
-        return rows.unfold(0, patch, 1).permute(0, 2, 1).reshape(-1, patch * 128)
-
-    wide = torch.cat([patches(z) for z in latents]).double()
-    mean, covariance = wide.mean(0), torch.cov(wide.T)
-    centre = slice(patch // 2 * 128, (patch // 2 + 1) * 128)
-    values, vectors = torch.linalg.eigh(covariance)
-
-    def estimate(x_t: torch.Tensor, a: float) -> torch.Tensor:
-        gain = vectors @ torch.diag(1 / (a * values + 1 - a)) @ vectors.T
-        rows = patches(x_t).double() - a**0.5 * mean
-        return ((1 - a) ** 0.5 * rows @ gain[:, centre]).float()
-
-    return estimate
-
-
 def denoiser_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
     """Squared epsilon error at ten noise levels and its ratio to the best linear denoiser's."""
     fitted = [stages.encode(mel)[0] for mel in tqdm(_mels(train)[::8], desc="latents")]
-    linear = linear_denoiser(fitted)
+    linear = LinearDenoiser.fit(fitted, PATCH)
     betas = stages.checkpoint.scheduler_config
     steps = betas["num_train_timesteps"]
     beta = torch.linspace(betas["beta_start"] ** 0.5, betas["beta_end"] ** 0.5, steps) ** 2
@@ -179,8 +147,8 @@ def denoiser_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[st
             inner = slice(half, z.shape[2] - half)
             error = (denoise(x_t, level) - noise)[0, :, inner]
             ours[level].append(error.square().mean().item())
-            target = noise[0].permute(1, 0, 2).reshape(-1, 128)[inner]
-            theirs[level].append((linear(x_t[0], a) - target).square().mean().item())
+            missed = (linear.noise(x_t[0], a) - noise[0])[:, inner]
+            theirs[level].append(missed.square().mean().item())
     ratios = {level: float(np.mean(ours[level]) / np.mean(theirs[level])) for level in LEVELS}
     return {
         "alpha_bar": {level: alphas_bar[level].item() for level in LEVELS},

@@ -58,12 +58,22 @@ clip's source, author and licence is in [ATTRIBUTION.csv](ATTRIBUTION.csv).
 
 ## Recipe
 
-`python -m audioldm_utils.training all`; seconds and optimiser steps of each component as run:
+`python -m audioldm_utils.training all`; seconds and optimiser steps of each component as run
+(a name with a number: begun from the weights of the run before, `--start`):
 
 | component | seconds | steps |
 |---|---|---|
 {effort}
 """
+
+
+def earlier_effort(card: Path) -> dict[str, tuple[str, ...]]:
+    """Rows of the effort table of the card that is there: training may have begun from it."""
+    if not card.exists():
+        return {}
+    _, _, table = card.read_text(encoding="utf-8").partition("| component | seconds | steps |")
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if " | " in line]
+    return {name: tuple(pair) for name, *pair in rows}
 
 
 def write_card(folder: Path, out: Path, data: Path, pipe: Any) -> None:
@@ -76,10 +86,10 @@ def write_card(folder: Path, out: Path, data: Path, pipe: Any) -> None:
     chosen = ["file", "class", "source_repo", "source_path", "author", "url", "licence"]
     with atomic_path(out / "ATTRIBUTION.csv") as temporary:
         table[chosen].to_csv(temporary, index=False)
-    effort = []
+    effort = earlier_effort(out / "README.md")
     for log in sorted(folder.glob("*.csv")):
         last = pd.read_csv(log, names=["step", "seconds", "key", "value"])
-        effort.append((log.stem, f"{last['seconds'].max():.0f}", f"{last['step'].max()}"))
+        effort[log.stem] = (f"{last['seconds'].max():.0f}", f"{last['step'].max()}")
     parameters = [
         (name, f"{sum(p.numel() for p in module.parameters()) / 1e6:.2f} M")
         for name, module in pipe.components.items()
@@ -95,7 +105,7 @@ def write_card(folder: Path, out: Path, data: Path, pipe: Any) -> None:
         clips=len(table),
         licences=rows(table["licence"].value_counts().items()),
         classes=rows(table["class"].value_counts().items()),
-        effort=rows(effort),
+        effort=rows((name, *pair) for name, pair in effort.items()),
     )
     atomic_write(out / "README.md", card)
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from audioldm_utils.mel import MelConfig, log_mel
 from audioldm_utils.training.captions import augment, joined, t5_tokenizer, vocabulary_text
 from audioldm_utils.training.data import Corpus, default_cache, front_end_gain, load_corpus
-from audioldm_utils.training.loop import Trainer
+from audioldm_utils.training.loop import Trainer, mixed_precision
 
 WIDTH = 128
 #: Clips mixed from two others, so that captions of two sounds are heard too.
@@ -159,10 +159,57 @@ def mix_corpus(corpus: Corpus, count: int, seed: int) -> Corpus:
     )
 
 
+def level_weights(alphas_bar: torch.Tensor, least: float = 0.004) -> torch.Tensor:
+    """Weight of the squared epsilon error at each timestep, ``(steps,)``, mean 1.
+
+    At high noise epsilon is almost x_t itself, and even a linear denoiser errs by little; an
+    error as small as at low noise is there many times what the clean latents hold. Dividing by
+    about what a linear denoiser leaves, alpha_bar^0.8 for these latents, makes each level
+    count alike (in the manner of Choi et al., arXiv 2204.00227, with alpha_bar for the SNR).
+
+    Args:
+        alphas_bar: cumulated signal power of each timestep, ``(steps,)``.
+        least: keeps the weight of nearly pure noise finite.
+    """
+    weights = 1 / (least + alphas_bar**0.8)
+    return weights / weights.mean()
+
+
+def load_text(start: Path) -> tuple[Any, dict[str, torch.nn.Module]]:
+    """Tokenizer, UNet and trained text side of an earlier checkpoint, in single precision."""
+    from diffusers import AudioLDM2UNet2DConditionModel
+    from diffusers.pipelines.audioldm2.modeling_audioldm2 import AudioLDM2ProjectionModel
+    from transformers import GPT2LMHeadModel, T5EncoderModel, T5Tokenizer
+
+    kinds = {
+        "unet": AudioLDM2UNet2DConditionModel,
+        "text_encoder_2": T5EncoderModel,
+        "language_model": GPT2LMHeadModel,
+        "projection_model": AudioLDM2ProjectionModel,
+    }
+    modules = {
+        name: kind.from_pretrained(start / name, torch_dtype=torch.float32)
+        for name, kind in kinds.items()
+    }
+    return T5Tokenizer.from_pretrained(start / "tokenizer_2"), modules
+
+
 def train_unet(
-    data: str | Path, folder: str | Path, budget: float, seed: int = 0, device: str = "cpu"
+    data: str | Path,
+    folder: str | Path,
+    budget: float,
+    seed: int = 0,
+    device: str = "cpu",
+    start: str | Path | None = None,
+    learning_rate: float = 6e-4,
+    batch: int = 16,
 ) -> None:
-    """Train UNet, T5, GPT-2 and projection; needs ``vae``, ``clap`` and ``vocoder`` saved."""
+    """Train UNet, T5, GPT-2 and projection; needs ``vae``, ``clap`` and ``vocoder`` saved.
+
+    Args:
+        start: checkpoint folder to begin from, rather than from random weights.
+        batch: pieces of 2.56 s in a step; fewer of the longer ones.
+    """
     from diffusers import AutoencoderKL
 
     from audioldm_utils.files import sha256_file
@@ -193,9 +240,12 @@ def train_unet(
     silence = (silence * vae.config.scaling_factor).mean(2)[0].detach()  # (8, 16)
 
     torch.manual_seed(seed)
-    tokenizer_2 = t5_tokenizer(vocabulary_text(corpus.table))
+    if start:
+        tokenizer_2, modules = load_text(Path(start))
+    else:
+        tokenizer_2 = t5_tokenizer(vocabulary_text(corpus.table))
+        modules = {"unet": build_unet(), **build_text(len(tokenizer_2))}
     tokenizer_2.save_pretrained(folder / "tokenizer_2")
-    modules = {"unet": build_unet(), **build_text(len(tokenizer_2))}
     pipe = assemble(
         folder,
         vae=vae,
@@ -206,6 +256,7 @@ def train_unet(
     )
     pipe.text_encoder.requires_grad_(False)
     alphas_bar = pipe.scheduler.alphas_cumprod.float()
+    weight = level_weights(alphas_bar)
 
     def batch_of(rng: np.random.Generator, count: int, frames: int) -> tuple[torch.Tensor, list]:
         out = silence[None, None].expand(count, frames, 8, 16).clone()
@@ -221,15 +272,16 @@ def train_unet(
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         # 2.56 s mostly, then longer clips, so that attention has seen their lengths.
-        count, frames = (16, 64) if progress < 0.75 or rng.random() < 0.5 else (6, 160)
+        count, frames = (batch, 64) if progress < 0.75 or rng.random() < 0.5 else (batch // 3, 160)
         if progress > 0.9 and rng.random() < 0.3:
-            count, frames = 4, 256
+            count, frames = max(batch // 4, 1), 256
         x0, text = batch_of(rng, count, frames)
         noise = torch.from_numpy(rng.standard_normal(x0.shape, np.float32))
-        t = torch.from_numpy(rng.integers(0, 1000, count))
+        # One level from each of ``count`` equal parts: less chance from batch to batch.
+        t = torch.from_numpy(((np.arange(count) + rng.random(count)) * 1000 / count).astype(int))
         root = alphas_bar[t].sqrt()[:, None, None, None]
         spread = (1 - alphas_bar[t]).sqrt()[:, None, None, None]
-        with torch.autocast(device, torch.bfloat16):
+        with mixed_precision(device):
             t5, mask, generated = pipe.encode_prompt([*text, ""], device, 1, False)
             # Each stream is dropped alone as often as both, so that neither is ignored.
             drop = torch.from_numpy(rng.random((3, count)))
@@ -243,8 +295,11 @@ def train_unet(
                 encoder_hidden_states_1=torch.where(no_t5, t5[-1:], t5[:-1]),
                 encoder_attention_mask_1=torch.where(no_t5[:, 0], mask[-1:], mask[:-1]),
             ).sample
-        error = (estimate.float() - noise).square().mean()
-        return error, {"epsilon": error.item()}
+        error = (estimate.float() - noise).square().mean((1, 2, 3))
+        return (weight[t] * error).mean(), {
+            "epsilon": error.mean().item(),
+            "weighted": (weight[t] * error).mean().item(),
+        }
 
     trainer = Trainer(
         "unet",
@@ -252,7 +307,7 @@ def train_unet(
         loss,
         folder,
         budget,
-        learning_rate=6e-4,
+        learning_rate=learning_rate,
         seed=seed,
         decay=0.999,
         weight_decay=0.01,

@@ -9,7 +9,7 @@ import torch
 
 from audioldm_utils.mel import MelConfig
 from audioldm_utils.training.data import Corpus, load_corpus
-from audioldm_utils.training.loop import Trainer
+from audioldm_utils.training.loop import Trainer, mixed_precision
 
 #: Kullback-Leibler weight per latent value, against the mean absolute error per mel value.
 KL_WEIGHT = 2e-3
@@ -35,7 +35,7 @@ def build_vae() -> torch.nn.Module:
 
 def vae_loss(vae: torch.nn.Module, mel: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
     """Mean absolute log-mel error plus a light Kullback-Leibler term."""
-    with torch.autocast(mel.device.type, torch.bfloat16):
+    with mixed_precision(mel.device.type):
         posterior = vae.encode(mel).latent_dist
         estimate = vae.decode(posterior.sample()).sample
     error = (estimate.float() - mel).abs().mean()

@@ -14,7 +14,7 @@ import torch
 
 from audioldm_utils.mel import MelConfig, log_mel
 from audioldm_utils.training.data import Corpus, load_corpus
-from audioldm_utils.training.loop import Trainer
+from audioldm_utils.training.loop import Trainer, mixed_precision
 
 #: The generator returns 32 samples too many (kernel 16 at rate 5); half of them lead.
 EXTRA_SAMPLES = 32
@@ -58,15 +58,28 @@ def fold_weight_norm(vocoder: torch.nn.Module) -> None:
 
 
 def spectral_loss() -> Callable[..., tuple[torch.Tensor, dict[str, float]]]:
-    """Multi-resolution STFT distance (auraloss's defaults) plus log-mel error."""
+    """Multi-resolution STFT distance (auraloss's defaults), log-mel error, mel convergence.
+
+    The first of them would rather have silence than a tone at the wrong frequency, and this
+    generator cannot place one anywhere: from a mel that stands still its output repeats every
+    frame, so it holds multiples of 100 Hz alone. The last, the relative error of the mel
+    magnitudes, asks for the tone's level within its band.
+    """
     import auraloss
 
     distance = auraloss.freq.MultiResolutionSTFTLoss()
 
     def loss(estimate: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
         stft = distance(estimate[:, None], target[:, None])
-        mel = (log_mel(estimate) - log_mel(target)).abs().mean()
-        return stft + mel, {"mrstft": stft.item(), "mel": mel.item()}
+        ours, theirs = log_mel(estimate), log_mel(target)
+        mel = (ours - theirs).abs().mean()
+        ours, theirs = ours.exp(), theirs.exp()
+        level = ((ours - theirs).abs().sum((1, 2)) / theirs.sum((1, 2))).mean()
+        return stft + mel + level, {
+            "mrstft": stft.item(),
+            "mel": mel.item(),
+            "level": level.item(),
+        }
 
     return loss
 
@@ -92,7 +105,7 @@ def train_vocoder(
     seed: int = 0,
     device: str = "cpu",
     vae: torch.nn.Module | None = None,
-    start: torch.nn.Module | None = None,
+    start: str | Path | None = None,
     name: str = "vocoder",
     learning_rate: float = 1e-3,
 ) -> torch.nn.Module:
@@ -101,10 +114,18 @@ def train_vocoder(
     Args:
         vae: fine-tune on this VAE's own output (one crop in four keeps its true mel,
             so that the vocoder stays usable from any mel).
-        start: weights to begin from.
+        start: checkpoint folder whose vocoder to begin from.
     """
     corpus, held_out = load_corpus(data), load_corpus(data, "eval")
-    vocoder = (start or build_vocoder()).to(device)
+    if start:
+        from transformers import SpeechT5HifiGan
+
+        vocoder = SpeechT5HifiGan.from_pretrained(
+            Path(start) / "vocoder", torch_dtype=torch.float32
+        )
+    else:
+        vocoder = build_vocoder()
+    vocoder.to(device)
     vocoder.apply_weight_norm()
     criterion = spectral_loss()
 
@@ -115,7 +136,7 @@ def train_vocoder(
         mel = corpus.mel_batch(clips, first, frames).to(device)
         target = corpus.audio_batch(clips, first, frames).to(device)
         if vae is not None:
-            with torch.no_grad(), torch.autocast(mel.device.type, torch.bfloat16):
+            with torch.no_grad(), mixed_precision(mel.device.type):
                 rebuilt = vae.decode(vae.encode(mel).latent_dist.mode()).sample.float()
             keep = torch.from_numpy(rng.random(count) < 0.25)[:, None, None, None]
             mel = torch.where(keep, mel, rebuilt)

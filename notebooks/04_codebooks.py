@@ -1,0 +1,304 @@
+# ---
+# jupyter:
+#   audioldm_utils:
+#     tiny:
+#       fresh: 1
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Codebooks
+#
+# DDCM replaces the noise of each reverse step by an entry of a codebook {cite:p}`ohayon2025ddcm`.
+# Which codebook, and how an entry is chosen, decides how much of every stored bit ends up as
+# direction towards the sound.
+#
+# **The question:** what can a choice gain, which codebook gets nearest to that, and at what cost
+# in seconds and memory? **What would change our mind** that shifts of one vector serve as
+# well as independent entries: a measured efficiency below theory's, on white residuals or on real
+# ones.
+
+# %% tags=["parameters"]
+audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
+checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
+out_dir: str = "build/results/04_codebooks"  # where tables are written
+evidence_dir: str = "book/evidence"  # committed tables that findings rest on
+seed: int = 0  # of codebooks and starting noise
+limit: int = 0  # use only so many clips; 0 for all
+fresh: int = 2  # clips that are measured where the evidence holds none of them; 0 for all
+
+# %% tags=["remove-input"]
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from audioldm_utils import codebook_tables as tables
+from audioldm_utils import results
+from audioldm_utils.clips import usable_clips
+from audioldm_utils.plotting import curves, figure_caption, glue_value, style
+from audioldm_utils.studies import findings, run_study
+
+style()
+clips = usable_clips(audio_dir, limit)
+
+# %% [markdown]
+# ## Definition
+#
+# A codebook $C_i$ holds, for each step $i$, $K$ vectors of as many values as the latents have.
+# Their values look like standard normal noise, which is what the denoiser was trained to remove.
+# The encoder takes the entry that points best towards the residual
+# $r_i = x_0 - \hat x_{0|i}$,
+#
+# $$k_i = \arg\max_k \langle C_i(k), r_i \rangle ,$$
+#
+# and $\log_2 K$ bits name it. With cosine $c$ between entry and residual and $N$ latent values, the
+# **efficiency** of a choice of $b$ bits is
+#
+# $$\eta = \frac{-N \log_2 (1 - c^2)}{2 b} ,$$
+#
+# which is $1$ for an ideal Gaussian code and $0$ for a random choice. The codebooks compared:
+#
+# - **independent**: $K$ vectors drawn on their own, the paper's way. Any entry can be made alone
+#   from (seed, step, entry).
+# - **cyclic shifts**: one drawn vector; its $N$ shifts with both signs are $2N$ entries. One FFT
+#   gives all their inner products. A fixed mask of signs keeps a smooth residual from looking
+#   alike under neighbouring shifts. More *bases* are more drawn vectors.
+# - **several atoms**: a choice from a fresh codebook, then another against what is left.
+# - **thresholding**, as Turbo-DDCM {cite:p}`vaisman2026turbo` does: the entries of largest inner
+#   product from one codebook, with signs; the set is ranked, so that its order costs nothing.
+# - **matching pursuit**: the paper's way to several entries, with quantised coefficients.
+# - **k-means**: directions fitted on blocks of real residuals.
+#
+# ## What a choice can gain
+#
+# The best of $K$ normal inner products grows as $\sqrt{2 \ln K}$: each doubling of $K$ costs a
+# bit and raises the cosine only a little.
+
+# %% tags=["remove-input", "remove-output"]
+table = tables.read_efficiency(evidence_dir)
+white = table[(table["residual"] == "white") & (table["atoms"] == 1)]
+white = white[white["method"].isin(["ddcm", "ddcm-gaussian"])]
+measured = white.assign(mean=white["cosine"], low=white["cosine"], high=white["cosine"])
+theory = tables.cosine_theory([2**power for power in range(5, 24)])
+one = table[(table["method"] == "ddcm") & (table["bits"] == 16)].set_index("residual")
+glue_value("values", tables.VALUES, ",d")
+glue_value("draws", one["n"].max(), "d")
+glue_value("white_16", one.loc["white", "mean"], ".2f")
+glue_value("bits_16", one["bits"].max(), ".0f", "bit")
+glue_value("white_16_low", one.loc["white", "low"], ".3f")
+glue_value("theory_16", one.loc["white", "theory"], ".2f")
+glue_value("smooth_16", one.loc["smooth", "mean"], ".2f")
+plain = table[table["codebook"] == "cyclic shift, no mask"]["mean"].iloc[0]
+glue_value("no_mask", plain, ".2f")
+
+# %% tags=["remove-input"]
+axes = curves(
+    pd.concat([theory, measured]), "size", "codebook size K", "cosine with the residual",
+    log_x=True,
+)  # fmt: skip
+axes.xaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(base=10))
+figure_caption(
+    axes.figure,
+    "fig-cosine",
+    "Cosine of the best of K entries with a white residual: measured (points) on the curve that "
+    f"theory gives for independent ones. N = {tables.VALUES:,}; n = 128 to 256 draws; seed 0; no "
+    "checkpoint.",
+    "A slowly rising curve over a logarithmic axis of K, with the measured points lying on it.",
+)
+
+# %% [markdown]
+# Shifts of one vector are not independent of each other, and yet their best is as good as
+# theory says for independent entries: {glue:text}`white_16` measured and
+# {glue:text}`theory_16` expected at {glue:text}`bits_16` ({glue:text}`draws` draws,
+# {glue:text}`values` values; lower end of the interval {glue:text}`white_16_low`).
+#
+# ## Efficiency over rate
+
+# %% tags=["remove-input"]
+turbo = tables.turbo_theory(16384, [10, 30, 60, 100, 200, 300])
+shown = pd.concat([tables.over_bits(table), turbo])
+axes = curves(shown, "bits", "bits of a step's choice", "efficiency (more is better)", log_x=True)
+axes.set_ylim(0.2, 1.0)
+axes.legend(loc="lower left", ncols=2)
+figure_caption(
+    axes.figure,
+    "fig-efficiency",
+    "Efficiency of a choice over its bits on white residuals: shifts stay near their best at any "
+    "rate, while thresholding and matching pursuit fall. Mean with 95 % interval; the theory line "
+    f"is that of thresholding. N = {tables.VALUES:,}; n = 128 to 256 draws; seed 0; no checkpoint.",
+    "Curves of efficiency over bits: cyclic shifts flat above 0.8, independent rising to 0.8, "
+    "thresholding and matching pursuit falling with the rate.",
+)
+
+# %% tags=["remove-input"]
+columns = ["codebook", "atoms", "bits", "residual", "efficiency", "low", "high", "theory", "n"]
+table[columns].style.format(precision=3, na_rep="–").hide(axis="index")
+
+# %% [markdown]
+# On residuals smoothed over time and frequency, shifts keep {glue:text}`smooth_16`;
+# without the mask they fall to {glue:text}`no_mask`. k-means atoms are fitted on such smooth
+# residuals and seem to beat the bound there: it is the bound of white residuals, and fitted atoms
+# know the few directions that smooth ones take. Noise of that kind is not what a denoiser
+# expects; what that costs is measured below.
+#
+# ## Real residuals
+#
+# The same choices on the residuals of the checkpoint's own denoiser, at several noise levels, and
+# on white residuals of the same clips' size.
+
+# %% tags=["remove-input", "remove-output"]
+name = "04_choices"
+run = run_study(
+    name, clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir, most=1,
+    fresh=fresh or None,
+)  # fmt: skip
+results.write(run, Path(out_dir) / name)
+judged = findings(run, clips, name, evidence_dir)
+about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
+summary = results.summarise(judged.table, by=("method", "stage", "metric"))
+value = summary.set_index(["method", "stage", "metric"])["mean"]
+real = summary[(summary["metric"] == "efficiency") & summary["stage"].str.startswith("real")]
+real = real.assign(level=real["stage"].str.split(", ").str[1].astype(float))
+over = judged.table[judged.table["metric"] == "efficiency"].copy()
+over["kind"] = over["stage"].str.split(",").str[0]
+mean = over.groupby(["method", "kind"])["value"].mean()
+for method, key in (("ddcm", "shift"), ("ddcm, no mask", "plain"), ("ddcm-gaussian", "paper")):
+    glue_value(f"real_{key}", mean[method, "real"], ".2f")
+glue_value("n", judged.n, "d")
+glue_value("source", judged.source)
+
+# %% tags=["remove-input"]
+axes = curves(real, "level", "alpha-bar of the step", "efficiency (more is better)", log_x=True)
+figure_caption(
+    axes.figure,
+    "fig-real",
+    "Efficiency of a choice on real residuals over the noise level (small alpha-bar is much "
+    f"noise), mean with 95 % interval over clips. {about}.",
+    "Curves of efficiency over alpha-bar, one a codebook; shifts without a mask lie lowest.",
+)
+
+# %% [markdown]
+# Averaged over levels and {glue:text}`n` clips, {glue:text}`source`: masked shifts
+# {glue:text}`real_shift`, shifts without mask {glue:text}`real_plain`, independent entries
+# {glue:text}`real_paper`.
+#
+# ## From compression to sampling
+#
+# Instead of the best entry, one can be drawn from a softmax of the scores; its temperature is in
+# standard deviations of a random entry's score. At $0$ it is compression, at $\infty$
+# plain sampling, whose result has nothing to do with the clip but its length.
+
+# %% tags=["remove-input"]
+soft = summary[summary["stage"].str.startswith("temperature")]
+soft = soft[soft["metric"].isin(["mel_error", "latent_correlation", "choice_cosine"])]
+results.tabulate(soft, rows="stage", digits=3)
+
+# %% [markdown]
+# ## Fitted atoms at equal rate
+#
+# k-means atoms fit real residuals, and are no normal noise. At no more bits a step, what do they
+# give, and what does the denoiser get to see? Normal noise has unit spread, no excess kurtosis and
+# no correlation between neighbours.
+
+# %% tags=["remove-input"]
+equal = summary[summary["stage"] == "equal rate"]
+if len(equal):
+    shown = results.tabulate(equal, digits=3)
+else:
+    shown = pd.DataFrame({"k-means": ["nothing is fitted for this checkpoint"]})
+shown
+
+# %% tags=["remove-input", "remove-output"]
+for key, metric in (("error", "mel_error"), ("time", "noise_neighbours_in_time")):
+    for method in ("ddcm-kmeans", "ddcm-gaussian", "ddcm"):
+        found = value.get((method, "equal rate", metric))
+        text = "not measured" if found is None else found
+        spec = "" if found is None else ".3f"
+        glue_value(f"{key}_{method.replace('ddcm-', '').replace('ddcm', 'shift')}", text, spec)
+
+# %% [markdown]
+# The log-mel error is {glue:text}`error_kmeans` with k-means atoms, {glue:text}`error_gaussian`
+# with independent ones and {glue:text}`error_shift` with shifts, in nat. Neighbouring frames of
+# the chosen noise correlate by {glue:text}`time_kmeans`, {glue:text}`time_gaussian` and
+# {glue:text}`time_shift`: fitted atoms are smooth, and a denoiser trained on white noise takes
+# part of them for sound. The fitted codebook must also be stored with the decoder.
+#
+# ## Quantised latents
+#
+# A vector quantiser replaces each place's vector of channels by the nearest of its centres (hard),
+# or by an average of all, weighted by a softmax of the squared distances (soft). No diffusion
+# takes place. Soft weights are no indices: they have no finite rate, and show what averaging does.
+
+# %% tags=["remove-input"]
+quantised = summary[summary["method"].isin(["vq", "vae"])].assign(
+    stage=lambda t: t["stage"].replace("", "not quantised")
+)
+results.tabulate(quantised, rows="stage", digits=3)
+
+# %% [markdown]
+# ## Cost
+#
+# Milliseconds of one core for one step's choice and for making its noise again, and memory over
+# plain sampling, for latents of the length that AudioLDM2 is trained on.
+
+# %% tags=["remove-input", "remove-output"]
+cost = tables.read_cost(evidence_dir)
+chosen = cost["choose, processor"]
+glue_value("choose_shift", chosen["cyclic, 65,536 atoms, 16 bits"], ".1f", "ms")
+glue_value("choose_chunks", chosen["independent in chunks, K=1024"], ".0f", "ms")
+paper = cost.loc["the paper's way, K=1024 resident"]
+glue_value("paper_draw", paper["draw, processor"], ".0f", "ms")
+glue_value("paper_memory", paper["memory over plain"], ".0f", "MB")
+glue_value("shift_memory", cost["memory over plain"]["cyclic, 200 steps"], ".0f", "MB")
+
+# %% tags=["remove-input"]
+cost.rename(columns=lambda name: name.replace("processor", "ms").replace("plain", "plain, MB")
+            ).style.format(precision=2, na_rep="–")  # fmt: skip
+
+# %% tags=["remove-input"]
+shares = tables.read_shares(evidence_dir)
+shares.rename(columns={"value": "% of one network call"}).style.format(precision=2).hide(
+    axis="index"
+)
+
+# %% [markdown]
+# A choice among all shifts takes {glue:text}`choose_shift`; among the paper's number of
+# independent entries, made in chunks, {glue:text}`choose_chunks`. Held in memory, those need
+# {glue:text}`paper_memory` and are drawn in {glue:text}`paper_draw` a step; shifts need
+# {glue:text}`shift_memory`, whatever the number of steps.
+#
+# ## With an exact denoiser
+#
+# For white normal latents the best denoiser is known, so whole reverse processes can be held
+# against the rate-distortion bound, with no weights at all.
+
+# %% tags=["remove-input"]
+oracle = tables.read_oracle(evidence_dir)
+oracle.style.format(precision=3, na_rep="–").hide(axis="index")
+
+# %% [markdown]
+# Where the steps lie matters as much as the codebook does. Real latents differ from white ones
+# here; «DDCM as a codec» tunes the placement for them.
+#
+# ## Limits
+#
+# Efficiency counts direction, not sound: a bit that points towards the residual helps the mel
+# where the decoder is sensitive to it, and elsewhere less. Larger independent codebooks were
+# not measured. k-means was fitted on a few blocks and stays the same at every step; a larger or
+# a step-wise codebook might do better, and costs more to store.
+#
+# ## Next
+#
+# `audioldm-utils fit --checkpoint C --audio DIR` fits the k-means atoms and the quantisers for
+# another checkpoint, and stores them beside it under its fingerprint.
+# `benchmarks/codebook_efficiency.py` and `benchmarks/codebook_speed.py` make the tables above.

@@ -1,0 +1,100 @@
+"""Studies of codec and codebooks on a tiny checkpoint: the rows that chapters read are there."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from audioldm_utils.audio import Clip
+from audioldm_utils.checkpoint import load
+from audioldm_utils.codebook.fitted import save_fitted, save_kmeans, save_quantiser
+from audioldm_utils.codebook.quantiser import VectorQuantiser
+from audioldm_utils.ddcm import choices, comparisons, study
+from audioldm_utils.stages import Stages
+from audioldm_utils.tables import ResultsBuilder
+from tests.oracle import white
+
+
+def clip(name="tone", seconds=1.3, pitch=400):
+    t = np.arange(round(16000 * seconds)) / 16000
+    noise = 0.01 * np.random.default_rng(0).standard_normal(len(t))
+    sound = 0.2 * np.sin(2 * np.pi * pitch * t * (1 + 0.3 * t)) + noise
+    return Clip(name, sound.astype(np.float32), 16000, None, "a tone", "tone")
+
+
+@pytest.fixture(scope="module")
+def stages(tiny_checkpoint, tmp_path_factory):
+    """A tiny checkpoint with everything fitted beside it."""
+    folder = shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp("own") / "tiny")
+    found = Stages(load(folder, ()))
+    place = found.checkpoint.path, found.checkpoint.fingerprint
+    latents = list(white(4, (8, 64, 16)))
+    for name, block, count in (("vq", (1, 1), 1), ("rvq", (4, 4), 2)):
+        fitted = VectorQuantiser.fit(latents, 8, block=block, stages=count, iterations=2)
+        save_quantiser(*place, name, fitted, {})
+    save_kmeans(*place, "k-means", white(4, (8 * 8 * 8,)), (8, 8), {})
+    save_fitted(*place, "linear", comparisons.linear_fit(latents), {})
+    return found
+
+
+def table_of(function, stages, what=None):
+    rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
+    function(clip() if what is None else what, stages, rows, 0)
+    return rows.table()
+
+
+def test_rates_beside_ceilings_and_other_codecs(stages, monkeypatch):
+    monkeypatch.setattr(study, "STEPS", 4)
+    monkeypatch.setattr(study, "WAVEFORM_METRICS", ("log_mel_distance",))
+    table = table_of(study.study, stages)
+    assert {"ddcm", "vae", "mel-griffinlim", "rvq", "opus", "mp3"} == set(table["method"])
+    value = table.set_index(["method", "stage", "metric"])["value"]
+    # 1.3 s cannot pay the header at the lowest rates, and has no row there.
+    assert ("ddcm", "0.1 kbit/s", "rate") not in value
+    for rate in (1, 2, 5):
+        paid = value["ddcm", f"{rate} kbit/s", "rate"]
+        assert paid <= rate
+        assert value["ddcm", f"{rate} kbit/s", "payload_rate"] < paid
+    assert value["opus", "level 1", "payload_rate"] < value["opus", "level 1", "rate"]
+    charged = value["rvq", "1 stages", "rate"] - value["rvq", "1 stages", "payload_rate"]
+    assert 28 * 8 / 1.3 / 1000 <= charged <= 60 * 8 / 1.3 / 1000
+
+
+def test_one_part_is_changed_at_a_time(stages, monkeypatch):
+    monkeypatch.setattr(comparisons, "STEPS", 4)
+    monkeypatch.setattr(comparisons, "PAPER_STEPS", 9)
+    uniform = table_of(comparisons.study_placement, stages)
+    assert set(uniform["method"]) == {"ddcm-uniform"}
+    table = table_of(comparisons.study_codebooks, stages)
+    calls = table[table["metric"] == "network_calls"].set_index(["method", "stage"])["value"]
+    paper = calls["ddcm-gaussian", "one atom of 1024"]
+    assert paper == 9
+    assert calls["ddcm", "one atom of shifts"] < 0.75 * paper
+    assert {"linear", "ddcm-pursuit"} <= set(table["method"])
+    rate = table[table["metric"] == "payload_rate"].set_index(["method", "stage"])["value"]
+    assert rate["ddcm", "one atom of shifts"] <= rate["ddcm-gaussian", "one atom of 1024"] + 0.01
+
+
+def test_mixtures_are_labelled_by_how_many(stages, monkeypatch):
+    monkeypatch.setattr(comparisons, "STEPS", 3)
+    group = [clip("a"), clip("b", 0.9, 900), clip("c", 1.3, 2000)]
+    table = table_of(comparisons.study_mixtures, stages, group)
+    assert set(table["clip"]) == {"a"}
+    assert set(table["stage"]) == {"one clip", "pair", "triple"}
+    assert set(table_of(comparisons.study_mixtures, stages, group[:1])["stage"]) == {"one clip"}
+
+
+def test_choices_hold_every_codebook_and_softness(stages, monkeypatch):
+    monkeypatch.setattr(choices, "STEPS", 4)
+    monkeypatch.setattr(choices, "TEMPERATURES", (0.0, float("inf")))
+    table = table_of(choices.study, stages)
+    value = table.set_index(["method", "stage", "metric"])["value"]
+    found = value.xs("choice_cosine", level="metric")
+    assert found["ddcm", "temperature 0"] > found["ddcm", "temperature inf"] + 0.02
+    share = table[(table["metric"] == "efficiency") & (table["method"] == "ddcm")]["value"]
+    assert 0.7 < share.mean() < 0.95
+    bits = value.xs("rate", level="metric")
+    for method in ("ddcm", "ddcm-gaussian"):
+        assert bits[method, "equal rate"] <= bits["ddcm-kmeans", "equal rate"]
+    assert value["ddcm", "equal rate", "noise_spread"] == pytest.approx(1, abs=0.03)
+    assert value["vq", "soft, 2", "latent_error"] > 0

@@ -1,0 +1,201 @@
+"""Streams in pieces of any size equal the same blocks over a whole clip."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from audioldm_utils import cli, streaming
+from audioldm_utils.checkpoint import load
+from audioldm_utils.ddcm import stream as ddcm
+from audioldm_utils.ddcm.settings import Settings
+from audioldm_utils.errors import UserError
+from audioldm_utils.stages import Stages, crossfade, window_starts
+from audioldm_utils.staging import table_values
+from tests.demo_project import ROOT
+
+
+@pytest.fixture(scope="module")
+def stages(tiny_checkpoint):
+    return streaming.block_stages(Stages(load(tiny_checkpoint, ())), 0.32, 0.08)
+
+
+def clip(n):
+    rng = np.random.default_rng(3)
+    return (0.2 * rng.standard_normal(n) * np.linspace(0.1, 1, n)).astype(np.float32)
+
+
+def through(stages, samples, size, peak=1.0):
+    stream = streaming.Reconstructor(stages, peak)
+    pieces = [stream.push(samples[i : i + size]) for i in range(0, len(samples), size)]
+    assert stream.taken == len(samples)
+    return np.concatenate([*pieces, stream.finish()])
+
+
+# Under three hops; one window; a window and a sample; not a multiple of anything; many windows.
+@pytest.mark.parametrize(
+    ("n", "size"), [(300, 100), (5120, 320), (5121, 5121), (16001, 321), (24000, 160), (9000, 7)]
+)
+def test_a_stream_equals_the_offline_windowed_path(stages, n, size):
+    samples = clip(n)
+    expected = streaming.offline(stages, samples, peak=0.7)
+    found = through(stages, samples, size, peak=0.7)
+    assert found.shape == expected.shape == (n,)
+    assert np.abs(found - expected).max() < 1e-4
+    assert np.abs(expected).max() > 1e-3
+
+
+def test_offline_is_the_ordinary_path_at_a_fixed_level(stages):
+    """With the clip's own level, it is what ``Stages.reconstruct_vae`` gives."""
+    samples = clip(16000)
+    samples -= samples.mean()
+    expected = stages.reconstruct_vae(torch.from_numpy(samples)[None])[0].numpy()
+    found = streaming.offline(stages, samples, peak=float(np.abs(samples).max()))
+    assert np.abs(found - expected).max() < 1e-4
+
+
+def test_output_comes_before_the_input_ends(stages):
+    """At most two windows late, and what the front end and the vocoder look ahead."""
+    stream, given, late = streaming.Reconstructor(stages), 0, 0
+    for piece in np.split(clip(32000), 200):
+        ready = stream.push(piece)
+        if len(ready):
+            late = max(late, stream.taken - given)
+        given += len(ready)
+    ahead = stages.vocoder_context + streaming.VOCODER_BLOCK + 8
+    assert given > 0
+    assert late <= (2 * stages.window + ahead) * 160
+
+
+@pytest.mark.parametrize("length", [3, 8, 9, 11, 14, 40, 41])
+def test_windows_and_crossfade_are_those_of_stages(length):
+    x = torch.randn(1, length, 2)
+    windows, faded, taken = streaming.Windows(8, 3, 1), streaming.Crossfade(3, 1), []
+    starts = []
+
+    def add(found):
+        for start, piece in found:
+            starts.append(start)
+            faded.add(start, piece * (1 + start))
+        done = faded.take(windows.settled)
+        if done is not None:
+            taken.append(done)
+
+    for i in range(length):
+        add(windows.push(x[:, i : i + 1]))
+    add(windows.finish())
+    assert starts == window_starts(length, 8, 3)
+    pieces = [(s, x[:, s : s + 8] * (1 + s)) for s in starts]
+    assert torch.allclose(torch.cat(taken, 1), crossfade(pieces, length, 3, 1), atol=1e-6)
+
+
+def test_nothing_in_nothing_out(stages):
+    assert streaming.Reconstructor(stages).finish().shape == (0,)
+
+
+@pytest.mark.parametrize(("window", "overlap"), [(0.01, 0), (0.32, 0.32), (2000, 0.1)])
+def test_impossible_blocks(stages, window, overlap):
+    with pytest.raises(UserError, match="window"):
+        streaming.block_stages(stages, window, overlap)
+
+
+def test_impossible_peak(stages):
+    with pytest.raises(UserError, match="peak must be above 0"):
+        streaming.Reconstructor(stages, 0.0)
+
+
+# --- DDCM ----------------------------------------------------------------------------------------
+
+SETTINGS = Settings(kbps=None, atoms=1, steps=3)
+
+
+def coded(stages, samples):
+    encoder = ddcm.Encoder(stages, SETTINGS)
+    pieces = [encoder.push(samples[i : i + 700]) for i in range(0, len(samples), 700)]
+    assert sum(map(bool, pieces)) > 1  # blocks are sent as they are done
+    return b"".join([*pieces, encoder.finish()])
+
+
+def test_ddcm_over_a_stream_equals_the_offline_path(stages):
+    samples = clip(30001)
+    data = coded(stages, samples)
+    pieces = list(ddcm.decode_stream(io.BytesIO(data).read, stages))
+    assert len(pieces) > 1
+    found = np.concatenate(pieces)
+    assert found.shape == samples.shape
+    assert np.abs(found - ddcm.offline(stages, samples, SETTINGS)).max() < 1e-4
+
+
+def test_what_is_no_stream_or_damaged(stages):
+    data = coded(stages, clip(15001))
+    for wrong, sentence in (
+        (b"", "not a DDCM stream"),
+        (b"RIFF" + data[4:], "not a DDCM stream"),
+        (data[:4] + b"\x09" + data[5:], "newer version"),
+        (data[:-3], "cut short"),
+        (data[: len(data) // 2], "cut short"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            list(ddcm.decode_stream(io.BytesIO(wrong).read, stages))
+    with pytest.raises(UserError, match=r"at most 10\.24 s"):
+        ddcm.Encoder(streaming.block_stages(stages, 12, 1))
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def test_command_on_files(tiny_checkpoint, tmp_path, capsys):
+    source, out = tmp_path / "in.flac", tmp_path / "out.wav"
+    sf.write(source, clip(24000), 24000)
+    blocks = ["--checkpoint", str(tiny_checkpoint), "--window", "0.32", "--overlap", "0.08"]
+    assert cli.main(["stream", str(source), str(out), *blocks]) == 0
+    assert "real-time factor" in capsys.readouterr().err
+    assert sf.info(out).frames == 16000
+    stream = tmp_path / "in.ddcs"
+    assert cli.main(["stream", str(source), str(stream), "--steps", "2", *blocks]) == 0
+    assert cli.main(["stream", str(stream), str(out), *blocks]) == 0
+    assert sf.info(out).frames == 16000
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["gone.wav", "out.wav"], "no such file"),
+        (["gone.ddcs", "out.wav"], "gone.ddcs"),
+        (["in.wav", "out.mp3"], "written as .wav or .flac"),
+        (["a.ddcs", "b.ddcs"], "decoded to sound"),
+        (["-", "out.wav", "--rate", "3"], "--rate"),
+    ],
+)
+def test_command_refuses(given, sentence, tiny_checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["stream", *given, "--checkpoint", str(tiny_checkpoint)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("audioldm-utils: error: ")
+    assert sentence in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_command_on_pipes(tiny_checkpoint):
+    """Raw samples in, raw samples out, through a real pipe."""
+    program = "import sys; from audioldm_utils.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "stream", "-", "-", "--checkpoint"]
+    command += [str(tiny_checkpoint), "--window", "0.32", "--overlap", "0.08"]
+    raw = np.rint(clip(16000) * 32767).astype("<i2").tobytes()
+    done = subprocess.run(command, input=raw, capture_output=True, cwd=ROOT, check=True)
+    assert len(done.stdout) == len(raw)
+    assert np.abs(np.frombuffer(done.stdout, "<i2")).max() > 0
+
+
+def test_a_table_with_keys_can_be_asked_by_pages(tmp_path):
+    (tmp_path / "streaming.csv").write_text("key,value,text\nn,3,3 clips\n")
+    (tmp_path / "other.csv").write_text("clip,value\na,3\n")
+    (tmp_path / "streaming").mkdir()
+    (tmp_path / "streaming" / "players.html").write_text("<b>here</b>\n")
+    assert table_values(tmp_path) == {"streaming": {"n": "3 clips", "players": "<b>here</b>"}}

@@ -1,0 +1,117 @@
+"""Bounds against tables whose answer is known by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from audioldm_utils import published, verdicts
+from audioldm_utils.errors import UserError
+from audioldm_utils.statistics import bootstrap_reduction
+from audioldm_utils.tables import ResultsBuilder
+
+
+def table_of(bias, error, mrstft):
+    """Values a clip of vae and repair: signed bias, energy error, STFT distance."""
+    rows = ResultsBuilder("", 0)
+    for number in range(6):
+        name = f"clip{number}"
+        for (method, stage), (b, e) in {
+            ("vae", ""): (-4.0 - number / 10, 5.0),
+            ("vae-highfreq", "blind"): (bias, 4.0),
+            ("vae-highfreq", "side information"): (0.0, error),
+        }.items():
+            place = {"method": method, "stage": stage, "band": "4-8 kHz"}
+            rows.add(name, "band_energy_bias", b, "dB", **place)
+            rows.add(name, "band_energy_error", e, "dB", **place)
+        rows.add(name, "multi_resolution_stft", 1.0, "1", method="vae")
+        rows.add(name, "multi_resolution_stft", mrstft[number], "1", method="vae-restored")
+    return rows.table()
+
+
+def by_key(table):
+    return {verdict.key: verdict for verdict in verdicts.repair_verdicts(table)}
+
+
+def test_a_reduction_by_hand():
+    found = bootstrap_reduction([1.0, 1.0, 4.0], [2.0, 4.0, 6.0])
+    assert found.mean == pytest.approx(0.5)
+    assert found.low < 0.5 < found.high
+    assert bootstrap_reduction([-1.0, 1.0], [2.0, 4.0], signed=True).mean == 1.0
+    assert bootstrap_reduction([-3.0], [6.0], signed=True).mean == pytest.approx(0.5)
+    assert np.isnan(bootstrap_reduction([1.0], [2.0]).low)
+    with pytest.raises(ValueError, match="mean before is 0"):
+        bootstrap_reduction([1.0, 1.0], [-1.0, 1.0])
+    with pytest.raises(ValueError, match="paired"):
+        bootstrap_reduction([1.0], [1.0, 2.0])
+
+
+def test_bounds_that_hold_and_bounds_that_do_not():
+    good = by_key(table_of(-0.4, 2.0, [0.8, 0.9, 0.8, 0.85, 0.9, 0.8]))
+    assert good["blind"].measured == pytest.approx(100 * (1 - 0.4 / 4.25))
+    assert good["side"].measured == pytest.approx(60)
+    assert good["restored_stft"].holds == "yes"
+    assert good["restored_stft_worst"].measured == pytest.approx(-10)
+    assert {verdict.holds for verdict in good.values()} == {"yes"}
+    bad = by_key(table_of(-3.0, 4.5, [0.5, 0.5, 0.5, 0.9, 1.0, 1.2]))
+    assert bad["blind"].holds == bad["side"].holds == "no"
+    assert bad["restored_stft"].measured < 0
+    assert bad["restored_stft_worst"].measured == pytest.approx(20)
+    assert bad["restored_stft_worst"].holds == "no"
+
+
+def test_on_average_is_not_yes():
+    uneven = by_key(table_of(-0.4, 2.0, [0.2, 1.0, 1.1, 1.05, 1.0, 1.05]))
+    assert uneven["restored_stft"].holds == "on average"
+
+
+def test_what_is_not_in_the_table_is_not_judged():
+    assert "refined" not in by_key(table_of(-0.4, 2.0, [1.0] * 6))
+    assert verdicts.diffusion_verdicts(table_of(-0.4, 2.0, [1.0] * 6)) == []
+
+
+def test_guidance_and_inversion():
+    rows = ResultsBuilder("", 0)
+    for number in range(4):
+        name = f"clip{number}"
+        rows.add(name, "largest_latent_difference", 1e-5, "1", method="ddpm-inversion")
+        for method, value in (("sdedit", 8.0 + number), ("guided", 5.0)):
+            rows.add(name, "log_mel_distance", value, "dB", method=method, stage="strength 0.4")
+    found = {verdict.key: verdict for verdict in verdicts.diffusion_verdicts(rows.table())}
+    assert found["inversion"].holds == "yes"
+    assert found["guided_0.4"].measured == pytest.approx(-4.5)
+    assert found["guided_0.4"].holds == "yes"
+    shown = verdicts.as_table(list(found.values()))
+    assert list(shown["n"]) == [4, 4]
+    assert "[" in shown.iloc[1, 1]
+
+
+def test_a_plane_joins_two_metrics():
+    summary = pd.DataFrame(
+        [
+            ("sdedit", "strength 0.2", "a", 1.0, 0.5, 1.5),
+            ("sdedit", "strength 0.2", "b", 3.0, 2.0, 4.0),
+            ("vae", "", "a", 2.0, 1.0, 3.0),
+            ("vae", "", "b", 5.0, 4.0, 6.0),
+            ("ddcm", "0.5 kbit/s", "a", 9.0, 8.0, 9.5),
+        ],
+        columns=["method", "stage", "metric", "mean", "low", "high"],
+    )
+    found = verdicts.plane(summary, "a", "b", ["vae", "sdedit", "ddcm"])
+    assert found["method"].tolist() == ["vae", "sdedit"]
+    assert found[["x", "y_high"]].values.tolist() == [[2.0, 6.0], [1.0, 4.0]]
+
+
+def test_the_published_size_is_read_or_said_to_be_missing(tmp_path):
+    assert published.read_published(tmp_path) is None
+    figures = [("encode", 5.12), ("UNet step", 20.48), ("decode", 10.24), ("vocode", 1.024)]
+    lines = [f"ours-float32,{name} wall s,{value},10.24,2" for name, value in figures]
+    head = "variant,figure,value,audio seconds,threads"
+    path = tmp_path / "published_size.csv"
+    path.write_text("\n".join([head, *lines]))
+    found = published.read_published(tmp_path / "none", tmp_path)
+    assert found == pytest.approx({"encode": 0.5, "UNet step": 1.0, "decode": 1.0, "vocode": 0.1})
+    path.write_text("\n".join([head, *lines[1:]]))
+    with pytest.raises(UserError, match="lacks encode"):
+        published.read_published(tmp_path)
