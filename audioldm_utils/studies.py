@@ -174,7 +174,16 @@ STUDIES = {
         Study("05_codebooks", _COMPARED, "study_codebooks", {"": 0.15}, 0.15, every=16),
         Study("05_mixtures", _COMPARED, "study_mixtures", {"": 0.15}, 0.15, every=5, group=3),
         Study("06_samples", "audioldm_utils.sampling_study", "study", {"": 0.1}, scope="samples"),
-        Study("06_editing", "audioldm_utils.editing_study", "study", {"": 0.1}, 0.1, 10, shipped=8),
+        Study(
+            "06_editing",
+            "audioldm_utils.editing_study",
+            "study",
+            {"": 0.1},
+            0.1,
+            10,
+            own=2,
+            shipped=8,
+        ),
         Study(
             "07_correlation",
             "audioldm_utils.verification",
@@ -184,6 +193,7 @@ STUDIES = {
             every=2,
             each=2,
             shipped=8,
+            own=6,
             scope="set",
         ),
     )

@@ -175,8 +175,8 @@ def study(clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int
 def theory(coder: DDCM, values: int) -> Iterator[tuple[str, str, float, str]]:
     """Rows (method, metric, value, band) of what each call can gain at best.
 
-    The cosine is that of greedy choices from K independent normal atoms each; the correlation that of an
-    ideal code of all bits so far for white latents, sqrt(1 - 2^(-2R)).
+    The cosine is that of greedy choices from K independent normal atoms each; the correlation
+    that of an ideal code of all bits so far for white latents, sqrt(1 - 2^(-2R)).
     """
     spent = 0.0
     for i, atoms in enumerate(coder.atoms):
