@@ -100,7 +100,8 @@ def test_every_key_of_a_sentence_is_glued_by_its_chapter(page):
     keys += re.findall(r"\{\{([0-9]{2}[a-z0-9_]*):([^}]+)\}\}", markdown_of(page))
     for chapter, key in keys:
         source = next((ROOT / "notebooks").glob(f"{chapter}*.py")).read_text(encoding="utf-8")
-        found = re.findall(r"glue_(?:value|object)\(\s*f?[\"']([^\"']+)", source)
+        calls = re.findall(r"glue_(?:value|object)\(\s*f?([\"'])(.+?)\1", source)
+        found = [name for _, name in calls]
         patterns = [
             ".+".join(re.escape(part) for part in re.split(r"\{[^}]*\}", name)) for name in found
         ]
