@@ -51,15 +51,15 @@ PROMPTS = (
     ("bird", "a bird singing"),
     ("baby_cry", "a baby crying"),
 )
-SECONDS, STEPS, GUIDANCE = 1.28, 12, 3.5
+SECONDS, STEPS, GUIDANCE = 1.28, 10, 3.5
 #: Network calls dominate, and batches of this many cost the least of each.
 BATCH = 20
 #: Candidates a step of prompt-free guidance.
 SUBSET = 64
 #: Codebook sizes, and samples of each prompt: most where equivalence is judged. The size of
 #: 65,536 is a cyclic codebook's, the others hold independent normal atoms.
-SIZES = {2: 3, 64: 14, 1024: 8, 65536: 8}
-EACH = {"ddpm": 16, "ddim": 3, "ccfg": 3, "unguided": 3}
+SIZES = {2: 2, 64: 10, 1024: 4, 65536: 4}
+EACH = {"ddpm": 10, "ddim": 2, "ccfg": 2, "unguided": 2}
 #: Equivalence is judged for these sizes, at this share of the DDPM scores' deviation.
 JUDGED = tuple(size for size in SIZES if size >= 64)
 MARGIN = 0.1

@@ -154,7 +154,7 @@ STUDIES = {
                 "hum": 20.0,
             },
             relative=0.1,
-            every=6,
+            every=10,
             first=1,
             parts=SOUND,
         ),
@@ -164,7 +164,7 @@ STUDIES = {
             "study",
             {"": 0.1, "log_mel_distance": 0.4, "visqol": 0.15, "largest_latent_difference": 2.0},
             relative=0.1,
-            every=6,
+            every=12,
             first=1,
         ),
         # One flipped choice moves all that follow, so single clips may differ by more.

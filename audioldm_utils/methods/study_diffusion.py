@@ -3,7 +3,7 @@
 Fidelity asks how near the result is to the clip; plausibility, how readily the model takes it
 for a sound of its own kind, whether or not it is this one:
 
-* ``epsilon_error``: noise of three levels is added to the result's latents; the denoiser's mean
+* ``epsilon_error``: noise of two levels is added to the result's latents; the denoiser's mean
   squared error in finding it, per value. 1 is no idea; lower is more plausible. It is the
   model's own training loss, so methods that the model leads are favoured by it.
 * ``clap_text``: cosine of the checkpoint's CLAP between the audio and the clip's caption;
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 #: Only the beginning of each clip, so that the study runs on many without an accelerator.
 SECONDS = 2.56
 #: UNet calls that every method gets, backward ones counted.
-CALLS = 16
+CALLS = 10
 #: A backward call takes about as long as two forward ones: in the time of ``CALLS``, half of
 #: them backward, others make this many forward ones.
-CALLS_OF_EQUAL_SECONDS = 24
+CALLS_OF_EQUAL_SECONDS = 15
 STRENGTHS = (0.2, 0.4, 0.7)
 #: The strength of the comparison at equal seconds.
 MIDDLE = 0.4
 RATES = (0.5, 2.0)
 #: Timesteps of the training schedule at which plausibility is asked for.
-PROBES = (100, 300, 600)
+PROBES = (200, 500)
 EQUAL_SECONDS = ", equal seconds"
 _FIDELITY = ("log_mel_distance", "multi_resolution_stft", "visqol")
 
