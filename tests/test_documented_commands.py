@@ -45,10 +45,13 @@ ELSEWHERE = {
     r"audioldm-utils evidence": "hours on a real folder; tests/test_studies.py runs two clips",
     r"papermill ": "minutes; tests/test_notebooks.py runs every chapter so",
     r"python book/assets/make_ladder\.py": "writes into the project; see tests/test_readme.py",
+    r"python -m audioldm_utils\.training": "hours; tests/test_training.py trains tiny parts",
     r"python benchmarks/": "minutes and an idle machine; a person runs them",
     r"audioldm-utils fit (?!.*--size)": "a codebook of 1024 asks for many clips; tests/test_fit.py",
     r".*--scheduler": "tests/test_sweep.py starts a scheduler and workers over TCP",
 }
+#: Words in the text that only name a command which asks for more: its help is run.
+NAMED = re.compile(r"audioldm-utils (encode|evaluate|generate|reconstruct)")
 #: What must fail here, since it asks the network, with what it then says.
 OFFLINE = {
     r".*cvssp/audioldm2": "cvssp/audioldm2",
@@ -76,7 +79,7 @@ def documented() -> list[str]:
         for inline in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
             # Words in capitals stand for something.
             if inline.startswith(PROGRAMS) and not re.search(r"\b[A-Z]+\b", inline):
-                found.append(inline)
+                found.append(f"{inline} --help" if NAMED.fullmatch(inline) else inline)
     for info in pkgutil.iter_modules(commands.__path__):
         examples = importlib.import_module(f"audioldm_utils.commands.{info.name}").EXAMPLES
         found += split("\n".join(x for x in examples.splitlines() if x.startswith("  ")))
@@ -158,10 +161,11 @@ def place(tiny_checkpoint, tmp_path_factory):
     root = tmp_path_factory.mktemp("documented")
     shutil.copytree(tiny_checkpoint, root / "mini")
     (root / "data").mkdir()
-    for i, name in enumerate(("clip.wav", "in.wav", "song.wav", "输入.wav")):
+    for i, name in enumerate(("clip.wav", "in.wav", "song.wav", "my.wav", "输入.wav")):
         sf.write(root / name, sound(2, 16000, i), 16000)
-    folders = ("my-clips", "my_clips", "recordings", "original", "reconstructed", "a", "b")
-    for i, name in enumerate((*folders, "data/audio")):
+    folders = ("my-clips", "my_clips", "recordings", "in", "data/audio", "a", "b")
+    pairs = ("original", "reconstructed", "originals", "decoded")
+    for i, name in enumerate((*folders, *pairs)):
         (root / name).mkdir()
         # Under a second, so that the dear metric of hearing does not apply.
         sf.write(root / name / "clip.wav", sound(0.9, 16000, i), 16000)
@@ -170,8 +174,10 @@ def place(tiny_checkpoint, tmp_path_factory):
         sf.write(root / "my_train_clips" / f"{i}.wav", sound(2.56, 16000, i), 16000)
     (root / "sound.raw").write_bytes((sound(0.5, 48000, 0) * 32767).astype("<i2").tobytes())
     shutil.copytree(ROOT / "examples", root / "examples")
-    for i, name in enumerate(("build/mine/results", "build/theirs/results", "before", "after")):
-        results.write(table(i % 2), root / name)
+    for i, name in enumerate(("build/mine", "build/theirs", "before", "after")):
+        results.write(table(i % 2), root / name / "results")
+    for i, name in enumerate(("before", "after")):
+        results.write(table(i), root / name)
     with contextlib.chdir(root):
         words = ["fit", "--checkpoint", "mini", "--audio", "my_train_clips", "--max-seconds", "1"]
         words += ["--parts", "compensation", "vq", "--size", "16"]
