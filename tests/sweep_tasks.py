@@ -43,11 +43,15 @@ def mark(task):
 
 
 def deadly(task):
-    """Numerical threads that the worker allows; kills it on one clip."""
+    """Numerical threads that the worker allows; kills it on one clip, once another is kept."""
     import numpy as np
     import threadpoolctl
 
     if b"deadly" in Path(task.path).read_bytes():
+        # What has not been fetched from a worker dies with it, and is not this clip's doing.
+        parts, end = Path(task.path).parents[1] / "out" / "parts", time.monotonic() + 20
+        while not list(parts.glob("[!.]*")) and time.monotonic() < end:
+            time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGKILL)
     np.ones((4, 4)) @ np.ones((4, 4))
     pools = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]

@@ -8,6 +8,7 @@ this process, without a network. What does not is listed in ``ELSEWHERE`` with w
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import importlib
 import io
@@ -19,6 +20,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -45,10 +47,16 @@ ELSEWHERE = {
     r"audioldm-utils evidence": "hours on a real folder; tests/test_studies.py runs two clips",
     r"papermill ": "minutes; tests/test_notebooks.py runs every chapter so",
     r"python book/assets/make_ladder\.py": "writes into the project; see tests/test_readme.py",
+    r"python -m audioldm_utils\.training": "hours; tests/test_training.py has its loop on a toy",
     r"python benchmarks/": "minutes and an idle machine; a person runs them",
+    r"audioldm-utils encode .*--mel-error": "a search; tests/test_codec_commands.py has its own",
     r"audioldm-utils fit (?!.*--size)": "a codebook of 1024 asks for many clips; tests/test_fit.py",
     r".*--scheduler": "tests/test_sweep.py starts a scheduler and workers over TCP",
 }
+#: Words in the text that only name a command which asks for more: its help is run.
+NAMED = re.compile(r"audioldm-utils (encode|evaluate|generate|reconstruct)")
+#: What a command takes here where its line leaves it open: shorter, and the words are the same.
+SHORTER = {"generate": {"seconds": 1.0, "steps": 10}}
 #: What must fail here, since it asks the network, with what it then says.
 OFFLINE = {
     r".*cvssp/audioldm2": "cvssp/audioldm2",
@@ -65,6 +73,10 @@ def split(text: str) -> list[str]:
     return [command for command in found if command and not command.startswith("#")]
 
 
+def commands_module(name: str) -> types.ModuleType:
+    return importlib.import_module(f"audioldm_utils.commands.{name}")
+
+
 def documented() -> list[str]:
     """All of them, each once, in the order in which they are read."""
     found = []
@@ -76,20 +88,20 @@ def documented() -> list[str]:
         for inline in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
             # Words in capitals stand for something.
             if inline.startswith(PROGRAMS) and not re.search(r"\b[A-Z]+\b", inline):
-                found.append(inline)
+                found.append(f"{inline} --help" if NAMED.fullmatch(inline) else inline)
     for info in pkgutil.iter_modules(commands.__path__):
-        examples = importlib.import_module(f"audioldm_utils.commands.{info.name}").EXAMPLES
+        examples = commands_module(info.name).EXAMPLES
         found += split("\n".join(x for x in examples.splitlines() if x.startswith("  ")))
     return list(dict.fromkeys(found))
 
 
-def python_blocks() -> list[tuple[str, str]]:
-    return [
-        (f"{page.stem}-{number}", block)
-        for page in PAGES
-        for number, (language, block) in enumerate(FENCE.findall(page.read_text(encoding="utf-8")))
-        if language == "python"
-    ]
+def python_blocks() -> dict[str, list[str]]:
+    """The Python examples of each page. A later one may use what an earlier one made."""
+    found = {}
+    for page in PAGES:
+        fences = FENCE.findall(page.read_text(encoding="utf-8"))
+        found[page.stem] = [block for language, block in fences if language == "python"]
+    return {name: blocks for name, blocks in found.items() if blocks}
 
 
 def reason(command: str) -> str | None:
@@ -158,23 +170,27 @@ def place(tiny_checkpoint, tmp_path_factory):
     root = tmp_path_factory.mktemp("documented")
     shutil.copytree(tiny_checkpoint, root / "mini")
     (root / "data").mkdir()
-    for i, name in enumerate(("clip.wav", "in.wav", "song.wav", "输入.wav")):
+    for i, name in enumerate(("clip.wav", "in.wav", "song.wav", "my.wav", "输入.wav")):
         sf.write(root / name, sound(2, 16000, i), 16000)
-    folders = ("my-clips", "my_clips", "recordings", "original", "reconstructed", "a", "b")
-    for i, name in enumerate((*folders, "data/audio")):
+    folders = ("my-clips", "my_clips", "recordings", "in", "data/audio", "a", "b")
+    pairs = ("original", "reconstructed", "originals", "decoded")
+    for i, name in enumerate((*folders, *pairs)):
         (root / name).mkdir()
         # Under a second, so that the dear metric of hearing does not apply.
         sf.write(root / name / "clip.wav", sound(0.9, 16000, i), 16000)
     (root / "my_train_clips").mkdir()
+    (root / "recordings" / "manifest.csv").write_text("file,caption\nclip.wav,a tone that fades\n")
     for i in range(12):
         sf.write(root / "my_train_clips" / f"{i}.wav", sound(2.56, 16000, i), 16000)
     (root / "sound.raw").write_bytes((sound(0.5, 48000, 0) * 32767).astype("<i2").tobytes())
     shutil.copytree(ROOT / "examples", root / "examples")
-    for i, name in enumerate(("build/mine/results", "build/theirs/results", "before", "after")):
-        results.write(table(i % 2), root / name)
+    for i, name in enumerate(("build/mine", "build/theirs", "before", "after")):
+        results.write(table(i % 2), root / name / "results")
+    for i, name in enumerate(("before", "after")):
+        results.write(table(i), root / name)
     with contextlib.chdir(root):
         words = ["fit", "--checkpoint", "mini", "--audio", "my_train_clips", "--max-seconds", "1"]
-        words += ["--parts", "compensation", "vq", "--size", "16"]
+        words += ["--parts", "compensation", "vq", "--size", "16", "--limit", "4"]
         assert fit(cli.build_parser().parse_args(words)) == 0
         made = ["encode", "in.wav", "out.ddcm", "--checkpoint", "mini", "--steps", "20"]
         assert cli.main([*made, "--kbps", "1"]) == 0
@@ -199,7 +215,20 @@ def redirected(words: list[str], monkeypatch):
     yield
 
 
-@pytest.mark.usefixtures("in_process")
+@pytest.fixture
+def shorter(monkeypatch):
+    add = {name: commands_module(name).add_arguments for name in SHORTER}
+
+    def add_shorter(parser, name):
+        add[name](parser)
+        parser.set_defaults(**SHORTER[name])
+
+    for name in SHORTER:
+        replaced = functools.partial(add_shorter, name=name)
+        monkeypatch.setattr(commands_module(name), "add_arguments", replaced)
+
+
+@pytest.mark.usefixtures("in_process", "shorter")
 @pytest.mark.parametrize("command", HERE)
 def test_command_as_written(command, place, monkeypatch, capsys):
     def no_network(*_: object, **__: object) -> None:
@@ -236,14 +265,14 @@ def test_command_as_written(command, place, monkeypatch, capsys):
             assert os.path.getsize(word) > 40
 
 
-@pytest.mark.parametrize(
-    "block", [block for _, block in python_blocks()], ids=[name for name, _ in python_blocks()]
-)
-def test_python_example(block, place, monkeypatch):
+@pytest.mark.parametrize("page", python_blocks())
+def test_python_examples_of_a_page(page, place, monkeypatch):
     monkeypatch.chdir(place)
-    lines = [line for line in block.splitlines() if line.strip()]
-    assert len([line for line in lines if not line.startswith(("import ", "from "))]) <= 10
-    exec(compile(block, "the example", "exec"), {})
+    names: dict[str, object] = {}
+    for number, block in enumerate(python_blocks()[page]):
+        lines = [line for line in block.splitlines() if line.strip()]
+        assert len([line for line in lines if not line.startswith(("import ", "from "))]) <= 10
+        exec(compile(block, f"example {number + 1} of {page}", "exec"), names)
 
 
 def test_a_shell_block_is_taken_apart():

@@ -20,7 +20,7 @@ BOUND = 0.05
 
 
 def tone():
-    t = np.arange(16000) / 16000
+    t = np.arange(10240) / 16000
     noise = 0.01 * np.random.default_rng(0).standard_normal(len(t))
     return (0.2 * np.sin(2 * math.pi * 500 * t * (1 + t)) + noise).astype(np.float32)
 
@@ -29,7 +29,7 @@ def tone():
 def test_the_drift_is_bounded(name, request):
     checkpoint = request.getfixturevalue("tiny_checkpoint") if name == "tiny" else "mini"
     codec = Codec(Stages(load(checkpoint, ())))
-    encoded = codec.encode(tone(), Settings(kbps=2.0, steps=8))
+    encoded = codec.encode(tone(), Settings(kbps=2.0, steps=5))
     decode = codec.stages.decode
     mel = decode(encoded.codes.latents)
     assert torch.equal(replay(codec, encoded.data), encoded.codes.latents)
@@ -39,7 +39,7 @@ def test_the_drift_is_bounded(name, request):
         other = replay(codec, encoded.data)
     finally:
         torch.set_num_threads(threads)
-    for latents in (other, replay(codec, encoded.data, 3)):
+    for latents in (other, replay(codec, encoded.data, 2)):
         assert DB_PER_NAT * float((decode(latents) - mel).abs().mean()) < BOUND
         assert torch.allclose(latents, encoded.codes.latents, atol=0.01)
 

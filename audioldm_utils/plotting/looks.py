@@ -51,7 +51,7 @@ METHOD_STYLE: dict[str, Look] = {
     "vae-restored": Look("VAE, restored", "#8c2d04", "*", "-"),
     "highfreq, fitted table": Look("high frequencies, fitted table", "#e07b39", "v", ":"),
     "highfreq, blind": Look("high frequencies, blind", "#e07b39", "^", "--"),
-    "highfreq, side information": Look("high frequencies, side information", "#e07b39", "D", "-."),
+    "highfreq, side information": Look("high frequencies, side information", "#e07b39", "P", "-"),
     "envelope-noise": Look("noise of the same envelope", "#6b6b6b", "x", ":"),
     "crossover (oracle)": Look("original above 8 kHz (oracle)", "#000000", "s", "--"),
     "sdedit": Look("SDEdit", "#2f8f63", "o", "-"),
