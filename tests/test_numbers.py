@@ -24,8 +24,8 @@ PAGES = [
 ALLOWED = {
     r"from 4 to 8 kHz|own 4 to 7 kHz": "bands that a repair works on, fixed in its code",
     r"64 bands, 100 frames a second|\(100 Hz\)|window of 64 ms": "AudioLDM2's front end",
-    r"peak 0\.5|scaled to 0\.5|ln 1e-5|padded with 0|\(batch, 8, frames / 4, 16\)|longer than 10\.24 s":
-        "AudioLDM2's front end, latents and training length",
+    r"peak 0\.5|scaled to 0\.5|ln 1e-5|padded with 0": "AudioLDM2's front end",
+    r"\(batch, 8, frames / 4, 16\)|longer than 10\.24 s": "its latents and training length",
     r"\| (0\.64|1\.28|2\.56) s \||blocks of 1\.28 s": "block lengths that the benchmark was given",
     r"samples of 16 bits": "a format",
     r"\(1 is (full scale|no idea)\)|0 is perfect|\*real-time factor\* of 1": "scales",
