@@ -88,7 +88,7 @@ stages = Stages(load(checkpoint))
 # %% tags=["remove-input", "remove-output"]
 # One of the evidence's clips is measured again; the other studies run the same code.
 STUDIES = {"05_rates": 1, "05_placement": 0, "05_codebooks": 0, "05_mixtures": 0}
-options = {"evidence_dir": evidence_dir, "fresh": fresh or None}
+options = {"evidence_dir": evidence_dir, "own": fresh}
 runs, judged = {}, {}
 for name, most in STUDIES.items():
     runs[name] = run_study(name, clips, checkpoint, seed, most=most, **options)
