@@ -56,8 +56,8 @@ class Study:
             takes a list of them. The last group of a folder may be smaller.
         parts: components of the checkpoint that it uses; their fingerprint alone marks its
             rows, so that its evidence outlives a change of the others. Empty for all.
-        own: most of a reader's own clips that a chapter measures, spread over the folder;
-            0 for all. For what costs much a clip and is asked of some clips only.
+        own: most of a reader's own clips (or groups) that a chapter measures, spread over the
+            folder; 0 for all. For what costs much a clip and is asked of some clips only.
         each: of every so many classes instead, and of each the first so many clips; classes
             that have fewer are passed over. 0: classes do not matter.
         shipped: of every so many shipped clips; 0: as ``every``.
@@ -250,12 +250,12 @@ def run_study(
     progress: bool = True,
     evidence_dir: str | Path = "book/evidence",
     most: int | None = None,
-    fresh: int | None = None,
+    own: int | None = None,
 ) -> pd.DataFrame:
     """As :func:`measure_clips`, on those of the clips that the committed evidence holds.
 
-    Where it holds none of them they are a reader's own, and all of them are measured, or
-    as many as the study takes of a reader's own (:attr:`Study.own`).
+    Where it holds none of them they are a reader's own, and as many are measured as the
+    study takes of such, spread over them.
 
     Args:
         name, clips, checkpoint, seed, jobs, progress: as in :func:`measure_clips`.
@@ -264,7 +264,8 @@ def run_study(
             all. With 0 the committed rows stand in, if they are of this checkpoint: for a
             study that another one of the same code is checked for. Of a study of samples: at
             most so many of a kind.
-        fresh: measure at most so many clips, or groups of them, that no evidence holds.
+        own: most of a reader's own clips, or groups of them; 0 for all, None for as many as
+            the study says (:attr:`Study.own`).
     """
     if name not in STUDIES:
         raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
@@ -283,10 +284,9 @@ def run_study(
         most = 1
     chosen = held[: None if most is None else most * study.group]
     if not chosen:
-        # A reader's own clips: as many as the study and the chapter allow, spread over them.
-        count = min(study.own or len(clips), len(clips))
+        bound = study.own if own is None else own
+        count = min(bound * study.group or len(clips), len(clips))
         chosen = [clips[i * len(clips) // count] for i in range(count)]
-        chosen = chosen[: None if fresh is None else fresh * study.group]
     return measure_clips(name, chosen, checkpoint, seed, jobs, progress)
 
 

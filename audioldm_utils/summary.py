@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,9 @@ METRICS = {
 }
 
 
-def studies_of(results_dir: Path, evidence_dir: Path, checkpoint: str) -> dict[str, pd.DataFrame]:
+def studies_of(
+    results_dir: Path, evidence_dir: Path, fingerprint_of: Callable[[Sequence[str]], str]
+) -> dict[str, pd.DataFrame]:
     """Name of each measurement to its rows.
 
     Committed evidence of this checkpoint goes first; what it does not hold comes from the
@@ -41,14 +43,18 @@ def studies_of(results_dir: Path, evidence_dir: Path, checkpoint: str) -> dict[s
     Args:
         results_dir: folder of the chapters' output folders.
         evidence_dir: where the committed tables lie.
-        checkpoint: fingerprint.
+        fingerprint_of: the checkpoint's, of those components that a study's rows are marked
+            by (``Checkpoint.fingerprint_of``); of none, the whole checkpoint's.
     """
     found: dict[str, pd.DataFrame] = {}
     for path in sorted(evidence_dir.glob("[0-9][0-9]_*.csv")):
         table = _results(path)
-        if table is None or not set(table["checkpoint"]) <= {checkpoint[:12], ""}:
+        if table is None:
             continue
         record = json.loads(path.with_suffix(".json").read_text())
+        own = fingerprint_of(record.get("parts", ()))[:12]
+        if not set(table["checkpoint"]) <= {own, ""}:
+            continue
         found[path.stem] = table[~table["clip"].isin(record.get("shipped", ()))]
     chapters = {name[:2] for name in found}
     for path in sorted(results_dir.glob("[0-9][0-9]_*/*.csv")):

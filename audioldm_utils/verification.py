@@ -179,14 +179,15 @@ def theory(coder: DDCM, values: int) -> Iterator[tuple[str, str, float, str]]:
     that of an ideal code of all bits so far for white latents, sqrt(1 - 2^(-2R)).
     """
     spent = 0.0
-    for i, atoms in enumerate(coder.atoms):
-        states = float(coder.codebook.states(1))
+    states = float(coder.codebook.states(1))
+    # After the last call nothing is chosen any more, but all that was chosen counts.
+    for i, atoms in enumerate([*coder.atoms, 0]):
         band = f"call {i + 1:03d}"
         reached = float(rate_distortion_correlation(spent / values))
+        yield "bound", "denoised_correlation", reached, band
         if atoms:
             yield "theory", "choice_cosine", expected_cosine_greedy(states, atoms, values), band
-        yield "bound", "denoised_correlation", reached, band
-        spent += coder.codebook.bits(atoms) if atoms else 0.0
+            spent += coder.codebook.bits(atoms)
 
 
 class _Trace:

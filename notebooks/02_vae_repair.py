@@ -45,6 +45,7 @@ from audioldm_utils.enhance.fitting import fit_if_missing
 from audioldm_utils.listening import Row, Take, players
 from audioldm_utils.methods.study_repair import (
     BLIND,
+    EARLY,
     FULL,
     SECONDS,
     SIDE,
@@ -72,7 +73,7 @@ stages = Stages(load(checkpoint))
 # %% [markdown]
 # ## Method
 #
-# Four repairs, each a method of its own, and all together:
+# Each repair is a method of its own, and they can all be put together:
 #
 # - **`vae-highfreq`**. *Blind*: the level $g_b(\hat m)$ that band $b$ lacks at the decoded level
 #   $\hat m$ is known from other clips, and the waveform is led to $\hat m + g_b(\hat m)$ from 4 to
@@ -86,8 +87,8 @@ stages = Stages(load(checkpoint))
 #   $z \leftarrow z - \eta\, \nabla_z\, d(m, D(z))$, where $d$ is the multi-scale log-mel distance
 #   and Adam {cite:p}`kingma2015adam` sets the step.
 # - **`vae-restored`**. All of them. The encoder tries each part on each clip, and keeps it where
-#   log-spectral distance and band energies improve; the bits that say so are counted. These two
-#   judge nothing below.
+#   log-spectral distance and band energies improve; the bits that say so are counted. What it
+#   chooses by judges nothing below.
 #
 # The fit of the blind compensation comes from other clips than those it is judged on
 # (`audioldm-utils fit`).
@@ -265,7 +266,7 @@ shown
 # The plain VAE leaves {glue:text}`lsd_vae`, the extension {glue:text}`lsd_vae-highfreq`, noise of
 # the same envelope {glue:text}`lsd_envelope-noise`, on {glue:text}`n_above` clips.
 # What is left under the extension is mostly the random fine structure of noise, which no envelope
-# can say: two noises of the same envelope differ too.
+# can say: noises of one envelope differ among themselves too.
 #
 # ## Refinement: where the decoder's own limit lies
 #
@@ -280,8 +281,9 @@ curve["step"] = [int(stage.split()[1]) for stage in curve["stage"]]
 by_step = curve.set_index("step")["mean"].sort_index()
 glue_value("distance_start", by_step.iloc[0], ".3f", "nat")
 glue_value("distance_end", by_step.iloc[-1], ".3f", "nat")
-share = (by_step.iloc[0] - by_step[10]) / (by_step.iloc[0] - by_step.iloc[-1])
-glue_value("share_of_ten", 100 * share, ".0f", "%")
+share = (by_step.iloc[0] - by_step[EARLY]) / (by_step.iloc[0] - by_step.iloc[-1])
+glue_value("share_early", 100 * share, ".0f", "%")
+glue_value("early", EARLY, "d")
 
 # %% tags=["remove-input"]
 axes = curves(curve, "step", "gradient steps", "multi-scale log-mel distance, nat")
@@ -295,8 +297,8 @@ figure_caption(
 )
 
 # %% [markdown]
-# From {glue:text}`distance_start` to {glue:text}`distance_end`; the first ten of
-# {glue:text}`steps` steps bring {glue:text}`share_of_ten` of that.
+# From {glue:text}`distance_start` to {glue:text}`distance_end`; the first {glue:text}`early` of
+# {glue:text}`steps` steps bring {glue:text}`share_early` of that.
 #
 # ## By class
 
@@ -321,7 +323,7 @@ figure_caption(
 
 # %% [markdown]
 # *{glue:text}`most_gain`* gains most from restoration and *{glue:text}`least_gain`* least.
-# Classes of one or two clips are anecdotes.
+# Classes of very few clips are anecdotes.
 #
 # ## Artefacts
 #

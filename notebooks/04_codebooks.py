@@ -160,7 +160,7 @@ table[columns].style.format(precision=3, na_rep="–").hide(axis="index")
 name = "04_choices"
 run = run_study(
     name, clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir, most=1,
-    fresh=fresh or None,
+    own=fresh,
 )  # fmt: skip
 results.write(run, Path(out_dir) / name)
 judged = findings(run, clips, name, evidence_dir)

@@ -88,7 +88,7 @@ stages = Stages(load(checkpoint))
 # %% tags=["remove-input", "remove-output"]
 # One of the evidence's clips is measured again; the other studies run the same code.
 STUDIES = {"05_rates": 1, "05_placement": 0, "05_codebooks": 0, "05_mixtures": 0}
-options = {"evidence_dir": evidence_dir, "fresh": fresh or None}
+options = {"evidence_dir": evidence_dir, "own": fresh}
 runs, judged = {}, {}
 for name, most in STUDIES.items():
     runs[name] = run_study(name, clips, checkpoint, seed, most=most, **options)
@@ -293,7 +293,7 @@ pd.DataFrame(rules, columns=["below bits a value", "placement", "power", "stop"]
 ).hide(axis="index")
 
 # %% [markdown]
-# The placements in use, by the bits of a latent value. Two more questions are asked at single
+# The placements in use, by the bits of a latent value. Further questions are asked at single
 # points: what the network is worth, and whether one large choice a step replaces several small
 # ones.
 
@@ -428,7 +428,7 @@ abx(pairs, Path(out_dir) / "listening", trials=8)
 # `mini`'s denoiser is small and was trained briefly; a better denoiser predicts more of the clip
 # by itself and leaves less to the bits. The correlation of latents counts what every clip has in
 # common, such as the spectrum's slope, and so starts above zero for no bits at all. Excerpts are
-# short, and a header weighs more on them than on longer sound. Errors between two machines can
+# short, and a header weighs more on them than on longer sound. Errors on another machine can
 # differ a little, since one flipped choice moves all that follow.
 #
 # ## Next

@@ -7,7 +7,8 @@
 #       extension: .py
 #       format_name: percent
 #   audioldm_utils:
-#     after: [01_bottleneck_analysis, 05_ddcm_codec, 06_text_to_audio, 07_correlation_verification]
+#     after: [01_bottleneck_analysis, 02_vae_repair, 03_vae_vs_diffusion, 04_codebooks,
+#       05_ddcm_codec, 06_text_to_audio, 07_correlation_verification, 09_model_card]
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -35,8 +36,8 @@ from audioldm_utils.plotting import glue_value, style
 from audioldm_utils.summary import overview, studies_of
 
 style()
-fingerprint = load(checkpoint).fingerprint
-tables = studies_of(Path(out_dir).parent, Path(evidence_dir), fingerprint)
+fingerprint_of = load(checkpoint).fingerprint_of
+tables = studies_of(Path(out_dir).parent, Path(evidence_dir), fingerprint_of)
 table = overview(tables.items())
 Path(out_dir).mkdir(parents=True, exist_ok=True)
 table.to_csv(Path(out_dir) / "overview.csv", index=False)
@@ -69,6 +70,22 @@ table.style.format(precision=3, na_rep="–").hide(axis="index")
 #   distance {{01_bottleneck_analysis:mel_vae}} through both VAE and vocoder,
 #   {{01_bottleneck_analysis:mel_vae-griffinlim}} with Griffin-Lim in the vocoder's place. *Another
 #   vocoder that does no better would change our mind.*
+# - **Repairs without new weights** change the log-mel distance by
+#   {{02_vae_repair:log_mel_distance_vae-restored}}, the multi-resolution STFT distance by
+#   {{02_vae_repair:multi_resolution_stft_vae-restored}} and ViSQOL by
+#   {{02_vae_repair:visqol_vae-restored}} when all are put together; of
+#   {{02_vae_repair:bounds}} bounds set before, {{02_vae_repair:kept}} are kept. *A repair that
+#   betters only what it minimises would change our mind.*
+# - **Diffusion beside the VAE alone**: log-mel distance to the clip
+#   {{03_vae_vs_diffusion:mel_vae}} for the VAE, {{03_vae_vs_diffusion:mel_sdedit_middle}} for
+#   SDEdit at strength {{03_vae_vs_diffusion:strength_middle}}, and
+#   {{03_vae_vs_diffusion:mel_guided_middle}} with guidance at the same network calls. *A method
+#   that is nearer to the clip than the VAE, and as plausible, would change our mind.*
+# - **Shifts of one vector as a codebook**: the best of {{04_codebooks:bits_16}} has a cosine
+#   of {{04_codebooks:white_16}} where independent entries would have {{04_codebooks:theory_16}}; on
+#   the denoiser's own residuals their efficiency is {{04_codebooks:real_shift}}, that of the
+#   paper's independent entries {{04_codebooks:real_paper}}. *An efficiency below the paper's on
+#   real residuals would change our mind.*
 # - **The codec works at rates where others stop**: the latents correlate at
 #   {{05_ddcm_codec:correlation_low}} at {{05_ddcm_codec:rate_low}} and at
 #   {{05_ddcm_codec:correlation_high}} at {{05_ddcm_codec:rate_high}}; the error

@@ -113,7 +113,7 @@ def test_groups_are_measured_together_and_the_last_may_be_smaller(places, monkey
     monkeypatch.setitem(studies.STUDIES, "pairs", grouped)
     table = measure_clips("pairs", find_clips(judged), checkpoint, progress=False)
     assert table.set_index("clip")["value"].to_dict() == {"a": 2.0, "c": 1.0}
-    one = run_study("pairs", find_clips(judged), checkpoint, evidence_dir=out, fresh=1)
+    one = run_study("pairs", find_clips(judged), checkpoint, evidence_dir=out, own=1)
     assert one["clip"].tolist() == ["a"]
     write_evidence("pairs", judged, shipped, out, checkpoint)
     again = run_study("pairs", find_clips(shipped), checkpoint, evidence_dir=out, most=1)

@@ -25,7 +25,7 @@ def test_evidence_goes_before_tables_of_the_run(tmp_path):
     write(rows(OWN, 2.0), results / "01_bottleneck_analysis" / "ladder")
     write(rows(OWN, 3.0), results / "05_ddcm_codec" / "rates")
     (results / "05_ddcm_codec" / "other.csv").write_text("a,b\n1,2\n")
-    found = studies_of(results, evidence, OWN)
+    found = studies_of(results, evidence, lambda parts: OWN)
     assert set(found) == {"01_ladder", "05_rates"}
     table = overview(found.items()).set_index("chapter")
     assert table["ViSQOL, MOS ↑"].to_dict() == {"01": 4.0, "05": 3.0}
@@ -33,4 +33,12 @@ def test_evidence_goes_before_tables_of_the_run(tmp_path):
 
 
 def test_nothing_measured_is_an_empty_table(tmp_path):
-    assert overview(studies_of(tmp_path, tmp_path, OWN).items()).empty
+    assert overview(studies_of(tmp_path, tmp_path, lambda parts: OWN).items()).empty
+
+
+def test_evidence_that_rests_on_some_components_goes_by_their_fingerprint(tmp_path):
+    record = provenance("x", inputs=[], seeds=[0], shipped=[], parts=["vae", "vocoder"])
+    write(rows(FOREIGN, 4.0), tmp_path / "01_ladder", record)
+    write(rows(OWN, 4.0), tmp_path / "02_repair", record)
+    found = studies_of(tmp_path, tmp_path, lambda parts: FOREIGN if parts else OWN)
+    assert set(found) == {"01_ladder"}

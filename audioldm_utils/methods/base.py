@@ -71,11 +71,16 @@ class Job:
 
     @cached_property
     def _normalised(self) -> tuple[np.ndarray, audio.Gain]:
-        return audio.normalise(audio.to_model_rate(self.clip))
+        wave = audio.to_model_rate(self.clip)
+        mean = float(wave.mean(dtype=np.float64))
+        if np.abs(wave - mean).max() < audio.SILENCE:
+            # A clip may begin with silence, which has no peak to scale: as `stages.normalise`.
+            return np.zeros_like(wave), audio.Gain(mean, 1.0)
+        return audio.normalise(wave)
 
     @property
     def waveform(self) -> np.ndarray:
-        """The clip at 16 kHz, mean removed, peak 0.5, ``(samples,)`` float32."""
+        """The clip at 16 kHz, mean removed, peak 0.5, ``(samples,)`` float32; silence as zeros."""
         return self._normalised[0].astype(np.float32, copy=False)
 
     @property
