@@ -48,7 +48,7 @@ RATES = (0.2, 1.0)
 #: The beginning of each clip that is coded; shorter clips are filled with silence.
 SECONDS = 2.56
 #: Network calls of a run, at most.
-STEPS = 20
+STEPS = 14
 #: Noise on each weight tensor of the wrong checkpoint, re the tensor's standard deviation.
 PERTURBATION = 0.1
 #: Classifier-free guidance of the other prompt; without, a prompt moves these codes little.
