@@ -63,9 +63,10 @@ def test_rates_beside_ceilings_and_other_codecs(stages, monkeypatch):
 def test_one_part_is_changed_at_a_time(stages, monkeypatch):
     monkeypatch.setattr(comparisons, "STEPS", 4)
     monkeypatch.setattr(comparisons, "PAPER_STEPS", 9)
-    uniform = table_of(comparisons.study_placement, stages)
+    short = clip(seconds=0.7)
+    uniform = table_of(comparisons.study_placement, stages, short)
     assert set(uniform["method"]) == {"ddcm-uniform"}
-    table = table_of(comparisons.study_codebooks, stages)
+    table = table_of(comparisons.study_codebooks, stages, short)
     calls = table[table["metric"] == "network_calls"].set_index(["method", "stage"])["value"]
     paper = calls["ddcm-gaussian", "one atom of 1024"]
     assert paper == 9
