@@ -156,6 +156,7 @@ STUDIES = {
             relative=0.1,
             every=14,
             first=1,
+            own=2,
             parts=SOUND,
         ),
         Study(
@@ -166,6 +167,7 @@ STUDIES = {
             relative=0.1,
             every=14,
             first=1,
+            own=2,
         ),
         # One flipped choice moves all that follow, so single clips may differ by more.
         Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.15}, 0.15, every=16, own=8),

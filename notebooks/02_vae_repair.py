@@ -1,5 +1,8 @@
 # ---
 # jupyter:
+#   audioldm_utils:
+#     tiny:
+#       limit: 1
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent

@@ -1,6 +1,7 @@
 """Metrics: values by hand, identity, scale, swap, other libraries, attacks, rejected input."""
 
 import itertools
+import subprocess
 import sys
 import types
 
@@ -410,3 +411,13 @@ def test_short_clips_keep_what_applies():
         X[:1600], Y[:1600], RATE, ["visqol", "multi_resolution_stft", "mae"]
     )
     assert [score.metric for score in scores] == ["mae"]
+
+
+def test_visqol_leaves_torch_its_number_of_threads():
+    code = (
+        "import numpy as np, torch; torch.set_num_threads(1);"
+        "from audioldm_utils.metrics import visqol;"
+        "x = np.random.default_rng(0).standard_normal(16000);"
+        "visqol(x, 0.9 * x, 16000); assert torch.get_num_threads() == 1"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -65,7 +65,7 @@ class _Watch(threading.Thread):
         self._done = threading.Event()
 
     def run(self) -> None:
-        while not self._done.wait(0.005):
+        while not self._done.wait(0.05):
             self.peak = max(self.peak, _resident())
 
     def finish(self) -> None:

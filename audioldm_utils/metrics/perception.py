@@ -31,6 +31,18 @@ def _visqol(mode: str) -> VisqolApi:
     return api
 
 
+def _share_threads() -> None:
+    """Let ViSQOL's compiled loops use as many threads as torch does, and no more.
+
+    Numba sets the number of OpenMP threads of the whole process to its own, all cores, and
+    torch then takes that number too: two processes with a core each wait for each other.
+    """
+    import numba
+    import torch
+
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+
+
 def _visqol_score(
     reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int, mode: str, rate: int
 ) -> float:
@@ -40,6 +52,7 @@ def _visqol_score(
     if not y.any():
         raise NotApplicable("the estimate is silent")
     x, y = (resample(signal, sample_rate, rate).astype(np.float64) for signal in (x, y))
+    _share_threads()
     return float(_visqol(mode).measure_from_arrays(x, y, rate).moslqo)
 
 
