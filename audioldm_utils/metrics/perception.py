@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -31,16 +33,22 @@ def _visqol(mode: str) -> VisqolApi:
     return api
 
 
-def _share_threads() -> None:
-    """Let ViSQOL's compiled loops use as many threads as torch does, and no more.
+@contextmanager
+def _own_threads() -> Iterator[None]:
+    """Let ViSQOL's compiled loops use as many threads as torch does, and give those back.
 
-    Numba sets the number of OpenMP threads of the whole process to its own, all cores, and
-    torch then takes that number too: two processes with a core each wait for each other.
+    Numba sets the number of OpenMP threads of the whole process to all cores, which torch then
+    takes for its own: two processes with a core each wait for each other.
     """
     import numba
     import torch
 
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _visqol_score(
@@ -52,8 +60,8 @@ def _visqol_score(
     if not y.any():
         raise NotApplicable("the estimate is silent")
     x, y = (resample(signal, sample_rate, rate).astype(np.float64) for signal in (x, y))
-    _share_threads()
-    return float(_visqol(mode).measure_from_arrays(x, y, rate).moslqo)
+    with _own_threads():
+        return float(_visqol(mode).measure_from_arrays(x, y, rate).moslqo)
 
 
 def visqol(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
