@@ -156,7 +156,7 @@ STUDIES = {
             relative=0.1,
             every=14,
             first=1,
-            own=2,
+            own=1,
             parts=SOUND,
         ),
         Study(

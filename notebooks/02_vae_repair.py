@@ -69,6 +69,7 @@ from audioldm_utils.plotting import (
 from audioldm_utils.stages import Stages
 from audioldm_utils.studies import findings, run_study
 
+# %% tags=["remove-input"]
 style()
 clips = usable_clips(audio_dir, limit)
 stages = Stages(load(checkpoint))

@@ -67,6 +67,7 @@ from audioldm_utils.reconstruct import reconstruct
 from audioldm_utils.stages import Stages
 from audioldm_utils.studies import findings, run_study
 
+# %% tags=["remove-input"]
 style()
 clips = usable_clips(audio_dir, limit)
 stages = Stages(load(checkpoint))

@@ -67,6 +67,7 @@ from audioldm_utils.plotting import (
 from audioldm_utils.stages import Stages
 from audioldm_utils.studies import findings, run_study
 
+# %% tags=["remove-input"]
 style()
 clips = usable_clips(audio_dir, limit)
 stages = Stages(load(checkpoint))
@@ -339,7 +340,7 @@ axes = points_with_intervals(
 )
 figure_caption(
     axes.figure,
-    "fig-classes",
+    "fig-codec-classes",
     f"Error by broad class at two rates, mean with 95 % interval over clips. {about}.",
     "Points with intervals, one row a class: the error differs between classes less than between "
     "rates, or more, as the axis shows.",

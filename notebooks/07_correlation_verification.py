@@ -51,6 +51,8 @@ from audioldm_utils.plotting import (
     points_with_intervals,
     style,
 )
+
+# %% tags=["remove-input"]
 from audioldm_utils.stages import Stages
 from audioldm_utils.studies import findings, run_study
 from audioldm_utils.verification import GUIDANCE, PERTURBATION, RATES, SECONDS, STEPS
@@ -65,6 +67,7 @@ from audioldm_utils.verification_tables import (
     rates_of,
 )
 
+# %% tags=["remove-input"]
 style()
 clips = usable_clips(audio_dir, limit)
 
