@@ -44,6 +44,11 @@ def build_parser() -> argparse.ArgumentParser:
         " branch is kept)",
     )
     parser.add_argument("--learning-rate", type=float, help="peak (default: the component's own)")
+    parser.add_argument(
+        "--noise-path",
+        action="store_true",
+        help="unet with --start: open a straight way for the noise first, in weights without it",
+    )
     parser.add_argument("--budget", default="120m", help="such as 90s, 120m, 2h")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--seed", type=int, default=0)
@@ -67,6 +72,10 @@ def train(args: argparse.Namespace, component: str, budget: float, device: str) 
         if component == "vae":
             raise UserError("the vae begins from random weights: all others are trained on it")
         more["start"] = args.start
+    if args.noise_path:
+        if component != "unet" or not args.start:
+            raise UserError("--noise-path goes with the unet and --start")
+        more["noise_path"] = True
     if args.learning_rate:
         more["learning_rate"] = args.learning_rate
     run(args.data, args.work, budget, seed=args.seed, device=device, **more)

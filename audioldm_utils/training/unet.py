@@ -7,6 +7,8 @@ the projection model, continued by GPT-2; the UNet attends to GPT-2's sequence a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from audioldm_utils.mel import MelConfig, log_mel
 from audioldm_utils.training.captions import augment, joined, t5_tokenizer, vocabulary_text
 from audioldm_utils.training.data import Corpus, default_cache, front_end_gain, load_corpus
 from audioldm_utils.training.loop import Trainer, mixed_precision
+from audioldm_utils.training.noise_path import fit_output, open_noise_path
 
 WIDTH = 128
 #: Clips mixed from two others, so that captions of two sounds are heard too.
@@ -175,6 +178,36 @@ def level_weights(alphas_bar: torch.Tensor, least: float = 0.004) -> torch.Tenso
     return weights / weights.mean()
 
 
+#: Normalisation groups of the last layer that carry x_t, and batches that refit what reads them.
+PATH_GROUPS = (0, 4, 6, 7, 8, 13)
+PATH_BATCHES = 24
+
+
+def _straighten(
+    unet: torch.nn.Module,
+    draw: Callable[[np.random.Generator, float], tuple[dict, torch.Tensor]],
+    weight: torch.Tensor,
+    rng: np.random.Generator,
+    refit: bool,
+) -> None:
+    """Open the noise's path; a trained UNet's last layer is then fitted anew."""
+    carriers = open_noise_path(unet, PATH_GROUPS)
+    if not refit:
+        # An untrained network begins as epsilon = x_t, which is right at high noise.
+        with torch.no_grad():
+            for place, channel in enumerate(carriers):
+                unet.conv_out.weight[place // 2, channel, 1, 1] = -1.0 if place % 2 else 1.0
+        return
+
+    def batches() -> Iterator[tuple[Callable[[], object], torch.Tensor, torch.Tensor]]:
+        for _ in tqdm(range(PATH_BATCHES), desc="last layer", unit="batch"):
+            with torch.no_grad():
+                inputs, noise = draw(rng, 0.0)
+            yield partial(unet, **inputs), noise, weight[inputs["timestep"]]
+
+    fit_output(unet.eval(), batches())
+
+
 def load_text(start: Path) -> tuple[Any, dict[str, torch.nn.Module]]:
     """Tokenizer, UNet and trained text side of an earlier checkpoint, in single precision."""
     from diffusers import AudioLDM2UNet2DConditionModel
@@ -203,12 +236,15 @@ def train_unet(
     start: str | Path | None = None,
     learning_rate: float = 6e-4,
     batch: int = 16,
+    noise_path: bool = False,
 ) -> None:
     """Train UNet, T5, GPT-2 and projection; needs ``vae``, ``clap`` and ``vocoder`` saved.
 
     Args:
         start: checkpoint folder to begin from, rather than from random weights.
         batch: pieces of 2.56 s in a step; fewer of the longer ones.
+        noise_path: give ``start``'s UNet, which has none yet, a straight way for the noise
+            (:mod:`audioldm_utils.training.noise_path`) before going on. New ones get it anyway.
     """
     from diffusers import AutoencoderKL
 
@@ -270,7 +306,8 @@ def train_unet(
             text.append(caption if category == "mixture" else augment(caption, category, rng))
         return out.permute(0, 2, 1, 3), text
 
-    def loss(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def draw(rng: np.random.Generator, progress: float) -> tuple[dict, torch.Tensor]:
+        """A batch as the UNet takes it, and the noise that it should find."""
         # 2.56 s mostly, then longer clips, so that attention has seen their lengths.
         count, frames = (batch, 64) if progress < 0.75 or rng.random() < 0.5 else (batch // 3, 160)
         if progress > 0.9 and rng.random() < 0.3:
@@ -281,25 +318,31 @@ def train_unet(
         t = torch.from_numpy(((np.arange(count) + rng.random(count)) * 1000 / count).astype(int))
         root = alphas_bar[t].sqrt()[:, None, None, None]
         spread = (1 - alphas_bar[t]).sqrt()[:, None, None, None]
+        t5, mask, generated = pipe.encode_prompt([*text, ""], device, 1, False)
+        # Each stream is dropped alone as often as both, so that neither is ignored.
+        drop = torch.from_numpy(rng.random((3, count)))
+        no_text = (drop[0] < 0.1)[:, None, None]
+        no_gpt = (no_text[:, 0, 0] | (drop[1] < 0.12))[:, None, None]
+        no_t5 = (no_text[:, 0, 0] | (drop[2] < 0.12))[:, None, None]
+        return {
+            "sample": root * x0 + spread * noise,
+            "timestep": t,
+            "encoder_hidden_states": torch.where(no_gpt, generated[-1:], generated[:-1]),
+            "encoder_hidden_states_1": torch.where(no_t5, t5[-1:], t5[:-1]),
+            "encoder_attention_mask_1": torch.where(no_t5[:, 0], mask[-1:], mask[:-1]),
+        }, noise
+
+    def loss(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         with mixed_precision(device):
-            t5, mask, generated = pipe.encode_prompt([*text, ""], device, 1, False)
-            # Each stream is dropped alone as often as both, so that neither is ignored.
-            drop = torch.from_numpy(rng.random((3, count)))
-            no_text = (drop[0] < 0.1)[:, None, None]
-            no_gpt = (no_text[:, 0, 0] | (drop[1] < 0.12))[:, None, None]
-            no_t5 = (no_text[:, 0, 0] | (drop[2] < 0.12))[:, None, None]
-            estimate = pipe.unet(
-                root * x0 + spread * noise,
-                t,
-                encoder_hidden_states=torch.where(no_gpt, generated[-1:], generated[:-1]),
-                encoder_hidden_states_1=torch.where(no_t5, t5[-1:], t5[:-1]),
-                encoder_attention_mask_1=torch.where(no_t5[:, 0], mask[-1:], mask[:-1]),
-            ).sample
+            inputs, noise = draw(rng, progress)
+            estimate = pipe.unet(**inputs).sample
         error = (estimate.float() - noise).square().mean((1, 2, 3))
-        return (weight[t] * error).mean(), {
-            "epsilon": error.mean().item(),
-            "weighted": (weight[t] * error).mean().item(),
-        }
+        weighted = (weight[inputs["timestep"]] * error).mean()
+        return weighted, {"epsilon": error.mean().item(), "weighted": weighted.item()}
+
+    trained_before = (folder / "unet.pt").exists()
+    if (noise_path or not start) and not trained_before:
+        _straighten(modules["unet"], draw, weight, np.random.default_rng(seed), bool(start))
 
     trainer = Trainer(
         "unet",
