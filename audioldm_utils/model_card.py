@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audioldm_utils.checkpoint_files import fingerprint
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -58,14 +60,35 @@ ASKED = (
      "below", 0.0),
     ("denoiser, error re the best linear one's", ("denoiser", "mean_ratio"), "most", 0.90),
 )  # fmt: skip
+#: Components that each figure depends on; all where none is named.
+FIGURE_PARTS: dict[str, tuple[str, ...]] = {
+    "vae": ("vae",),
+    "vocoder": ("vocoder",),
+    "visqol": ("vae", "vocoder"),
+    "shipped": ("vae", "vocoder"),
+    "clap": ("text_encoder", "tokenizer", "feature_extractor"),
+    "denoiser": (),
+    "text": (),
+}
 #: Seconds of each shipped clip in `clip_figures`.
 SECONDS = 2.56
 
 
-def read_figures(folder: Path) -> dict[str, Any]:
-    """``figures.json`` of a checkpoint folder; empty where there is none."""
+def read_figures(folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
+    """``figures.json`` of a checkpoint folder, without what was computed of other weights.
+
+    Args:
+        folder: where the file lies; figures are empty where there is none.
+        checkpoint: the checkpoint's folder, if that is another one.
+    """
     path = folder / "figures.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    stored = json.loads(path.read_text()) if path.is_file() else {}
+    weights = stored.get("weights", {})
+    return {
+        name: stored[name]
+        for name, parts in FIGURE_PARTS.items()
+        if name in stored and weights.get(name) == fingerprint(checkpoint or folder, parts)
+    }
 
 
 def read_table(folder: Path, name: str) -> pd.DataFrame | None:

@@ -125,14 +125,13 @@ judged = asked[asked["met"] != ""]
 glue_value("figures", len(judged), "d")
 glue_value("met", int((judged["met"] == "yes").sum()), "d")
 glue_value("missed", "; ".join(judged.loc[judged["met"] == "no", "figure"]) or "none")
-known = figures.get("checkpoint", "") == stages.checkpoint.fingerprint
-state = "of this very checkpoint" if known else "not of this checkpoint, or not computed yet"
-glue_value("state", state)
+missing = [name for name in model_card.FIGURE_PARTS if name not in figures]
+glue_value("uncomputed", ", ".join(missing) or "none")
 asked.style.format(precision=3, na_rep="–").hide(axis="index")
 
 # %% [markdown]
-# The table is {glue:text}`state`. Of {glue:text}`figures` figures with a bound,
-# {glue:text}`met` meet it. Missed: {glue:text}`missed`.
+# All are of these very weights; not computed of them: {glue:text}`uncomputed`. Of
+# {glue:text}`figures` figures with a bound, {glue:text}`met` meet it. Missed: {glue:text}`missed`.
 #
 # ## Does it copy?
 #

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def test_figures_are_held_against_what_is_asked():
     assert model_card.figures_table({}).empty
 
 
+def test_figures_of_other_weights_are_left_out(tmp_path):
+    weights = {name: fingerprint(MINI, model_card.FIGURE_PARTS[name]) for name in ("vae", "clap")}
+    stored = {"weights": {**weights, "clap": "0" * 64}, "vae": {"a": 1}, "clap": {"b": 2}, "x": 3}
+    (tmp_path / "figures.json").write_text(json.dumps(stored))
+    assert model_card.read_figures(tmp_path, MINI) == {"vae": {"a": 1}}
+
+
 def test_architecture_of_the_shipped_checkpoint():
     table = model_card.architecture(MINI).set_index(["component", "property"])
     assert table.loc[("scheduler", "beta start"), "this"] == "0.0015"
@@ -60,8 +68,8 @@ def test_plain_diffusers_gives_the_stored_figures():
     from diffusers import AudioLDM2Pipeline
 
     figures = model_card.read_figures(MINI)
-    assert figures.get("checkpoint") == fingerprint(MINI), (
-        "figures.json is of other weights: python -m audioldm_utils.training evaluate"
+    assert set(figures) == set(model_card.FIGURE_PARTS), (
+        "figures of other weights, or none: python -m audioldm_utils.training evaluate"
     )
     stored = figures["shipped"]
     pipe = AudioLDM2Pipeline.from_pretrained(MINI)

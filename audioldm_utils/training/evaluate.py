@@ -17,9 +17,11 @@ import torch
 from tqdm.auto import tqdm
 
 from audioldm_utils.checkpoint import load
+from audioldm_utils.checkpoint_files import fingerprint
 from audioldm_utils.files import atomic_write
 from audioldm_utils.linear import PATCH, LinearDenoiser
 from audioldm_utils.mel import griffin_lim
+from audioldm_utils.model_card import FIGURE_PARTS, read_figures
 from audioldm_utils.stages import Stages
 from audioldm_utils.statistics import bootstrap_interval
 from audioldm_utils.training.data import Corpus, load_corpus
@@ -193,15 +195,14 @@ def evaluate(
     figures: Sequence[str] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compute the figures and write ``<out>/figures.json`` (earlier ones of others are kept)."""
+    """Compute the figures and write ``<out>/figures.json``; others of the same weights stay."""
     stages = Stages(load(checkpoint), window=None)
     train, held_out = load_corpus(data), load_corpus(data, "eval")
-    path = Path(out) / "figures.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
-    if found.get("checkpoint") != stages.checkpoint.fingerprint:
-        found = {"checkpoint": stages.checkpoint.fingerprint}
+    path, folder = Path(out) / "figures.json", stages.checkpoint.path
+    found = read_figures(Path(out), folder)
     for name in figures or FIGURES:
         found[name] = FIGURES[name](stages, train, held_out)
-        atomic_write(path, json.dumps(found, indent=1) + "\n")
+        weights = {kept: fingerprint(folder, FIGURE_PARTS[kept]) for kept in found}
+        atomic_write(path, json.dumps({"weights": weights, **found}, indent=1) + "\n")
         print(name, json.dumps(found[name], indent=1))
     return found
