@@ -154,7 +154,7 @@ STUDIES = {
                 "hum": 20.0,
             },
             relative=0.1,
-            every=14,
+            every=9,
             first=1,
             own=1,
             parts=SOUND,
