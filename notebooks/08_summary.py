@@ -28,7 +28,7 @@ checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
 out_dir: str = "build/results/08_summary"  # where tables are written, beside those of others
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input", "remove-output"]
 from pathlib import Path
 
 from audioldm_utils.checkpoint import load

@@ -68,6 +68,16 @@ def test_parameters_are_typed_and_explained(name):
 
 
 @each_chapter
+def test_values_kept_for_sentences_are_not_shown_as_output(name):
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source.strip().split("\n")[-1].startswith(
+            "glue_value("
+        ):
+            assert "remove-output" in cell.metadata.get("tags", []), cell.source
+
+
+@each_chapter
 def test_cells_are_short_and_define_nothing(name):
     for cell in nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells:
         if cell.cell_type == "code":
