@@ -8,7 +8,6 @@ from audioldm_utils.results import select, summarise
 from audioldm_utils.sampling_study import JUDGED, MARGIN, SIZES, equivalence, methods
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 
@@ -22,10 +21,6 @@ def sample_scores(table: pd.DataFrame) -> pd.DataFrame:
     return summary.assign(place=place).sort_values("place", ignore_index=True)
 
 
-def _by_prompt(rows: pd.DataFrame) -> list[np.ndarray]:
-    return [group["value"].to_numpy() for _, group in rows.groupby("class", sort=True)]
-
-
 def equivalences(table: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
     """Each judged codebook size, and all of them together, against DDPM.
 
@@ -36,14 +31,17 @@ def equivalences(table: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
     import pandas as pd
 
     scores = select(table, metric="clap_score")
-    reference = _by_prompt(select(scores, method="ddpm", stage="CFG"))
-    count = sum(len(values) for values in reference)
+    # A row a starting noise, a column a method.
+    wide = scores.pivot(index=["class", "clip"], columns=["method", "stage"], values="value")
+    reference = wide["ddpm", "CFG"]
+    spread, count = float(reference.std()), int(reference.count())
     groups = {f"K = {size}": [f"K = {size}"] for size in SIZES}
     groups["all judged"] = [f"K = {size}" for size in JUDGED]
     rows = []
     for name, stages in groups.items():
-        found, spread = equivalence(
-            reference, _by_prompt(select(scores, method="ddcm-random", stage=stages))
+        against = wide["ddcm-random"][stages].sub(reference, axis=0)
+        found = equivalence(
+            [part.to_numpy() for _, part in against.groupby("class", observed=True)]
         )
         low, high = found.low / spread, found.high / spread
         rows.append(

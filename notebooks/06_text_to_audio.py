@@ -78,7 +78,8 @@ stages = Stages(load(checkpoint))
 # is taken in the same space and means something within this checkpoint only.
 #
 # **Equivalence** is asked for by two one-sided tests: the 90 % interval of the mean difference to
-# DDPM, prompt by prompt, must lie within {glue:text}`margin` standard deviations of DDPM's scores.
+# DDPM, over pairs of samples from one starting noise, prompt by prompt, must lie within
+# {glue:text}`margin` standard deviations of DDPM's scores.
 
 # %% tags=["remove-input", "remove-output"]
 table = run_study(

@@ -12,27 +12,43 @@ from audioldm_utils.sampling_tables import equivalences, sample_scores
 from audioldm_utils.tables import ResultsBuilder
 
 
-def scores(mean, each=30, seed=0, prompts=20):
+def pairs(mean, noises=30, seed=0, prompts=20, methods=1):
+    """Differences of samples whose starting noise adds the same to both methods."""
     rng = np.random.default_rng(seed)
-    return [mean + 0.3 * i / prompts + 0.1 * rng.standard_normal(each) for i in range(prompts)]
+    return [mean + 0.1 * rng.standard_normal((noises, methods)) for _ in range(prompts)]
 
 
 def test_equivalence_of_equal_and_of_shifted_scores():
-    reference = scores(0.2)
-    found, spread = equivalence(reference, scores(0.2, seed=1))
+    found = equivalence(pairs(0.0))
     assert abs(found.mean) < 0.02
     assert found.low < found.mean < found.high
-    assert spread == pytest.approx(np.concatenate(reference).std(ddof=1))
-    shifted, _ = equivalence(reference, scores(0.3, seed=2))
-    assert shifted.low > 0.1 * spread
+    assert found.n == 600
+    assert equivalence(pairs(0.1, seed=2)).low > 0.05
 
 
 def test_the_interval_covers_ninety_percent():
     inside = 0
     for seed in range(100):
-        found, _ = equivalence(scores(0, 8, seed), scores(0, 8, 1000 + seed), draws=400)
+        found = equivalence(pairs(0, 12, seed), draws=400)
         inside += found.low <= 0 <= found.high
     assert 80 <= inside <= 97
+
+
+def test_missing_samples_are_left_out_and_prompts_count_alike():
+    few, many = np.full((4, 2), 1.0), np.full((4, 2), 3.0)
+    few[1:, 1] = np.nan
+    few[3, 0] = np.nan
+    found = equivalence([few, many])
+    assert (found.mean, found.low, found.high) == pytest.approx((2.0, 2.0, 2.0))
+    assert found.n == 12
+
+
+def test_methods_of_one_noise_are_no_independent_samples():
+    """The same column twice tells nothing new: the interval stays as wide."""
+    once = pairs(0.0, 16)
+    twice = equivalence([np.repeat(part, 2, axis=1) for part in once])
+    single = equivalence(once)
+    assert twice.high - twice.low == pytest.approx(single.high - single.low, rel=1e-9)
 
 
 def test_frechet_distance_of_known_sets():
