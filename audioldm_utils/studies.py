@@ -138,7 +138,7 @@ STUDIES = {
             own=8,
         ),
         # Single choices are bits, whole encodings are not; see the next ones.
-        Study("04_choices", "audioldm_utils.ddcm.choices", "study", {"": 0.15}, 0.15, 35),
+        Study("04_choices", "audioldm_utils.ddcm.choices", "study", {"": 0.15}, 0.15, 18),
         # Gradient steps add up roundings; those of the search for side information decide.
         Study(
             "02_repair",
@@ -165,15 +165,15 @@ STUDIES = {
             "study",
             {"": 0.1, "log_mel_distance": 0.4, "visqol": 0.15, "largest_latent_difference": 2.0},
             relative=0.1,
-            every=14,
+            every=12,
             first=1,
             own=2,
         ),
         # One flipped choice moves all that follow, so single clips may differ by more.
-        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.15}, 0.15, every=16, own=8),
+        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.15}, 0.15, every=8, own=8),
         Study("05_placement", _COMPARED, "study_placement", {"": 0.15}, 0.15, every=16),
-        # Every second one of the clips above, whose rows it is paired with.
-        Study("05_codebooks", _COMPARED, "study_codebooks", {"": 0.15}, 0.15, every=32),
+        # Clips of the studies above, whose rows it is paired with.
+        Study("05_codebooks", _COMPARED, "study_codebooks", {"": 0.15}, 0.15, every=16),
         Study("05_mixtures", _COMPARED, "study_mixtures", {"": 0.15}, 0.15, every=5, group=3),
         Study("06_samples", "audioldm_utils.sampling_study", "study", {"": 0.1}, scope="samples"),
         Study(
