@@ -100,3 +100,18 @@ def overview(tables: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     wide = wide.merge(count, on=columns)
     kept = [metric for metric in METRICS if metric in wide]
     return wide[[*columns, *kept, "n"]].rename(columns=METRICS)
+
+
+def by_chapter(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The overview chapter by chapter, each with those columns only that it filled.
+
+    Args:
+        table: of :func:`overview`.
+
+    Returns:
+        (caption, rows) of each chapter in order.
+    """
+    return [
+        (f"Chapter {chapter}", part.drop(columns="chapter").dropna(axis="columns", how="all"))
+        for chapter, part in table.groupby("chapter", sort=True)
+    ]

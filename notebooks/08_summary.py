@@ -31,9 +31,11 @@ evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 # %% tags=["remove-input", "remove-output"]
 from pathlib import Path
 
+from IPython.display import display
+
 from audioldm_utils.checkpoint import load
 from audioldm_utils.plotting import glue_value, style
-from audioldm_utils.summary import overview, studies_of
+from audioldm_utils.summary import by_chapter, overview, studies_of
 
 style()
 fingerprint_of = load(checkpoint).fingerprint_of
@@ -59,7 +61,8 @@ glue_value("numbers", sum(len(one) for one in tables.values()), ",d")
 # ## All methods, all metrics
 
 # %% tags=["remove-input"]
-table.style.format(precision=3, na_rep="–").hide(axis="index")
+for chapter, part in by_chapter(table):
+    display(part.style.format(precision=3, na_rep="–").hide(axis="index").set_caption(chapter))
 
 # %% [markdown]
 # ## Conclusions

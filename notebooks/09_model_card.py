@@ -191,10 +191,11 @@ glue_value("sample_steps", sample_steps, "d")
 glue_value("sample_seconds", sample_seconds, ".2f", "s")
 chosen = classes[: limit or None]
 waves = model_card.samples(stages, list(chosen["caption"]), sample_steps, sample_seconds, seed)
-rows = [
-    Row(name or "sample", [Take("ddim", wave, 16000)], caption)
+takes = [
+    Take("ddim", wave, 16000, name or "sample", caption)
     for name, caption, wave in zip(chosen["class"], chosen["caption"], waves, strict=True)
 ]
+rows = [Row("", takes[first : first + 3]) for first in range(0, len(takes), 3)]
 players(rows, Path(out_dir) / "listening", f"A sample of each class; checkpoint {checkpoint}.")
 
 # %% [markdown]

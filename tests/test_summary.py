@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from audioldm_utils.evidence import provenance
-from audioldm_utils.summary import overview, studies_of
+from audioldm_utils.summary import by_chapter, overview, studies_of
 from audioldm_utils.tables import ResultsBuilder, write
 
 OWN, FOREIGN = "a" * 64, "b" * 64
@@ -42,3 +42,13 @@ def test_evidence_that_rests_on_some_components_goes_by_their_fingerprint(tmp_pa
     write(rows(OWN, 4.0), tmp_path / "02_repair", record)
     found = studies_of(tmp_path, tmp_path, lambda parts: FOREIGN if parts else OWN)
     assert set(found) == {"01_ladder"}
+
+
+def test_a_chapter_shows_only_columns_that_it_filled():
+    other = ResultsBuilder(OWN, 0)
+    other.add("one", "clap_score", 0.5, "1", method="ddpm")
+    table = overview([("01_ladder", rows(OWN, 4.0)), ("06_samples", other.table())])
+    parts = dict(by_chapter(table))
+    assert list(parts) == ["Chapter 01", "Chapter 06"]
+    assert "CLAP score ↑" not in parts["Chapter 01"]
+    assert list(parts["Chapter 06"].columns) == ["method", "stage", "CLAP score ↑", "n"]
