@@ -40,7 +40,7 @@ limit: int = 0  # use only so many clips; 0 for all
 # %% tags=["remove-input"]
 from pathlib import Path
 
-from audioldm_utils import results, verdicts
+from audioldm_utils import metrics, results, verdicts
 from audioldm_utils.audio import load_clip
 from audioldm_utils.checkpoint import load
 from audioldm_utils.clips import usable_clips
@@ -56,13 +56,13 @@ from audioldm_utils.methods.study_repair import (
     STUDIED,
     all_repairs,
 )
-from audioldm_utils.metrics import BANDS
 from audioldm_utils.plotting import (
     curves,
     figure_caption,
     glue_object,
     glue_value,
     heatmap,
+    plain_table,
     points_with_intervals,
     style,
 )
@@ -209,7 +209,7 @@ glue_value("bounds", len(found), "d")
 glue_value("kept", sum(v.holds == "yes" for v in found), "d")
 
 # %% tags=["remove-input"]
-verdicts.as_table(found).style.hide(axis="index")
+plain_table(verdicts.as_table(found))
 
 # %% [markdown]
 # Of {glue:text}`bounds` bounds {glue:text}`kept` are kept by the whole interval. Percentages are
@@ -225,7 +225,7 @@ levels = levels[levels["stage"].isin(["", BLIND, SIDE])]
 label = levels["method"].where(levels["stage"] == "", levels["method"] + ", " + levels["stage"])
 levels = levels.assign(method=label)
 wide = levels.pivot_table(index="method", columns="band", values="value")
-bands = [band for band in BANDS if band in wide]
+bands = [band for band in metrics.BANDS if band in wide]
 axes = heatmap(wide[bands], "band energy error, dB", "band", "")
 figure_caption(
     axes.figure,

@@ -58,6 +58,7 @@ from audioldm_utils.plotting import (
     figure_caption,
     glue_object,
     glue_value,
+    plain_table,
     points_with_intervals,
     style,
     trade_off,
@@ -246,7 +247,7 @@ glue_value("bounds", len(found), "d")
 glue_value("kept", sum(v.holds == "yes" for v in found), "d")
 
 # %% tags=["remove-input"]
-verdicts.as_table(found).style.hide(axis="index")
+plain_table(verdicts.as_table(found))
 
 # %% [markdown]
 # Of {glue:text}`bounds` bounds {glue:text}`kept` are kept by the whole interval.
@@ -271,7 +272,7 @@ results.tabulate(spent, rows="run")
 # sound; `mini` on the machine of this run, the other on the benchmark's.
 
 # %% tags=["remove-input"]
-beside(stages, checkpoint, evidence_dir, "build").style.hide(axis="index")
+plain_table(beside(stages, checkpoint, evidence_dir, "build"))
 
 # %% [markdown]
 # ## Limits

@@ -45,7 +45,7 @@ import pandas as pd
 from audioldm_utils import codebook_tables as tables
 from audioldm_utils import results
 from audioldm_utils.clips import usable_clips
-from audioldm_utils.plotting import curves, figure_caption, glue_value, style
+from audioldm_utils.plotting import curves, figure_caption, glue_value, plain_table, style
 from audioldm_utils.studies import findings, run_study
 
 style()
@@ -142,7 +142,7 @@ figure_caption(
 
 # %% tags=["remove-input"]
 columns = ["codebook", "atoms", "bits", "residual", "efficiency", "low", "high", "theory", "n"]
-table[columns].style.format(precision=3, na_rep="–").hide(axis="index")
+plain_table(table[columns])
 
 # %% [markdown]
 # On residuals smoothed over time and frequency, shifts keep {glue:text}`smooth_16`;
@@ -262,14 +262,12 @@ glue_value("paper_memory", paper["memory over plain"], ".0f", "MB")
 glue_value("shift_memory", cost["memory over plain"]["cyclic, 200 steps"], ".0f", "MB")
 
 # %% tags=["remove-input"]
-cost.rename(columns=lambda name: name.replace("processor", "ms").replace("plain", "plain, MB")
-            ).style.format(precision=2, na_rep="–")  # fmt: skip
+units = cost.columns.str.replace("processor", "ms").str.replace("plain", "plain, MB")
+plain_table(cost.set_axis(units, axis="columns"), 2, index=True)
 
 # %% tags=["remove-input"]
 shares = tables.read_shares(evidence_dir)
-shares.rename(columns={"value": "% of one network call"}).style.format(precision=2).hide(
-    axis="index"
-)
+plain_table(shares.rename(columns={"value": "% of one network call"}), 2)
 
 # %% [markdown]
 # A choice among all shifts takes {glue:text}`choose_shift`; among the paper's number of
@@ -284,7 +282,7 @@ shares.rename(columns={"value": "% of one network call"}).style.format(precision
 
 # %% tags=["remove-input"]
 oracle = tables.read_oracle(evidence_dir)
-oracle.style.format(precision=3, na_rep="–").hide(axis="index")
+plain_table(oracle)
 
 # %% [markdown]
 # Where the steps lie matters as much as the codebook does. Real latents differ from white ones

@@ -60,6 +60,7 @@ from audioldm_utils.listening import Row, Take, abx, players
 from audioldm_utils.plotting import (
     figure_caption,
     glue_value,
+    plain_table,
     points_with_intervals,
     rate_quality,
     style,
@@ -188,7 +189,7 @@ falls = bool((steps["difference, nat"] < 0).all())
 glue_value("verdict", "falls at every step" if falls else "does not fall at every step")
 
 # %% tags=["remove-input"]
-steps.style.format(precision=3).hide(axis="index")
+plain_table(steps)
 
 # %% [markdown]
 # The mean error {glue:text}`verdict` up in rate; the largest p-value, corrected for the number of
@@ -270,13 +271,14 @@ asked = {
     "cyclic shifts against matching pursuit": "pursuit",
     "DDCM against the residual quantiser": "rvq",
 }
-pd.DataFrame(
+compared = pd.DataFrame(
     [
         {"comparison": text, "BD-rate, log-mel error": rates.delta_text(deltas[key]),
          "clips": deltas[key].n if deltas[key] else 0}
         for text, key in asked.items()
     ]
-).style.hide(axis="index")  # fmt: skip
+)  # fmt: skip
+plain_table(compared)
 
 # %% [markdown]
 # The placement changes the rate needed by {glue:text}`bd_placement_high` at the higher rates, and
@@ -289,9 +291,7 @@ pd.DataFrame(
 
 # %% tags=["remove-input"]
 rules = load_rules(stages.checkpoint.path, stages.checkpoint.fingerprint)
-pd.DataFrame(rules, columns=["below bits a value", "placement", "power", "stop"]).style.format(
-    precision=3
-).hide(axis="index")
+plain_table(pd.DataFrame(rules, columns=["below bits a value", "placement", "power", "stop"]))
 
 # %% [markdown]
 # The placements in use, by the bits of a latent value. Further questions are asked at single
@@ -313,9 +313,7 @@ for key, question in zip(("linear", "one"), POINTS, strict=True):
     glue_value(f"point_{key}", rates.point_text(points, question))
 
 # %% tags=["remove-input"]
-points.rename(columns={"first": "first, nat", "second": "second, nat"}).style.format(
-    precision=3
-).hide(axis="index")
+plain_table(points.rename(columns={"first": "first, nat", "second": "second, nat"}))
 
 # %% [markdown]
 # With one atom a step and equal bits, a cyclic codebook of a few bases takes {glue:text}`saved`
@@ -384,13 +382,14 @@ glue_value("drift_error", drift_error)
 glue_value("entropy_p", left.p_uniform, ".2g")
 
 # %% tags=["remove-input"]
-pd.DataFrame(
+indices = pd.DataFrame(
     {
         "indices": [left.count], "bits of an index": [left.bits],
         "saving of their histogram, bits": [left.saving], "p, uniform": [left.p_uniform],
         "saving by the index before, bits": [left.memory], "p, independent": [left.p_independent],
     }
-).style.format(precision=4).hide(axis="index")  # fmt: skip
+)  # fmt: skip
+plain_table(indices, 4)
 
 # %% [markdown]
 # Encoding takes {glue:text}`encode_time` of processor time for each second of sound, nearly all of
@@ -411,7 +410,7 @@ pd.DataFrame(
 
 # %% tags=["remove-input"]
 published = pd.read_csv(Path(evidence_dir) / "published_codecs.csv")
-published.style.format(precision=2).hide(axis="index")
+plain_table(published, 2)
 
 # %% [markdown]
 # EnCodec is {cite:t}`defossez2023encodec`, DAC {cite:t}`kumar2023dac`.

@@ -44,6 +44,7 @@ from audioldm_utils.plotting import (
     curves,
     figure_caption,
     glue_value,
+    plain_table,
     points_with_intervals,
     style,
 )
@@ -152,7 +153,7 @@ figure_caption(
 )
 
 # %% tags=["remove-input"]
-tests.style.format(precision=3).hide(axis="index")
+plain_table(tests)
 
 # %% [markdown]
 # DDPM scores {glue:text}`ddpm` and DDIM {glue:text}`ddim`; the smallest codebook
@@ -168,7 +169,7 @@ tests.style.format(precision=3).hide(axis="index")
 
 # %% tags=["remove-input"]
 sets = set_scores(judged.table)
-sets.style.format(precision=3).hide(axis="index")
+plain_table(sets)
 
 # %% [markdown]
 # The table holds the Fréchet distance to real clips and the diversity, the mean of one minus the

@@ -48,6 +48,7 @@ from audioldm_utils.plotting import (
     figure_caption,
     glue_value,
     heatmap,
+    plain_table,
     points_with_intervals,
     style,
 )
@@ -244,7 +245,7 @@ figure_caption(
 # one comparison.
 
 # %% tags=["remove-input"]
-short.style.format(precision=3).hide(axis="index")
+plain_table(short)
 
 # %% [markdown]
 # ## The controls that must fail
@@ -264,7 +265,7 @@ pairs.index.name = pairs.columns.name = None
 
 # %% tags=["remove-input"]
 shown = controls[["rate", "null", "representation", "matched", "null_mean", "p", "p_corrected"]]
-shown.assign(effect=controls["d_z"], n=controls["n"]).style.format(precision=3).hide(axis="index")
+plain_table(shown.assign(effect=controls["d_z"], n=controls["n"]))
 
 # %% [markdown]
 # The control is {glue:text}`control`: its smallest p-value, before correction, is

@@ -34,7 +34,7 @@ from pathlib import Path
 from IPython.display import display
 
 from audioldm_utils.checkpoint import load
-from audioldm_utils.plotting import glue_value, style
+from audioldm_utils.plotting import glue_value, plain_table, style
 from audioldm_utils.summary import by_chapter, overview, studies_of
 
 style()
@@ -62,7 +62,7 @@ glue_value("numbers", sum(len(one) for one in tables.values()), ",d")
 
 # %% tags=["remove-input"]
 for chapter, part in by_chapter(table):
-    display(part.style.format(precision=3, na_rep="–").hide(axis="index").set_caption(chapter))
+    display(plain_table(part, caption=chapter))
 
 # %% [markdown]
 # ## Conclusions

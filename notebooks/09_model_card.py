@@ -40,7 +40,7 @@ from audioldm_utils import model_card
 from audioldm_utils.checkpoint import load
 from audioldm_utils.clips import usable_clips
 from audioldm_utils.listening import Row, Take, players
-from audioldm_utils.plotting import curves, figure_caption, glue_value, style
+from audioldm_utils.plotting import curves, figure_caption, glue_value, plain_table, style
 from audioldm_utils.stages import Stages
 
 style()
@@ -68,7 +68,7 @@ glue_value("clips", int(sources["clips"].sum()), "d")
 glue_value("minutes", sources["minutes"].sum(), ".0f", "min")
 glue_value("classes", len(classes), "d")
 glue_value("licences", sources["licence"].nunique(), "d")
-sources.style.format(precision=1).hide(axis="index")
+plain_table(sources, 1)
 
 # %% [markdown]
 # In all {glue:text}`clips` clips ({glue:text}`minutes`) of {glue:text}`classes` classes under
@@ -84,7 +84,7 @@ table = model_card.architecture(folder)
 table.to_csv(Path(out_dir) / "architecture.csv", index=False)
 total = sum(model_card.parameters_of(part) for part in folder.iterdir() if part.is_dir())
 glue_value("parameters", total, ".1f", "M")
-table.style.hide(axis="index")
+plain_table(table)
 
 # %% [markdown]
 # It has {glue:text}`parameters` parameters in all. What is narrower or shallower costs quality;
@@ -127,7 +127,7 @@ glue_value("met", int((judged["met"] == "yes").sum()), "d")
 glue_value("missed", "; ".join(judged.loc[judged["met"] == "no", "figure"]) or "none")
 missing = [name for name in model_card.FIGURE_PARTS if name not in figures]
 glue_value("uncomputed", ", ".join(missing) or "none")
-asked.style.format(precision=3, na_rep="–").hide(axis="index")
+plain_table(asked)
 
 # %% [markdown]
 # All are of these very weights; not computed of them: {glue:text}`uncomputed`. Of
@@ -151,7 +151,7 @@ copies = pd.DataFrame(
 )
 glue_value("copies", text.get("near_copies", "not counted"))
 glue_value("copy_limit", text.get("copy_limit_nat", float("nan")), ".2f", "nat")
-copies.style.format(precision=3).hide(axis="index")
+plain_table(copies)
 
 # %% [markdown]
 # Near-copies among the samples: {glue:text}`copies` (limit {glue:text}`copy_limit`). They are left
@@ -176,7 +176,7 @@ check = pd.DataFrame(
 )
 gap = (check["now, nat"] - check["stored, nat"]).abs().max() if len(check) else float("nan")
 glue_value("gap", gap, ".2g", "nat")
-check.style.format(precision=3).hide(axis="index")
+plain_table(check)
 
 # %% [markdown]
 # The largest difference is {glue:text}`gap`.

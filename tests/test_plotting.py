@@ -233,3 +233,19 @@ def test_trade_off_draws_a_line_a_method_and_names_the_points():
     assert [text.get_text() for text in axes.texts] == ["0.2", "0.4"]
     lines = [line for line in axes.lines if line.get_label() == "SDEdit"]
     assert lines[0].get_xdata().tolist() == [1.0, 2.0]
+
+
+def test_a_table_has_the_pages_look_and_the_same_bytes_each_time():
+    import pandas as pd
+
+    from audioldm_utils.plotting import plain_table
+
+    frame = pd.DataFrame({"a_b": [0.12345, float("nan")], "n": [3, 4]})
+    shown = plain_table(frame, 2, caption="x < y").data
+    assert 'class="dataframe"' in shown
+    assert "<caption>x &lt; y</caption>" in shown
+    assert "a b" in shown
+    assert "0.12<" in shown
+    assert "–" in shown
+    assert shown == plain_table(frame, 2, caption="x < y").data
+    assert "Nothing" in plain_table(frame[:0]).data

@@ -23,6 +23,7 @@ from audioldm_utils.plotting.spectrograms import (
     spectrogram_pair,
     spectrogram_tile,
 )
+from audioldm_utils.plotting.tables import plain_table
 
 __all__ = [
     "METHOD_STYLE",
@@ -36,6 +37,7 @@ __all__ = [
     "level_db",
     "look",
     "mel_pair",
+    "plain_table",
     "points_with_intervals",
     "rate_quality",
     "spectrogram_pair",

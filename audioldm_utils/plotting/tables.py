@@ -1,0 +1,38 @@
+"""A table as the book shows it: in the page's own look, light and dark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from IPython.display import HTML
+
+
+def plain_table(
+    frame: pd.DataFrame, digits: int = 3, index: bool = False, caption: str = ""
+) -> HTML:
+    """A frame as HTML, the same frame giving the same bytes.
+
+    A pandas Styler draws a random name into every table, and the theme leaves its tables
+    light on a dark page.
+
+    Args:
+        frame: what to show; underscores of column names become spaces.
+        digits: decimals of floating-point numbers; missing ones become a dash.
+        index: show the index as well.
+        caption: above the table.
+    """
+    import html
+
+    from IPython.display import HTML
+
+    if frame.empty:
+        return HTML("<p>Nothing of this was measured on these clips.</p>")
+    table = frame.rename(columns=lambda name: str(name).replace("_", " ")).to_html(
+        index=index, float_format=lambda value: f"{value:.{digits}f}", na_rep="–", border=0
+    )
+    if caption:
+        head, rest = table.split(">", 1)
+        table = f"{head}><caption>{html.escape(caption)}</caption>{rest}"
+    return HTML(table)
