@@ -222,7 +222,8 @@ def stage(
     """
     import nbformat
 
-    chapters = list(chapters)
+    # They come in the order in which they ran; the reader's is that of their numbers.
+    chapters = sorted(chapters, key=lambda chapter: chapter.name)
     folder = layout.out / "stage"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(book, folder, ignore=shutil.ignore_patterns("evidence", ".*", "__pycache__"))
