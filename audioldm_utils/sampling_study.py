@@ -21,7 +21,7 @@ from audioldm_utils.conditioning import stack
 from audioldm_utils.ddcm.core import DDCM, derived_seed
 from audioldm_utils.schedule import Schedule
 from audioldm_utils.statistics import Interval
-from audioldm_utils.studies import WHOLE
+from audioldm_utils.study_list import WHOLE
 
 if TYPE_CHECKING:
     from audioldm_utils.conditioning import Conditioning

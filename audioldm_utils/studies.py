@@ -5,10 +5,7 @@ given; ``audioldm-utils evidence`` runs the very same function on an eval folder
 shipped clips and commits the table. The chapter then checks its own rows against the
 committed ones, so that evidence cannot go stale, and takes its findings from the larger set.
 
-Most studies measure one clip after another. One of scope ``set`` is given all clips at once,
-since it compares them with each other; its rows about one clip, or about two, must not depend
-on which others are there. One of scope ``samples`` makes sounds of its own and takes clips
-for nothing but a reference.
+What studies there are is declared in :mod:`audioldm_utils.study_list`.
 """
 
 from __future__ import annotations
@@ -16,193 +13,22 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from audioldm_utils.audio import ClipInfo, find_clips
 from audioldm_utils.clips import LONGEST
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import sha256_file
+from audioldm_utils.study_list import STUDIES, WHOLE, Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from audioldm_utils.audio import Clip
     from audioldm_utils.stages import Stages
-    from audioldm_utils.tables import ResultsBuilder
-
-#: Measures one clip (or one group of clips) and adds its rows.
-Measure = Callable[["Clip | list[Clip]", "Stages", "ResultsBuilder", int], None]
-
-
-@dataclass(frozen=True)
-class Study:
-    """One measurement.
-
-    Attributes:
-        name: of its table, such as ``01_ladder``.
-        module, function: where its :data:`Measure` is found; named, so that worker
-            processes import it themselves.
-        tolerance: metric name to the largest difference between two runs, in its unit;
-            ``""`` for all others.
-        relative: allowed besides, as a share of the value.
-        every: evidence is made of every so many clips of a folder.
-        first: the first of them, counted from 0, so that a study can leave out clips that
-            something was tuned on.
-        group: clips that are measured together, such as for a mixture; the function then
-            takes a list of them. The last group of a folder may be smaller.
-        parts: components of the checkpoint that it uses; their fingerprint alone marks its
-            rows, so that its evidence outlives a change of the others. Empty for all.
-        own: most of a reader's own clips (or groups) that a chapter measures, spread over the
-            folder; 0 for all. For what costs much a clip and is asked of some clips only.
-        each: of every so many classes instead, and of each the first so many clips; classes
-            that have fewer are passed over. 0: classes do not matter.
-        shipped: of every so many shipped clips; 0: as ``every``.
-        scope: ``clip``: ``function(clip, stages, rows, seed)``; ``set``: the same with a list
-            of clips; ``samples``: ``function(clips, stages, rows, seed, most)``, at most so
-            many samples of a kind.
-    """
-
-    name: str
-    module: str
-    function: str
-    tolerance: dict[str, float]
-    relative: float = 0.0
-    every: int = 1
-    group: int = 1
-    first: int = 0
-    parts: tuple[str, ...] = ()
-    own: int = 0
-    each: int = 0
-    shipped: int = 0
-    scope: Literal["clip", "set", "samples"] = "clip"
-
-    def measure(self) -> Callable[..., None]:
-        """The function itself; a :data:`Measure` where the scope is ``clip``."""
-        import importlib
-
-        return getattr(importlib.import_module(self.module), self.function)
-
-    def chosen(self, clips: Sequence[ClipInfo]) -> list[ClipInfo]:
-        """The clips of a folder that evidence is made of."""
-        if not self.each:
-            return list(clips[self.first :: self.every])
-        classes: dict[str | None, list[ClipInfo]] = {}
-        for info in clips:
-            classes.setdefault(info.category, []).append(info)
-        full = [members for members in classes.values() if len(members) >= self.each]
-        return [info for members in full[:: self.every] for info in members[: self.each]]
-
-
-#: What reconstruction without diffusion uses.
-SOUND = ("vae", "vocoder")
-
-_COMPARED = "audioldm_utils.ddcm.comparisons"
-STUDIES = {
-    study.name: study
-    for study in (
-        # Griffin-Lim and the vocoder make up phase: rounding on another machine moves
-        # waveform metrics a little, spectral ones hardly.
-        Study("01_ladder", "audioldm_utils.ladder", "study", {"": 0.05}, 0.02, 2, parts=SOUND),
-        Study(
-            "01_refined",
-            "audioldm_utils.ladder",
-            "study_refined",
-            {"": 0.02},
-            0.02,
-            16,
-            parts=SOUND,
-            own=8,
-        ),
-        Study(
-            "01_mistakes",
-            "audioldm_utils.ladder",
-            "study_mistakes",
-            {"": 0.05},
-            0.02,
-            8,
-            parts=SOUND,
-            own=8,
-        ),
-        Study(
-            "01_attacks",
-            "audioldm_utils.ladder",
-            "study_attacks",
-            {"": 0.05},
-            0.02,
-            8,
-            parts=SOUND,
-            own=8,
-        ),
-        # Single choices are bits, whole encodings are not; see the next ones.
-        Study("04_choices", "audioldm_utils.ddcm.choices", "study", {"": 0.15}, 0.15, 18),
-        # Gradient steps add up roundings; those of the search for side information decide.
-        Study(
-            "02_repair",
-            "audioldm_utils.methods.study_repair",
-            "study",
-            {
-                "": 0.3,
-                "visqol": 0.15,
-                "multi_resolution_stft": 0.05,
-                "mel_error": 0.03,
-                "mel_distance": 0.03,
-                "kept": 1.0,
-                "hum": 20.0,
-            },
-            relative=0.1,
-            every=9,
-            first=1,
-            own=1,
-            parts=SOUND,
-        ),
-        Study(
-            "03_diffusion",
-            "audioldm_utils.methods.study_diffusion",
-            "study",
-            {"": 0.1, "log_mel_distance": 0.4, "visqol": 0.15, "largest_latent_difference": 2.0},
-            relative=0.1,
-            every=12,
-            first=1,
-            own=2,
-        ),
-        # One flipped choice moves all that follow, so single clips may differ by more.
-        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.15}, 0.15, every=8, own=8),
-        Study("05_placement", _COMPARED, "study_placement", {"": 0.15}, 0.15, every=16),
-        # Clips of the studies above, whose rows it is paired with.
-        Study("05_codebooks", _COMPARED, "study_codebooks", {"": 0.15}, 0.15, every=16),
-        Study("05_mixtures", _COMPARED, "study_mixtures", {"": 0.15}, 0.15, every=5, group=3),
-        Study("06_samples", "audioldm_utils.sampling_study", "study", {"": 0.1}, scope="samples"),
-        Study(
-            "06_editing",
-            "audioldm_utils.editing_study",
-            "study",
-            {"": 0.1},
-            0.1,
-            20,
-            own=2,
-            shipped=8,
-        ),
-        Study(
-            "07_correlation",
-            "audioldm_utils.verification",
-            "study",
-            {"": 0.1},
-            0.05,
-            every=2,
-            each=2,
-            shipped=8,
-            own=6,
-            scope="set",
-        ),
-    )
-}
-
-#: Clip name of rows about all samples of a method together.
-WHOLE = "all samples"
 
 _WORKER: dict[str, Stages] = {}
 
@@ -218,28 +44,19 @@ def _prepare(checkpoint: str, threads: int | None = None) -> None:
     _WORKER["stages"] = Stages(load(checkpoint))
 
 
-def _one(study: Study, infos: Sequence[ClipInfo], seed: int) -> list[dict[str, object]]:
+def _measure(
+    study: Study, infos: Sequence[ClipInfo], seed: int, most: int | None = None
+) -> list[dict[str, object]]:
+    """Rows of one clip, of one group of clips or of all clips, as the study takes them."""
     from audioldm_utils.audio import load_clip
     from audioldm_utils.tables import ResultsBuilder
 
     stages = _WORKER["stages"]
     rows = ResultsBuilder(stages.checkpoint.fingerprint_of(study.parts), seed)
     clips = [load_clip(info, LONGEST) for info in infos]
-    study.measure()(clips if study.group > 1 else clips[0], stages, rows, seed)
-    return rows.rows
-
-
-def _together(
-    study: Study, clips: Sequence[ClipInfo], seed: int, most: int | None
-) -> list[dict[str, object]]:
-    from audioldm_utils.audio import load_clip
-    from audioldm_utils.tables import ResultsBuilder
-
-    stages = _WORKER["stages"]
-    rows = ResultsBuilder(stages.checkpoint.fingerprint_of(study.parts), seed)
-    loaded = [load_clip(info, LONGEST) for info in clips]
+    alone = study.scope == "clip" and study.group == 1
     more = (most,) if study.scope == "samples" else ()
-    study.measure()(loaded, stages, rows, seed, *more)
+    study.measure()(clips[0] if alone else clips, stages, rows, seed, *more)
     return rows.rows
 
 
@@ -338,7 +155,7 @@ def measure_clips(
     study = STUDIES[name]
     if study.scope != "clip":
         _prepare(str(checkpoint))
-        rows = _together(study, clips, seed, most)
+        rows = _measure(study, clips, seed, most)
         return validate(pd.DataFrame(rows, columns=list(COLUMNS)))
     rows: list[dict[str, object]] = []
     groups = [clips[i : i + study.group] for i in range(0, len(clips), study.group)]
@@ -347,7 +164,7 @@ def measure_clips(
         # The report gives each chapter its share of the cores; that is left as it is.
         _prepare(str(checkpoint))
         for infos in groups:
-            rows += _one(study, infos, seed)
+            rows += _measure(study, infos, seed)
             bar.update()
     else:
         with ProcessPoolExecutor(
@@ -356,7 +173,7 @@ def measure_clips(
             initializer=_prepare,
             initargs=(str(checkpoint), max(1, len(os.sched_getaffinity(0)) // jobs)),
         ) as pool:
-            for future in [pool.submit(_one, study, infos, seed) for infos in groups]:
+            for future in [pool.submit(_measure, study, infos, seed) for infos in groups]:
                 rows += future.result()
                 bar.update()
     bar.close()
@@ -462,8 +279,8 @@ def write_evidence(
         f"audioldm-utils evidence --audio EVAL --checkpoint {checkpoint} --studies {name}",
         inputs=[info.path for info in [*judged, *shipped]],
         seeds=[seed],
-        checkpoint=load(checkpoint).fingerprint_of(STUDIES[name].parts),
-        parts=list(STUDIES[name].parts),
+        checkpoint=load(checkpoint).fingerprint_of(study.parts),
+        parts=list(study.parts),
         n=len(judged),
         shipped=sorted(info.name for info in shipped),
     )

@@ -9,17 +9,20 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from audioldm_utils import studies
+from audioldm_utils import study_list
 from audioldm_utils.audio import find_clips
 from audioldm_utils.errors import UserError
 from audioldm_utils.evidence import StaleEvidenceError
-from audioldm_utils.studies import Study, findings, measure_clips, run_study, write_evidence
+from audioldm_utils.studies import findings, measure_clips, run_study, write_evidence
+from audioldm_utils.study_list import Study
 
 
 @pytest.fixture(autouse=True)
 def light(monkeypatch):
     monkeypatch.setitem(
-        studies.STUDIES, "light", Study("light", "tests.light_study", "study", {"": 1e-6}, every=2)
+        study_list.STUDIES,
+        "light",
+        Study("light", "tests.light_study", "study", {"": 1e-6}, every=2),
     )
 
 
@@ -54,7 +57,7 @@ def test_evidence_holds_every_so_many_of_both_folders_and_says_where_from(places
 
 def test_a_study_can_leave_out_the_first_clips(tmp_path, tiny_checkpoint, monkeypatch):
     study = Study("late", "tests.light_study", "study", {"": 1e-6}, every=2, first=1)
-    monkeypatch.setitem(studies.STUDIES, "late", study)
+    monkeypatch.setitem(study_list.STUDIES, "late", study)
     judged = folder_of_clips(tmp_path / "eval", ["a", "b", "c", "d"])
     shipped = folder_of_clips(tmp_path / "shipped", ["x", "y"], first=10)
     write_evidence("late", judged, shipped, tmp_path / "out", str(tiny_checkpoint))
@@ -110,7 +113,7 @@ def test_what_cannot_be_run_is_said(places):
 def test_groups_are_measured_together_and_the_last_may_be_smaller(places, monkeypatch):
     judged, shipped, out, checkpoint = places
     grouped = Study("pairs", "tests.light_study", "together", {"": 1e-6}, group=2)
-    monkeypatch.setitem(studies.STUDIES, "pairs", grouped)
+    monkeypatch.setitem(study_list.STUDIES, "pairs", grouped)
     table = measure_clips("pairs", find_clips(judged), checkpoint, progress=False)
     assert table.set_index("clip")["value"].to_dict() == {"a": 2.0, "c": 1.0}
     one = run_study("pairs", find_clips(judged), checkpoint, evidence_dir=out, own=1)
@@ -148,7 +151,7 @@ def test_a_study_of_a_set_sees_all_clips_of_a_folder_and_none_of_the_other(
 ):
     study = Study("set", "tests.light_study", "study_set", {"": 1e-6}, each=2, shipped=2,
                   scope="set")  # fmt: skip
-    monkeypatch.setitem(studies.STUDIES, "set", study)
+    monkeypatch.setitem(study_list.STUDIES, "set", study)
     names = ["a1", "b1", "a2", "a3", "c1", "c2"]
     judged = manifest(folder_of_clips(tmp_path / "eval", names), {name: name[0] for name in names})
     shipped = folder_of_clips(tmp_path / "shipped", ["x", "y", "z"], first=10)
@@ -165,7 +168,7 @@ def test_a_study_of_a_set_sees_all_clips_of_a_folder_and_none_of_the_other(
 
 def test_a_study_of_samples_needs_no_clip_of_the_evidence(tmp_path, tiny_checkpoint, monkeypatch):
     study = Study("made", "tests.light_study", "study_samples", {"": 1e-6}, scope="samples")
-    monkeypatch.setitem(studies.STUDIES, "made", study)
+    monkeypatch.setitem(study_list.STUDIES, "made", study)
     judged = folder_of_clips(tmp_path / "eval", ["a"])
     shipped = folder_of_clips(tmp_path / "shipped", ["x"], first=10)
     out = tmp_path / "evidence"

@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the studies one after another."""
-    from audioldm_utils.studies import STUDIES, write_evidence
+    from audioldm_utils.studies import write_evidence
+    from audioldm_utils.study_list import STUDIES
 
     for name in args.studies or STUDIES:
         path = write_evidence(
