@@ -335,6 +335,15 @@ class Checkpoint:
             model.compile()
         return model
 
+    def use_channels_last(self) -> None:
+        """Lay out the UNet's weights channels last, as studies do that make many samples.
+
+        7 % to a fifth less time on a processor, but the last bits of every output differ. So
+        this is not done on loading: coded files depend on those bits, and so does being equal
+        to plain diffusers. It holds for all who use this checkpoint, until its UNet is unloaded.
+        """
+        self.unet.to(memory_format=torch.channels_last)
+
     def unload(self, *names: str) -> None:
         """Forget components; the memory is free once nobody else holds them."""
         for name in names:

@@ -193,7 +193,7 @@ def samples(
 
     from audioldm_utils.generate import make_scheduler, sample
 
-    stages.checkpoint.unet.to(memory_format=torch.channels_last)
+    stages.checkpoint.use_channels_last()
     frames, made = round(seconds * 25), []
     for first in range(0, len(prompts), 22):
         texts = list(prompts[first : first + 22])

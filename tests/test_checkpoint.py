@@ -54,6 +54,18 @@ def test_vae_and_vocoder_alone_are_a_valid_checkpoint(tiny_codec):
         _ = loaded.unet
 
 
+def test_channels_last_is_asked_for_and_ends_with_unloading(tiny_checkpoint):
+    def is_last(unet):
+        return unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+
+    loaded = checkpoints.load(tiny_checkpoint, ())
+    assert not is_last(loaded.unet)
+    loaded.use_channels_last()
+    assert is_last(loaded.unet)
+    loaded.unload("unet")
+    assert not is_last(loaded.unet)
+
+
 def test_scaling_factor_is_read(tiny_checkpoint, copy):
     assert checkpoints.load(tiny_checkpoint, ()).scaling_factor == 0.37
     edit_json(copy / "vae" / "config.json", scaling_factor=0.5)
