@@ -22,6 +22,7 @@ from audioldm_utils.files import atomic_path
 from audioldm_utils.signals import (
     SILENCE,
     Gain,
+    fit_length,
     lag,
     match_loudness,
     normalise,
@@ -37,6 +38,7 @@ __all__ = [
     "ClipInfo",
     "Gain",
     "find_clips",
+    "fit_length",
     "lag",
     "load_clip",
     "load_folder",

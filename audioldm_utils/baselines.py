@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from audioldm_utils.audio import fit_length
+
 #: Compression levels of libsndfile: its lowest Opus rate (6 kbit/s) and three above it.
 OPUS_LEVELS = (1.0, 0.98, 0.96, 0.92)
 #: Constant rates of 8 and 16 kbit/s, the lowest of MPEG-2 Layer III at 16 kHz.
@@ -45,7 +47,7 @@ def opus(samples: np.ndarray, sample_rate: int, level: float = 1.0) -> Coded:
     data, decoded = _through(samples, sample_rate, level, format="OGG", subtype="OPUS")
     packets = ogg_packets(data)
     # The first two are the identification and the comment header.
-    return Coded(_fit(decoded, len(samples)), 8 * len(data), 8 * sum(packets[2:]))
+    return Coded(fit_length(decoded, len(samples)), 8 * len(data), 8 * sum(packets[2:]))
 
 
 def mp3(samples: np.ndarray, sample_rate: int, level: float = 0.99) -> Coded:
@@ -63,7 +65,7 @@ def mp3(samples: np.ndarray, sample_rate: int, level: float = 0.99) -> Coded:
     if len(decoded) > len(samples):
         decoded = decoded[MP3_LAG:]
     # Every frame of an MP3 is a packet with its own header, so all of it is the stream.
-    return Coded(_fit(decoded, len(samples)), 8 * len(data), 8 * len(data))
+    return Coded(fit_length(decoded, len(samples)), 8 * len(data), 8 * len(data))
 
 
 def _through(
@@ -79,12 +81,6 @@ def _through(
     if rate != sample_rate:
         raise RuntimeError(f"the codec gave {rate} Hz for {sample_rate} Hz")
     return data, decoded
-
-
-def _fit(samples: np.ndarray, count: int) -> np.ndarray:
-    fitted = np.zeros(count, np.float32)
-    fitted[: min(count, len(samples))] = samples[:count]
-    return fitted
 
 
 def ogg_packets(data: bytes) -> list[int]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from audioldm_utils import codebook as codebooks
-from audioldm_utils.audio import Clip, to_model_rate
+from audioldm_utils.audio import Clip, fit_length, to_model_rate
 from audioldm_utils.correlation import correlate
 from audioldm_utils.ddcm.core import DDCM
 from audioldm_utils.schedule import Schedule
@@ -41,9 +41,7 @@ def coder(stages: Stages, frames: int, seed: int, atoms: int = ATOMS) -> DDCM:
 def edits(clip: Clip, stages: Stages, seed: int) -> dict[float, torch.Tensor]:
     """Share of the steps before the change to decoded latents; the source's own under -1."""
     count = round(SECONDS * stages.mel_config.sample_rate)
-    wave = torch.zeros(1, count)
-    samples = torch.from_numpy(to_model_rate(clip)[:count])
-    wave[0, : len(samples)] = samples
+    wave = torch.from_numpy(fit_length(to_model_rate(clip), count))[None]
     latents = stages.encode(stages.to_mel(normalise(wave)[0]))
     model = coder(stages, latents.shape[2], seed)
     source = stages.denoiser(stages.embed([clip.caption or ""]))

@@ -134,6 +134,15 @@ def sample(
     return latents
 
 
+def starting_noise(seeds: Sequence[int], frames: int) -> Tensor:
+    """Standard normal latents ``(len(seeds), 8, frames, 16)``, each from a seed of its own.
+
+    So a sample does not depend on which others are made with it.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.cat([torch.randn((1, 8, frames, 16), generator=one) for one in generators])
+
+
 def _check(steps: int, guidance: float, seconds: float, candidates: int, eta: float) -> None:
     if not 1 <= steps <= 1000:
         raise UserError(f"steps must be from 1 to 1000, got {steps}")

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from audioldm_utils.audio import Clip, resample, to_model_rate
+from audioldm_utils.audio import Clip, fit_length, resample, to_model_rate
 from audioldm_utils.enhance.latent import refine_latents
 from audioldm_utils.enhance.stft import band_centres
 from audioldm_utils.mel import griffin_lim, with_phase
@@ -210,9 +210,7 @@ def study_mistakes(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) 
     for name, front in fronts.items():
         mel = stages.pad_mel(front(wave))
         audio = level.undo(stages.vocode(stages.decode(stages.encode(mel))).cpu())
-        estimate = np.zeros_like(reference)
-        made = audio[0, : len(reference)].numpy()
-        estimate[: len(made)] = made
+        estimate = fit_length(audio[0].numpy(), len(reference))
         add_scores(rows, clip, "vae", reference, estimate, 16000, stage=name, names=SPECTRAL)
 
 

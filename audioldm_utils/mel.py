@@ -227,13 +227,14 @@ def with_phase(
     import numpy as np
     import torch
 
+    from audioldm_utils.signals import fit_length
+
     pad = (config.n_fft - config.hop_length) // 2
     length = mel.shape[1] * config.hop_length
     magnitudes = linear_magnitude(mel, config).cpu().numpy()
     waves = []
     for magnitude, samples in zip(magnitudes, waveform.detach().cpu().numpy(), strict=True):
-        whole = np.zeros(length, np.float32)
-        whole[: min(length, len(samples))] = samples[:length]
+        whole = fit_length(samples, length)
         options = {"hop_length": config.hop_length, "n_fft": config.n_fft, "center": False}
         spectrum = librosa.stft(np.pad(whole, pad, mode="reflect"), **options)
         phase = np.exp(1j * np.angle(spectrum))

@@ -19,6 +19,8 @@ from audioldm_utils import codebook as codebooks
 from audioldm_utils.audio import Clip, to_model_rate
 from audioldm_utils.conditioning import stack
 from audioldm_utils.ddcm.core import DDCM, derived_seed
+from audioldm_utils.generate import starting_noise
+from audioldm_utils.prompts import PROMPTS
 from audioldm_utils.schedule import Schedule
 from audioldm_utils.statistics import Interval
 from audioldm_utils.study_list import WHOLE
@@ -28,29 +30,6 @@ if TYPE_CHECKING:
     from audioldm_utils.stages import Stages
     from audioldm_utils.tables import ResultsBuilder
 
-#: What is made: class and prompt.
-PROMPTS = (
-    ("speech_english", "a person speaking English"),
-    ("speech_french", "a person reading a poem in French"),
-    ("drums", "a drum kit playing a rock beat"),
-    ("strings", "a string section playing a slow melody"),
-    ("saxophone", "an alto saxophone playing a melody"),
-    ("piano", "a grand piano playing a short melody"),
-    ("sitar", "a sitar playing a melody"),
-    ("fire", "a fire crackling"),
-    ("vibraphone", "a vibraphone playing a melody"),
-    ("rain", "rain falling"),
-    ("clock", "a clock ticking"),
-    ("dog", "a dog barking"),
-    ("sneeze", "a person sneezing"),
-    ("sea_waves", "sea waves"),
-    ("helicopter", "a helicopter flying"),
-    ("chainsaw", "a chainsaw running"),
-    ("rooster", "a rooster crowing"),
-    ("acoustic_guitar", "an acoustic guitar playing a melody"),
-    ("bird", "a bird singing"),
-    ("baby_cry", "a baby crying"),
-)
 SECONDS, STEPS, GUIDANCE = 1.28, 10, 3.5
 #: Network calls dominate, and batches of this many cost the least of each.
 BATCH = 20
@@ -161,12 +140,7 @@ def make(
     frames = round(SECONDS * 25)
     config = stages.checkpoint.scheduler_config
     seeds = [derived_seed(seed, zlib.crc32(text.encode()), number) % 2**63 for text in texts]
-    start = torch.cat(
-        [
-            torch.randn((1, 8, frames, 16), generator=torch.Generator().manual_seed(one))
-            for one in seeds
-        ]
-    )
+    start = starting_noise(seeds, frames)
     towards = stack([conditionings[text] for text in texts])
     guided = stages.denoiser(towards, 1.0 if stage == "no guidance" else GUIDANCE)
     schedule = Schedule.from_config(config, STEPS, eta=0.0 if method == "ddim" else 1.0)

@@ -124,6 +124,13 @@ def shift(x: np.ndarray, samples: int) -> np.ndarray:
     return y
 
 
+def fit_length(x: np.ndarray, samples: int) -> np.ndarray:
+    """Cut a signal at its end, or fill it with silence, to so many samples; float32, a copy."""
+    y = np.zeros(samples, np.float32)
+    y[: min(samples, len(x))] = x[:samples]
+    return y
+
+
 def match_loudness(
     x: np.ndarray, reference: np.ndarray, sample_rate: int | None = None
 ) -> np.ndarray:

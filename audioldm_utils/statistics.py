@@ -45,6 +45,10 @@ class Interval:
         """Whether ``value`` lies outside the interval; never so for an interval of NaN."""
         return bool(value < self.low or value > self.high)
 
+    def as_dict(self) -> dict[str, float]:
+        """Mean, limits and number of clips by their names, as a table or a file holds them."""
+        return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
+
 
 @dataclass(frozen=True)
 class PairedDifference(Interval):

@@ -29,12 +29,13 @@ import numpy as np
 import torch
 
 from audioldm_utils import bitstream
-from audioldm_utils.audio import Clip, to_model_rate
+from audioldm_utils.audio import Clip, fit_length, to_model_rate
 from audioldm_utils.codebook.theory import expected_cosine_greedy, rate_distortion_correlation
 from audioldm_utils.conditioning import Denoiser, stack
 from audioldm_utils.correlation import band_envelope, correlate, correlation_matrix
 from audioldm_utils.ddcm.codec import coder_for, latent_frames
 from audioldm_utils.ddcm.settings import Settings, header_for
+from audioldm_utils.prompts import CONTRASTING
 from audioldm_utils.stages import Level, normalise
 
 if TYPE_CHECKING:
@@ -67,22 +68,12 @@ METRICS = {
 }
 #: Those on which the random indices are paired with every input: the negative control.
 CONTROL = ("latent_correlation_centred", "log_mel_correlation_centred")
-#: Prompts and their classes, of which each clip takes one that is not its own.
-PROMPTS = (
-    ("dog", "a dog barking"),
-    ("rain", "rain falling"),
-    ("piano", "a grand piano playing a short melody"),
-    ("helicopter", "a helicopter flying"),
-    ("saxophone", "an alto saxophone playing a melody"),
-    ("clock", "a clock ticking"),
-    ("drums", "a drum kit playing a rock beat"),
-)
 
 
 def other_prompt(clip: Clip) -> str:
     """A prompt of another class, the same whatever other clips there are."""
-    first = zlib.crc32(clip.name.encode()) % len(PROMPTS)
-    others = [PROMPTS[(first + i) % len(PROMPTS)] for i in range(2)]
+    first = zlib.crc32(clip.name.encode()) % len(CONTRASTING)
+    others = [CONTRASTING[(first + i) % len(CONTRASTING)] for i in range(2)]
     return next(text for category, text in others if category != clip.category)
 
 
@@ -103,11 +94,8 @@ def wrong_network(
 def study(clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int) -> None:
     """Correlations of every output with its own input and of the outputs of the nulls."""
     count = round(SECONDS * stages.mel_config.sample_rate)
-    waves = torch.zeros(len(clips), count)
-    for row, clip in zip(waves, clips, strict=True):
-        wave = torch.from_numpy(to_model_rate(clip)[:count])
-        row[: len(wave)] = wave
-    waves, level = normalise(waves)
+    waves = np.stack([fit_length(to_model_rate(clip), count) for clip in clips])
+    waves, level = normalise(torch.from_numpy(waves))
     mels = _batched(stages.to_mel, waves)
     latents = _batched(stages.encode, mels)
     inputs = {"latent": latents, "log-mel": mels, "waveform": waves}

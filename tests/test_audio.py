@@ -307,6 +307,13 @@ def test_shift_past_the_end_is_silence():
     np.testing.assert_array_equal(audio.shift(x, -2), [0, 0, 0, 1, 2])
 
 
+@pytest.mark.parametrize(("samples", "fitted"), [(2, [1, 2]), (3, [1, 2, 3]), (5, [1, 2, 3, 0, 0])])
+def test_fit_length_cuts_or_fills_the_end(samples, fitted):
+    found = audio.fit_length(np.array([1.0, 2.0, 3.0]), samples)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, fitted)
+
+
 def test_match_loudness():
     x, reference = tone(level=0.1), tone(level=0.4, frequency=450)
     rms = lambda v: np.sqrt(np.mean(v**2))  # noqa: E731

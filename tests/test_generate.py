@@ -7,7 +7,7 @@ import torch
 from audioldm_utils import checkpoint as checkpoints
 from audioldm_utils.cli import main
 from audioldm_utils.errors import UserError
-from audioldm_utils.generate import SAMPLERS, generate, make_scheduler
+from audioldm_utils.generate import SAMPLERS, generate, make_scheduler, starting_noise
 from audioldm_utils.stages import Stages
 
 PROMPT = "rain on a roof"
@@ -93,6 +93,12 @@ def test_calls_the_network_as_often_as_plain_diffusers(stages, plain, monkeypatc
     generate(PROMPT, stages, steps=3, seconds=0.32)
     plain(PROMPT, num_inference_steps=3, audio_length_in_s=0.32)
     assert calls == {"ours": 3, "plain": 3}
+
+
+def test_starting_noise_of_a_sample_does_not_depend_on_the_others():
+    both = starting_noise([3, 5], 4)
+    assert both.shape == (2, 8, 4, 16)
+    assert torch.equal(both[1:], starting_noise([5], 4))
 
 
 def test_the_seed_decides(stages):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from audioldm_utils import sampling_study
+from audioldm_utils.prompts import PROMPTS
 from audioldm_utils.sampling_study import diversity, equivalence, frechet, methods
 from audioldm_utils.sampling_tables import equivalences, sample_scores
 from audioldm_utils.tables import ResultsBuilder
@@ -70,7 +71,7 @@ def test_equivalence_table_of_invented_rows():
     rng = np.random.default_rng(0)
     for (method, stage), each in methods().items():
         worse = 0.3 if stage == "K = 2" else 0.0
-        for i, (category, _) in enumerate(sampling_study.PROMPTS):
+        for i, (category, _) in enumerate(PROMPTS):
             for number in range(20 * each):
                 value = 0.2 + 0.02 * i - worse + 0.1 * rng.standard_normal()
                 rows.add(f"{category} {number}", "clap_score", value, "1", category=category,

@@ -18,6 +18,11 @@ def test_bootstrap_of_constant_values_is_a_point():
     assert found.excludes(2.1)
 
 
+def test_an_interval_as_a_dictionary():
+    found = statistics.compare_pairs([1.0, 2.0, 4.0], [0.0, 2.0, 1.0])
+    assert found.as_dict() == {"mean": found.mean, "low": found.low, "high": found.high, "n": 3}
+
+
 def test_bootstrap_is_reproducible_and_equivariant():
     x = np.random.default_rng(1).gamma(2, 1, 30)
     one, two = statistics.bootstrap_interval(x, seed=5), statistics.bootstrap_interval(x, seed=5)

@@ -10,6 +10,7 @@ import torch
 from audioldm_utils import verification
 from audioldm_utils.audio import Clip
 from audioldm_utils.checkpoint import load
+from audioldm_utils.prompts import CONTRASTING
 from audioldm_utils.stages import Stages
 from audioldm_utils.tables import ResultsBuilder
 from audioldm_utils.verification import METRICS, other_prompt, wrong_network
@@ -74,10 +75,10 @@ def test_the_wrong_network_differs_by_what_was_asked():
 
 
 def test_another_prompt_is_of_another_class():
-    for category, _ in verification.PROMPTS:
+    for category, _ in CONTRASTING:
         for name in "abcdefgh":
             prompt = other_prompt(clip(name, category))
-            assert dict((text, c) for c, text in verification.PROMPTS)[prompt] != category
+            assert dict((text, c) for c, text in CONTRASTING)[prompt] != category
 
 
 def invented(matched, others, n=20, seed=2):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from audioldm_utils import bitstream
+from audioldm_utils.audio import fit_length
 from audioldm_utils.bitstream import Header, Sizes
 from audioldm_utils.ddcm.core import DDCM, Callback, Codes
 from audioldm_utils.ddcm.settings import (
@@ -115,9 +116,7 @@ class Codec:
         """
         samples, rate = original or (len(waveform), MODEL_RATE)
         count = model_samples(samples, rate)
-        fitted = np.zeros(count, np.float32)
-        fitted[: min(count, len(waveform))] = waveform[:count]
-        normalised, level = normalise(torch.from_numpy(fitted)[None])
+        normalised, level = normalise(torch.from_numpy(fit_length(waveform, count))[None])
         parts, part = segment_frames(latent_frames(count), settings.segment)
         header = header_for(self.stages, settings, samples, rate, level, parts, part)
         mel = _fill(self.stages, self.stages.to_mel(normalised), parts * part)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from audioldm_utils.audio import Clip, match_loudness, to_model_rate
+from audioldm_utils.audio import Clip, fit_length, match_loudness, to_model_rate
 from audioldm_utils.codebook.fitted import load_fitted
 from audioldm_utils.codebook.planning import RateTooLowError
 from audioldm_utils.ddcm.codec import Codec
@@ -136,8 +136,7 @@ def study_mixtures(clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, 
     first = waves[0]
     total = np.zeros(len(first), np.float32)
     for number, wave in enumerate(waves, 1):
-        fitted = np.zeros(len(first), np.float32)
-        fitted[: min(len(first), len(wave))] = wave[: len(first)]
+        fitted = fit_length(wave, len(first))
         total += fitted if number == 1 else match_loudness(fitted, first, 16000)
         excerpt = Excerpt.of(total.copy(), stages)
         stage = ("one clip", "pair", "triple")[number - 1]

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from audioldm_utils.generate import make_scheduler, sample
+from audioldm_utils.generate import make_scheduler, sample, starting_noise
 from audioldm_utils.stages import normalise
 from audioldm_utils.statistics import bootstrap_interval, compare_pairs
 
@@ -146,15 +146,8 @@ def generated(
             conditioning = replace(conditioning, generated=foreign.generated)
         elif which == "t5":
             conditioning = replace(conditioning, t5=foreign.t5, mask=foreign.mask)
-        noise = torch.cat(
-            [
-                torch.randn(
-                    (1, 8, FRAMES // 4, 16),
-                    generator=torch.Generator().manual_seed(seed * 100003 + first + i),
-                )
-                for i in range(conditioning.batch)
-            ]
-        )
+        seeds = [seed * 100003 + first + i for i in range(conditioning.batch)]
+        noise = starting_noise(seeds, FRAMES // 4)
         scheduler = make_scheduler("ddim", stages.checkpoint.scheduler_config)
         # Negatives stand beside a sequence of their own length.
         denoiser = _guided(stages, conditioning)
@@ -216,21 +209,21 @@ def classifier_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[
     found: dict[str, Any] = {
         "chance": 1 / CLASSES,
         "classes": names,
-        "accuracy": _interval(hits[fresh]),
+        "accuracy": bootstrap_interval(hits[fresh]).as_dict(),
         "over_chance": float(hits[fresh].mean() * CLASSES),
         "per_class": {
             name: float(hits[fresh & (np.array(wanted) == name)].mean())
             for name in names
             if (fresh & (np.array(wanted) == name)).any()
         },
-        "real": _interval(right(real, truth)),
-        "real_through_vae_and_vocoder": _interval(right(passed, truth)),
+        "real": bootstrap_interval(right(real, truth)).as_dict(),
+        "real_through_vae_and_vocoder": bootstrap_interval(right(passed, truth)).as_dict(),
         "near_copies": int((~fresh).sum()),
         "copy_limit_nat": limit,
-        "nearest_train_nat": _interval(distance),
-        "nearest_train_of_eval_nat": _interval(
+        "nearest_train_nat": bootstrap_interval(distance).as_dict(),
+        "nearest_train_of_eval_nat": bootstrap_interval(
             nearest([mel for mel in real if len(mel) == FRAMES], whole)
-        ),
+        ).as_dict(),
         "seconds_a_sample": each,
         "steps": STEPS,
         "guidance": GUIDANCE,
@@ -241,14 +234,9 @@ def classifier_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[
                         wanted[:count])  # fmt: skip
         pair = compare_pairs(foreign, hits[:count])
         found[f"other_{which}"] = {
-            "accuracy": _interval(foreign),
-            "own_accuracy": _interval(hits[:count]),
-            "difference": {"mean": pair.mean, "low": pair.low, "high": pair.high, "n": pair.n},
+            "accuracy": bootstrap_interval(foreign).as_dict(),
+            "own_accuracy": bootstrap_interval(hits[:count]).as_dict(),
+            "difference": pair.as_dict(),
             "p": pair.p,
         }
     return found
-
-
-def _interval(values: np.ndarray) -> dict[str, float]:
-    found = bootstrap_interval(np.asarray(values, float))
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}

@@ -33,11 +33,6 @@ PCA_FRAMES = (4, 8, 16)
 LEVELS = (20, 60, 120, 200, 300, 400, 500, 650, 800, 950)
 
 
-def _interval(values: Sequence[float], seed: int = 0) -> dict[str, float]:
-    found = bootstrap_interval(np.asarray(values), seed)
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": len(values)}
-
-
 def _mels(corpus: Corpus, multiple: int = 4) -> list[torch.Tensor]:
     return [
         torch.from_numpy(corpus.log_mel(i)[: corpus.table["frames"][i] // multiple * multiple])[
@@ -53,7 +48,7 @@ def vae_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, An
         (stages.decode(stages.encode(mel)) - mel).abs().mean().item()
         for mel in tqdm(_mels(held_out), desc="VAE", unit="clip")
     ]
-    found: dict[str, Any] = {"mel_error_nat": _interval(errors)}
+    found: dict[str, Any] = {"mel_error_nat": bootstrap_interval(errors).as_dict()}
     for frames in PCA_FRAMES:
         wide = np.concatenate(
             [m[0, : m.shape[1] // frames * frames].numpy().reshape(-1, frames * 64)
@@ -68,7 +63,7 @@ def vae_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, An
             patches = mel[0, : mel.shape[1] // frames * frames].numpy().reshape(-1, frames * 64)
             rebuilt = (patches - mean) @ basis @ basis.T + mean
             scores.append(float(np.abs(rebuilt - patches).mean()))
-        found[f"pca_{frames}_frames_nat"] = _interval(scores)
+        found[f"pca_{frames}_frames_nat"] = bootstrap_interval(scores).as_dict()
     best = min(found[f"pca_{frames}_frames_nat"]["mean"] for frames in PCA_FRAMES)
     found["ratio_to_best_pca"] = found["mel_error_nat"]["mean"] / best
     return found
@@ -83,7 +78,7 @@ def vocoder_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str
         ours.append(loss(stages.vocode(mel), target)[1])
         theirs.append(loss(griffin_lim(mel, iterations=32, seed=0), target)[1])
     found = {
-        f"{key}_{who}": _interval([row[key] for row in rows])
+        f"{key}_{who}": bootstrap_interval([row[key] for row in rows]).as_dict()
         for key in ("mrstft", "mel")
         for who, rows in (("vocoder", ours), ("griffin_lim", theirs))
     }
@@ -107,8 +102,8 @@ def visqol_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str,
         both["vae-griffinlim"].append(scores[1])
         differences.append(scores[0] - scores[1])
     return {
-        "difference": _interval(differences),
-        **{name: _interval(values) for name, values in both.items()},
+        "difference": bootstrap_interval(differences).as_dict(),
+        **{name: bootstrap_interval(values).as_dict() for name, values in both.items()},
     }
 
 
