@@ -7,6 +7,7 @@ of the transfers. Compiling takes a minute at the first call and pays off in lon
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -76,8 +77,6 @@ def check_compile(device: torch.device) -> None:
     Raises:
         UserError: the device is no GPU, or torch's compiler for it is not installed.
     """
-    from importlib.util import find_spec
-
     if device.type == "cpu":
         # torch.compile on a processor needs a C++ compiler, which this project asks of nobody.
         raise UserError("compiling is for GPUs, but the device is the cpu: leave it out")

@@ -47,6 +47,6 @@ def test_a_sentence_where_there_is_no_gpu(option, sentence, tmp_path):
 
 
 def test_a_sentence_where_there_is_no_compiler(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(offload, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="triton"):
         offload.check_compile(torch.device("cuda"))

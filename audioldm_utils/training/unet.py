@@ -208,7 +208,7 @@ def _straighten(
     fit_output(unet.eval(), batches())
 
 
-def load_text(start: Path) -> tuple[Any, dict[str, torch.nn.Module]]:
+def load_trained(start: Path) -> tuple[Any, dict[str, torch.nn.Module]]:
     """Tokenizer, UNet and trained text side of an earlier checkpoint, in single precision."""
     from diffusers import AudioLDM2UNet2DConditionModel
     from diffusers.pipelines.audioldm2.modeling_audioldm2 import AudioLDM2ProjectionModel
@@ -277,7 +277,7 @@ def train_unet(
 
     torch.manual_seed(seed)
     if start:
-        tokenizer_2, modules = load_text(Path(start))
+        tokenizer_2, modules = load_trained(Path(start))
     else:
         tokenizer_2 = t5_tokenizer(vocabulary_text(corpus.table))
         modules = {"unet": build_unet(), **build_text(len(tokenizer_2))}
