@@ -77,6 +77,13 @@ def _clips(values: npt.ArrayLike, least: int = 1) -> np.ndarray:
     return array
 
 
+def _pairs(a: npt.ArrayLike, b: npt.ArrayLike, least: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    a, b = _clips(a, least), _clips(b, least)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"paired values must be of one shape (clips,), got {a.shape}, {b.shape}")
+    return a, b
+
+
 def percentile_limits(means: np.ndarray, n: int, level: float = 0.95) -> tuple[float, float]:
     """Expanded percentile limits of bootstrap means, shape ``(draws,)``.
 
@@ -143,9 +150,7 @@ def bootstrap_reduction(
     Raises:
         ValueError: different lengths, no values, NaN, or a mean of 0 before.
     """
-    after, before = _clips(after), _clips(before)
-    if after.shape != before.shape or after.ndim != 1:
-        raise ValueError(f"values must be paired, shape (clips,), got {after.shape}")
+    after, before = _pairs(after, before)
     if before.mean() == 0:
         raise ValueError("the mean before is 0: nothing to reduce")
 
@@ -325,9 +330,7 @@ def compare_pairs(
     Raises:
         ValueError: different lengths, fewer than two clips, NaN or infinite values.
     """
-    a, b = _clips(a, least=2), _clips(b, least=2)
-    if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(f"paired values must be of one shape (clips,), got {a.shape}, {b.shape}")
+    a, b = _pairs(a, b, least=2)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("paired values must be finite")
     difference = a - b
