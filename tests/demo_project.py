@@ -151,6 +151,12 @@ def make_project(folder: Path) -> Path:
 _BUILT: dict[Path, Path] = {}
 
 
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration project as it is before a report."""
+    return make_project(tmp_path_factory.mktemp("sources"))
+
+
 @pytest.fixture(scope="session")
 def built_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demonstration project with its book built, once a session whoever imports this."""

@@ -28,7 +28,7 @@ import soundfile as sf
 
 from audioldm_utils import cli, commands, results
 from tests.demo_project import ROOT
-from tests.test_sweep import in_process
+from tests.demo_sweep import in_process
 
 __all__ = ["in_process"]
 

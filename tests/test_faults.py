@@ -16,7 +16,7 @@ from audioldm_utils.locks import folder_lock
 from audioldm_utils.sweep import run
 from audioldm_utils.sweep.store import Store
 from tests import sweep_tasks
-from tests.test_sweep import in_process, make_tasks, without_timings  # noqa: F401
+from tests.demo_sweep import in_process, make_tasks, without_timings  # noqa: F401
 
 
 def table(clips, seed=0):

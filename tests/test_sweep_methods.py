@@ -14,7 +14,7 @@ from audioldm_utils.sweep import plan
 from audioldm_utils.sweep.store import Store
 from audioldm_utils.sweep.tasks import measure
 from tests import sweep_tasks
-from tests.test_sweep import in_process  # noqa: F401
+from tests.demo_sweep import in_process  # noqa: F401
 
 
 @pytest.fixture

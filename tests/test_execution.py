@@ -1,0 +1,189 @@
+"""Running chapters: only what changed, nothing half-written, failures that are named."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from audioldm_utils import chapters as chapters_module
+from audioldm_utils import execution
+from audioldm_utils.chapters import find_chapters, select
+from audioldm_utils.errors import UserError
+from audioldm_utils.execution import ChapterError, Layout, hash_tree, run_chapters
+from audioldm_utils.locks import folder_lock
+from tests.demo_project import write_notebook
+
+
+class Log:
+    """Collects the events of a run, from any thread."""
+
+    def __init__(self):
+        self.lock, self.events = threading.Lock(), []
+
+    def __call__(self, event, chapter, details):
+        with self.lock:
+            self.events.append((event, chapter))
+
+    def of(self, event):
+        return [chapter for name, chapter in self.events if name == event]
+
+
+def run(folder: Path, out: Path, inputs: str = "x", **parameters):
+    chosen = select(find_chapters(folder), None)
+    given = {c.name: {"out_dir": str(Layout(out).results(c.name)), **parameters} for c in chosen}
+    log = Log()
+    stamps = run_chapters(chosen, given, Layout(out), folder, inputs, 2, log)
+    return stamps, log
+
+
+WRITES = """
+# %% tags=["parameters"]
+out_dir: str = ""  # there
+
+# %%
+from pathlib import Path
+Path(out_dir, "table.csv").write_text("a\\n1\\n")
+"""
+
+
+def test_only_what_changed_is_run_again(tmp_path):
+    write_notebook(tmp_path / "n", "01_a", WRITES)
+    write_notebook(tmp_path / "n", "02_b", WRITES, after="[01_a]")
+    out = tmp_path / "out"
+    stamps, log = run(tmp_path / "n", out)
+    assert log.of("finished") == ["01_a", "02_b"]
+    assert 10 < stamps["01_a"].peak_mb < 2000
+    assert stamps["01_a"].seconds > 0
+    assert set(stamps["01_a"].files) == {"notebooks/01_a.ipynb", "results/01_a/table.csv"}
+    assert sorted(p.name for p in out.iterdir()) == ["logs", "notebooks", "results", "stamps"]
+
+    again, log = run(tmp_path / "n", out)
+    assert log.of("reused") == ["01_a", "02_b"]
+    assert again["02_b"].key == stamps["02_b"].key
+
+    # A result that is gone is made again; its reader need not run, since nothing that it was
+    # made from differs.
+    (out / "results" / "02_b" / "table.csv").unlink()
+    _, log = run(tmp_path / "n", out)
+    assert (log.of("reused"), log.of("finished")) == (["01_a"], ["02_b"])
+
+
+def test_keys_follow_every_input(tmp_path):
+    path = write_notebook(tmp_path, "01_a", WRITES)
+    chapter = chapters_module.read_chapter(path)
+    keys = {
+        execution.chapter_key(chapter, {"seed": 1}, "inputs", {}),
+        execution.chapter_key(chapter, {"seed": 2}, "inputs", {}),
+        execution.chapter_key(chapter, {"seed": 1}, "others", {}),
+        execution.chapter_key(chapter, {"seed": 1}, "inputs", {"00_x": "k"}),
+    }
+    write_notebook(tmp_path, "01_a", WRITES + "\n# %%\n2\n")
+    keys.add(execution.chapter_key(chapter, {"seed": 1}, "inputs", {}))
+    assert len(keys) == 5
+
+
+def test_tree_hash_is_of_contents_and_names(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+        (tmp_path / name / "sub" / "f.txt").write_text("x")
+    first = hash_tree([tmp_path / "a"])
+    assert hash_tree([tmp_path / "b"]) == first
+    (tmp_path / "b" / ".hidden").write_text("y")
+    assert hash_tree([tmp_path / "b", tmp_path / "missing"]) == first
+    (tmp_path / "b" / "sub" / "f.txt").rename(tmp_path / "b" / "sub" / "g.txt")
+    assert hash_tree([tmp_path / "b"]) != first
+
+
+def test_failed_cell_is_named_and_leaves_the_earlier_results(tmp_path):
+    folder, out = tmp_path / "n", tmp_path / "out"
+    write_notebook(folder, "01_a", WRITES)
+    run(folder, out)
+    fails = WRITES + (
+        "\n# %%\nPath(out_dir, 'half.csv').write_text('')\nraise ValueError('first\\nthe reason')\n"
+    )
+    write_notebook(folder, "01_a", fails)
+    write_notebook(folder, "02_b", WRITES, after="[01_a]")
+    with pytest.raises(ChapterError) as caught:
+        run(folder, out)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(
+        "01_a.ipynb, cell 4 (`Path(out_dir, 'half.csv').write_text('')`) failed: the reason"
+    )
+    assert lines[1] == "02_b was not run, since 01_a failed"
+    assert [p.name for p in (out / "results" / "01_a").iterdir()] == ["table.csv"]
+    kept = nbformat.read(out / "notebooks" / "01_a.ipynb", as_version=4)
+    assert not any("reason" in cell.source for cell in kept.cells)
+    seen = nbformat.read(out / "logs" / "01_a.ipynb", as_version=4)
+    assert any("ValueError" in str(cell.get("outputs", "")) for cell in seen.cells)
+    assert not (out / "results" / "02_b").exists()
+
+
+def test_dead_kernel_is_told(tmp_path):
+    write_notebook(tmp_path / "n", "01_a", "# %%\nimport os\nos._exit(3)\n")
+    with pytest.raises(ChapterError, match=r"01_a.ipynb: its kernel died.*01_a.log"):
+        run(tmp_path / "n", tmp_path / "out")
+
+
+def test_interrupted_run_is_put_right(tmp_path):
+    layout = Layout(tmp_path)
+    aside = tmp_path / ".previous" / "01_a"
+    aside.mkdir(parents=True)
+    (aside / "whole.csv").write_text("1")
+    layout.results("01_a").mkdir(parents=True)
+    (layout.results("01_a") / "half.csv").write_text("")
+
+    def fail_again():
+        with execution._put_back_on_failure(layout.results("01_a"), aside):
+            layout.results("01_a").mkdir()
+            raise RuntimeError("again")
+
+    with pytest.raises(RuntimeError, match="again"):
+        fail_again()
+    assert [p.name for p in layout.results("01_a").iterdir()] == ["whole.csv"]
+
+
+def test_interruption_ends_what_runs_and_starts_nothing_more():
+    begun = threading.Event()
+
+    def interrupt():
+        with ThreadPoolExecutor(1) as pool, execution._stop_on_failure(pool, {sleeper}):
+            running = pool.submit(lambda: (begun.set(), sleeper.wait()))
+            waiting.append(pool.submit(pytest.fail, "this must not start"))
+            assert begun.wait(10)
+            assert running.running()
+            raise KeyboardInterrupt
+
+    waiting: list[Future] = []
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert sleeper.returncode != 0
+    assert waiting[0].cancelled()
+
+
+def test_damaged_stamp_means_running_again(tmp_path):
+    layout = Layout(tmp_path)
+    layout.stamp("01_a").parent.mkdir()
+    layout.stamp("01_a").write_text('{"chapter": "01')
+    assert execution.read_stamp(layout, "01_a") is None
+    layout.stamp("01_a").write_text(json.dumps({"of": "another version"}))
+    assert execution.read_stamp(layout, "01_a") is None
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    pytest.importorskip("fcntl", reason="no such lock on this system")
+    with (
+        folder_lock(tmp_path),
+        pytest.raises(UserError, match="in use by another run"),
+        folder_lock(tmp_path),
+    ):
+        pass
+    with folder_lock(tmp_path):
+        pass
