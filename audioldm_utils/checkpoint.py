@@ -9,7 +9,6 @@ calls; it is loaded as ``GPT2LMHeadModel``.
 
 from __future__ import annotations
 
-import math
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from audioldm_utils.checkpoint_checks import check_geometry, check_kind
 from audioldm_utils.checkpoint_files import (
     COMPONENTS,
     WEIGHTLESS,
@@ -65,68 +65,6 @@ _CLASSES = {
 _TIED = ("lm_head.weight", "position_ids", "encoder.embed_tokens.weight")
 
 Precision = torch.dtype | Mapping[str, torch.dtype]
-
-
-def _check_kind(path: Path) -> None:
-    """Refuse another model family with one sentence that names it."""
-    advice = "this project runs AudioLDM2 only: give mini, cvssp/audioldm2 or one like them"
-    if (path / "model_index.json").is_file():
-        kind = str(read_json(path / "model_index.json").get("_class_name", "nameless"))
-        if kind == "AudioLDMPipeline":
-            raise UserError(f"{path} is an AudioLDM 1 checkpoint, which is unsupported; {advice}")
-        if kind != "AudioLDM2Pipeline":
-            raise UserError(f"{path} is a {kind} checkpoint, which is unsupported; {advice}")
-    elif not any((path / name).is_dir() for name in COMPONENTS):
-        raise UserError(
-            f"{path} is not a checkpoint (neither model_index.json nor a component's folder):"
-            " give a folder in diffusers layout"
-        )
-    if (path / "unet" / "config.json").is_file():
-        kind = str(read_json(path / "unet" / "config.json").get("_class_name"))
-        if kind != "AudioLDM2UNet2DConditionModel":
-            raise UserError(
-                f"{path} has a {kind}, as AudioLDM 1 has, which is unsupported; {advice}"
-            )
-
-
-def _check_geometry(name: str, config: Mapping[str, Any], path: Path, mel: MelConfig) -> None:
-    """Refuse a component whose shapes are not AudioLDM2's, before its weights are read."""
-    if name == "vae":
-        found = {
-            "in_channels": config.get("in_channels"),
-            "out_channels": config.get("out_channels"),
-            "latent_channels": config.get("latent_channels"),
-            "downsampling": 2 ** (len(config.get("block_out_channels", ())) - 1),
-        }
-        wanted = {"in_channels": 1, "out_channels": 1, "latent_channels": 8, "downsampling": 4}
-    elif name == "vocoder":
-        found = {
-            "model_in_dim": config.get("model_in_dim", 80),
-            "sampling_rate": config.get("sampling_rate", 16000),
-            "product of upsample_rates": math.prod(config.get("upsample_rates", (4, 4, 4, 4))),
-        }
-        wanted = {
-            "model_in_dim": mel.n_mels,
-            "sampling_rate": mel.sample_rate,
-            "product of upsample_rates": mel.hop_length,
-        }
-    elif name == "unet":
-        found = {key: config.get(key) for key in ("in_channels", "out_channels")}
-        wanted = {"in_channels": 8, "out_channels": 8}
-    elif name == "text_encoder_2":
-        found = {"model_type": config.get("model_type")}
-        wanted = {"model_type": "t5"}
-    else:
-        return
-    wrong = [
-        f"{key} {found[key]} (not {wanted[key]})" for key in wanted if found[key] != wanted[key]
-    ]
-    if wrong:
-        raise UserError(
-            f"the {name} of {path} does not fit AudioLDM2's front end of {mel.n_mels} mel bands at"
-            f" {mel.sample_rate} Hz, hop {mel.hop_length}: {', '.join(wrong)}; give a checkpoint"
-            " of AudioLDM2's geometry"
-        )
 
 
 def _device(name: str | torch.device) -> torch.device:
@@ -204,7 +142,7 @@ class Checkpoint:
             check_compile(self.device)
         self._offload = Offload(self.device) if offload else None
         self._compiled = compiled
-        _check_kind(self.path)
+        check_kind(self.path)
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.name!r}, {str(self.path)!r}, loaded={list(self._parts)})"
@@ -299,7 +237,7 @@ class Checkpoint:
         if weights is None:
             options: dict[str, Any] = {}
         else:
-            _check_geometry(name, read_json(folder / "config.json"), self.path, self.mel_config)
+            check_geometry(name, read_json(folder / "config.json"), self.path, self.mel_config)
             options = {
                 "torch_dtype" if library == "diffusers" else "dtype": dtype,
                 "use_safetensors": weights.format == "safetensors",
