@@ -9,8 +9,8 @@ EXAMPLES = """  audioldm-utils encode in.wav out.ddcm --kbps 0.5
   audioldm-utils encode in.wav out.ddcm --kbps 0.5 --prompt "rain on a roof" --guidance 1.5
   audioldm-utils encode recordings/ coded/ --kbps 1 --prompt caption
   audioldm-utils encode in.wav out.ddcm --mel-error 0.4
-  audioldm-utils encode in.wav out.ddcm --atoms 2 --steps 100 --placement alpha-bar --stop 0.9
-  audioldm-utils encode in.wav out.ddcm --codebook gaussian --size 256 --atoms 1 --steps 50"""
+  audioldm-utils encode in.wav out.ddcm --atoms 2 --steps 30 --placement alpha-bar --stop 0.9
+  audioldm-utils encode in.wav out.ddcm --codebook gaussian --size 256 --atoms 1"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
