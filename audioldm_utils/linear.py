@@ -93,6 +93,19 @@ class LinearDenoiser:
         whole = torch.cat([edges[0, :half], middle, edges[1, half + 1 :]])
         return whole.reshape(frames, channels, places).permute(1, 0, 2).to(x_t)
 
+    def noise_error(self, a: float) -> float:
+        """Mean squared error of :meth:`noise` per value, for latents of this mean and covariance.
+
+        Along an eigenvector of eigenvalue l it is a l / (a l + 1 - a).
+
+        Args:
+            a: alpha-bar, in (0, 1).
+        """
+        width = len(self.mean)
+        values, vectors = self._spectrum
+        middle = vectors[self.patch // 2 * width : (self.patch // 2 + 1) * width]
+        return float((middle.square() @ (a * values / (a * values + 1 - a))).mean())
+
     def denoiser(self, scheduler_config: Mapping[str, Any]) -> Any:
         """As a network: ``(x_t (batch, 8, frames, 16), t) -> output`` of this configuration."""
         from audioldm_utils.schedule import training_alphas_bar

@@ -36,6 +36,15 @@ def test_neighbours_help_where_latents_are_smooth_edges_included():
     assert errors[5][1] < errors[1][1] * 1.05
 
 
+def test_its_error_is_known_beforehand():
+    smooth = [0.5 * (z[:, 1:] + z[:, :-1]) for z in draws(40, 400)]
+    linear = LinearDenoiser.fit(smooth[1:], patch=3)
+    for a in (0.9, 0.3, 0.01):
+        noise = draws(1, 399, 7)[0]
+        missed = linear.noise(a**0.5 * smooth[0] + (1 - a) ** 0.5 * noise, a) - noise
+        assert missed[:, 1:-1].square().mean() == pytest.approx(linear.noise_error(a), rel=0.05)
+
+
 def test_as_a_network_it_follows_the_prediction_type():
     linear = LinearDenoiser.fit(draws(4, 60), patch=3)
     x = torch.stack(draws(2, 20, 3))

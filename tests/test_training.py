@@ -149,14 +149,14 @@ def test_a_second_run_keeps_the_effort_of_the_first(tmp_path):
 
 
 def test_noise_levels_count_alike_where_a_white_prior_is_known():
+    """Of white latents of variance 1 the best denoiser leaves alpha_bar of the noise."""
     import torch
 
     from audioldm_utils.training.unet import level_weights
 
     alphas_bar = torch.tensor([0.98, 0.5, 0.1, 0.01])
-    weights = level_weights(alphas_bar, least=0.0)
-    assert torch.isclose(weights.mean(), torch.tensor(1.0))
-    assert torch.allclose(weights * alphas_bar**0.8, (weights * alphas_bar**0.8)[0].expand(4))
+    weights = level_weights(alphas_bar, [torch.randn(8, 20000, 1)])
+    assert torch.allclose(weights * alphas_bar, torch.ones(4), atol=0.03)
 
 
 def test_bfloat16_is_used_on_no_cpu_that_emulates_it(monkeypatch):

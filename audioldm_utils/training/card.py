@@ -34,9 +34,14 @@ def write_tables(work: Path, out: Path, data: Path) -> None:
     caption = classes["caption"].agg(lambda captions: captions.value_counts().index[0])
     counts = classes.agg(clips=("file", "size"), minutes=("minutes", "sum")).round(2)
     _write(folder / "classes.csv", counts.assign(caption=caption).reset_index())
-    logs = sorted(work.glob("*.csv"))
+    logs = [thinned(log) for log in sorted(work.glob("*.csv"))]
     if logs:
-        _write(folder / "curves.csv", pd.concat([thinned(log) for log in logs]))
+        curves, path = pd.concat(logs), folder / "curves.csv"
+        if path.exists():
+            # Training may have begun from the weights that are there.
+            earlier = pd.read_csv(path)
+            curves = pd.concat([earlier[~earlier["component"].isin(curves["component"])], curves])
+        _write(path, curves)
 
 
 def thinned(log: Path) -> pd.DataFrame:

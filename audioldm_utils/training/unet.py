@@ -7,7 +7,7 @@ the projection model, continued by GPT-2; the UNet attends to GPT-2's sequence a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from audioldm_utils.linear import PATCH, LinearDenoiser
 from audioldm_utils.mel import MelConfig, log_mel
 from audioldm_utils.training.captions import augment, joined, t5_tokenizer, vocabulary_text
 from audioldm_utils.training.data import Corpus, default_cache, front_end_gain, load_corpus
@@ -79,7 +80,16 @@ def build_text(t5_vocabulary: int, clap_dimension: int = 128) -> dict[str, torch
         )
     )
     gpt2 = GPT2LMHeadModel(
-        GPT2Config(vocab_size=1, n_positions=128, n_embd=WIDTH, n_layer=2, n_head=4)
+        # It continues embeddings and has no words; GPT-2's own end token would be out of range.
+        GPT2Config(
+            vocab_size=1,
+            n_positions=128,
+            n_embd=WIDTH,
+            n_layer=2,
+            n_head=4,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
     )
     gpt2.config.max_new_tokens = 8
     projection = AudioLDM2ProjectionModel(
@@ -162,20 +172,20 @@ def mix_corpus(corpus: Corpus, count: int, seed: int) -> Corpus:
     )
 
 
-def level_weights(alphas_bar: torch.Tensor, least: float = 0.004) -> torch.Tensor:
-    """Weight of the squared epsilon error at each timestep, ``(steps,)``, mean 1.
+def level_weights(alphas_bar: torch.Tensor, latents: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Weight of the squared epsilon error at each timestep, ``(steps,)``.
 
     At high noise epsilon is almost x_t itself, and even a linear denoiser errs by little; an
-    error as small as at low noise is there many times what the clean latents hold. Dividing by
-    about what a linear denoiser leaves, alpha_bar^0.8 for these latents, makes each level
-    count alike (in the manner of Choi et al., arXiv 2204.00227, with alpha_bar for the SNR).
+    error as small as at low noise is there many times what the clean latents hold. Divided by
+    what the best linear denoiser leaves, each level counts alike (in the manner of Choi et al.,
+    arXiv 2204.00227), and the mean over levels is the ratio that the card asks for.
 
     Args:
         alphas_bar: cumulated signal power of each timestep, ``(steps,)``.
-        least: keeps the weight of nearly pure noise finite.
+        latents: that the linear denoiser is fitted on, ``(channels, frames, places)`` each.
     """
-    weights = 1 / (least + alphas_bar**0.8)
-    return weights / weights.mean()
+    linear = LinearDenoiser.fit(latents)
+    return torch.tensor([1 / linear.noise_error(a) for a in alphas_bar.tolist()])
 
 
 #: Normalisation groups of the last layer that carry x_t, and batches that refit what reads them.
@@ -292,7 +302,9 @@ def train_unet(
     )
     pipe.text_encoder.requires_grad_(False)
     alphas_bar = pipe.scheduler.alphas_cumprod.float()
-    weight = level_weights(alphas_bar)
+    weight = level_weights(
+        alphas_bar, [z.float().permute(1, 0, 2) for z in latents[::8] if len(z) >= PATCH]
+    )
 
     def batch_of(rng: np.random.Generator, count: int, frames: int) -> tuple[torch.Tensor, list]:
         out = silence[None, None].expand(count, frames, 8, 16).clone()
