@@ -133,6 +133,30 @@ plain_table(asked)
 # All are of these very weights; not computed of them: {glue:text}`uncomputed`. Of
 # {glue:text}`figures` figures with a bound, {glue:text}`met` meet it. Missed: {glue:text}`missed`.
 #
+# ### The denoiser, level by level
+#
+# At high noise the noise that is asked for is nearly the input itself, and a network that brings
+# it through its layers with a small error already loses to a linear denoiser. The last layers of
+# this UNet therefore carry the input straight through (`audioldm_utils/training/noise_path.py`),
+# in weights of the standard layout.
+
+# %% tags=["remove-input"]
+ratio = figures.get("denoiser", {}).get("ratio", {})
+levels = pd.DataFrame({"timestep": [float(t) for t in ratio], "mean": list(ratio.values())})
+levels = levels.assign(low=float("nan"), high=float("nan"), method="ddpm")
+if ratio:
+    axes = curves(levels, "timestep", "timestep of 1000 (more is noisier)", "error re the linear's")
+    axes.axhline(1.0, color="0.6", linewidth=0.8)
+    picture = figure_caption(
+        axes.figure,
+        "fig-levels",
+        "Squared error of the noise estimate over that of the best linear denoiser, at ten noise"
+        f" levels; eval clips never trained on; checkpoint {checkpoint}.",
+        "One curve over the noise levels, with a line where both err alike.",
+    )
+picture if ratio else "The denoiser's figures lie not in this checkpoint's folder."
+
+# %% [markdown]
 # ## Does it copy?
 #
 # The nearest place in any train clip, by root-mean-square log-mel difference, of every generated
