@@ -35,9 +35,9 @@ CANDIDATES = (
     ("alpha-bar", 0.7, 0.99),
     ("alpha-bar", 1.0, 0.99),
 )
-#: Share by which the distance must fall for more steps near the clean latents. A placement with
-#: too few steps in the noise loses some clips altogether, and a few train clips may not show it.
-GAIN = 0.03
+#: Share of the least distance that is given up for more steps in the noise. A placement with
+#: too few of them loses some clips altogether, and a few train clips may not show it.
+GAIN = 0.01
 #: Bits a latent value at which the placement is tuned, of the choices alone; a clip has 3,200
 #: values a second, so that these are 0.1 to 5 kbit/s.
 BITS = (0.04, 0.1, 0.28, 0.6, 1.5)
@@ -97,8 +97,7 @@ def tune(
 ) -> tuple[tuple[Rule, ...], list[dict[str, object]]]:
     """The best of `CANDIDATES` at each rate.
 
-    Candidates are ordered, and the best moves one way as the rate rises, so at each rate the
-    search starts from the last one's best and goes on as long as the distance falls.
+    All are tried, since the distance need not fall and rise only once along them.
 
     Args:
         latents: of train clips of one length, ``(clips, 8, frames, 16)``.
@@ -140,20 +139,11 @@ def tune(
             progress()
         return found
 
-    best, chosen = 2, []
+    chosen = []
     for wanted in bits:
-        known: dict[int, float] = {}
-
-        def at(index: int, wanted: float = wanted, known: dict[int, float] = known) -> float:
-            if index not in known:
-                known[index] = measure(wanted, index)
-            return known[index]
-
-        while best + 1 < len(CANDIDATES) and at(best + 1) < (1 - GAIN) * at(best):
-            best += 1
-        while best > 0 and at(best - 1) < at(best):
-            best -= 1
-        chosen.append(best)
+        found = [measure(wanted, index) for index in range(len(CANDIDATES))]
+        # The first, which has the most steps in the noise, that is as good as any.
+        chosen.append(next(i for i, one in enumerate(found) if one <= (1 + GAIN) * min(found)))
     limits = [(low * high) ** 0.5 for low, high in pairwise(bits)]
     rules = [
         (round(limit, 4), *CANDIDATES[index])
