@@ -240,11 +240,13 @@ def test_a_table_has_the_pages_look_and_the_same_bytes_each_time():
 
     from audioldm_utils.plotting import plain_table
 
-    frame = pd.DataFrame({"a_b": [0.12345, float("nan")], "n": [3, 4]})
+    frame = pd.DataFrame({"a_b": [0.12345, float("nan")], "n": [3, 4], "met": [True, False]})
     shown = plain_table(frame, 2, caption="x < y").data
     assert 'class="dataframe"' in shown
     assert "<caption>x &lt; y</caption>" in shown
     assert "a b" in shown
+    assert "yes" in shown
+    assert "False" not in shown
     assert "0.12<" in shown
     assert "–" in shown
     assert shown == plain_table(frame, 2, caption="x < y").data

@@ -29,6 +29,8 @@ def plain_table(
 
     if frame.empty:
         return HTML("<p>Nothing of this was measured on these clips.</p>")
+    truths = frame.select_dtypes(bool).columns
+    frame = frame.assign(**{name: frame[name].map({True: "yes", False: "no"}) for name in truths})
     table = frame.rename(columns=lambda name: str(name).replace("_", " ")).to_html(
         index=index, float_format=lambda value: f"{value:.{digits}f}", na_rep="–", border=0
     )
