@@ -91,8 +91,8 @@ stages = Stages(load(checkpoint))
 #   $z \leftarrow z - \eta\, \nabla_z\, d(m, D(z))$, where $d$ is the multi-scale log-mel distance
 #   and Adam {cite:p}`kingma2015adam` sets the step.
 # - **`vae-restored`**. All of them. The encoder tries each part on each clip, and keeps it where
-#   log-spectral distance and band energies improve; the bits that say so are counted. What it
-#   chooses by judges nothing below.
+#   log-spectral distance, band energies and short-time magnitudes improve on the whole and none
+#   gets clearly worse; the bits that say so are counted. What it chooses by judges nothing below.
 #
 # The fit of the blind compensation comes from other clips than those it is judged on
 # (`audioldm-utils fit`).

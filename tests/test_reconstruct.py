@@ -203,6 +203,30 @@ def test_highfreq_parts_and_bits(stages, clip):
     assert oracle.label == "vae-highfreq (oracle)"
 
 
+def test_a_part_must_better_the_rule_and_worsen_no_measure_of_it():
+    from audioldm_utils.methods.repair import _betters
+
+    score = np.log([2.0, 4.0, 0.5])
+    assert _betters(score, np.log([1.9, 3.5, 0.52]))
+    assert not _betters(score, np.log([1.0, 1.0, 0.6]))  # 20 % louder mistakes for all that
+    assert not _betters(score, np.log([1.99, 4.0, 0.5]))
+
+
+def test_the_rule_hears_a_single_shock():
+    from types import SimpleNamespace
+
+    from audioldm_utils.methods.repair import _rule
+
+    rng = np.random.default_rng(0)
+    sound = (0.05 * rng.standard_normal(32000)).astype(np.float32)
+    shocked = sound.copy()
+    shocked[16000:16064] += 0.9
+    change = _rule(SimpleNamespace(waveform=sound), shocked) - _rule(
+        SimpleNamespace(waveform=sound), sound + 1e-3
+    )
+    assert change[2] > np.log(2)
+
+
 def test_restored_pays_for_its_decisions(stages, clip):
     result = one(clip, "vae-restored", stages, steps=1, iterations=1, extend=False)
     parts = {"refined", "phase", "quiet", "compensation", "envelope"}

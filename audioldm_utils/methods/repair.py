@@ -22,6 +22,10 @@ BLIND_ROUNDS = 6
 QUIET = 3.5
 #: ``vae-restored`` keeps a part where it betters the rule's measures by this share.
 MIN_GAIN = 0.01
+#: And only where none of them gets worse by more than this share.
+MAX_LOSS = 0.05
+#: Samples of the rule's window for magnitudes, 16 ms: a shock that a long window spreads shows.
+RULE_WINDOW = 256
 #: Bits that say which parts the decoder is to apply, with one for the band extension's own.
 SWITCHES = 5
 
@@ -208,24 +212,44 @@ def _refined(
     return job.refined[key]
 
 
-def _rule(job: Job, waveform: np.ndarray) -> float:
+def _rule(job: Job, waveform: np.ndarray) -> np.ndarray:
     """What decides which parts of ``vae-restored`` a clip gets; lower is better.
 
-    Mean logarithm of two distances, so that a difference is a relative change: log-spectral
-    distance, and the mean over bands of the band energy error. Neither is minimised by any
-    part, and neither is multi-resolution STFT distance, ViSQOL or log-mel distance, which
-    judge the result.
+    Logarithms, so that differences are relative changes, of three distances: log-spectral
+    distance, the mean over bands of the band energy error, and the relative error of the
+    magnitudes of short windows. The last sees single loud places, which the first two average
+    away: phase refinement can overshoot there. None is minimised by any part, and none is
+    multi-resolution STFT distance, ViSQOL or log-mel distance, which judge the result.
     """
     if not job.waveform.any():
-        return 0.0  # nothing betters silence
+        return np.zeros(3)  # nothing betters silence
     pair = job.waveform, waveform, MODEL_RATE
     energies = [
         metrics.band_energy_error(*pair, band=band)
         for band, (low, _) in metrics.BANDS.items()
         if low < MODEL_RATE / 2
     ]
-    distances = [metrics.log_spectral_distance(*pair), float(np.mean(energies))]
-    return float(np.log(np.maximum(distances, 1e-6)).mean())
+    loudness = _magnitude_error(job.waveform, waveform)
+    distances = [metrics.log_spectral_distance(*pair), float(np.mean(energies)), loudness]
+    return np.log(np.maximum(distances, 1e-6))
+
+
+def _magnitude_error(reference: np.ndarray, estimate: np.ndarray) -> float:
+    """Norm of the difference of STFT magnitudes over that of the reference's."""
+    import librosa
+
+    count = min(len(reference), len(estimate))
+    a, b = (
+        np.abs(librosa.stft(x[:count], n_fft=RULE_WINDOW, hop_length=RULE_WINDOW // 4))
+        for x in (reference, estimate)
+    )
+    return float(np.linalg.norm(a - b) / np.linalg.norm(a))
+
+
+def _betters(score: np.ndarray, value: np.ndarray) -> bool:
+    """Better on the whole, and clearly worse in nothing."""
+    change = value - score
+    return bool(change.mean() < -MIN_GAIN and change.max() <= MAX_LOSS)
 
 
 def vae_restored(
@@ -244,8 +268,8 @@ def vae_restored(
     """All repairs together, each left out of a clip that it would hurt.
 
     The encoder decodes with and without each part and sends a bit for each of the decoder's.
-    Its rule looks at log-spectral distance and band energies, never at what judges the
-    result, nor at the log-mel that refinement minimises.
+    Its rule looks at log-spectral distance, band energies and short-time magnitudes, never at
+    what judges the result, nor at the log-mel that refinement minimises.
 
     Args:
         job: the clip.
@@ -274,7 +298,7 @@ def vae_restored(
         """Take a part if the rule wants it; one bit says so, where the decoder must know."""
         nonlocal waveform, score, bits
         value = _rule(job, candidate)
-        kept[name] = value < score - MIN_GAIN
+        kept[name] = _betters(score, value)
         bits += flag
         if kept[name]:
             waveform, score = candidate, value
