@@ -173,13 +173,15 @@ copies = pd.DataFrame(
     [{"what": name, **text[key]} for name, key in pairs if key in text],
     columns=["what", "mean", "low", "high", "n"],
 )
-glue_value("copies", text.get("near_copies", "not counted"))
-glue_value("copy_limit", text.get("copy_limit_nat", float("nan")), ".2f", "nat")
+found = (
+    "{near_copies} (limit {copy_limit_nat:.2f} nat)".format(**text) if text else "not counted yet"
+)
+glue_value("copies", found)
 plain_table(copies)
 
 # %% [markdown]
-# Near-copies among the samples: {glue:text}`copies` (limit {glue:text}`copy_limit`). They are left
-# out where the class of samples is told.
+# Near-copies among the samples: {glue:text}`copies`. They are left out where the class of samples
+# is told.
 #
 # ## A check that anybody can repeat
 #
