@@ -59,7 +59,8 @@ clip's source, author and licence is in [ATTRIBUTION.csv](ATTRIBUTION.csv).
 ## Recipe
 
 `python -m audioldm_utils.training all`; seconds and optimiser steps of each component as run
-(a name with a number: begun from the weights of the run before, `--start`):
+(a name with a number: begun from the weights of the run before, `--start`; the third run of the
+UNet also opened a straight way for the noise, `--noise-path`):
 
 | component | seconds | steps |
 |---|---|---|
