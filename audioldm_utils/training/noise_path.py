@@ -72,6 +72,19 @@ def open_noise_path(unet: torch.nn.Module, groups: Sequence[int]) -> list[int]:
     return carriers
 
 
+def read_noise_path(unet: torch.nn.Module, carriers: Sequence[int]) -> None:
+    """Let ``conv_out`` read the straight way too: what that adds to its output is x_t itself.
+
+    Args:
+        unet: as :func:`open_noise_path` left it.
+        carriers: the channels that it gave.
+    """
+    with torch.no_grad():
+        for place, channel in enumerate(carriers):
+            unet.conv_out.weight[place // 2, channel, 1, 1] = -1.0 if place % 2 else 1.0
+
+
+@torch.no_grad()
 def _carry_input(conv_in: torch.nn.Conv2d) -> tuple[Tensor, Tensor]:
     """Change ``conv_in`` as little as needed to make x_t a linear function of its output.
 

@@ -21,7 +21,7 @@ from audioldm_utils.mel import MelConfig, log_mel
 from audioldm_utils.training.captions import augment, joined, t5_tokenizer, vocabulary_text
 from audioldm_utils.training.data import Corpus, default_cache, front_end_gain, load_corpus
 from audioldm_utils.training.loop import Trainer, mixed_precision
-from audioldm_utils.training.noise_path import fit_output, open_noise_path
+from audioldm_utils.training.noise_path import fit_output, open_noise_path, read_noise_path
 
 WIDTH = 128
 #: Clips mixed from two others, so that captions of two sounds are heard too.
@@ -204,9 +204,7 @@ def _straighten(
     carriers = open_noise_path(unet, PATH_GROUPS)
     if not refit:
         # An untrained network begins as epsilon = x_t, which is right at high noise.
-        with torch.no_grad():
-            for place, channel in enumerate(carriers):
-                unet.conv_out.weight[place // 2, channel, 1, 1] = -1.0 if place % 2 else 1.0
+        read_noise_path(unet, carriers)
         return
 
     def batches() -> Iterator[tuple[Callable[[], object], torch.Tensor, torch.Tensor]]:
