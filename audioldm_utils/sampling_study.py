@@ -37,8 +37,8 @@ BATCH = 20
 SUBSET = 64
 #: Codebook sizes, and samples of each prompt: most where equivalence is judged. The size of
 #: 65,536 is a cyclic codebook's, the others hold independent normal atoms.
-SIZES = {2: 2, 64: 14, 1024: 10, 65536: 10}
-EACH = {"ddpm": 14, "ddim": 2, "ccfg": 2, "unguided": 2}
+SIZES = {2: 2, 64: 20, 1024: 20, 65536: 20}
+EACH = {"ddpm": 20, "ddim": 2, "ccfg": 2, "unguided": 2}
 #: Equivalence is judged for these sizes, at this share of the DDPM scores' deviation.
 JUDGED = tuple(size for size in SIZES if size >= 64)
 MARGIN = 0.1
