@@ -6,9 +6,11 @@
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,audioldm_utils,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -80,9 +82,11 @@ stages = Stages(load(checkpoint))
 # Each repair is a method of its own, and they can all be put together:
 #
 # - **`vae-highfreq`**. *Blind*: the level $g_b(\hat m)$ that band $b$ lacks at the decoded level
-#   $\hat m$ is known from other clips, and the waveform is led to $\hat m + g_b(\hat m)$ from 4 to
-#   8 kHz; no bits. *Side information*: the encoder sends what is still missing there. *Band
-#   extension*: above 8 kHz the envelope is sent and filled with the decoder's own 4 to 7 kHz,
+#   $\hat m$ is known from other clips. So is the energy $c_b(\hat m)$ that a mel so tonal holds
+#   above its sum of magnitudes: a partial fills few bins, noise fills all of them, and a vocoder
+#   that answers a tone with noise of the right mel is too soft. The waveform is led to the energies
+#   $\hat m + g_b(\hat m) + c_b(\hat m)$ from 4 to 8 kHz; no bits. *Side information*: the encoder
+#   sends what energy is still missing there. *Band extension*: above 8 kHz the envelope is sent and filled with the decoder's own 4 to 7 kHz,
 #   copied up, as in spectral band replication {cite:p}`dietz2002spectral`.
 # - **`vae-denoise`**. The vocoder's waveform does not have the mel that it was given. Rounds of
 #   measuring, scaling and synthesising {cite:p}`griffin1984signal` bring it there, from the
@@ -370,7 +374,8 @@ results.tabulate(spent[spent["stage"] == ""])
 # ## When not to use them
 #
 # - **Blind compensation** where the sound is unlike what it was fitted on: it knows only what
-#   such levels lack on average.
+#   such levels lack on average. And where the fine structure matters more than the energy: it
+#   raises what the vocoder made, and does not turn noise into partials.
 # - **Band extension** where nothing was above 8 kHz: it sends a bit to say so.
 # - **`vae-denoise`** where pauses matter more than tone: it moves the waveform towards the
 #   decoded mel, and inherits the VAE's mistakes.

@@ -8,6 +8,11 @@ Two ways, kept apart:
 * **Side information**: the encoder, which has the original, sends what is still missing from
   4 to 8 kHz as a coded field (:mod:`audioldm_utils.enhance.coding`) at a bounded rate.
 
+A log-mel sums magnitudes, so that it does not say how much energy a band holds: a partial
+has up to 10 dB more of it than noise of the same log-mel, and a vocoder that answers a tonal
+mel with noise is too soft by that. :func:`tonality` reads from the whole mel which of the two
+it is, and the compensation knows what energy goes with it.
+
 Gains are natural logarithms, ``(frames, n_mels)``, on the front end's frame grid.
 """
 
@@ -15,15 +20,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import scipy.ndimage
 
 from audioldm_utils.codebook.fitted import fitted_path
 from audioldm_utils.enhance.coding import FieldCoder, smooth_scale
-from audioldm_utils.enhance.stft import Stft, band_centres, bands_to_bins, log_mel_of
+from audioldm_utils.enhance.stft import (
+    Stft,
+    band_centres,
+    bands_to_bins,
+    log_energy_of,
+    log_mel_of,
+    mel_weights,
+)
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 from audioldm_utils.mel import MelConfig
@@ -36,6 +49,12 @@ HIGH_BAND = (4000.0, 8000.0)
 BLOCK = 32
 #: Levels more than this below the loudest value carry no audible energy, nat (52 dB).
 RELEVANT = 6.0
+#: Tonality is measured over this many frames (0.17 s), against the mean of so many bands.
+STANDING, NEIGHBOURS = 17, 7
+#: Only what lies less than this below a band's loudest value says what energy it holds, nat.
+LOUD = 4.0
+#: Knots of tonality, and the last of them, which one frame in a thousand exceeds, nat.
+TONALITIES, MOST_TONAL = 9, 1.6
 _STFT = Stft()
 
 
@@ -48,6 +67,24 @@ def high_bands(config: MelConfig = MelConfig()) -> np.ndarray:
 def mel_of(waveform: np.ndarray) -> np.ndarray:
     """Log-mel ``(frames, n_mels)`` of a 16 kHz waveform ``(samples,)``."""
     return log_mel_of(_STFT.core(_STFT.analyse(waveform)))
+
+
+def energy_of(waveform: np.ndarray) -> np.ndarray:
+    """Log energy ``(frames, n_mels)`` of the mel bands of a 16 kHz waveform ``(samples,)``."""
+    return log_energy_of(_STFT.core(_STFT.analyse(waveform)))
+
+
+def tonality(mel: np.ndarray) -> np.ndarray:
+    """How far bands stand out from their neighbours, and stay so: ``(frames,)``, nat.
+
+    Near 0 for noise, whatever its envelope; about 1 for held tones with their partials.
+
+    Args:
+        mel: log-mel ``(frames, n_mels)``.
+    """
+    ripple = mel - scipy.ndimage.uniform_filter1d(mel, NEIGHBOURS, axis=1, mode="nearest")
+    standing = scipy.ndimage.uniform_filter1d(ripple, STANDING, axis=0, mode="nearest")
+    return np.abs(standing).mean(1)
 
 
 def apply_gain(
@@ -83,8 +120,11 @@ class Compensation:
         levels: ``(levels,)`` log-mel values (natural logarithm) where the table has knots.
         table: ``(levels, n_mels)`` gain, nat, of the vocoder's output at that level.
         mel_table: the same for the VAE's decoded log-mel, before any vocoder.
-        scale: ``(BLOCK, high bands)`` mean absolute cosine coefficient of what is left from
-            4 to 8 kHz after the gain; the side-information coder's statistics.
+        tonalities: ``(knots,)`` values of :func:`tonality` where the next table has knots.
+        concentration: ``(knots, n_mels)`` how far the original's log energy lies above its
+            log-mel on average, nat, where the decoded mel is that tonal.
+        scale: ``(BLOCK, high bands)`` mean absolute cosine coefficient of the log energy that
+            is missing from 4 to 8 kHz after the gain; the side-information coder's statistics.
         clips: names of the clips it was fitted on, so that nobody judges it on them.
     """
 
@@ -92,6 +132,8 @@ class Compensation:
     levels: np.ndarray
     table: np.ndarray
     mel_table: np.ndarray
+    tonalities: np.ndarray
+    concentration: np.ndarray
     scale: np.ndarray
     clips: tuple[str, ...] = field(default=())
 
@@ -115,6 +157,16 @@ class Compensation:
             out[:, band] = np.interp(mel[:, band], self.levels, table[:, band])
         return out
 
+    def energy_target(self, mel: np.ndarray) -> np.ndarray:
+        """Log energy ``(frames, n_mels)`` that the original is likely to have, nat.
+
+        Args:
+            mel: the VAE's decoded log-mel.
+        """
+        tonal = tonality(mel)
+        columns = [np.interp(tonal, self.tonalities, column) for column in self.concentration.T]
+        return mel + self.gain(mel, stage="mel") + np.stack(columns, 1)
+
     def to_json(self) -> str:
         """Text form, rounded to 1e-4 nat; one row of the table a line."""
 
@@ -126,6 +178,8 @@ class Compensation:
             f'{{\n "fingerprint": {json.dumps(self.fingerprint)},\n'
             f' "levels": {json.dumps([round(float(v), 4) for v in self.levels])},\n'
             f' "table": {rows(self.table)},\n "mel_table": {rows(self.mel_table)},\n'
+            f' "tonalities": {json.dumps([round(float(v), 4) for v in self.tonalities])},\n'
+            f' "concentration": {rows(self.concentration)},\n'
             f' "scale": {rows(self.scale)},\n'
             f' "clips": {json.dumps(list(self.clips))}\n}}\n'
         )
@@ -144,6 +198,8 @@ class Compensation:
                 np.array(content["levels"], float),
                 np.array(content["table"], float),
                 np.array(content["mel_table"], float),
+                np.array(content["tonalities"], float),
+                np.array(content["concentration"], float),
                 np.array(content["scale"], float),
                 tuple(content["clips"]),
             )
@@ -152,9 +208,20 @@ class Compensation:
         expected = (len(fit.levels), MelConfig().n_mels)
         if fit.table.shape != expected or fit.mel_table.shape != expected:
             raise UserError(f"{source}: its tables have the wrong shape; fit it again")
+        if fit.concentration.shape != (len(fit.tonalities), MelConfig().n_mels):
+            raise UserError(f"{source}: its concentration has the wrong shape; fit it again")
         if fit.scale.shape != (BLOCK, len(high_bands())):
             raise UserError(f"{source}: its scale has the wrong shape; fit it again")
         return fit
+
+
+def noise_concentration() -> np.ndarray:
+    """Log energy less log-mel of white noise, ``(n_mels,)``, nat.
+
+    With magnitudes from Rayleigh's distribution, whose mean square is 4 / pi of its squared
+    mean, and a band's filter weights adding to w: log(4 / pi) / 2 - log(w) / 2.
+    """
+    return 0.5 * (np.log(4 / np.pi) - np.log(mel_weights().sum(1)))
 
 
 def identity_compensation(fingerprint: str) -> Compensation:
@@ -165,6 +232,8 @@ def identity_compensation(fingerprint: str) -> Compensation:
         levels,
         np.zeros((2, MelConfig().n_mels)),
         np.zeros((2, MelConfig().n_mels)),
+        np.array([0.0, 1.0]),
+        np.tile(noise_concentration(), (2, 1)),
         smooth_scale(BLOCK, len(high_bands()), 0.6, 4.0, 2.0),
     )
 
@@ -192,36 +261,45 @@ def fit_compensation(
     Raises:
         UserError: no clip was given.
     """
+    high = high_bands()
     levels = np.linspace(MelConfig().silence, 2.0, knots)
     shape = (knots, MelConfig().n_mels)
     table, mel_total, mel_weight = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    pairs: list[tuple[str, np.ndarray, np.ndarray]] = []
+    tonalities = np.linspace(0.0, MOST_TONAL, TONALITIES)
+    held_total, held_weight = np.zeros((2, TONALITIES, MelConfig().n_mels))
+    pairs: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]] = []
     for name, waveform in clips:
-        reference = mel_of(waveform).astype(np.float32)
+        spectrum = _STFT.core(_STFT.analyse(waveform))
+        reference = log_mel_of(spectrum).astype(np.float32)
+        energy = log_energy_of(spectrum)
         decoded, estimate = reconstruct(waveform)
-        pairs.append((name, reference, estimate))
+        pairs.append((name, reference, energy[:, high], estimate))
         decoded = decoded[: len(reference)]
         _accumulate(mel_total, mel_weight, levels, decoded, reference - decoded)
+        # Energies average as energies: their logarithms' mean would be too low.
+        held = np.exp(2 * (energy - reference))
+        tonal = np.broadcast_to(tonality(decoded)[:, None], held.shape)
+        counts = np.maximum(reference - (reference.max(0) - LOUD), 0.0)
+        _accumulate(held_total, held_weight, tonalities, tonal, held, counts)
     if not pairs:
         raise UserError("no clips to fit the compensation on; name a folder that holds some")
 
     def compensated(estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         before = mel_of(estimate)
-        fit = Compensation(fingerprint, levels, table, table, np.zeros((1, 1)))
-        return before, mel_of(apply_gain(estimate, fit.gain(before)))
+        fit = replace(identity_compensation(fingerprint), levels=levels, table=table)
+        return before, apply_gain(estimate, fit.gain(before))
 
     for _ in range(rounds):
         total, weight = np.zeros(shape), np.zeros(shape)
-        for _, reference, estimate in pairs:
+        for _, reference, _, estimate in pairs:
             before, after = compensated(estimate)
-            _accumulate(total, weight, levels, before, reference - after)
+            _accumulate(total, weight, levels, before, reference - mel_of(after))
         table = table + total / (weight + shrink)
-    high = high_bands()
     scale = np.zeros((BLOCK, len(high)))
     blocks = 0
-    for _, reference, estimate in pairs:
+    for _, _, energy, estimate in pairs:
         _, after = compensated(estimate)
-        missing = _relevant_difference(reference[:, high], after[:, high])
+        missing = _relevant_difference(energy, energy_of(after)[:, high])
         coefficients = FieldCoder(scale).transform(missing)
         scale += np.abs(coefficients).sum(0)
         blocks += len(coefficients)
@@ -230,14 +308,28 @@ def fit_compensation(
     padded = np.pad(scale[1:], ((1, 1), (0, 0)), mode="edge")
     scale[1:] = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
     mel_table = mel_total / (mel_weight + shrink)
+    # Knots that nothing reached hold what the band holds on average.
+    average = held_total.sum(0) / np.maximum(held_weight.sum(0), 1e-9)
+    concentration = 0.5 * np.log((held_total + shrink * average) / (held_weight + shrink))
     names = tuple(sorted(pair[0] for pair in pairs))
-    return Compensation(fingerprint, levels, table, mel_table, scale, names)
+    return Compensation(
+        fingerprint, levels, table, mel_table, tonalities, concentration, scale, names
+    )
 
 
 def _accumulate(
-    total: np.ndarray, weight: np.ndarray, levels: np.ndarray, at: np.ndarray, value: np.ndarray
+    total: np.ndarray,
+    weight: np.ndarray,
+    levels: np.ndarray,
+    at: np.ndarray,
+    value: np.ndarray,
+    counts: np.ndarray | None = None,
 ) -> None:
-    """Spread ``value`` over the two knots around ``at``, band by band (linear splines)."""
+    """Spread ``value`` over the two knots around ``at``, band by band (linear splines).
+
+    ``counts`` weighs the values; None weighs all alike.
+    """
+    counts = np.ones_like(value) if counts is None else counts
     position = np.clip((at - levels[0]) / (levels[1] - levels[0]), 0, len(levels) - 1.001)
     lower = position.astype(int)
     upper_share = position - lower
@@ -246,8 +338,9 @@ def _accumulate(
             (lower[:, band], 1 - upper_share[:, band]),
             (lower[:, band] + 1, upper_share[:, band]),
         ):
-            total[:, band] += np.bincount(knot, share * value[:, band], len(levels))
-            weight[:, band] += np.bincount(knot, share, len(levels))
+            weights = share * counts[:, band]
+            total[:, band] += np.bincount(knot, weights * value[:, band], len(levels))
+            weight[:, band] += np.bincount(knot, weights, len(levels))
 
 
 def _relevant_difference(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
@@ -262,7 +355,7 @@ def encode_high_bands(
     """Side information for 4 to 8 kHz: what ``estimate`` lacks of ``reference``.
 
     Args:
-        reference: log-mel ``(frames, n_mels)`` of the original.
+        reference: log energy ``(frames, n_mels)`` of the original, :func:`energy_of`.
         estimate: the same of the (compensated) reconstruction.
         fit: its ``scale`` is the coder's statistics.
         budget: bits allowed.

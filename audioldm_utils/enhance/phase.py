@@ -9,6 +9,8 @@ mel constraint imposed multiplicatively, as in Lee and Seung's updates (2001).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.ndimage
 
@@ -73,6 +75,7 @@ def refine_phase(
     strength: float = 0.9,
     max_gain: float = 3.0,
     bands: np.ndarray | None = None,
+    measure: Callable[[np.ndarray], np.ndarray] = log_mel_of,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Move a waveform towards a target log-mel, keeping its phases' start.
 
@@ -84,6 +87,8 @@ def refine_phase(
         strength: share of the gap that a round closes, in (0, 1].
         max_gain: largest change of a bin a round, nat.
         bands: indices of the mel bands to move; None is all.
+        measure: what of a spectrum ``(frames, bins)`` is to meet the target;
+            :func:`~audioldm_utils.enhance.stft.log_energy_of` for a target of energies.
 
     Returns:
         The waveform and the curve ``(iterations + 1,)`` of mean absolute log-mel errors, nat.
@@ -105,7 +110,7 @@ def refine_phase(
     curve: list[float] = []
     for step in range(iterations + 1):
         spectrum = stft.analyse(current)
-        gap = target - log_mel_of(stft.core(spectrum))
+        gap = target - measure(stft.core(spectrum))
         if bands is not None:
             gap *= np.isin(np.arange(gap.shape[1]), bands)
         curve.append(float(np.abs(gap).mean()))

@@ -123,3 +123,13 @@ def bands_to_bins(config: MelConfig = MelConfig()) -> np.ndarray:
 def log_mel_of(spectrum: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     """Natural-log mel ``(frames, n_mels)`` of a spectrum ``(frames, bins)``."""
     return np.log(np.maximum(np.abs(spectrum) @ mel_weights(config).T, config.floor))
+
+
+def log_energy_of(spectrum: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
+    """The same with energies summed in place of magnitudes, half the logarithm of the sum.
+
+    What a band's energy lies above its squared magnitude sum tells a partial, which fills few
+    bins, from noise, which fills all: two bands of one log-mel differ by up to 10 dB in it.
+    """
+    power = np.square(np.abs(spectrum)) @ mel_weights(config).T
+    return 0.5 * np.log(np.maximum(power, config.floor**2))

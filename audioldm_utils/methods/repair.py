@@ -12,11 +12,12 @@ from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.enhance import bands, bandwidth, noise
 from audioldm_utils.enhance.latent import refine_latents
 from audioldm_utils.enhance.phase import only_cuts_below, refine_phase
+from audioldm_utils.enhance.stft import log_energy_of
 from audioldm_utils.methods.base import Job, Output, check_choice, check_range
 
 #: Latent frames refined at once (10.24 s), so that memory stays flat in the clip's length.
 REFINE_ROWS = 256
-#: Rounds that lead 4 to 8 kHz to the decoder's own mel.
+#: Rounds that lead 4 to 8 kHz to the energies of the decoder's own mel.
 BLIND_ROUNDS = 6
 #: What lies this far below a clip's loudest mel value is a pause to ``vae-denoise``, nat (30 dB).
 QUIET = 3.5
@@ -49,9 +50,10 @@ def vae_highfreq(
     Args:
         job: the clip.
         blind: compensation from 4 to 8 kHz that costs no bits. ``mel`` leads the waveform to
-            what the decoder's own mel says, corrected by what the VAE loses on other clips;
-            ``fitted`` knows only what VAE and vocoder together lose on other clips, by band
-            and level; ``none`` leaves it out.
+            the energies that the decoder's own mel stands for: corrected by what the VAE loses
+            on other clips, and by how much energy a mel so tonal holds there. ``fitted`` knows
+            only what VAE and vocoder together lose on other clips, by band and level; ``none``
+            leaves it out.
         side_kbps: most side information for the envelope from 4 to 8 kHz; 0 for none.
         extend: extend the band above 8 kHz, output at the clip's own rate.
         extension_kbps: most side information for that.
@@ -74,9 +76,10 @@ def vae_highfreq(
         gain = job.compensation.gain(bands.mel_of(waveform), high)
         waveform = bands.apply_gain(waveform, gain)
     elif blind == "mel":
-        own = mel[0].cpu().numpy()
-        target = own + job.compensation.gain(own, high, stage="mel")
-        waveform, _ = refine_phase(waveform, target, BLIND_ROUNDS, bands=high)
+        target = job.compensation.energy_target(mel[0].cpu().numpy())
+        waveform, _ = refine_phase(
+            waveform, target, BLIND_ROUNDS, bands=high, measure=log_energy_of
+        )
     waveform, bits = _side_information(job, waveform, side_kbps)
     details = {"side_bits_4_to_8_khz": bits}
     output = Output(waveform, MODEL_RATE, job.latents, bits, details)
@@ -87,7 +90,7 @@ def _side_information(job: Job, waveform: np.ndarray, kbps: float) -> tuple[np.n
     """Encode what 4 to 8 kHz still lack, decode it from the bytes, apply it."""
     if not kbps:
         return waveform, 0
-    reference, estimate = bands.mel_of(job.waveform), bands.mel_of(waveform)
+    reference, estimate = bands.energy_of(job.waveform), bands.energy_of(waveform)
     budget = kbps * 1000 * job.seconds
     data, bits = bands.encode_high_bands(reference, estimate, job.statistics, budget)
     gain = bands.decode_high_bands(data, len(estimate), job.statistics)
