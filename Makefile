@@ -40,7 +40,7 @@ $(READY):
 	@touch $@
 
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 report: $(READY) ## Run the notebooks and build the book into build/html
 	$(BIN)/audioldm-utils report --audio "$(AUDIO)" --checkpoint "$(CHECKPOINT)" --out "$(OUT)"
