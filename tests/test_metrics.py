@@ -265,6 +265,20 @@ def test_a_delay_ruins_the_waveform_metrics_only():
     assert value("log_mel_distance", x, late) < 0.7 * value("log_mel_distance", x, other)
 
 
+def test_where_an_excerpt_is_cut_puts_nothing_into_a_nearly_empty_band():
+    time = np.arange(40960) / RATE
+    floor = 1e-4 * np.random.default_rng(7).standard_normal(len(time))
+    cut_at_peak, cut_at_zero = (
+        0.3 * np.sin(2 * np.pi * 500 * (time - time[-1]) + phase) for phase in (np.pi / 2, 0)
+    )
+    bias = metrics.band_energy_bias(cut_at_zero + floor, cut_at_peak + floor, RATE, band="4-8 kHz")
+    assert bias == pytest.approx(0, abs=0.5)
+    error = metrics.band_energy_error(cut_at_zero + floor, cut_at_peak + floor, RATE, "4-8 kHz")
+    assert error < 0.5
+    short = 0.1 * np.random.default_rng(1).standard_normal(300)
+    assert metrics.band_energy_bias(short, 0.5 * short, RATE) == pytest.approx(-6.02, abs=0.01)
+
+
 def test_low_pass_has_a_good_snr_and_a_bad_spectrum():
     x = tone(300) + 0.02 * noise(5)
     low = tone(300)
