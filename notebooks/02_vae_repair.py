@@ -6,11 +6,9 @@
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
-#     notebook_metadata_filter: kernelspec,jupytext,audioldm_utils,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
 #       format_name: percent
-#       format_version: '1.3'
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -86,8 +84,9 @@ stages = Stages(load(checkpoint))
 #   above its sum of magnitudes: a partial fills few bins, noise fills all of them, and a vocoder
 #   that answers a tone with noise of the right mel is too soft. The waveform is led to the energies
 #   $\hat m + g_b(\hat m) + c_b(\hat m)$ from 4 to 8 kHz; no bits. *Side information*: the encoder
-#   sends what energy is still missing there. *Band extension*: above 8 kHz the envelope is sent and filled with the decoder's own 4 to 7 kHz,
-#   copied up, as in spectral band replication {cite:p}`dietz2002spectral`.
+#   sends what energy is still missing there. *Band extension*: above 8 kHz the envelope is sent and
+#   filled with the decoder's own 4 to 7 kHz, copied up, as in spectral band replication
+#   {cite:p}`dietz2002spectral`.
 # - **`vae-denoise`**. The vocoder's waveform does not have the mel that it was given. Rounds of
 #   measuring, scaling and synthesising {cite:p}`griffin1984signal` bring it there, from the
 #   vocoder's own phase. In pauses and just before onsets they only take away.
