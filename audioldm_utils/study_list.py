@@ -140,7 +140,7 @@ STUDIES = {
                 "hum": 20.0,
             },
             relative=0.1,
-            every=9,
+            every=4,
             first=1,
             own=1,
             parts=SOUND,
