@@ -69,12 +69,12 @@ def run_study(
     progress: bool = True,
     evidence_dir: str | Path = "book/evidence",
     most: int | None = None,
-    own: int | None = None,
+    own: int = 0,
 ) -> pd.DataFrame:
     """As :func:`measure_clips`, on those of the clips that the committed evidence holds.
 
-    Where it holds none of them they are a reader's own, and as many are measured as the
-    study takes of such, spread over them.
+    Where it holds none of them they are a reader's own, and as many of these are measured as
+    ``own`` says, spread over them.
 
     Args:
         name, clips, checkpoint, seed, jobs, progress: as in :func:`measure_clips`.
@@ -83,8 +83,7 @@ def run_study(
             all. With 0 the committed rows stand in, if they are of this checkpoint: for a
             study that another one of the same code is checked for. Of a study of samples: at
             most so many of a kind.
-        own: most of a reader's own clips, or groups of them; 0 for all, None for as many as
-            the study says (:attr:`Study.own`).
+        own: most of a reader's own clips, or groups of them; 0 for all.
     """
     if name not in STUDIES:
         raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
@@ -103,8 +102,7 @@ def run_study(
         most = 1
     chosen = held[: None if most is None else most * study.group]
     if not chosen:
-        bound = study.own if own is None else own
-        count = min(bound * study.group or len(clips), len(clips))
+        count = min(own * study.group or len(clips), len(clips))
         chosen = [clips[i * len(clips) // count] for i in range(count)]
     return measure_clips(name, chosen, checkpoint, seed, jobs, progress)
 

@@ -42,8 +42,6 @@ class Study:
             takes a list of them. The last group of a folder may be smaller.
         parts: components of the checkpoint that it uses; their fingerprint alone marks its
             rows, so that its evidence outlives a change of the others. Empty for all.
-        own: most of a reader's own clips (or groups) that a chapter measures, spread over the
-            folder; 0 for all. For what costs much a clip and is asked of some clips only.
         each: of every so many classes instead, and of each the first so many clips; classes
             that have fewer are passed over. 0: classes do not matter.
         shipped: of every so many shipped clips; 0: as ``every``.
@@ -61,7 +59,6 @@ class Study:
     group: int = 1
     first: int = 0
     parts: tuple[str, ...] = ()
-    own: int = 0
     each: int = 0
     shipped: int = 0
     scope: Literal["clip", "set", "samples"] = "clip"
@@ -101,7 +98,6 @@ STUDIES = {
             0.02,
             16,
             parts=SOUND,
-            own=8,
         ),
         Study(
             "01_mistakes",
@@ -111,7 +107,6 @@ STUDIES = {
             0.02,
             8,
             parts=SOUND,
-            own=8,
         ),
         Study(
             "01_attacks",
@@ -121,7 +116,6 @@ STUDIES = {
             0.02,
             8,
             parts=SOUND,
-            own=8,
         ),
         # Single choices are bits, whole encodings are not; see the next ones.
         Study("04_choices", "audioldm_utils.ddcm.choices", "study", {"": 0.15}, 0.15, 18),
@@ -142,7 +136,6 @@ STUDIES = {
             relative=0.1,
             every=4,
             first=1,
-            own=1,
             parts=SOUND,
         ),
         Study(
@@ -153,10 +146,9 @@ STUDIES = {
             relative=0.1,
             every=12,
             first=1,
-            own=2,
         ),
         # One flipped choice moves all that follow, so single clips may differ by more.
-        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.15}, 0.15, every=8, own=8),
+        Study("05_rates", "audioldm_utils.ddcm.study", "study", {"": 0.15}, 0.15, every=8),
         Study("05_placement", _COMPARED, "study_placement", {"": 0.15}, 0.15, every=16),
         # Clips of the studies above, whose rows it is paired with.
         Study("05_codebooks", _COMPARED, "study_codebooks", {"": 0.15}, 0.15, every=16),
@@ -169,7 +161,6 @@ STUDIES = {
             {"": 0.1},
             0.1,
             20,
-            own=2,
             shipped=8,
         ),
         Study(
@@ -181,7 +172,6 @@ STUDIES = {
             every=2,
             each=2,
             shipped=8,
-            own=6,
             scope="set",
         ),
     )

@@ -36,6 +36,7 @@ out_dir: str = "build/results/02_vae_repair"  # where tables and audio are writt
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of the band extension's noise
 limit: int = 0  # use only so many clips; 0 for all
+fresh: int = 4  # clips that are measured where the evidence holds none of them; 0 for all
 
 # %% tags=["remove-input"]
 from pathlib import Path
@@ -102,10 +103,11 @@ stages = Stages(load(checkpoint))
 
 # %% tags=["remove-input", "remove-output"]
 fitted = fit_if_missing(stages, audio_dir)
-# One of the evidence's clips is measured again; a reader's own are measured one and all.
+# One of the evidence's clips is measured again; of a reader's own, as many as `fresh` says.
 table = run_study(
-    "02_repair", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir, most=1
-)
+    "02_repair", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir,
+    most=1, own=fresh,
+)  # fmt: skip
 results.write(table, Path(out_dir) / "repair")
 judged = findings(table, clips, "02_repair", evidence_dir)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"

@@ -35,6 +35,7 @@ out_dir: str = "build/results/03_vae_vs_diffusion"  # where tables and audio are
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of all noise
 limit: int = 0  # use only so many clips; 0 for all
+fresh: int = 2  # clips that are measured where the evidence holds none of them; 0 for all
 
 # %% tags=["remove-input"]
 from pathlib import Path
@@ -98,10 +99,11 @@ stages = Stages(load(checkpoint))
 # so the checkpoint's CLAP is asked too: the cosine between the result and the clip's caption.
 
 # %% tags=["remove-input", "remove-output"]
-# One of the evidence's clips is measured again; a reader's own are measured one and all.
+# One of the evidence's clips is measured again; of a reader's own, as many as `fresh` says.
 table = run_study(
-    "03_diffusion", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir, most=1
-)
+    "03_diffusion", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir,
+    most=1, own=fresh,
+)  # fmt: skip
 results.write(table, Path(out_dir) / "diffusion")
 judged = findings(table, clips, "03_diffusion", evidence_dir)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"

@@ -29,6 +29,7 @@ out_dir: str = "build/results/06_text_to_audio"  # where tables and audio are wr
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of starting noise, codebooks and choices
 limit: int = 0  # use only so many clips; 0 for all
+fresh: int = 2  # clips that are measured where the evidence holds none of them; 0 for all
 samples: int = 1  # of each prompt and method; more where no evidence is of this checkpoint
 
 # %% tags=["remove-input"]
@@ -183,8 +184,9 @@ plain_table(sets)
 
 # %% tags=["remove-input", "remove-output"]
 edited = run_study(
-    "06_editing", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir, most=1
-)
+    "06_editing", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir,
+    most=1, own=fresh,
+)  # fmt: skip
 results.write(edited, Path(out_dir) / "editing")
 editing = findings(edited, clips, "06_editing", evidence_dir)
 curve = edit_curve(editing.table)
