@@ -157,7 +157,7 @@ for metric, found in gains.items():
         text = (mean[name], "+.2f", units[metric]) if known else ("–",)
         glue_value(f"{metric}_{name}", *text)
 side = mean.get("highfreq, side information")
-glue_value("visqol_side", "–" if side is None else f"{side:+.2f}")
+glue_value("visqol_side", *(("–",) if side is None else (side, "+.2f")))
 
 # %% tags=["remove-input"]
 axes = points_with_intervals(

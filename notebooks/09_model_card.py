@@ -143,10 +143,12 @@ plain_table(asked)
 # %% tags=["remove-input"]
 ratio = figures.get("denoiser", {}).get("ratio", {})
 levels = pd.DataFrame({"timestep": [float(t) for t in ratio], "mean": list(ratio.values())})
-levels = levels.assign(low=float("nan"), high=float("nan"), method="ddpm")
+levels = levels.assign(low=float("nan"), high=float("nan"), method="UNet")
 if ratio:
-    axes = curves(levels, "timestep", "timestep of 1000 (more is noisier)", "error re the linear's")
-    axes.axhline(1.0, color="0.6", linewidth=0.8)
+    axes = curves(
+        levels, "timestep", "timestep of 1000 (more is noisier)", "error re the linear's",
+        ceilings={"linear": 1.0},
+    )  # fmt: skip
     picture = figure_caption(
         axes.figure,
         "fig-levels",
