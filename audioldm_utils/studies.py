@@ -110,12 +110,23 @@ def run_study(
 def _committed(
     name: str, clips: Sequence[ClipInfo], evidence_dir: str | Path
 ) -> Sequence[ClipInfo]:
-    """The clips that the evidence was made from: same file name, same SHA-256."""
+    """The clips that the evidence was made from: same file name, same SHA-256.
+
+    Of a study of groups only all clips of one folder count: with some of them missing, the
+    others would fall into other groups than the evidence's.
+    """
     path = Path(evidence_dir) / f"{name}.json"
     if not path.exists():
         return []
-    inputs = json.loads(path.read_text())["inputs"]
-    return [info for info in clips if inputs.get(info.path.name) == sha256_file(info.path)]
+    record = json.loads(path.read_text())
+    inputs = record["inputs"]
+    held = [info for info in clips if inputs.get(info.path.name) == sha256_file(info.path)]
+    if STUDIES[name].group == 1:
+        return held
+    shipped = {file for file in inputs if Path(file).stem in record["shipped"]}
+    there = {info.path.name for info in held}
+    whole = [part for part in (shipped, set(inputs) - shipped) if part <= there]
+    return [info for info in held if any(info.path.name in part for part in whole)]
 
 
 def measure_clips(

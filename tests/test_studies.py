@@ -123,6 +123,20 @@ def test_groups_are_measured_together_and_the_last_may_be_smaller(places, monkey
     assert again.set_index("clip")["value"].to_dict() == {"x": 2.0}
 
 
+def test_part_of_the_evidences_folder_forms_groups_of_its_own(places, monkeypatch):
+    judged, shipped, out, checkpoint = places
+    grouped = Study("pairs", "tests.light_study", "together", {"": 1e-6}, group=2)
+    monkeypatch.setitem(study_list.STUDIES, "pairs", grouped)
+    write_evidence("pairs", judged, shipped, out, checkpoint)
+    part = find_clips(judged)[1:]
+    run = run_study("pairs", part, checkpoint, evidence_dir=out, most=0)
+    assert run.set_index("clip")["value"].to_dict() == {"b": 2.0}
+    assert findings(run, part, "pairs", out).compared == 0
+    whole = find_clips(judged)
+    run = run_study("pairs", whole, checkpoint, evidence_dir=out, most=1)
+    assert findings(run, whole, "pairs", out).compared == 1
+
+
 def test_with_most_0_the_committed_rows_stand_in(places):
     _, shipped, out, checkpoint = places
     clips = find_clips(shipped)
