@@ -152,12 +152,10 @@ gains = {
 units = {"log_mel_distance": "dB", "multi_resolution_stft": "", "visqol": ""}
 for metric, found in gains.items():
     mean = found.set_index("method")["mean"]
-    for name in ("vae-denoise", "vae-refined", "vae-restored"):
+    for name in ("vae-denoise", "vae-refined", "vae-restored", "highfreq, side information"):
         known = name in mean  # ViSQOL needs a second of sound
         text = (mean[name], "+.2f", units[metric]) if known else ("–",)
-        glue_value(f"{metric}_{name}", *text)
-side = mean.get("highfreq, side information")
-glue_value("visqol_side", *(("–",) if side is None else (side, "+.2f")))
+        glue_value(f"{metric}_{name.replace(', ', '-').replace(' ', '-')}", *text)
 
 # %% tags=["remove-input"]
 axes = points_with_intervals(
@@ -202,8 +200,8 @@ figure_caption(
 # {glue:text}`visqol_vae-restored`.
 #
 # Energy put back from 4 to 8 kHz is not the same as quality: with side information, which comes
-# nearest to the energies, ViSQOL changes by {glue:text}`visqol_side`. Where the vocoder made breath
-# of a partial, the breath is louder now.
+# nearest to the energies, ViSQOL changes by {glue:text}`visqol_highfreq-side-information`. Where
+# the vocoder made breath of a partial, the breath is louder now.
 #
 # ## What was asked for, and what was found
 #

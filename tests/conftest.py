@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from audioldm_utils.execution import available_cores
+
 # Workers that run beside each other share the cores, and what they start inherits the limit:
 # more threads than cores wait for each other and are several times as slow.
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _WORKERS > 1:
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // _WORKERS)))
 
 # Decided before anything imports huggingface_hub: no test reaches the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -9,6 +9,10 @@ def noise(seed=0, seconds=1.2, level=0.1):
     return level * np.random.default_rng(seed).standard_normal(round(seconds * RATE))
 
 
+def noise_clip(seconds: float = 0.8, rate: int = RATE, seed: int = 0) -> np.ndarray:
+    return 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * rate)).astype("f4")
+
+
 def tone(frequency, seconds=1.2, level=0.3, rate=RATE):
     return level * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)
 

@@ -19,8 +19,8 @@ Gains are natural logarithms, ``(frames, n_mels)``, on the front end's frame gri
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -51,10 +51,6 @@ BLOCK = 32
 RELEVANT = 6.0
 #: Tonality is measured over this many frames (0.17 s), against the mean of so many bands.
 STANDING, NEIGHBOURS = 17, 7
-#: Only what lies less than this below a band's loudest value says what energy it holds, nat.
-LOUD = 4.0
-#: Knots of tonality, and the last of them, which one frame in a thousand exceeds, nat.
-TONALITIES, MOST_TONAL = 9, 1.6
 _STFT = Stft()
 
 
@@ -111,6 +107,18 @@ def apply_gain(
     return _STFT.synthesise(spectrum, len(waveform))
 
 
+def read_table(knots: np.ndarray, table: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Linear between a table's knots, band by band: ``(frames, n_mels)``.
+
+    Args:
+        knots: ``(knots,)``, rising.
+        table: ``(knots, n_mels)``.
+        at: ``(frames, n_mels)``, on the scale of the knots.
+    """
+    columns = zip(at.T, table.T, strict=True)
+    return np.stack([np.interp(x, knots, column) for x, column in columns], 1)
+
+
 @dataclass(frozen=True)
 class Compensation:
     """Mean log gain per level and mel band, fitted for one checkpoint.
@@ -151,11 +159,8 @@ class Compensation:
             stage: which of the two ``mel`` is.
         """
         table = self.table if stage == "waveform" else self.mel_table
-        chosen = np.arange(mel.shape[1]) if bands is None else np.asarray(bands)
-        out = np.zeros(mel.shape, np.float64)
-        for band in chosen:
-            out[:, band] = np.interp(mel[:, band], self.levels, table[:, band])
-        return out
+        gain = read_table(self.levels, table, mel)
+        return gain if bands is None else gain * np.isin(np.arange(gain.shape[1]), bands)
 
     def energy_target(self, mel: np.ndarray) -> np.ndarray:
         """Log energy ``(frames, n_mels)`` that the original is likely to have, nat.
@@ -163,9 +168,9 @@ class Compensation:
         Args:
             mel: the VAE's decoded log-mel.
         """
-        tonal = tonality(mel)
-        columns = [np.interp(tonal, self.tonalities, column) for column in self.concentration.T]
-        return mel + self.gain(mel, stage="mel") + np.stack(columns, 1)
+        tonal = np.broadcast_to(tonality(mel)[:, None], mel.shape)
+        held = read_table(self.tonalities, self.concentration, tonal)
+        return mel + self.gain(mel, stage="mel") + held
 
     def to_json(self) -> str:
         """Text form, rounded to 1e-4 nat; one row of the table a line."""
@@ -238,112 +243,7 @@ def identity_compensation(fingerprint: str) -> Compensation:
     )
 
 
-def fit_compensation(
-    clips: Iterable[tuple[str, np.ndarray]],
-    reconstruct: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    fingerprint: str,
-    knots: int = 14,
-    shrink: float = 100.0,
-    rounds: int = 2,
-) -> Compensation:
-    """Fit the mean log gain that each band and level of a reconstruction lacks.
-
-    Args:
-        clips: pairs of a name and a 16 kHz waveform ``(samples,)`` in the model's own scaling;
-            read once, one clip at a time.
-        reconstruct: what the checkpoint makes of such a waveform: the decoded log-mel
-            ``(frames, n_mels)`` and the vocoded waveform ``(samples,)``.
-        fingerprint: of the checkpoint.
-        knots: levels of the table.
-        shrink: frames' worth of evidence for no gain, so that rare levels stay put.
-        rounds: passes; the second corrects what overlapping windows left of the first.
-
-    Raises:
-        UserError: no clip was given.
-    """
-    high = high_bands()
-    levels = np.linspace(MelConfig().silence, 2.0, knots)
-    shape = (knots, MelConfig().n_mels)
-    table, mel_total, mel_weight = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    tonalities = np.linspace(0.0, MOST_TONAL, TONALITIES)
-    held_total, held_weight = np.zeros((2, TONALITIES, MelConfig().n_mels))
-    pairs: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]] = []
-    for name, waveform in clips:
-        spectrum = _STFT.core(_STFT.analyse(waveform))
-        reference = log_mel_of(spectrum).astype(np.float32)
-        energy = log_energy_of(spectrum)
-        decoded, estimate = reconstruct(waveform)
-        pairs.append((name, reference, energy[:, high], estimate))
-        decoded = decoded[: len(reference)]
-        _accumulate(mel_total, mel_weight, levels, decoded, reference - decoded)
-        # Energies average as energies: their logarithms' mean would be too low.
-        held = np.exp(2 * (energy - reference))
-        tonal = np.broadcast_to(tonality(decoded)[:, None], held.shape)
-        counts = np.maximum(reference - (reference.max(0) - LOUD), 0.0)
-        _accumulate(held_total, held_weight, tonalities, tonal, held, counts)
-    if not pairs:
-        raise UserError("no clips to fit the compensation on; name a folder that holds some")
-
-    def compensated(estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        before = mel_of(estimate)
-        fit = replace(identity_compensation(fingerprint), levels=levels, table=table)
-        return before, apply_gain(estimate, fit.gain(before))
-
-    for _ in range(rounds):
-        total, weight = np.zeros(shape), np.zeros(shape)
-        for _, reference, _, estimate in pairs:
-            before, after = compensated(estimate)
-            _accumulate(total, weight, levels, before, reference - mel_of(after))
-        table = table + total / (weight + shrink)
-    scale = np.zeros((BLOCK, len(high)))
-    blocks = 0
-    for _, _, energy, estimate in pairs:
-        _, after = compensated(estimate)
-        missing = _relevant_difference(energy, energy_of(after)[:, high])
-        coefficients = FieldCoder(scale).transform(missing)
-        scale += np.abs(coefficients).sum(0)
-        blocks += len(coefficients)
-    # Mean absolute values of single coefficients are noisy: smooth them along time.
-    scale /= blocks
-    padded = np.pad(scale[1:], ((1, 1), (0, 0)), mode="edge")
-    scale[1:] = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
-    mel_table = mel_total / (mel_weight + shrink)
-    # Knots that nothing reached hold what the band holds on average.
-    average = held_total.sum(0) / np.maximum(held_weight.sum(0), 1e-9)
-    concentration = 0.5 * np.log((held_total + shrink * average) / (held_weight + shrink))
-    names = tuple(sorted(pair[0] for pair in pairs))
-    return Compensation(
-        fingerprint, levels, table, mel_table, tonalities, concentration, scale, names
-    )
-
-
-def _accumulate(
-    total: np.ndarray,
-    weight: np.ndarray,
-    levels: np.ndarray,
-    at: np.ndarray,
-    value: np.ndarray,
-    counts: np.ndarray | None = None,
-) -> None:
-    """Spread ``value`` over the two knots around ``at``, band by band (linear splines).
-
-    ``counts`` weighs the values; None weighs all alike.
-    """
-    counts = np.ones_like(value) if counts is None else counts
-    position = np.clip((at - levels[0]) / (levels[1] - levels[0]), 0, len(levels) - 1.001)
-    lower = position.astype(int)
-    upper_share = position - lower
-    for band in range(at.shape[1]):
-        for knot, share in (
-            (lower[:, band], 1 - upper_share[:, band]),
-            (lower[:, band] + 1, upper_share[:, band]),
-        ):
-            weights = share * counts[:, band]
-            total[:, band] += np.bincount(knot, weights * value[:, band], len(levels))
-            weight[:, band] += np.bincount(knot, weights, len(levels))
-
-
-def _relevant_difference(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
+def relevant_difference(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     """Reference minus estimate, both floored where the clip's loudest value masks them."""
     floor = max(float(reference.max()) - RELEVANT, MelConfig().silence)
     return np.maximum(reference, floor) - np.maximum(estimate, floor)
@@ -364,7 +264,7 @@ def encode_high_bands(
         The coded bytes and their exact number of bits, at most ``budget`` (or 1).
     """
     high = high_bands()
-    missing = _relevant_difference(reference[:, high], estimate[:, high])
+    missing = relevant_difference(reference[:, high], estimate[:, high])
     return FieldCoder(fit.scale).encode(missing, budget)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,30 @@ import torch
 
 from audioldm_utils import audio
 from audioldm_utils.enhance.bands import (
+    BLOCK,
     Compensation,
+    apply_gain,
     compensation_path,
-    fit_compensation,
+    energy_of,
+    high_bands,
     load_compensation,
+    mel_of,
+    read_table,
+    relevant_difference,
     save_compensation,
+    tonality,
 )
+from audioldm_utils.enhance.coding import FieldCoder
+from audioldm_utils.enhance.stft import Stft, log_energy_of, log_mel_of
+from audioldm_utils.errors import UserError
+from audioldm_utils.mel import MelConfig
 from audioldm_utils.stages import Stages
+
+#: Only what lies less than this below a band's loudest value says what energy it holds, nat.
+LOUD = 4.0
+#: Knots of tonality, and the last of them, which one frame in a thousand exceeds, nat.
+TONALITIES, MOST_TONAL = 9, 1.6
+_STFT = Stft()
 
 
 def fit(
@@ -70,3 +87,107 @@ def fit_if_missing(stages: Stages, folder: str | Path, limit: int = 4) -> str:
     found = fit(stages, folder, limit)
     save_compensation(found, checkpoint.path)
     return f"fitted on {len(found.clips)} clips of this very run, for want of another"
+
+
+def fit_compensation(
+    clips: Iterable[tuple[str, np.ndarray]],
+    reconstruct: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    fingerprint: str,
+    knots: int = 14,
+    shrink: float = 100.0,
+    rounds: int = 2,
+) -> Compensation:
+    """Fit the mean log gain that each band and level of a reconstruction lacks.
+
+    Args:
+        clips: pairs of a name and a 16 kHz waveform ``(samples,)`` in the model's own scaling;
+            read once, one clip at a time.
+        reconstruct: what the checkpoint makes of such a waveform: the decoded log-mel
+            ``(frames, n_mels)`` and the vocoded waveform ``(samples,)``.
+        fingerprint: of the checkpoint.
+        knots: levels of the table.
+        shrink: frames' worth of evidence for no gain, so that rare levels stay put.
+        rounds: passes; the second corrects what overlapping windows left of the first.
+
+    Raises:
+        UserError: no clip was given.
+    """
+    high = high_bands()
+    levels = np.linspace(MelConfig().silence, 2.0, knots)
+    shape = (knots, MelConfig().n_mels)
+    table, mel_total, mel_weight = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    tonalities = np.linspace(0.0, MOST_TONAL, TONALITIES)
+    held_total, held_weight = np.zeros((2, TONALITIES, MelConfig().n_mels))
+    pairs: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]] = []
+    for name, waveform in clips:
+        spectrum = _STFT.core(_STFT.analyse(waveform))
+        reference = log_mel_of(spectrum).astype(np.float32)
+        energy = log_energy_of(spectrum)
+        decoded, estimate = reconstruct(waveform)
+        pairs.append((name, reference, energy[:, high], estimate))
+        decoded = decoded[: len(reference)]
+        _accumulate(mel_total, mel_weight, levels, decoded, reference - decoded)
+        # Energies average as energies: their logarithms' mean would be too low.
+        held = np.exp(2 * (energy - reference))
+        tonal = np.broadcast_to(tonality(decoded)[:, None], held.shape)
+        counts = np.maximum(reference - (reference.max(0) - LOUD), 0.0)
+        _accumulate(held_total, held_weight, tonalities, tonal, held, counts)
+    if not pairs:
+        raise UserError("no clips to fit the compensation on; name a folder that holds some")
+
+    def compensated(estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        before = mel_of(estimate)
+        return before, apply_gain(estimate, read_table(levels, table, before))
+
+    for _ in range(rounds):
+        total, weight = np.zeros(shape), np.zeros(shape)
+        for _, reference, _, estimate in pairs:
+            before, after = compensated(estimate)
+            _accumulate(total, weight, levels, before, reference - mel_of(after))
+        table = table + total / (weight + shrink)
+    scale = np.zeros((BLOCK, len(high)))
+    blocks = 0
+    for _, _, energy, estimate in pairs:
+        _, after = compensated(estimate)
+        missing = relevant_difference(energy, energy_of(after)[:, high])
+        coefficients = FieldCoder(scale).transform(missing)
+        scale += np.abs(coefficients).sum(0)
+        blocks += len(coefficients)
+    # Mean absolute values of single coefficients are noisy: smooth them along time.
+    scale /= blocks
+    padded = np.pad(scale[1:], ((1, 1), (0, 0)), mode="edge")
+    scale[1:] = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+    mel_table = mel_total / (mel_weight + shrink)
+    # Knots that nothing reached hold what the band holds on average.
+    average = held_total.sum(0) / np.maximum(held_weight.sum(0), 1e-9)
+    concentration = 0.5 * np.log((held_total + shrink * average) / (held_weight + shrink))
+    names = tuple(sorted(pair[0] for pair in pairs))
+    return Compensation(
+        fingerprint, levels, table, mel_table, tonalities, concentration, scale, names
+    )
+
+
+def _accumulate(
+    total: np.ndarray,
+    weight: np.ndarray,
+    levels: np.ndarray,
+    at: np.ndarray,
+    value: np.ndarray,
+    counts: np.ndarray | None = None,
+) -> None:
+    """Spread ``value`` over the two knots around ``at``, band by band (linear splines).
+
+    ``counts`` weighs the values; None weighs all alike.
+    """
+    counts = np.ones_like(value) if counts is None else counts
+    position = np.clip((at - levels[0]) / (levels[1] - levels[0]), 0, len(levels) - 1.001)
+    lower = position.astype(int)
+    upper_share = position - lower
+    for band in range(at.shape[1]):
+        for knot, share in (
+            (lower[:, band], 1 - upper_share[:, band]),
+            (lower[:, band] + 1, upper_share[:, band]),
+        ):
+            weights = share * counts[:, band]
+            total[:, band] += np.bincount(knot, weights * value[:, band], len(levels))
+            weight[:, band] += np.bincount(knot, weights, len(levels))
