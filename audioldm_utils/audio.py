@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ import soundfile as sf
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path
+from audioldm_utils.naming import caption_from_name
 from audioldm_utils.signals import (
     SILENCE,
     Gain,
@@ -75,14 +76,16 @@ class ClipInfo:
     Attributes:
         path: the file.
         name: unique among the clips found together; the stem unless two files share it.
-        caption: text from the manifest, or None.
+        caption: from the manifest, else the words of the file's name, else None.
         category: the manifest's ``class``, or None.
+        named: whether the caption is no more than the file's name.
     """
 
     path: Path
     name: str
     caption: str | None = None
     category: str | None = None
+    named: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,15 +111,16 @@ def find_clips(folder: str | Path) -> list[ClipInfo]:
     In this order: the rows of ``folder/manifest.csv``; the rows of the table
     ``folder.csv`` beside the folder if it has the column ``file``; every file with an audio
     suffix, by name. In a table the column ``file`` is relative to the table's own folder;
-    ``caption`` and ``class`` are optional. A row whose file is gone is kept, and
-    :func:`load_clip` names it.
+    ``caption`` and ``class`` are optional: without a column ``caption``, as without a table, a
+    clip's caption is what its file's name says (``naming.caption_from_name``), maybe nothing.
+    A row whose file is gone is kept, and :func:`load_clip` names it.
 
     Raises:
         UserError: no such folder, no audio in it, or a manifest without the column ``file``.
     """
     folder = Path(folder)
     if folder.is_file():
-        return [ClipInfo(folder, folder.stem)]
+        return [_named(folder)]
     if not folder.is_dir():
         raise UserError(f"{folder}: no such file or folder; give a folder of audio files.")
     sibling = folder.resolve().with_name(folder.resolve().name + ".csv")
@@ -128,7 +132,7 @@ def find_clips(folder: str | Path) -> list[ClipInfo]:
         rows = _read_table(sibling, required=False)
     if rows is None:
         rows = [
-            (path, None, None)
+            _named(path)
             for path in sorted(folder.iterdir())
             if path.suffix.lower() in _AUDIO_SUFFIXES
             and path.is_file()
@@ -138,17 +142,20 @@ def find_clips(folder: str | Path) -> list[ClipInfo]:
             raise UserError(
                 f"{folder}: no audio files here; put WAV, FLAC, Ogg or MP3 files in it."
             )
-    stems = [path.stem for path, _, _ in rows]
+    stems = [info.path.stem for info in rows]
+    # Two files of one stem (a.wav, a.flac) are told apart by their suffix.
     return [
-        # Two files of one stem (a.wav, a.flac) are told apart by their suffix.
-        ClipInfo(path, path.stem if stems.count(path.stem) == 1 else path.name, caption, category)
-        for path, caption, category in rows
+        info if stems.count(info.name) == 1 else replace(info, name=info.path.name) for info in rows
     ]
 
 
-def _read_table(
-    table: Path, required: bool = True
-) -> list[tuple[Path, str | None, str | None]] | None:
+def _named(path: Path, category: str | None = None) -> ClipInfo:
+    """A clip whose file name alone says what it is."""
+    caption = caption_from_name(path.stem)
+    return ClipInfo(path, path.stem, caption, category, named=caption is not None)
+
+
+def _read_table(table: Path, required: bool = True) -> list[ClipInfo] | None:
     try:
         with table.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle)
@@ -165,9 +172,12 @@ def _read_table(
     rows = [row for row in rows if row["file"]]
     if not rows:
         raise UserError(f"{table}: the table lists no files; add rows or remove the table.")
+    found = [_named(table.parent / row["file"], row.get("class") or None) for row in rows]
+    if "caption" not in columns:
+        return found
     return [
-        (table.parent / row["file"], row.get("caption") or None, row.get("class") or None)
-        for row in rows
+        replace(info, caption=row["caption"] or None, named=False)
+        for info, row in zip(found, rows, strict=True)
     ]
 
 
@@ -186,7 +196,7 @@ def load_clip(source: str | Path | ClipInfo, max_seconds: float | None = None) -
             samples, shorter than 0.1 s, more than 8 channels, NaN or infinite, silent.
         ValueError: ``max_seconds`` is below 0.1.
     """
-    info = source if isinstance(source, ClipInfo) else ClipInfo(Path(source), Path(source).stem)
+    info = source if isinstance(source, ClipInfo) else _named(Path(source))
     path = info.path
     if max_seconds is not None and not max_seconds >= MIN_SECONDS:
         raise ValueError(f"max_seconds must be at least {MIN_SECONDS}, got {max_seconds}")

@@ -17,6 +17,12 @@ from audioldm_utils.errors import UserError
 #: trained on. Longer clips would cost minutes each and weigh no more in a mean over clips.
 LONGEST = 10.24
 
+#: What a chapter says in place of a figure by class.
+NO_CLASS = (
+    "None of these clips has a class; a manifest.csv beside them, with the columns file and class,"
+    " gives them one."
+)
+
 # What people keep beside their audio; nobody needs to hear that it is not audio.
 _COMPANIONS = frozenset({".csv", ".json", ".md", ".yml", ".yaml", ".png", ".jpg", ".parquet"})
 
@@ -44,6 +50,13 @@ class Survey:
             lines.append(f"only the first {LONGEST:g} s are used of: {', '.join(self.longer)}")
         if self.ignored:
             lines.append(f"not audio by their names, passed over: {', '.join(self.ignored)}")
+        named = [info for info in self.usable if info.named]
+        if named:
+            lines.append(
+                f"captions are the words of file names, such as «{named[0].caption}» for"
+                f" {named[0].path.name}; a manifest.csv with the columns file, caption and class"
+                " says better"
+            )
         return lines
 
 

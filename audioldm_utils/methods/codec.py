@@ -31,7 +31,7 @@ def ddcm(
         kbps: most kilobits a second, every bit of the file counted.
         steps: most UNet calls.
         codebook: ``cyclic``, ``gaussian``, ``turbo``, ``matching-pursuit`` or ``k-means``.
-        prompt: ``none``, ``caption`` (the manifest's, where there is one), or a text; it is
+        prompt: ``none``, ``caption`` (the clip's, where it has one), or a text; it is
             part of the file and of its bits.
         guidance: scale of classifier-free guidance; 1 is none.
     """

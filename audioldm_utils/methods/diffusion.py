@@ -83,7 +83,7 @@ def sdedit(
         job: the clip.
         strength: share of the training schedule that is noised over; 0 is ``vae`` itself.
         steps: UNet calls from there down (twice as many with guidance).
-        prompt: ``caption`` (the manifest's, where there is one), ``none``, or a text.
+        prompt: ``caption`` (the clip's, where it has one), ``none``, or a text.
         guidance: scale of classifier-free guidance; 1 is none.
         eta: 1 for ancestral sampling, 0 for DDIM.
     """
