@@ -107,8 +107,8 @@ def _with_interval(
     for array in arrays:
         if array.ndim != 2 or not np.isfinite(array).all():
             raise ValueError("rates and quality must be finite, shape (clips, points)")
-    if len({len(array) for array in arrays}) != 1 or len(arrays[0]) < 2:
-        raise ValueError("both codecs need the same clips, two at least")
+    if len({len(array) for array in arrays}) != 1 or not len(arrays[0]):
+        raise ValueError("both codecs need the same clips, one at least")
     if (arrays[0] <= 0).any() or (arrays[2] <= 0).any():
         raise ValueError("rates must be positive")
     arrays[0], arrays[2] = np.log(arrays[0]), np.log(arrays[2])
@@ -123,6 +123,8 @@ def _with_interval(
             f"(points that improve with rate: {points[0]} and {points[1]})"
         )
     n = len(arrays[0])
+    if n == 1:
+        return Delta(value, float("nan"), float("nan"), n, overlap, points, 0.0)
     resampled = [array[resample_indices(n, draws, seed)].mean(axis=1) for array in arrays]
     values = np.array([delta([r[i] for r in resampled])[0] for i in range(draws)])
     kept = values[~np.isnan(values)]

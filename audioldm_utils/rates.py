@@ -64,7 +64,7 @@ def delta(
         stages: of both methods, or of each by its name.
 
     Raises:
-        UserError: fewer than two clips have all stages of both, or the curves do not overlap.
+        UserError: no clip has all stages of both, or the curves do not overlap.
     """
     of = stages if isinstance(stages, Mapping) else {a: stages, b: stages}
     wide = {}
@@ -78,10 +78,8 @@ def delta(
             pivot = part.pivot_table(index="clip", columns="stage", values="value")
             wide[name, measured] = pivot.reindex(columns=list(of[name])).dropna()
     shared = sorted(set.intersection(*(set(frame.index) for frame in wide.values())))
-    if len(shared) < 2:
-        raise UserError(
-            f"{a} and {b} share {len(shared)} clip(s) with all their stages; two are needed"
-        )
+    if not shared:
+        raise UserError(f"no clip has all stages of both {a} and {b}")
     arrays = [wide[name, m].loc[shared].to_numpy() for name in (a, b) for m in ("rate", metric)]
     return bd_rate(*arrays, lower_is_better=lower_is_better, seed=seed)
 

@@ -21,6 +21,10 @@ import numpy.typing as npt
 
 Alternative = Literal["two-sided", "greater", "less"]
 
+#: Fewest clips on which a bound can be called kept: a two-sided sign-flip test of five cannot
+#: get below p = 0.06, and a bootstrap of two knows nothing between the two.
+FEWEST = 6
+
 #: Up to this many clips every sign pattern is tried (2^13 = 8192 of them).
 EXACT_CLIPS = 13
 

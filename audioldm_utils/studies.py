@@ -90,7 +90,7 @@ def run_study(
     study = STUDIES[name]
     if study.scope == "samples":
         return measure_clips(name, clips, checkpoint, seed, progress=progress, most=most)
-    held = _committed(name, clips, evidence_dir)
+    held = evidence_clips(name, clips, evidence_dir)
     if most == 0 and held:
         from audioldm_utils.checkpoint import load
         from audioldm_utils.tables import read
@@ -107,10 +107,10 @@ def run_study(
     return measure_clips(name, chosen, checkpoint, seed, jobs, progress)
 
 
-def _committed(
+def evidence_clips(
     name: str, clips: Sequence[ClipInfo], evidence_dir: str | Path
 ) -> Sequence[ClipInfo]:
-    """The clips that the evidence was made from: same file name, same SHA-256.
+    """Those of the clips that a study's evidence was made from: same file name, same SHA-256.
 
     Of a study of groups only all clips of one folder count: with some of them missing, the
     others would fall into other groups than the evidence's.
@@ -127,6 +127,14 @@ def _committed(
     there = {info.path.name for info in held}
     whole = [part for part in (shipped, set(inputs) - shipped) if part <= there]
     return [info for info in held if any(info.path.name in part for part in whole)]
+
+
+def rests_on_evidence(name: str, clips: Sequence[ClipInfo], evidence_dir: str | Path) -> bool:
+    """Whether :func:`findings` on these clips are the evidence's, if it is of the checkpoint."""
+    if name not in STUDIES:
+        return False
+    made = STUDIES[name].scope == "samples"  # of no clips; those are a reference only
+    return made or bool(evidence_clips(name, clips, evidence_dir))
 
 
 def measure_clips(
@@ -230,16 +238,17 @@ def findings(
     from audioldm_utils.tables import read
 
     count = run["clip"].nunique()
-    alone = Findings(run, count, f"{count} clips of this run", 0, run)
+    clip_or_clips = "clip" if count == 1 else "clips"
+    alone = Findings(run, count, f"{count} {clip_or_clips} of this run", 0, run)
     path = Path(evidence_dir) / f"{name}.csv"
     if not path.exists():
         return alone
     record = json.loads(path.with_suffix(".json").read_text())
     committed = read(path)
     same = set(run["checkpoint"]) <= set(committed["checkpoint"])
-    shared = {info.name for info in _committed(name, clips, evidence_dir)}
+    shared = {info.name for info in evidence_clips(name, clips, evidence_dir)}
     study = STUDIES[name]
-    if not same or not (study.scope == "samples" or shared):
+    if not same or not rests_on_evidence(name, clips, evidence_dir):
         return alone
     compared = compare_evidence(run, committed, study.tolerance, study.relative)
     if study.scope == "samples":

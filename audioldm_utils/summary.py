@@ -33,35 +33,38 @@ METRICS = {
 
 
 def studies_of(
-    results_dir: Path, evidence_dir: Path, fingerprint_of: Callable[[Sequence[str]], str]
+    results_dir: Path,
+    evidence_dir: Path,
+    fingerprint_of: Callable[[Sequence[str]], str],
+    rests_on_evidence: Callable[[str], bool],
 ) -> dict[str, pd.DataFrame]:
-    """Name of each measurement to its rows.
+    """Name of each study to the rows that its chapter's findings rest on.
 
-    Committed evidence of this checkpoint goes first; what it does not hold comes from the
-    tables that the chapters of this run wrote.
+    A table of this run goes first, unless the findings rest on committed evidence of this
+    checkpoint; evidence also stands in for what this run has not measured.
 
     Args:
         results_dir: folder of the chapters' output folders.
         evidence_dir: where the committed tables lie.
         fingerprint_of: the checkpoint's, of those components that a study's rows are marked
             by (``Checkpoint.fingerprint_of``); of none, the whole checkpoint's.
+        rests_on_evidence: whether the evidence of the study of that name holds this run's
+            clips (``studies.rests_on_evidence``).
     """
     found: dict[str, pd.DataFrame] = {}
+    for path in sorted(results_dir.glob("[0-9][0-9]_*/[0-9][0-9]_*.csv")):
+        table = _results(path)
+        if table is not None:
+            found[path.stem] = table
     for path in sorted(evidence_dir.glob("[0-9][0-9]_*.csv")):
         table = _results(path)
-        if table is None:
+        if table is None or (path.stem in found and not rests_on_evidence(path.stem)):
             continue
         record = json.loads(path.with_suffix(".json").read_text())
         own = fingerprint_of(record.get("parts", ()))[:12]
-        if not set(table["checkpoint"]) <= {own, ""}:
-            continue
-        found[path.stem] = table[~table["clip"].isin(record.get("shipped", ()))]
-    chapters = {name[:2] for name in found}
-    for path in sorted(results_dir.glob("[0-9][0-9]_*/*.csv")):
-        table = _results(path)
-        if table is not None and path.parent.name[:2] not in chapters:
-            found[f"{path.parent.name[:2]}_{path.stem}"] = table
-    return found
+        if set(table["checkpoint"]) <= {own, ""}:
+            found[path.stem] = table[~table["clip"].isin(record.get("shipped", ()))]
+    return dict(sorted(found.items()))
 
 
 def _results(path: Path) -> pd.DataFrame | None:

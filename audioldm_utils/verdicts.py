@@ -1,8 +1,9 @@
 """What a study's table says about a bound that was set before it was measured.
 
 A :class:`Verdict` holds ``yes`` where the whole 95 % interval over clips keeps the bound,
-``on average`` where only the mean does, and ``no`` otherwise; «worst clip» bounds have no
-interval and are ``yes`` or ``no``.
+``on average`` where only the mean does or where the clips are fewer than
+``statistics.FEWEST``, and ``no`` otherwise; «worst clip» bounds have no interval and are
+``yes`` or ``no``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.methods import study_diffusion, study_repair
 from audioldm_utils.methods.study_repair import BLIND, FULL, SIDE
 from audioldm_utils.results import per_clip, select
-from audioldm_utils.statistics import Interval, bootstrap_interval, bootstrap_reduction
+from audioldm_utils.statistics import FEWEST, Interval, bootstrap_interval, bootstrap_reduction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,17 @@ class Verdict:
     holds: str
 
 
+@dataclass(frozen=True)
+class Worst(Interval):
+    """The value of the worst clip: it tells of these clips, however few they are."""
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Worst:
+        """The largest of the clips' values."""
+        top = float(values.max())
+        return cls(top, top, top, len(values))
+
+
 def _judge(
     key: str, asked: str, found: Interval, bound: float, above: bool, unit: str, scale: float = 1.0
 ) -> Verdict:
@@ -61,7 +73,8 @@ def _judge(
     mean, low, high = (scale * value for value in (found.mean, found.low, found.high))
     worse = low if above else high
     kept = [not math.isnan(value) and sign * value >= sign * bound for value in (mean, worse)]
-    holds = "yes" if all(kept) else "on average" if kept[0] else "no"
+    sure = found.n >= FEWEST or isinstance(found, Worst)
+    holds = "yes" if all(kept) and sure else "on average" if kept[0] else "no"
     return Verdict(key, asked, mean, low, high, unit, found.n, holds)
 
 
@@ -145,9 +158,7 @@ def repair_verdicts(table: pd.DataFrame) -> list[Verdict]:
         """The dearest clip's side information."""
         values, _, _ = pairs(rows, choice, choice, "side_rate")
         if len(values):
-            top = float(values.max())
-            found = Interval(top, top, top, len(values))
-            judge(key, asked, found, most, above=False, unit="kbit/s")
+            judge(key, asked, Worst.of(values), most, above=False, unit="kbit/s")
 
     judge(
         "blind",
@@ -208,8 +219,7 @@ def repair_verdicts(table: pd.DataFrame) -> list[Verdict]:
         first, second, _ = pairs(table, restored, _vae(), metric)
         if len(first):
             # Relative loss of the clip that fares worst, positive where it is worse.
-            loss = float((np.where(above, 1, -1) * (second - first) / second).max())
-            worst = Interval(loss, loss, loss, len(first))
+            worst = Worst.of(np.where(above, 1, -1) * (second - first) / second)
             asked = f"restored: no clip worse by more than 10 % in {name}"
             judge(f"{key}_worst", asked, worst, 10, above=False)
     return out
@@ -240,9 +250,7 @@ def diffusion_verdicts(table: pd.DataFrame) -> list[Verdict]:
     ):
         values, _, names = pairs(table, choice, choice, "largest_latent_difference")
         if names:
-            top = float(values.max())
-            found = Interval(top, top, top, len(names))
-            out.append(_judge(key, asked, found, bound, False, ""))
+            out.append(_judge(key, asked, Worst.of(values), bound, False, ""))
     for strength in study_diffusion.STRENGTHS:
         stage = f"strength {strength:g}"
         found = difference(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -89,6 +90,31 @@ def comparisons(
     out["p_corrected"] = holm(out["p"])
     out["follows"] = (out["p_corrected"] < ALPHA) & (out["d_z"] >= EFFECT)
     return out
+
+
+def fewest_clips(tests: int) -> int:
+    """Clips without which nothing can be shown: no sign-flip p-value of n is below 2^-n.
+
+    Args:
+        tests: by whose number Holm multiplies the smallest p-value.
+    """
+    return math.floor(math.log2(tests / ALPHA)) + 1
+
+
+def verdict(tests: pd.DataFrame) -> str:
+    """How the clip's own codes stand to the nulls, as a sentence takes it.
+
+    Args:
+        tests: of :func:`comparisons`.
+    """
+    claim = tests[tests["representation"].isin(JUDGED)]
+    if claim["follows"].all():
+        return "above every null"
+    n, needed = int(claim["n"].min()), fewest_clips(len(tests))
+    if n >= needed:
+        return "not above every null as asked"
+    above = "above every null" if (claim["difference"] > 0).all() else "not above every null"
+    return f"{above} on average ({n} clips, too few to test: that takes {needed})"
 
 
 def control(table: pd.DataFrame) -> pd.DataFrame:

@@ -34,7 +34,7 @@ out_dir: str = "build/results/04_codebooks"  # where tables are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of codebooks and starting noise
 limit: int = 0  # use only so many clips; 0 for all
-fresh: int = 2  # clips that are measured where the evidence holds none of them; 0 for all
+fresh: int = 1  # clips that are measured where the evidence holds none of them; 0 for all
 
 # %% tags=["remove-input"]
 from pathlib import Path
@@ -188,7 +188,7 @@ figure_caption(
 )
 
 # %% [markdown]
-# Averaged over levels and {glue:text}`n` clips, {glue:text}`source`: masked shifts
+# Averaged over levels and clips ({glue:text}`source`): masked shifts
 # {glue:text}`real_shift`, shifts without mask {glue:text}`real_plain`, independent entries
 # {glue:text}`real_paper`.
 #

@@ -29,7 +29,7 @@ out_dir: str = "build/results/06_text_to_audio"  # where tables and audio are wr
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of starting noise, codebooks and choices
 limit: int = 0  # use only so many clips; 0 for all
-fresh: int = 2  # clips that are measured where the evidence holds none of them; 0 for all
+fresh: int = 1  # clips that are measured where the evidence holds none of them; 0 for all
 samples: int = 1  # of each prompt and method; more where no evidence is of this checkpoint
 
 # %% tags=["remove-input"]
@@ -87,7 +87,7 @@ stages = Stages(load(checkpoint))
 table = run_study(
     "06_samples", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir, most=samples
 )
-results.write(table, Path(out_dir) / "samples")
+results.write(table, Path(out_dir) / "06_samples")
 judged = findings(table, clips, "06_samples", evidence_dir)
 about = f"{judged.source}; checkpoint {checkpoint}; seed {seed}"
 tests = equivalences(judged.table)
@@ -187,7 +187,7 @@ edited = run_study(
     "06_editing", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir,
     most=1, own=fresh,
 )  # fmt: skip
-results.write(edited, Path(out_dir) / "editing")
+results.write(edited, Path(out_dir) / "06_editing")
 editing = findings(edited, clips, "06_editing", evidence_dir)
 curve = edit_curve(editing.table)
 summary = results.summarise(editing.table, by=("method", "stage", "metric"))
@@ -235,7 +235,7 @@ players(rows, Path(out_dir) / "edits", f"One clip's codes, two prompts; checkpoi
 # Under the new prompt from the first step on, the target score is {glue:text}`target_early` and
 # the log-mel correlates with the source at {glue:text}`source_early`; with the prompt never
 # changed they are {glue:text}`target_never` and {glue:text}`source_never`
-# ({glue:text}`editing_n` clips, {glue:text}`editing_source`).
+# ({glue:text}`editing_source`).
 #
 # **Audio prompts.** With a clip's CLAP embedding in the place of the text's, random codes make
 # sound whose embedding has a cosine of {glue:text}`audio_prompt` with the clip's; with the

@@ -24,9 +24,11 @@
 # mind** stands beside each conclusion.
 
 # %% tags=["parameters"]
+audio_dir: str = "data/audio"  # folder of the clips that the chapters measured
 checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
 out_dir: str = "build/results/08_summary"  # where tables are written, beside those of others
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
+limit: int = 0  # as the chapters had it: only so many clips; 0 for all
 
 # %% tags=["remove-input", "remove-output"]
 from pathlib import Path
@@ -34,12 +36,19 @@ from pathlib import Path
 from IPython.display import display
 
 from audioldm_utils.checkpoint import load
+from audioldm_utils.clips import usable_clips
 from audioldm_utils.plotting import glue_value, plain_table, style
+from audioldm_utils.studies import rests_on_evidence
 from audioldm_utils.summary import by_chapter, overview, studies_of
 
 style()
-fingerprint_of = load(checkpoint).fingerprint_of
-tables = studies_of(Path(out_dir).parent, Path(evidence_dir), fingerprint_of)
+clips = usable_clips(audio_dir, limit)
+tables = studies_of(
+    Path(out_dir).parent,
+    Path(evidence_dir),
+    load(checkpoint).fingerprint_of,
+    lambda study: rests_on_evidence(study, clips, evidence_dir),
+)
 table = overview(tables.items())
 Path(out_dir).mkdir(parents=True, exist_ok=True)
 table.to_csv(Path(out_dir) / "overview.csv", index=False)
@@ -52,8 +61,8 @@ glue_value("numbers", sum(len(one) for one in tables.values()), ",d")
 # ## Method
 #
 # A number is a mean over clips, $\bar m = \frac{1}{n}\sum_i m_i$; its interval and its test are in
-# the chapter that it comes from. Committed evidence of this checkpoint goes first, and what it
-# does not hold comes from this run. The table has {glue:text}`rows` rows of
+# the chapter that it comes from. As there, it rests on committed evidence where that holds clips
+# of this run, and else on the clips of this run. The table has {glue:text}`rows` rows of
 # {glue:text}`methods` methods from {glue:text}`studies` studies, which hold
 # {glue:text}`numbers` numbers. Rows of different chapters are of different clips and
 # lengths: compare within a chapter.
@@ -93,7 +102,7 @@ for chapter, part in by_chapter(table):
 #   {{05_ddcm_codec:correlation_low}} at {{05_ddcm_codec:rate_low}} and at
 #   {{05_ddcm_codec:correlation_high}} at {{05_ddcm_codec:rate_high}}; the error
 #   {{05_ddcm_codec:verdict}} up in rate. *An error that stops falling would change our mind.*
-# - **The output follows its own input**: own codes are {{07_correlation_verification:verdict}}
+# - **Does the output follow its own input?** Own codes are {{07_correlation_verification:verdict}}
 #   ({{07_correlation_verification:passed}} of {{07_correlation_verification:asked}} comparisons,
 #   smallest effect {{07_correlation_verification:weakest_effect}}, against
 #   {{07_correlation_verification:weakest}}). The control is

@@ -202,6 +202,8 @@ def test_glued_value_is_what_a_reader_sees(monkeypatch):
     )
     assert plotting.glue_value("b", "rain") == "rain"
     assert plotting.glue_value("c", 12) == "12"
+    assert plotting.glue_value("d", float("nan"), ".2f", "nat") == "\N{EN DASH}"
+    del kept["d"]
     assert kept == {"a": "\N{MINUS SIGN}1.2\N{NARROW NO-BREAK SPACE}dB", "b": "rain", "c": "12"}
 
 

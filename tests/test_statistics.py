@@ -186,6 +186,12 @@ def test_bd_rate_interval_is_over_clips():
     half = 80 * stats.t.ppf(0.975, 29) * 0.1 / math.sqrt(30)
     assert found.high - found.low == pytest.approx(2 * half, rel=0.3)
     assert found.low < found.mean < found.high < 0
+    alone = bjontegaard.bd_rate(
+        rates[:1] * factor[:1], quality[:1], rates[:1], quality[:1], lower_is_better=True
+    )
+    assert alone.mean == pytest.approx(100 * (factor[0, 0] - 1))
+    assert math.isnan(alone.low)
+    assert math.isnan(alone.high)
 
 
 def test_points_that_are_beaten_are_left_out():

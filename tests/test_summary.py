@@ -22,25 +22,37 @@ def test_evidence_goes_before_tables_of_the_run(tmp_path):
     record = provenance("x", inputs=[], seeds=[0], shipped=["two"])
     write(rows(OWN, 4.0), evidence / "01_ladder", record)
     write(rows(FOREIGN, 9.0), evidence / "05_rates", record)
-    write(rows(OWN, 2.0), results / "01_bottleneck_analysis" / "ladder")
-    write(rows(OWN, 3.0), results / "05_ddcm_codec" / "rates")
+    write(rows(OWN, 2.0), results / "01_bottleneck_analysis" / "01_ladder")
+    write(rows(OWN, 3.0), results / "05_ddcm_codec" / "05_rates")
     (results / "05_ddcm_codec" / "other.csv").write_text("a,b\n1,2\n")
-    found = studies_of(results, evidence, lambda parts: OWN)
+    found = studies_of(results, evidence, lambda parts: OWN, lambda study: True)
     assert set(found) == {"01_ladder", "05_rates"}
     table = overview(found.items()).set_index("chapter")
     assert table["ViSQOL, MOS ↑"].to_dict() == {"01": 4.0, "05": 3.0}
     assert table["n"].to_dict() == {"01": 1, "05": 2}
 
 
+def test_tables_of_clips_that_evidence_does_not_hold_go_before_it(tmp_path):
+    evidence, results = tmp_path / "evidence", tmp_path / "results"
+    record = provenance("x", inputs=[], seeds=[0], shipped=[])
+    for study in ("01_ladder", "02_repair"):
+        write(rows(OWN, 4.0), evidence / study, record)
+    write(rows(OWN, 2.0), results / "01_bottleneck_analysis" / "01_ladder")
+    found = studies_of(results, evidence, lambda parts: OWN, lambda study: False)
+    table = overview(found.items()).set_index("chapter")
+    # Chapter 02 has not run: the evidence is all that there is.
+    assert table["ViSQOL, MOS ↑"].to_dict() == {"01": 2.0, "02": 4.0}
+
+
 def test_nothing_measured_is_an_empty_table(tmp_path):
-    assert overview(studies_of(tmp_path, tmp_path, lambda parts: OWN).items()).empty
+    assert overview(studies_of(tmp_path, tmp_path, lambda parts: OWN, bool).items()).empty
 
 
 def test_evidence_that_rests_on_some_components_goes_by_their_fingerprint(tmp_path):
     record = provenance("x", inputs=[], seeds=[0], shipped=[], parts=["vae", "vocoder"])
     write(rows(FOREIGN, 4.0), tmp_path / "01_ladder", record)
     write(rows(OWN, 4.0), tmp_path / "02_repair", record)
-    found = studies_of(tmp_path, tmp_path, lambda parts: FOREIGN if parts else OWN)
+    found = studies_of(tmp_path, tmp_path, lambda parts: FOREIGN if parts else OWN, bool)
     assert set(found) == {"01_ladder"}
 
 

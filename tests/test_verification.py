@@ -14,7 +14,15 @@ from audioldm_utils.prompts import CONTRASTING
 from audioldm_utils.stages import Stages
 from audioldm_utils.tables import ResultsBuilder
 from audioldm_utils.verification import METRICS, other_prompt, wrong_network
-from audioldm_utils.verification_tables import by_call, comparisons, control, matrix
+from audioldm_utils.verification_tables import (
+    ALPHA,
+    by_call,
+    comparisons,
+    control,
+    fewest_clips,
+    matrix,
+    verdict,
+)
 
 
 def clip(name, category=None, seed=0, tmp="x.wav"):
@@ -118,4 +126,19 @@ def test_a_real_effect_is_found_and_its_control_is_not():
 
 
 def test_no_effect_is_not_found():
-    assert not comparisons(invented(0.1, 0.1))["follows"].any()
+    found = comparisons(invented(0.1, 0.1))
+    assert not found["follows"].any()
+    assert verdict(found) == "not above every null as asked"
+
+
+def test_few_clips_are_called_too_few_and_not_a_failure():
+    enough = comparisons(invented(0.5, 0.1))
+    assert verdict(enough) == "above every null"
+    few = comparisons(invented(0.5, 0.1, n=4))
+    assert not few["follows"].any()
+    needed = fewest_clips(len(few))
+    assert len(few) * 2.0**-needed < ALPHA <= len(few) * 2.0 ** (1 - needed)
+    assert (
+        verdict(few)
+        == f"above every null on average (4 clips, too few to test: that takes {needed})"
+    )

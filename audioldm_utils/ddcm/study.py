@@ -57,7 +57,9 @@ FAMILIES = {
 
 
 def family(category: str) -> str:
-    """A broad class: speech and voice, animals, surroundings, or music (instruments)."""
+    """A broad class: speech and voice, animals, surroundings, music (instruments), or none."""
+    if not category:
+        return "no class"
     for name, beginnings in FAMILIES.items():
         if category.startswith(beginnings):
             return name

@@ -25,8 +25,6 @@ SECONDS = 2.56
 #: Gradient steps of refinement, and those at which its curve is kept.
 STEPS = 50
 SHOWN_STEPS = (0, 1, 2, 5, 10, 20, 30, 40, 50)
-#: One of them, by which the chapter says how soon most of the gain is there.
-EARLY = 10
 #: Judged at 16 kHz, where all methods can be compared.
 MODEL_BAND = (
     "log_mel_distance",

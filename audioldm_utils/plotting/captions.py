@@ -108,7 +108,7 @@ def glue_value(name: str, value: Any, spec: str = "", unit: str = "") -> str:
 
     Args:
         name: unique in the notebook: letters, digits, ``_``, ``.`` and ``-``.
-        value: from a results table, never typed.
+        value: from a results table, never typed; NaN shows as a dash, without its unit.
         spec: format specification for one number (``".2f"``).
         unit: put behind it with a narrow no-break space.
 
@@ -118,7 +118,9 @@ def glue_value(name: str, value: Any, spec: str = "", unit: str = "") -> str:
     from myst_nb import glue
 
     text = format(value, spec)
-    if isinstance(value, (int, float, np.number)):
+    if isinstance(value, (float, np.floating)) and np.isnan(value):
+        text, unit = "\N{EN DASH}", ""
+    elif isinstance(value, (int, float, np.number)):
         text = text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
     if unit:
         text = f"{text}\N{NARROW NO-BREAK SPACE}{unit}"

@@ -161,7 +161,8 @@ def heatmap(
     import seaborn as sns
 
     if axes is None:
-        size = (2.2 + 0.85 * table.shape[1], 1.2 + 0.38 * table.shape[0])
+        # Never so flat that slanted column names leave no room for the cells.
+        size = (2.2 + 0.85 * table.shape[1], 1.2 + 0.38 * max(table.shape[0], 4))
         _, axes = plt.subplots(figsize=size)
     span = float(np.nanmax(np.abs(table.to_numpy(float)))) or 1.0
     limits = (
