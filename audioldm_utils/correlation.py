@@ -77,6 +77,9 @@ def _unit_vectors(bins: torch.Tensor, remove_bin_mean: bool) -> torch.Tensor:
 def band_envelope(waveform: torch.Tensor | np.ndarray, sample_rate: int = 16000) -> torch.Tensor:
     """RMS of octave bands every 10 ms.
 
+    The edges are extended by odd reflection: the step to silence where an excerpt was cut would
+    be in every band, and in input and output alike.
+
     Args:
         waveform: ``(batch, samples)``.
         sample_rate: Hz, at least 1000.
@@ -91,12 +94,14 @@ def band_envelope(waveform: torch.Tensor | np.ndarray, sample_rate: int = 16000)
     size = len(window)
     if tensor.shape[1] < size:
         raise ValueError(f"the waveform has {tensor.shape[1]} samples; 32 ms ({size}) are needed")
+    edges = ((0, 0), (size // 2, size // 2))
+    padded = np.pad(tensor.numpy(), edges, mode="reflect", reflect_type="odd")
     power = torch.stft(
-        tensor,
+        torch.from_numpy(padded),
         size,
         hop_length=sample_rate // 100,
         window=window,
-        pad_mode="constant",
+        center=False,
         return_complex=True,
     )
     power = power.real.square() + power.imag.square()

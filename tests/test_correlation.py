@@ -68,6 +68,13 @@ def test_envelope_reads_rms_of_a_sine_in_its_band():
     assert envelope[0, 5:-5, 3].max() < 1e-3
 
 
+def test_where_an_excerpt_is_cut_no_band_hears_a_step():
+    t = torch.arange(16123, dtype=torch.float64) / 16000
+    wave = 0.3 * torch.sin(2 * math.pi * 100.3 * t)[None]  # cut anywhere
+    envelope = correlation.band_envelope(wave)
+    assert envelope[0, :, 5:].max() < 1e-3 * envelope[0, :, 0].max()
+
+
 def test_envelope_follows_the_gate_not_the_phase():
     rng = np.random.default_rng(0)
     gate = torch.from_numpy(np.repeat(rng.random((1, 20)), 1600, axis=1))
