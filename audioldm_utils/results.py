@@ -157,7 +157,7 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
         line = lines.setdefault(row[rows], {})
         if header in line:
             raise ValueError(f"several cells for {rows} {row[rows]!r} and {name}; select first")
-        line[header] = cell
+        line[header] = cell.replace("-", "\N{MINUS SIGN}")
         counts = [count for count in line.get("n", "").split("/") if count]
         line["n"] = "/".join(dict.fromkeys([*counts, str(row["n"])]))
     wide = pd.DataFrame.from_dict(lines, orient="index")

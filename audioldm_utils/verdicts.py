@@ -301,6 +301,7 @@ def as_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         cell = f"{verdict.measured:.3g}{unit}"
         if verdict.low < verdict.high:
             cell = f"{verdict.measured:.3g} [{verdict.low:.3g}, {verdict.high:.3g}]{unit}"
+        cell = cell.replace("-", "\N{MINUS SIGN}")
         rows.append(
             {"asked": verdict.asked, "measured [95 % interval]": cell, "n": verdict.n,
              "holds": verdict.holds}

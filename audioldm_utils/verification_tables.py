@@ -31,6 +31,13 @@ ALPHA, EFFECT = 0.01, 0.8
 DRAWS = 29999
 
 
+def name_of(metric: str) -> str:
+    """A correlation as tables and figures call it: ``log-mel, means removed``."""
+    name, removed = metric.removesuffix("_centred"), metric.endswith("_centred")
+    name = name.removesuffix("_correlation").replace("_", "-")
+    return f"{name}, means removed" if removed else name
+
+
 def rates_of(table: pd.DataFrame) -> list[str]:
     """The stages of the study, from the lowest rate up."""
     stages = set(select(table, method="ddcm")["stage"])

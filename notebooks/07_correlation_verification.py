@@ -66,6 +66,7 @@ from audioldm_utils.verification_tables import (
     comparisons,
     control,
     matrix,
+    name_of,
     rates_of,
     verdict,
 )
@@ -165,8 +166,7 @@ rates = rates_of(judged.table)
 plain = judged.table[judged.table["band"] == ""]
 plain = plain[plain["metric"].str.contains("_correlation") & plain["stage"].isin(["", rates[0]])]
 summary = results.summarise(plain, by=("metric", "method"))
-summary["metric"] = summary["metric"].str.replace("_correlation_centred", ", means removed")
-summary["metric"] = summary["metric"].str.replace("_correlation", "").str.replace("_", "-")
+summary["metric"] = [name_of(metric) for metric in summary["metric"]]
 value = summary.set_index(["metric", "method"])["mean"]
 for kind in ("latent", "log-mel", "envelope", "waveform"):
     for method in ("vae", "ddcm", "ddcm-random"):
@@ -207,13 +207,13 @@ figure_caption(
 
 # %% tags=["remove-input", "remove-output"]
 claim = tests[tests["representation"].isin(JUDGED)].copy()
-claim["null"] = claim["null"] + ", " + claim["rate"]
-claim["representation"] = claim["representation"].str.replace("_correlation_centred", "")
+claim["representation"] = [name_of(metric).split(",")[0] for metric in claim["representation"]]
 short = claim[["rate", "null", "representation", "matched", "null_mean", "difference", "low"]]
 short = short.assign(high=claim["high"], p=claim["p_corrected"], effect=claim["d_z"], n=claim["n"])
+claim["null"] = claim["null"] + ", " + claim["rate"]
 weakest = claim.loc[claim["d_z"].idxmin()]
 glue_value("weakest", weakest["null"])
-glue_value("weakest_in", weakest["representation"].replace("_", "-"))
+glue_value("weakest_in", weakest["representation"])
 glue_value("weakest_effect", weakest["d_z"], ".2f")
 glue_value("largest_p", claim["p_corrected"].max(), ".2g")
 glue_value("tests", len(tests), "d")
@@ -266,7 +266,10 @@ pairs = matrix(low, "ddcm", rates[0], "log_mel_correlation_centred")
 pairs.index.name = pairs.columns.name = None
 
 # %% tags=["remove-input"]
-shown = controls[["rate", "null", "representation", "matched", "null_mean", "p", "p_corrected"]]
+shown = controls[
+    ["rate", "null", "representation", "matched", "null_mean", "p", "p_corrected"]
+].copy()
+shown["representation"] = [name_of(metric).split(",")[0] for metric in shown["representation"]]
 plain_table(shown.assign(effect=controls["d_z"], n=controls["n"]))
 
 # %% [markdown]
@@ -285,7 +288,7 @@ axes = heatmap(
     digits=2,
 )
 for text in axes.texts:
-    text.set_fontsize(5)
+    text.set_fontsize(9 if len(pairs) <= 8 else 5)
 figure_caption(
     axes.figure,
     "fig-pairs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,9 +33,14 @@ def plain_table(
     truths = frame.select_dtypes(bool).columns
     frame = frame.assign(**{name: frame[name].map({True: "yes", False: "no"}) for name in truths})
     table = frame.rename(columns=lambda name: str(name).replace("_", " ")).to_html(
-        index=index, float_format=lambda value: f"{value:.{digits}f}", na_rep="–", border=0
+        index=index, float_format=_number(digits), na_rep="–", border=0
     )
     if caption:
         head, rest = table.split(">", 1)
         table = f"{head}><caption>{html.escape(caption)}</caption>{rest}"
     return HTML(table)
+
+
+def _number(digits: int) -> Callable[[float], str]:
+    """Fixed decimals with a proper minus, and none before zero."""
+    return lambda value: f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")
