@@ -208,8 +208,8 @@ figure_caption(
 # %% tags=["remove-input", "remove-output"]
 claim = tests[tests["representation"].isin(JUDGED)].copy()
 claim["representation"] = [name_of(metric).split(",")[0] for metric in claim["representation"]]
-short = claim[["rate", "null", "representation", "matched", "null_mean", "difference", "low"]]
-short = short.assign(high=claim["high"], p=claim["p_corrected"], effect=claim["d_z"], n=claim["n"])
+short = claim[["rate", "null", "representation", "matched", "null_mean", "difference"]]
+short = short.assign(p=claim["p_corrected"], effect=claim["d_z"], n=claim["n"])
 claim["null"] = claim["null"] + ", " + claim["rate"]
 weakest = claim.loc[claim["d_z"].idxmin()]
 glue_value("weakest", weakest["null"])
@@ -287,16 +287,18 @@ axes = heatmap(
     difference=True,
     digits=2,
 )
-for text in axes.texts:
-    text.set_fontsize(9 if len(pairs) <= 8 else 5)
 figure_caption(
     axes.figure,
     "fig-pairs",
     f"Log-mel of every output against every input at {rates[0]}: the diagonal is matched. {about}.",
-    "A square of coloured cells with a dark diagonal; the rest is pale.",
+    "A square of coloured cells with a dark diagonal; others are dark where two sounds rise and "
+    "fall alike.",
 )
 
 # %% [markdown]
+# Off the diagonal cells are dark where sounds rise and fall alike, as plucked strings do. It is
+# such pairs that the null of another clip counts.
+#
 # ## How the correlation grows
 #
 # After each network call the denoiser believes in some clean latents. How well do they correlate

@@ -113,6 +113,15 @@ def test_heatmap_of_differences_is_centred():
     table = pd.DataFrame([[1.0, -3.0], [np.nan, 2.0]], index=["a", "b"], columns=["c", "d"])
     axes = plotting.heatmap(table, "difference, dB", difference=True)
     assert axes.collections[0].get_clim() == (-3.0, 3.0)
+    assert [text.get_text() for text in axes.texts] == ["1.0", "-3.0", "2.0"]
+
+
+def test_a_large_heatmap_names_every_row_and_numbers_no_cell():
+    names = [f"clip{i}" for i in range(26)]
+    axes = plotting.heatmap(pd.DataFrame(np.eye(26), index=names, columns=names), "r")
+    assert not axes.texts
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    assert axes.figure.get_figwidth() < 10
 
 
 def test_spectrograms_share_limits_and_difference_is_centred():

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+#: Columns of a heat map up to which a number fits into each cell.
+MOST_NUMBERED = 12
+
 
 def points_with_intervals(
     summary: pd.DataFrame,
@@ -146,7 +149,7 @@ def heatmap(
     digits: int = 1,
     axes: Axes | None = None,
 ) -> Axes:
-    """A table as coloured, numbered cells.
+    """A table as coloured cells, numbered where they are few enough to be read on a page.
 
     Args:
         table: rows and columns named as they are to be shown; NaN cells stay empty.
@@ -160,17 +163,20 @@ def heatmap(
     import matplotlib.pyplot as plt
     import seaborn as sns
 
+    numbered = table.shape[1] <= MOST_NUMBERED
     if axes is None:
+        cell = (0.85, 0.38) if numbered else (0.26, 0.26)
         # Never so flat that slanted column names leave no room for the cells.
-        size = (2.2 + 0.85 * table.shape[1], 1.2 + 0.38 * max(table.shape[0], 4))
+        size = (2.2 + cell[0] * table.shape[1], 1.2 + cell[1] * max(table.shape[0], 4))
         _, axes = plt.subplots(figsize=size)
     span = float(np.nanmax(np.abs(table.to_numpy(float)))) or 1.0
     limits = (
         {"vmin": -span, "vmax": span, "cmap": DIFFERENCE_MAP} if difference else {"cmap": "viridis"}
     )
     sns.heatmap(
-        table, annot=True, fmt=f".{digits}f", linewidths=0.6, linecolor="white", ax=axes,
-        cbar_kws={"label": label}, annot_kws={"fontsize": 9}, **limits,
+        table, annot=numbered, fmt=f".{digits}f", linewidths=0.6, linecolor="white", ax=axes,
+        cbar_kws={"label": label}, annot_kws={"fontsize": 9}, xticklabels=True, yticklabels=True,
+        **limits,
     )  # fmt: skip
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
