@@ -2,7 +2,8 @@
 
 torch comes first, from TORCH_INDEX, since the CPU build is a tenth of the default one. Where
 that index cannot be reached within a few seconds, pip's own configuration decides, as it
-does for all other packages. An empty TORCH_INDEX skips the attempt.
+does for all other packages. An empty TORCH_INDEX skips the attempt. What comes then may be the
+build for GPUs, whose own libraries are installed with it: the lock file does not name them.
 """
 
 from __future__ import annotations
@@ -43,22 +44,29 @@ def torch_pin() -> str:
     return next(line for line in LOCK.read_text().splitlines() if line.startswith("torch=="))
 
 
-def install(*arguments: str) -> bool:
-    """Run ``pip install`` without dependencies (the lock is complete); True on success."""
-    command = [*PIP, "install", "--quiet", "--no-deps", *arguments]
+def install(*arguments: str, dependencies: bool = False) -> bool:
+    """Run ``pip install``, without dependencies (the lock is complete); True on success."""
+    command = [*PIP, "install", "--quiet", *(() if dependencies else ("--no-deps",)), *arguments]
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
 
 def main() -> int:
     """Install everything; the exit status says whether all of it is there."""
     index = os.environ.get("TORCH_INDEX", CPU_INDEX)
+    from_index = False
     if index and not reachable(index):
         print(f"TORCH_INDEX {index} does not answer: torch comes from pip's default index.")
-    elif index and not install("--index-url", index, torch_pin()):
-        print(f"TORCH_INDEX {index} has no {torch_pin()}: it comes from pip's default index.")
+    elif index:
+        from_index = install("--index-url", index, torch_pin())
+        if not from_index:
+            print(f"TORCH_INDEX {index} has no {torch_pin()}: it comes from pip's default index.")
     print("Installing the packages of requirements.lock ...", flush=True)
     # Wheels only: nothing here may need a compiler.
     if not install("--only-binary", ":all:", "--requirement", str(LOCK)):
+        return 1
+    # Does nothing where pip's own index holds a CPU build; the one for GPUs needs CUDA's libraries.
+    needed = ("--only-binary", ":all:", "--constraint", str(LOCK), torch_pin())
+    if not from_index and not install(*needed, dependencies=True):
         return 1
     return 0 if install("--no-build-isolation", "--editable", ".") else 1
 

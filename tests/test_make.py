@@ -133,3 +133,29 @@ def test_ci_runs_the_same_targets():
 
 def test_no_set_up_step_may_compile():
     assert '"--only-binary", ":all:"' in Path(INSTALLER).read_text()
+
+
+@pytest.mark.parametrize("index", ["", "http://127.0.0.1:9/cpu"])
+def test_torch_from_elsewhere_brings_its_own_libraries(monkeypatch, capsys, index):
+    script = runpy.run_path(INSTALLER)
+    commands = []
+    answer = type("Done", (), {"returncode": 0})
+    script["main"].__globals__["reachable"] = lambda index: False
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command) or answer)
+    monkeypatch.setenv("TORCH_INDEX", index)
+    assert script["main"]() == 0
+    (whole,) = [command for command in commands if "--no-deps" not in command]
+    assert whole[-1] == script["torch_pin"]()
+    assert "--constraint" in whole
+    assert ("does not answer" in capsys.readouterr().out) == bool(index)
+
+
+def test_torch_from_its_index_needs_nothing_more(monkeypatch):
+    script = runpy.run_path(INSTALLER)
+    commands = []
+    answer = type("Done", (), {"returncode": 0})
+    script["main"].__globals__["reachable"] = lambda index: True
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command) or answer)
+    monkeypatch.setenv("TORCH_INDEX", "http://127.0.0.1:9/cpu")
+    assert script["main"]() == 0
+    assert all("--no-deps" in command for command in commands)
