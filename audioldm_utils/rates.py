@@ -156,7 +156,7 @@ def delta_text(found: Delta | None) -> str:
     text = f"{found.mean:+.0f} %"
     if not math.isnan(found.low):
         text += f" [{found.low:+.0f}, {found.high:+.0f}]"
-    return text.replace("-", "\N{MINUS SIGN}")
+    return results.proper_minus(text)
 
 
 def delta_or_none(*arguments: object, **options: object) -> Delta | None:
@@ -176,4 +176,4 @@ def point_text(points: pd.DataFrame, question: str) -> str:
     text = f"{row['difference']:+.3f} nat"
     if not math.isnan(row["low"]):
         text += f" [{row['low']:+.3f}, {row['high']:+.3f}], p = {row['p, Holm']:.2g}"
-    return text.replace("-", "\N{MINUS SIGN}")
+    return results.proper_minus(text)

@@ -137,6 +137,11 @@ def neighbours(
     return out
 
 
+def proper_minus(text: str) -> str:
+    """A number as text with the sign that typesetters use, for tables and sentences."""
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
 def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd.DataFrame:
     """A summary as a table to be read: one line a ``rows`` value, one column a metric.
 
@@ -157,7 +162,7 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
         line = lines.setdefault(row[rows], {})
         if header in line:
             raise ValueError(f"several cells for {rows} {row[rows]!r} and {name}; select first")
-        line[header] = cell.replace("-", "\N{MINUS SIGN}")
+        line[header] = proper_minus(cell)
         counts = [count for count in line.get("n", "").split("/") if count]
         line["n"] = "/".join(dict.fromkeys([*counts, str(row["n"])]))
     wide = pd.DataFrame.from_dict(lines, orient="index")

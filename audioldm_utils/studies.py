@@ -120,7 +120,8 @@ def evidence_clips(
         return []
     record = json.loads(path.read_text())
     inputs = record["inputs"]
-    held = [info for info in clips if inputs.get(info.path.name) == sha256_file(info.path)]
+    named = [info for info in clips if info.path.name in inputs]  # no other is worth a hash
+    held = [info for info in named if inputs[info.path.name] == sha256_file(info.path)]
     if STUDIES[name].group == 1:
         return held
     shipped = {file for file in inputs if Path(file).stem in record["shipped"]}
@@ -248,7 +249,7 @@ def findings(
     same = set(run["checkpoint"]) <= set(committed["checkpoint"])
     shared = {info.name for info in evidence_clips(name, clips, evidence_dir)}
     study = STUDIES[name]
-    if not same or not rests_on_evidence(name, clips, evidence_dir):
+    if not same or not (study.scope == "samples" or shared):
         return alone
     compared = compare_evidence(run, committed, study.tolerance, study.relative)
     if study.scope == "samples":

@@ -18,7 +18,7 @@ import numpy as np
 from audioldm_utils.errors import UserError
 from audioldm_utils.methods import study_diffusion, study_repair
 from audioldm_utils.methods.study_repair import BLIND, FULL, SIDE
-from audioldm_utils.results import per_clip, select
+from audioldm_utils.results import per_clip, proper_minus, select
 from audioldm_utils.statistics import FEWEST, Interval, bootstrap_interval, bootstrap_reduction
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def as_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         cell = f"{verdict.measured:.3g}{unit}"
         if verdict.low < verdict.high:
             cell = f"{verdict.measured:.3g} [{verdict.low:.3g}, {verdict.high:.3g}]{unit}"
-        cell = cell.replace("-", "\N{MINUS SIGN}")
+        cell = proper_minus(cell)
         rows.append(
             {"asked": verdict.asked, "measured [95 % interval]": cell, "n": verdict.n,
              "holds": verdict.holds}

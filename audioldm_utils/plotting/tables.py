@@ -43,4 +43,6 @@ def plain_table(
 
 def _number(digits: int) -> Callable[[float], str]:
     """Fixed decimals with a proper minus, and none before zero."""
-    return lambda value: f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    from audioldm_utils.results import proper_minus
+
+    return lambda value: proper_minus(f"{value:z.{digits}f}")
