@@ -319,6 +319,8 @@ def test_command_on_a_file_and_its_refusals(stages, tmp_path, capsys):
     assert "choose one of: vae" in capsys.readouterr().err
     assert command(source, tmp_path / "c.wav", "-o", "strength") == 2
     assert "has no value" in capsys.readouterr().err
+    assert command(source, tmp_path / "out", "--checkpoint", "nowhere") == 2
+    assert "change the suffix" in capsys.readouterr().err  # before anything is loaded
     assert command(source) == 2
     assert not (tmp_path / "c.wav").exists()
 

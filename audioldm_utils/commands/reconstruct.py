@@ -89,6 +89,9 @@ def _work(args: argparse.Namespace, options: dict[str, str]) -> int:
         raise UserError(f"{args.output}: would overwrite the input; give another folder")
     if folder and args.output.is_file():
         raise UserError(f"{args.output}: this is a file; give a folder for the output")
+    # Said before anything is loaded: saving would say it after all the work.
+    if not (folder or args.output.is_dir() or args.output.suffix.lower() in (".wav", ".flac")):
+        raise UserError(f"{args.output}: audio is written as .wav or .flac; change the suffix.")
     checkpoint = load(args.checkpoint, device=args.device)
     broken: list[str] = []
 
