@@ -38,7 +38,7 @@ KEY = ("clip", "method", "stage", "metric", "band", "seed", "checkpoint")
 
 #: Units that a table may hold; "1" is a pure number.
 UNITS = frozenset(
-    {"1", "%", "dB", "nat", "MOS", "Hz", "kHz", "s", "ms", "samples", "frames"}
+    {"1", "%", "dB", "nat", "MOS", "Hz", "kHz", "cent", "s", "ms", "samples", "frames"}
     | {"bit", "bit/value", "kbit/s", "bytes", "MB", "calls", "dB/octave"}
 )
 

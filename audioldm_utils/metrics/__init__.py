@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.metrics.perception import pesq, stoi, visqol, visqol_speech
+from audioldm_utils.metrics.pitch import chroma_correlation, comb_excess, comb_share, f0_error
 from audioldm_utils.metrics.signal import (
     BANDS,
     DB_PER_NAT,
@@ -50,9 +51,13 @@ __all__ = [
     "Score",
     "band_energy_bias",
     "band_energy_error",
+    "chroma_correlation",
+    "comb_excess",
+    "comb_share",
     "correlation",
     "default_names",
     "evaluate_pair",
+    "f0_error",
     "hf_retention",
     "log_mel_distance",
     "log_mel_nat",
@@ -81,6 +86,7 @@ class Metric:
         description: one line.
         speech: meaningful for speech only.
         bands: the bands it is computed in by default; ``""`` is all frequencies.
+        default: computed when no metric is named.
     """
 
     function: Callable[..., float]
@@ -89,6 +95,7 @@ class Metric:
     description: str
     speech: bool = False
     bands: tuple[str, ...] = ("",)
+    default: bool = True
 
 
 #: Every metric by name.
@@ -105,6 +112,16 @@ REGISTRY: dict[str, Metric] = {
     "multi_resolution_stft": Metric(
         multi_resolution_stft, "1", "lower", "multi-resolution STFT distance, auraloss's defaults"
     ),
+    "chroma_correlation": Metric(
+        chroma_correlation, "1", "higher", "correlation of the chromas: pitch kept", default=False
+    ),
+    "comb_excess": Metric(
+        comb_excess,
+        "1",
+        "zero",
+        "buzz: share of energy in a comb of 100 Hz, less the reference's",
+        default=False,
+    ),
     "log_spectral_distance": Metric(
         log_spectral_distance, "dB", "lower", "RMS over frequency of the dB spectra's difference"
     ),
@@ -119,6 +136,14 @@ REGISTRY: dict[str, Metric] = {
         visqol_speech, "MOS", "higher", "ViSQOL, speech mode, 16 kHz", speech=True
     ),
     "stoi": Metric(stoi, "1", "higher", "short-time objective intelligibility", speech=True),
+    "f0_error": Metric(
+        f0_error,
+        "cent",
+        "lower",
+        "median error of the fundamental, frames voiced in both",
+        speech=True,
+        default=False,
+    ),
     "pesq": Metric(pesq, "MOS", "higher", "wideband PESQ (optional package)", speech=True),
 }
 
@@ -156,7 +181,7 @@ _BANDED = frozenset({"band_energy_bias", "band_energy_error", "log_spectral_dist
 
 
 def default_names(category: str | None = None) -> list[str]:
-    """What is computed when nothing is named: all, speech metrics only for speech.
+    """What is computed when nothing is named: the default ones, speech metrics only for speech.
 
     Args:
         category: the clip's class; speech where it begins with ``speech``.
@@ -165,7 +190,9 @@ def default_names(category: str | None = None) -> list[str]:
     return [
         name
         for name, metric in REGISTRY.items()
-        if (speech or not metric.speech) and (name != "pesq" or find_spec("pesq"))
+        if metric.default
+        and (speech or not metric.speech)
+        and (name != "pesq" or find_spec("pesq"))
     ]
 
 

@@ -1,0 +1,123 @@
+"""Metrics of pitch; conventions as in :mod:`audioldm_utils.metrics`.
+
+Log-spectral distances hardly see pitch: a mel band is wider than a semitone below 2 kHz, and an
+answer of the right bands with every melody gone can come nearer than one that keeps it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from audioldm_utils.metrics.signal import NotApplicable, validate
+from audioldm_utils.signals import resample
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+#: Frame rate of AudioLDM2's mel, Hz: whatever repeats every frame holds multiples of it alone.
+COMB = 100.0
+#: Half the width of a tooth, Hz, and the range that is looked at.
+TOOTH, COMB_RANGE = 3.0, (150.0, 4000.0)
+#: Rate at which chroma is computed, Hz, and its hop, samples.
+CHROMA_RATE, CHROMA_HOP = 16000, 512
+#: Shorter signals are filled up to this with silence, which is left out again.
+CHROMA_SAMPLES = 36000
+#: Frames quieter than this re the reference's loudest count for nothing in the chroma.
+QUIET_DB = -40.0
+#: Fewest frames voiced in both signals that a fundamental is compared on.
+FEWEST_VOICED = 10
+#: Speech: fundamentals looked for, Hz.
+F0_RANGE = (60.0, 500.0)
+
+
+def chroma_correlation(
+    reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int
+) -> float:
+    """Pearson correlation of the chromas: is the melody still there?
+
+    A chroma frame (every 32 ms) holds the strength of the twelve pitch classes of equal
+    temperament at 440 Hz, over seven octaves, divided by that of the strongest: librosa's
+    ``chroma_cqt`` at 16 kHz. All classes and frames of both signals are correlated, without
+    the frames below -40 dB re the reference's loudest. Perfection is 1; about 0 is another
+    pitch; higher is better. Octaves are not told apart, and of sounds without pitch it says
+    little.
+
+    Raises:
+        NotApplicable: shorter than a second, or one of the signals is silent.
+    """
+    import librosa
+
+    x, y = validate(reference, estimate, sample_rate)
+    if len(x) < sample_rate:
+        raise NotApplicable("chroma needs at least 1 s")
+    if not y.any():
+        raise NotApplicable("a silent estimate has no pitch")
+    pair = [resample(signal, sample_rate, CHROMA_RATE) for signal in (x, y)]
+    # The filters of the lowest octave are two seconds long.
+    pair = [np.pad(signal, (0, max(0, CHROMA_SAMPLES - len(signal)))) for signal in pair]
+    options = {"sr": CHROMA_RATE, "hop_length": CHROMA_HOP, "tuning": 0.0}
+    a, b = (librosa.feature.chroma_cqt(y=signal, **options) for signal in pair)
+    power = librosa.feature.rms(y=pair[0], frame_length=4 * CHROMA_HOP, hop_length=CHROMA_HOP)[0]
+    loud = power > power.max() * 10 ** (QUIET_DB / 20)
+    return float(np.corrcoef(a[:, loud].ravel(), b[:, loud].ravel())[0, 1])
+
+
+def comb_share(signal: npt.ArrayLike, sample_rate: int) -> float:
+    """Share of one signal's energy in a comb of 100 Hz, from 150 to 4000 Hz.
+
+    Energy within 3 Hz of the multiples of 100 Hz over all energy in that range, by one windowed
+    spectrum of the whole signal ``(samples,)``. Noise has 0.06, the width of the teeth. A vocoder
+    that repeats itself every mel frame can make nothing else and has 1: it buzzes. A tone of
+    200 Hz has 1 as well: compare with the original's share, as :func:`comb_excess` does.
+
+    Raises:
+        NotApplicable: shorter than a second (teeth run together), or no energy in the range.
+    """
+    y = np.asarray(signal, np.float64)
+    if len(y) < sample_rate:
+        raise NotApplicable("the comb's teeth are told apart from one second on")
+    power = np.abs(np.fft.rfft(y * np.hanning(len(y)))) ** 2
+    frequency = np.fft.rfftfreq(len(y), 1 / sample_rate)
+    inside = (frequency >= COMB_RANGE[0]) & (frequency <= COMB_RANGE[1])
+    if not power[inside].any():
+        raise NotApplicable("no energy from 150 to 4000 Hz")
+    away = np.abs(frequency - np.round(frequency / COMB) * COMB)
+    return float(power[inside & (away <= TOOTH)].sum() / power[inside].sum())
+
+
+def comb_excess(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+    """:func:`comb_share` of the estimate less the reference's; 0 is perfection, 1 a buzz."""
+    x, y = validate(reference, estimate, sample_rate)
+    return comb_share(y, sample_rate) - comb_share(x, sample_rate)
+
+
+def f0_error(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+    """Median absolute error of the fundamental of speech, cents, over frames voiced in both.
+
+    Perfection is 0; 100 is a semitone; lower is better. Fundamentals by pYIN (Mauch and Dixon,
+    ICASSP 2014, as librosa has it), 60 to 500 Hz, every 16 ms. It does not count frames whose
+    voicing was lost or made up.
+
+    Raises:
+        NotApplicable: fewer than ten frames are voiced in both.
+    """
+    import librosa
+
+    x, y = validate(reference, estimate, sample_rate)
+    frame = 2 ** int(np.ceil(np.log2(sample_rate * 0.06)))
+    if len(x) < frame:
+        raise NotApplicable("the fundamental needs at least 0.06 s")
+    low, high = F0_RANGE
+    found = [
+        librosa.pyin(
+            signal, fmin=low, fmax=high, sr=sample_rate, frame_length=frame, hop_length=frame // 4
+        )
+        for signal in (x, y)
+    ]
+    both = found[0][1] & found[1][1]
+    if both.sum() < FEWEST_VOICED:
+        raise NotApplicable(f"{both.sum()} frames are voiced in both; {FEWEST_VOICED} are needed")
+    cents = 1200 * np.log2(found[1][0][both] / found[0][0][both])
+    return float(np.median(np.abs(cents)))
