@@ -55,7 +55,8 @@ class MelConfig:
 
 
 @lru_cache(maxsize=8)
-def _filterbank(config: MelConfig, dtype: torch.dtype, device: str) -> torch.Tensor:
+def mel_filterbank(config: MelConfig, dtype: torch.dtype, device: str) -> torch.Tensor:
+    """librosa's Slaney filterbank, ``(n_mels, n_fft / 2 + 1)``; made once, not to be changed."""
     import librosa
     import numpy as np
     import torch
@@ -93,6 +94,20 @@ def log_mel(
     """
     import torch
 
+    magnitude = stft_magnitude(waveform, config, framing)
+    weights = mel_filterbank(config, waveform.dtype, str(waveform.device))
+    return torch.log(torch.clamp(weights @ magnitude, min=config.floor)).transpose(1, 2)
+
+
+def stft_magnitude(
+    waveform: torch.Tensor, config: MelConfig = MelConfig(), framing: Framing = "training"
+) -> torch.Tensor:
+    """The magnitudes that :func:`log_mel` sums in bands: ``(batch, n_fft / 2 + 1, frames)``.
+
+    Takes and raises what :func:`log_mel` does.
+    """
+    import torch
+
     if waveform.ndim != 2:
         raise ValueError(f"waveform must be (batch, samples), got shape {tuple(waveform.shape)}")
     if framing == "training":
@@ -118,13 +133,9 @@ def log_mel(
         return_complex=True,
     )
     # The square root has no gradient at zero; the floor of the logarithm is far above 1e-9.
-    magnitude = (
-        spectrum.abs()
-        if not waveform.requires_grad
-        else (spectrum.real.square() + spectrum.imag.square() + 1e-18).sqrt()
-    )
-    weights = _filterbank(config, waveform.dtype, str(waveform.device))
-    return torch.log(torch.clamp(weights @ magnitude, min=config.floor)).transpose(1, 2)
+    if not waveform.requires_grad:
+        return spectrum.abs()
+    return (spectrum.real.square() + spectrum.imag.square() + 1e-18).sqrt()
 
 
 #: Multiplicative updates that turn mel magnitudes into linear ones.
@@ -157,7 +168,7 @@ def linear_magnitude(
     if not torch.isfinite(mel).all():
         raise ValueError("the log-mel has NaN or infinite values")
     target = torch.exp(mel.detach().float().transpose(1, 2))
-    weights = _filterbank(config, target.dtype, str(target.device))
+    weights = mel_filterbank(config, target.dtype, str(target.device))
     tiny = 1e-12
     linear = (weights.T / weights.sum(1)) @ target
     for _ in range(updates):

@@ -17,7 +17,7 @@ from pathlib import Path
 from audioldm_utils.errors import UserError
 
 #: Share of ``--budget`` that ``all`` gives to each component, in this order.
-SHARES = {"vae": 0.25, "clap": 0.13, "vocoder": 0.28, "unet": 0.34}
+SHARES = {"vae": 0.13, "inverse": 0.07, "clap": 0.1, "vocoder": 0.2, "unet": 0.5}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -63,14 +63,14 @@ def train(args: argparse.Namespace, component: str, budget: float, device: str) 
         from audioldm_utils.training.vae import train_vae as run
     elif component == "vocoder":
         from audioldm_utils.training.vocoder import train_vocoder as run
+    elif component == "inverse":
+        from audioldm_utils.training.inverse import train_inverse as run
     elif component == "clap":
         from audioldm_utils.training.clap import train_clap as run
     else:
         from audioldm_utils.training.unet import train_unet as run
     more = {}
     if args.start:
-        if component == "vae":
-            raise UserError("the vae begins from random weights: all others are trained on it")
         more["start"] = args.start
     if args.noise_path:
         if component != "unet" or not args.start:

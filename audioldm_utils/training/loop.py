@@ -74,7 +74,8 @@ class Trainer:
         evaluate: called with ``self.average`` every ``evaluate_every`` seconds; its figures
             are logged.
         decay: of the exponential moving average (with a warm-up over the first steps).
-        clock: gives seconds; the budget is counted on it.
+        clock: gives seconds; the budget is counted on it. Default: the process's own processor
+            time on a CPU, so that other work on the machine costs nothing; else the wall's.
     """
 
     def __init__(
@@ -92,13 +93,14 @@ class Trainer:
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 1e-4,
         clip: float = 1.0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.name, self.modules, self.loss = name, modules, loss
         self.folder, self.budget, self.learning_rate = Path(folder), budget, learning_rate
         self.evaluate, self.evaluate_every = evaluate, evaluate_every
         self.decay, self.clip, self.seed = decay, clip, seed
-        self.clock = clock
+        on_cpu = all(p.device.type == "cpu" for m in modules.values() for p in m.parameters())
+        self.clock = clock or (time.process_time if on_cpu else time.monotonic)
         self.average = {key: copy.deepcopy(module).eval() for key, module in modules.items()}
         self.parameters = [
             p for module in modules.values() for p in module.parameters() if p.requires_grad

@@ -1,4 +1,8 @@
-"""The mel VAE: an ``AutoencoderKL`` of AudioLDM2's shape (8 latent channels, 4x down)."""
+"""The mel VAE: an ``AutoencoderKL`` of AudioLDM2's shape (8 latent channels, 4x down).
+
+Two parts: its linear chain alone (:mod:`audioldm_utils.training.linear_vae`), then the whole
+network from there. Train and tune alone are read.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,25 @@ import numpy as np
 import torch
 
 from audioldm_utils.mel import MelConfig
+from audioldm_utils.training import linear_vae
 from audioldm_utils.training.data import Corpus, load_corpus
 from audioldm_utils.training.loop import Trainer, mixed_precision
+from audioldm_utils.training.split import tune_mask
 
 #: Kullback-Leibler weight per latent value, against the mean absolute error per mel value.
-KL_WEIGHT = 2e-3
+KL_WEIGHT = 1e-4
+#: Share of the budget that the linear chain gets, and at most so many seconds.
+LINEAR_SHARE, LINEAR_SECONDS = 0.2, 900.0
+#: Spread of the noise on the linear chain's latents, so that they stay away from nothing.
+LATENT_NOISE = 0.01
 
 
 def build_vae() -> torch.nn.Module:
-    """A 2.6 M AutoencoderKL; no attention, so that any clip length costs linear time."""
+    """A 2.6 M AutoencoderKL; no attention, so that any clip length costs linear time.
+
+    One normalisation group: the whole signal is scaled as one, so that nothing between the
+    channels is lost and silence or a long clip changes little.
+    """
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -25,7 +39,7 @@ def build_vae() -> torch.nn.Module:
         latent_channels=8,
         block_out_channels=(32, 64, 128),
         layers_per_block=1,
-        norm_num_groups=8,
+        norm_num_groups=1,
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         mid_block_add_attention=False,
@@ -45,7 +59,7 @@ def vae_loss(vae: torch.nn.Module, mel: torch.Tensor) -> tuple[torch.Tensor, dic
 
 
 @torch.no_grad()
-def mel_error(vae: torch.nn.Module, corpus: Corpus, clips: range) -> float:
+def mel_error(vae: torch.nn.Module, corpus: Corpus, clips: np.ndarray) -> float:
     """Mean over clips of the absolute log-mel error, from the posterior mode, whole clips."""
     errors = []
     for clip in clips:
@@ -77,21 +91,54 @@ def latent_std(
 
 
 def train_vae(
-    data: str | Path, folder: str | Path, budget: float, seed: int = 0, device: str = "cpu"
+    data: str | Path,
+    folder: str | Path,
+    budget: float,
+    seed: int = 0,
+    device: str = "cpu",
+    start: str | Path | None = None,
+    learning_rate: float = 1.5e-4,
 ) -> torch.nn.Module:
-    """Train, set ``scaling_factor``, and return the averaged VAE."""
-    corpus, held_out = load_corpus(data), load_corpus(data, "eval")
-    vae = build_vae().to(device)
+    """Train, set ``scaling_factor``, and return the averaged VAE.
+
+    Args:
+        data, folder, budget, seed, device: as for every component.
+        start: checkpoint folder whose VAE to go on from, rather than from random weights.
+        learning_rate: peak, of the whole network.
+    """
+    corpus = load_corpus(data)
+    held = tune_mask(corpus.table)
+    weights = np.where(held, 0.0, corpus.table["frames"].to_numpy(float))
+    tune = np.flatnonzero(held)[::2]
+    torch.manual_seed(seed)
+
+    def batch(rng: np.random.Generator, count: int, frames: int) -> torch.Tensor:
+        clips, first = corpus.crops(rng, count, frames, weights)
+        mel = corpus.mel_batch(clips, first, frames)
+        gain = torch.from_numpy(rng.uniform(-1.5, 0.2, (count, 1, 1, 1)).astype(np.float32))
+        gain[torch.from_numpy(rng.random(count) < 0.5)] = 0.0
+        return (mel + gain).clamp(min=MelConfig().silence).to(device)
+
+    if start:
+        from diffusers import AutoencoderKL
+
+        vae = AutoencoderKL.from_pretrained(Path(start) / "vae", torch_dtype=torch.float32)
+        linear_vae.unfold(vae)
+        vae.to(device)
+    else:
+        vae = build_vae()
+        linear_vae.normalise_ends(vae)
+        linear_vae.preserve_variance(vae)
+        vae.to(device)
+        seconds = min(LINEAR_SHARE * budget, LINEAR_SECONDS)
+        vae = _train_chain(vae, batch, folder, seconds, seed).to(device)
+        linear_vae.graft(vae, batch(np.random.default_rng(seed), 16, 256))
+        budget -= seconds
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         # Short crops first for many steps; long ones later, since the normalisation
         # layers take their statistics from the whole crop.
-        count, frames = (8, 128) if progress < 0.6 else (4, 384)
-        clips, first = corpus.crops(rng, count, frames)
-        mel = corpus.mel_batch(clips, first, frames)
-        gain = torch.from_numpy(rng.uniform(-1.5, 0.2, (count, 1, 1, 1)).astype(np.float32))
-        gain[torch.from_numpy(rng.random(count) < 0.5)] = 0.0
-        return vae_loss(vae, (mel + gain).clamp(min=MelConfig().silence).to(device))
+        return vae_loss(vae, batch(rng, *((6, 64) if progress < 0.5 else (4, 192))))
 
     trainer = Trainer(
         "vae",
@@ -99,11 +146,13 @@ def train_vae(
         loss,
         folder,
         budget,
-        learning_rate=8e-4,
+        learning_rate=learning_rate,
         seed=seed,
-        evaluate=lambda average: {"mae": mel_error(average["vae"], held_out, range(0, 105, 5))},
+        evaluate=lambda average: {"mae": mel_error(average["vae"], corpus, tune)},
+        weight_decay=0.0,
     )
     average = trainer.run()["vae"].cpu()
+    linear_vae.fold(average)
     step = max(1, len(corpus) // 300)
     average.register_to_config(
         scaling_factor=1.0 / latent_std(average, corpus, np.arange(0, len(corpus), step))
@@ -112,8 +161,19 @@ def train_vae(
     return average
 
 
-if __name__ == "__main__":
-    import sys
+def _train_chain(
+    vae: torch.nn.Module, batch: object, folder: str | Path, seconds: float, seed: int
+) -> torch.nn.Module:
+    """Train the linear chain alone; its curve is kept as ``vae_linear``."""
 
-    torch.set_num_threads(1)
-    train_vae(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+    def loss(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
+        mel = batch(rng, 4, 64)
+        z = linear_vae.encode_linear(vae, mel)
+        estimate = linear_vae.decode_linear(vae, z + LATENT_NOISE * torch.randn_like(z))
+        error = (estimate - mel).abs().mean()
+        return error, {"mae": error.item()}
+
+    trainer = Trainer(
+        "vae_linear", {"vae": vae}, loss, folder, seconds, 6e-4, seed, weight_decay=0.0
+    )
+    return trainer.run()["vae"].requires_grad_(True)
