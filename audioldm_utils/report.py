@@ -30,7 +30,7 @@ from audioldm_utils.execution import (
     hash_tree,
     run_chapters,
 )
-from audioldm_utils.locks import folder_lock
+from audioldm_utils.files import folder_lock
 from audioldm_utils.staging import stage
 
 OWN = ("audio_dir", "checkpoint", "out_dir", "evidence_dir")

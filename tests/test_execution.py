@@ -17,7 +17,7 @@ from audioldm_utils import execution
 from audioldm_utils.chapters import find_chapters, select
 from audioldm_utils.errors import UserError
 from audioldm_utils.execution import ChapterError, Layout, hash_tree, run_chapters
-from audioldm_utils.locks import folder_lock
+from audioldm_utils.files import folder_lock
 from tests.demo_project import write_notebook
 
 

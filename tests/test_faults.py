@@ -12,7 +12,7 @@ import pytest
 
 from audioldm_utils import comparison, results
 from audioldm_utils.errors import UserError
-from audioldm_utils.locks import folder_lock
+from audioldm_utils.files import folder_lock
 from audioldm_utils.sweep import run
 from audioldm_utils.sweep.store import Store
 from tests import sweep_tasks
