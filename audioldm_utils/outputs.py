@@ -43,8 +43,6 @@ class Kind:
 
 AUDIO = Kind("audio is", (".wav", ".flac"))
 CODES = Kind("codes are", (".ddcm",))
-STREAM = Kind("audio is", (".wav", ".flac", ".ddcs"))
-GENERATED = Kind("audio is", (".wav", ".flac", ".ddcm"))
 TABLE = Kind("the table is", (".csv", ".parquet"))
 DIFFERENCES = Kind("the table is", (".csv",))
 

@@ -54,10 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Generate, show progress on standard error, write the best candidate."""
-    from audioldm_utils.outputs import GENERATED, check_outputs
+    from audioldm_utils.outputs import AUDIO, CODES, check_outputs
 
     heard = [] if args.audio_prompt is None else [args.audio_prompt]
-    check_outputs([args.output], heard, GENERATED)
+    coded = args.output.lower().endswith(CODES.suffixes)
+    check_outputs([args.output], heard, CODES if coded else AUDIO)
     return _generate(args)
 
 

@@ -72,13 +72,15 @@ def run(args: argparse.Namespace) -> int:
         if not sign:
             raise UserError(f"option {text!r} has no value; write -o {text}=VALUE")
         options[name] = value
+    jobs = _jobs(args)
     from audioldm_utils.reconstruct import find_method
 
     find_method(args.method).parse(options)
-    return _work(args, options)
+    return _reconstruct(args, options, jobs)
 
 
-def _work(args: argparse.Namespace, options: dict[str, str]) -> int:
+def _jobs(args: argparse.Namespace) -> list[tuple[ClipInfo, Path]]:
+    """Each clip with its output, which has passed the gate."""
     from audioldm_utils import audio
     from audioldm_utils.outputs import AUDIO, check_outputs, clip_files
 
@@ -93,7 +95,7 @@ def _work(args: argparse.Namespace, options: dict[str, str]) -> int:
     check_outputs([path for _, path in jobs], inputs, AUDIO)
     if args.input.is_dir():
         check_outputs([args.output / TABLE], inputs)
-    return _reconstruct(args, options, jobs)
+    return jobs
 
 
 def _reconstruct(

@@ -48,15 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Stream from input to output; what it cost goes to standard error."""
     from audioldm_utils.errors import UserError
-    from audioldm_utils.outputs import STREAM, check_outputs
+    from audioldm_utils.outputs import AUDIO, check_outputs
 
     coded_in, coded_out = (name.lower().endswith(".ddcs") for name in (args.input, args.output))
-    if coded_in and not Path(args.input).is_file():
-        raise UserError(f"{args.input}: no such file; check the path.")
     if coded_in and coded_out:
         raise UserError("a .ddcs file is decoded to sound; name OUT.wav, OUT.flac or -.")
+    if coded_in and not Path(args.input).is_file():
+        raise UserError(f"{args.input}: no such file; check the path.")
     if args.output != "-":
-        check_outputs([args.output], [] if args.input == "-" else [args.input], STREAM)
+        read = [] if args.input == "-" else [args.input]
+        check_outputs([args.output], read, None if coded_out else AUDIO)
     if not 1000 <= args.rate <= 768_000:
         raise UserError(f"--rate must lie between 1000 and 768000 Hz, not {args.rate}.")
     return _stream(args, coded_in, coded_out)
