@@ -99,7 +99,7 @@ def recover(layout: Layout) -> None:
             shutil.rmtree(layout.html_before)
         else:
             os.replace(layout.html_before, layout.html)
-    for place in (layout.out / "stamps", layout.out / "results"):
+    for place in (layout.out, layout.out / "stamps", layout.out / "results"):
         for path in place.glob(".*"):
             if _TEMPORARY.fullmatch(path.name):
                 path.unlink()

@@ -109,7 +109,9 @@ def check_folder(folder: str | Path, maker: str, only: frozenset[str] | None = N
     check_place(folder)
     if not folder.is_dir() or _maker(folder) == maker:
         return
-    there = {path.name for path in folder.iterdir()} - _NOTHING
+    names = {path.name for path in folder.iterdir()} - _NOTHING
+    # A run that was killed as it wrote its mark may have left that half-written.
+    there = {name for name in names if not name.startswith(f".{MARK}.")}
     if there if only is None else there & only:
         raise UserError(
             f"{folder} is not empty and was not written by `audioldm-utils {maker}`; name a new"

@@ -206,6 +206,17 @@ def test_a_run_killed_between_any_two_steps_is_put_right(tmp_path, monkeypatch, 
     assert not [p for p in tmp_path.rglob(".*") if p.name not in (".lock",)]
 
 
+def test_a_book_that_was_being_replaced_is_put_back(tmp_path):
+    layout = Layout(tmp_path)
+    layout.html_before.mkdir()
+    (layout.html_before / "index.html").write_text("earlier")
+    recover(layout)
+    assert (layout.html / "index.html").read_text() == "earlier"
+    layout.html_before.mkdir()
+    recover(layout)
+    assert [p.name for p in tmp_path.iterdir()] == ["html"]
+
+
 def test_interruption_ends_what_runs_and_starts_nothing_more():
     begun = threading.Event()
 

@@ -219,6 +219,8 @@ def test_a_folder_belongs_to_what_filled_it(tmp_path):
         check_folder(out, "sweep")
     other = tmp_path / "other"
     other.mkdir()
+    (other / "..audioldm-utils.123.tmp").write_text("rep")
+    (other / ".lock").write_text("")
     check_folder(other, "report")
     (other / "stage").mkdir()
     with pytest.raises(UserError, match="other is not empty and was not written by"):

@@ -133,14 +133,14 @@ def test_killed_at_random_moments(project, tmp_path, monkeypatch):
     (tmp_path / "rfc3987_syntax.py").write_text("raise ImportError\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     draw, token, out = random.Random(20), f"token-{os.getpid()}", project / "build"
-    finish(project, token, 100)
     seconds = finish(project, token, 0)
     (out / "mine.txt").write_text("of the user")
     before, killed = seeds(project), 0
     for turn in range(20):
         seed = turn if turn % 2 else before[0]
         process = start(project, token, seed)
-        time.sleep(draw.uniform(0.05, seconds if turn % 2 else seconds / 2))
+        # Chapters take about two thirds of the time, the book the rest.
+        time.sleep(draw.uniform(0.02, seconds * (0.7 if turn % 2 else 0.3)))
         killed += process.is_alive()
         (process.terminate if turn % 5 == 0 else process.kill)()
         process.join()
