@@ -166,11 +166,9 @@ def run_chapters(
     failures: dict[str, str] = {}
     running: dict[Future[Stamp], str] = {}
     workers: set[subprocess.Popen[str]] = set()
-    threads = max(1, available_cores() // jobs)
     recover(layout)
     with (
-        lifeline(lock) as (variables, passed),
-        _kernel_environment(threads, layout, variables) as environment,
+        _worker_options(max(1, available_cores() // jobs), layout, lock) as options,
         ThreadPoolExecutor(jobs) as pool,
         _stop_on_failure(pool, workers),
     ):
@@ -192,7 +190,6 @@ def run_chapters(
                     report("reused", name, asdict(kept))
                     sorter.done(name)
                     continue
-                options = {"env": environment, "pass_fds": passed}
                 job = (chapter, parameters[name], key, layout, root, options, workers, report)
                 work = pool.submit(_run_one, *job)
                 running[work] = name
@@ -314,11 +311,10 @@ def _stop_on_failure(
 
 
 @contextlib.contextmanager
-def _kernel_environment(
-    threads: int, layout: Layout, variables: Mapping[str, str]
-) -> Iterator[dict[str, str]]:
-    """The environment of workers: this interpreter's kernel, this package, so many threads.
+def _worker_options(threads: int, layout: Layout, lock: int | None) -> Iterator[dict[str, Any]]:
+    """Options of ``Popen`` for workers: environment, and what ties them to this process.
 
+    The environment gives this interpreter's kernel, this package and so many threads.
     A kernel specification written here comes before any that the user has under the name
     ``python3``, which may belong to another interpreter.
     """
@@ -326,7 +322,7 @@ def _kernel_environment(
     launch = command("ipykernel_launcher", "-f", "{connection_file}")
     specification = {"argv": launch, "display_name": "Python 3", "language": "python"}
     atomic_write(folder / "kernels" / "python3" / "kernel.json", json.dumps(specification))
-    environment = {**os.environ, **variables}
+    environment = dict(os.environ)
     for variable in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM"):
         environment[f"{variable}_NUM_THREADS"] = str(threads)
     for variable, first in (
@@ -339,6 +335,7 @@ def _kernel_environment(
     environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     environment[PAGE_VARIABLE] = str(layout.notebooks.resolve())
     try:
-        yield environment
+        with lifeline(lock) as (variables, passed):
+            yield {"env": {**environment, **variables}, "pass_fds": passed}
     finally:
         shutil.rmtree(folder, ignore_errors=True)

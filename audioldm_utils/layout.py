@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def recover(layout: Layout) -> None:
             shutil.rmtree(layout.html_before)
         else:
             os.replace(layout.html_before, layout.html)
-    for place in (layout.out, layout.out / "stamps", layout.out / "results"):
+    for place in (layout.out, folder, layout.out / "stamps", layout.out / "results"):
         for path in place.glob(".*"):
             if _TEMPORARY.fullmatch(path.name):
                 path.unlink()
@@ -107,9 +107,10 @@ def recover(layout: Layout) -> None:
 
 
 def tidy(layout: Layout) -> None:
-    """Remove what is there only while chapters run."""
-    for folder in (".running", ".previous"):
-        shutil.rmtree(layout.out / folder, ignore_errors=True)
+    """Remove what is there only while chapters run; earlier results that are still aside stay."""
+    shutil.rmtree(layout.out / ".running", ignore_errors=True)
+    with suppress(OSError):  # not there, or not empty
+        (layout.out / ".previous").rmdir()
 
 
 def _settle(layout: Layout, chapter: str) -> None:

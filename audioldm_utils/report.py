@@ -90,13 +90,7 @@ def run_report(
         raise UserError(f"jobs must be at least 1, not {jobs}.")
     chosen = select(find_chapters(root / "notebooks"), chapters)
     taken = check_parameters(chosen, _without_own(parameters or {}))
-    for chapter in chosen:
-        source = chapter.path.with_suffix(".py")
-        if source.is_file() and not is_paired(chapter.path):
-            raise UserError(
-                f"{chapter.path.name} and {source.name} differ: write the notebook anew by "
-                "`audioldm-utils report --write-pairs`."
-            )
+    _check_pairs(chosen)
     jobs = jobs or max(1, min(available_cores(), len(chosen)))
     layout = Layout(out)
     for chapter in chosen:
@@ -128,6 +122,16 @@ def run_report(
         folder = stage(root / "book", layout, chosen, stamps, facts)
         _write_execution(layout, chosen, stamps)
         return build_book(folder, layout, root / "book" / "evidence", lock)
+
+
+def _check_pairs(chapters: Iterable[Chapter]) -> None:
+    for chapter in chapters:
+        source = chapter.path.with_suffix(".py")
+        if source.is_file() and not is_paired(chapter.path):
+            raise UserError(
+                f"{chapter.path.name} and {source.name} differ: write the notebook anew by "
+                "`audioldm-utils report --write-pairs`."
+            )
 
 
 def _check_out(out: Path, root: Path, inputs: Iterable[Path]) -> None:

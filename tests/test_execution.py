@@ -21,7 +21,7 @@ from audioldm_utils.chapters import find_chapters, select
 from audioldm_utils.errors import UserError
 from audioldm_utils.execution import ChapterError, Layout, hash_tree, run_chapters
 from audioldm_utils.files import atomic_write, folder_lock
-from audioldm_utils.layout import recover, replacing
+from audioldm_utils.layout import recover, replacing, tidy
 from tests.demo_project import write_notebook
 
 
@@ -204,6 +204,28 @@ def test_a_run_killed_between_any_two_steps_is_put_right(tmp_path, monkeypatch, 
     assert found in ([["old"] * 3, ["new"] * 3] if before else [[None] * 3, ["new"] * 3])
     assert killed or found == ["new"] * 3
     assert not [p for p in tmp_path.rglob(".*") if p.name not in (".lock",)]
+
+
+def test_what_cannot_be_put_back_now_is_not_thrown_away(tmp_path, monkeypatch):
+    layout = Layout(tmp_path)
+    layout.results("01_a").mkdir(parents=True)
+    (layout.results("01_a") / "old.csv").write_text("1")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    def fail():
+        with replacing(layout, "01_a"):
+            monkeypatch.setattr(shutil, "rmtree", refuse)
+            raise RuntimeError("the chapter")
+
+    with pytest.raises(PermissionError):
+        fail()
+    monkeypatch.undo()
+    tidy(layout)
+    recover(layout)
+    assert [p.name for p in layout.results("01_a").iterdir()] == ["old.csv"]
+    assert not (tmp_path / ".previous").exists()
 
 
 def test_a_book_that_was_being_replaced_is_put_back(tmp_path):
