@@ -8,6 +8,7 @@ about a file is a :class:`~audioldm_utils.errors.UserError` of one sentence that
 from __future__ import annotations
 
 import csv
+import io
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,9 +18,11 @@ from typing import Literal
 import numpy as np
 import soundfile as sf
 
+from audioldm_utils.containers import MAX_CHANNELS, check_header
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import atomic_path
+from audioldm_utils.files import atomic_write
 from audioldm_utils.naming import caption_from_name
+from audioldm_utils.outputs import AUDIO
 from audioldm_utils.signals import (
     SILENCE,
     Gain,
@@ -55,8 +58,6 @@ __all__ = [
 MODEL_RATE = 16000
 #: Shortest clip, seconds; the front end itself needs 433 samples at 16 kHz (0.027 s).
 MIN_SECONDS = 0.1
-#: Most channels of a file (7.1 surround has eight).
-MAX_CHANNELS = 8
 
 # The last eight are audio that libsndfile does not read: found, so that its owner is told.
 _AUDIO_SUFFIXES = tuple(
@@ -209,7 +210,7 @@ def load_clip(source: str | Path | ClipInfo, max_seconds: float | None = None) -
             raise UserError(f"{path}: the file is empty (0 bytes); export it again.")
         with path.open("rb") as handle, sf.SoundFile(handle) as file:
             rate, channels, promised = file.samplerate, file.channels, file.frames
-            _check_header(path, rate, channels, promised)
+            check_header(path, rate, channels, promised)
             limit = None if max_seconds is None else round(max_seconds * rate)
             samples, loudest = _read_mono(file, limit)
             lossy = file.format == "MP3"
@@ -244,17 +245,6 @@ def load_clip(source: str | Path | ClipInfo, max_seconds: float | None = None) -
             "invert the polarity of one channel."
         )
     return Clip(info.name, samples, rate, path, info.caption, info.category)
-
-
-def _check_header(path: Path, rate: int, channels: int, frames: int) -> None:
-    if channels > MAX_CHANNELS:
-        raise UserError(
-            f"{path}: {channels} channels; at most {MAX_CHANNELS} are read, mix it down first."
-        )
-    if frames == 0:
-        raise UserError(f"{path}: the file holds no samples (zero length); export it again.")
-    if rate < 1000:
-        raise UserError(f"{path}: a sample rate of {rate} Hz is too low; 1000 Hz or more needed.")
 
 
 def _read_mono(file: sf.SoundFile, limit: int | None) -> tuple[np.ndarray, float]:
@@ -328,8 +318,7 @@ def save(path: str | Path, x: np.ndarray, rate: int, bits: Literal[16, 24] = 16)
         ValueError: wrong shape, no samples, or samples that are not finite.
     """
     path = Path(path)
-    if path.suffix.lower() not in (".wav", ".flac"):
-        raise UserError(f"{path}: audio is written as .wav or .flac; change the suffix.")
+    AUDIO.check(path)
     x = np.asarray(x, np.float64)
     if x.ndim not in (1, 2) or not x.size or not np.isfinite(x).all():
         raise ValueError(f"save wants finite samples (n,) or (n, channels), got shape {x.shape}")
@@ -347,9 +336,12 @@ def save(path: str | Path, x: np.ndarray, rate: int, bits: Literal[16, 24] = 16)
     # Rounded here with the reader's own scale, so that reading returns the same samples.
     steps = np.clip(np.rint(x * gain * full), -full, full - 1)
     samples = steps.astype(np.int16) if bits == 16 else steps.astype(np.int32) << 8
+    # Through memory, since libsndfile does not say why a file cannot be written.
+    whole = io.BytesIO()
     try:
-        with atomic_path(path) as temporary:
-            sf.write(temporary, samples, rate, subtype=f"PCM_{bits}")
+        sf.write(whole, samples, rate, subtype=f"PCM_{bits}", format=path.suffix[1:])
+        atomic_write(path, whole.getvalue())
     except (OSError, sf.LibsndfileError) as error:
-        raise UserError(f"{path}: cannot be written ({error}).") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be written ({reason}); name another place.") from error
     return gain

@@ -6,11 +6,11 @@ either. Every chapter takes its clips from :func:`usable_clips`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from audioldm_utils.audio import ClipInfo, find_clips, load_clip
+from audioldm_utils.audio import Clip, ClipInfo, find_clips, load_clip
 from audioldm_utils.errors import UserError
 
 #: Seconds of each clip that chapters use, from its start: what the published model was
@@ -104,6 +104,33 @@ def survey(folder: str | Path, limit: int = 0) -> Survey:
     ]
     listed = (folder / "manifest.csv").is_file()
     return Survey(usable, refused, longer, [] if listed else ignored)
+
+
+def loaded(
+    infos: Iterable[ClipInfo], max_seconds: float | None = None, say: Callable[[str], None] = print
+) -> Iterator[Clip]:
+    """The clips that can be loaded, one after another; says of each other why it is left out.
+
+    Args:
+        infos: as :func:`~audioldm_utils.audio.find_clips` gives them.
+        max_seconds: of each clip.
+        say: takes a sentence for each clip left out.
+
+    Raises:
+        UserError: none of them can be used.
+    """
+    none, last = True, None
+    for info in infos:
+        try:
+            clip = load_clip(info, max_seconds)
+        except UserError as error:
+            last = error
+            say(f"left out: {error}")
+            continue
+        none = False
+        yield clip
+    if none and last is not None:
+        raise last
 
 
 def usable_clips(

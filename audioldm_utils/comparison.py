@@ -47,6 +47,20 @@ def read_run(path: str | Path) -> pd.DataFrame:
     return concat(tables)
 
 
+def tables_of(path: str | Path) -> list[Path]:
+    """The tables of a run, which no comparison may overwrite; those that one wrote are none."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path.with_suffix(suffix) for suffix in (path.suffix, ".csv", ".parquet")]
+    found = [p for suffix in ("csv", "parquet") for p in sorted(path.rglob(f"[!.]*.{suffix}"))]
+    return [p for p in found if not _is_comparison(p)]
+
+
+def _is_comparison(path: Path) -> bool:
+    with path.open("rb") as handle:
+        return b",mean_a,mean_b,difference," in handle.readline(1000)
+
+
 def compare_runs(
     a: pd.DataFrame,
     b: pd.DataFrame,

@@ -26,11 +26,16 @@ from typing import Any
 from audioldm_utils.chapters import Chapter
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write, sha256_file
+from audioldm_utils.layout import Layout, recover, replacing, tidy
+from audioldm_utils.lifeline import command, lifeline
 
 PAGE_VARIABLE = "AUDIOLDM_UTILS_PAGE"
 """Environment variable: the folder of the page that a running notebook will become."""
 
-_NOT_IN_CHAPTERS = {"cli.py", "report.py", "staging.py", "execution.py", "chapters.py", "worker.py"}
+_NOT_IN_CHAPTERS = {
+    *("cli.py", "report.py", "staging.py", "execution.py", "chapters.py", "worker.py"),
+    *("layout.py", "lifeline.py", "outputs.py"),
+}
 
 
 @dataclass
@@ -44,34 +49,6 @@ class Stamp:
     cells: int
     files: dict[str, int] = field(default_factory=dict)
     reused: bool = False
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where things lie under the output folder of a report."""
-
-    out: Path
-
-    @property
-    def notebooks(self) -> Path:
-        """Executed notebooks; pages of the book have the same relative place."""
-        return self.out / "notebooks"
-
-    def executed(self, chapter: str) -> Path:
-        """The executed notebook of a chapter."""
-        return self.notebooks / f"{chapter}.ipynb"
-
-    def results(self, chapter: str) -> Path:
-        """The folder that a chapter gets as ``out_dir``."""
-        return self.out / "results" / chapter
-
-    def stamp(self, chapter: str) -> Path:
-        """The stamp of a chapter."""
-        return self.out / "stamps" / f"{chapter}.json"
-
-    def log(self, name: str) -> Path:
-        """The log of a chapter or of the book's build."""
-        return self.out / "logs" / f"{name}.log"
 
 
 class ChapterError(UserError):
@@ -160,12 +137,13 @@ def run_chapters(
     inputs: str,
     jobs: int,
     report: Callable[[str, str, Mapping[str, Any]], None],
+    lock: int | None = None,
 ) -> dict[str, Stamp]:
     """Run what changed, each chapter after those it reads from, up to ``jobs`` at once.
 
     A failure stops the chapters that read from the failed one and no others, so that one
     command shows every failure. A failed chapter leaves its earlier results and its earlier
-    executed notebook as they were.
+    executed notebook as they were. Workers and kernels end with this process, however it ends.
 
     Args:
         chapters: in an order in which each comes after those that it reads.
@@ -176,6 +154,7 @@ def run_chapters(
         jobs: workers at once; each gets cores / jobs threads.
         report: called as ``report(event, chapter, details)`` with the events ``"reused"``,
             ``"started"``, ``"cell"``, ``"finished"``, ``"failed"``, from several threads.
+        lock: descriptor of the lock on ``layout.out``, which workers and kernels hold too.
 
     Raises:
         ChapterError: after all that could run has run.
@@ -187,9 +166,9 @@ def run_chapters(
     failures: dict[str, str] = {}
     running: dict[Future[Stamp], str] = {}
     workers: set[subprocess.Popen[str]] = set()
-    threads = max(1, available_cores() // jobs)
+    recover(layout)
     with (
-        _kernel_environment(threads, layout) as environment,
+        _worker_options(max(1, available_cores() // jobs), layout, lock) as options,
         ThreadPoolExecutor(jobs) as pool,
         _stop_on_failure(pool, workers),
     ):
@@ -211,7 +190,7 @@ def run_chapters(
                     report("reused", name, asdict(kept))
                     sorter.done(name)
                     continue
-                job = (chapter, parameters[name], key, layout, root, environment, workers, report)
+                job = (chapter, parameters[name], key, layout, root, options, workers, report)
                 work = pool.submit(_run_one, *job)
                 running[work] = name
             if not running:
@@ -226,8 +205,7 @@ def run_chapters(
                 except OSError as error:  # disk full, folder read-only: not the chapter's fault
                     failures[name] = f"{name} could not be kept: {error}"
                 sorter.done(name)
-    for folder in (".running", ".previous"):
-        shutil.rmtree(layout.out / folder, ignore_errors=True)
+    tidy(layout)
     if failures:
         raise ChapterError("\n".join(failures[name] for name in names if name in failures))
     return stamps
@@ -239,13 +217,13 @@ def _run_one(
     key: str,
     layout: Layout,
     root: Path,
-    environment: Mapping[str, str],
+    options: Mapping[str, Any],
     workers: set[subprocess.Popen[str]],
     report: Callable[[str, str, Mapping[str, Any]], None],
 ) -> Stamp:
     """Run one chapter in a worker; its results folder is put back as it was if it fails."""
     name, results = chapter.name, layout.results(chapter.name)
-    temporary = layout.out / ".running" / f"{name}.ipynb"
+    temporary = layout.running(name)
     temporary.parent.mkdir(parents=True, exist_ok=True)
     layout.log(name).parent.mkdir(parents=True, exist_ok=True)
     job = {
@@ -254,18 +232,17 @@ def _run_one(
         "parameters": dict(parameters),
         "cwd": str(root),
     }
-    with _put_back_on_failure(results, layout.out / ".previous" / name):
-        results.mkdir(parents=True)
+    with replacing(layout, name):
         report("started", name, {"cells": chapter.cells})
         outcome: dict[str, Any] = {}
         with layout.log(name).open("w") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "audioldm_utils.worker"],
+                command("audioldm_utils.worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=dict(environment),
                 text=True,
+                **options,
             )
             assert worker.stdin is not None
             assert worker.stdout is not None
@@ -299,17 +276,18 @@ def _run_one(
                 f"{chapter.path.name}: its kernel died (exit status {worker.returncode}); "
                 f"the log is {layout.log(name)}."
             )
-        layout.notebooks.mkdir(parents=True, exist_ok=True)
-        os.replace(temporary, layout.executed(name))
-        files = [layout.executed(name), *sorted(p for p in results.rglob("*") if p.is_file())]
+        files = sorted(p for p in results.rglob("*") if p.is_file())
+        sizes = {p.relative_to(layout.out).as_posix(): p.stat().st_size for p in files}
+        executed = layout.executed(name).relative_to(layout.out).as_posix()
         stamp = Stamp(
             chapter=name,
             key=key,
             seconds=outcome["seconds"],
             peak_mb=outcome["peak_mb"],
             cells=chapter.cells,
-            files={p.relative_to(layout.out).as_posix(): p.stat().st_size for p in files},
+            files={executed: temporary.stat().st_size, **sizes},
         )
+        # From here on the new results count; the notebook follows, even after a kill.
         atomic_write(layout.stamp(name), json.dumps(asdict(stamp), indent=1) + "\n")
     report("finished", name, asdict(stamp))
     return stamp
@@ -321,7 +299,7 @@ def _stop_on_failure(
 ) -> Iterator[None]:
     """On an interruption start nothing that still waits and end what runs.
 
-    A kernel ends by itself when the worker that started it is gone.
+    A kernel ends when the worker that started it is gone.
     """
     try:
         yield
@@ -333,34 +311,16 @@ def _stop_on_failure(
 
 
 @contextlib.contextmanager
-def _put_back_on_failure(folder: Path, aside: Path) -> Iterator[None]:
-    """Move a folder aside; drop it when the block succeeds, else put it back."""
-    if aside.exists():  # an earlier run was killed while this chapter ran
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(aside, folder)
-    aside.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():
-        os.replace(folder, aside)
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        if aside.exists():
-            os.replace(aside, folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+def _worker_options(threads: int, layout: Layout, lock: int | None) -> Iterator[dict[str, Any]]:
+    """Options of ``Popen`` for workers: environment, and what ties them to this process.
 
-
-@contextlib.contextmanager
-def _kernel_environment(threads: int, layout: Layout) -> Iterator[dict[str, str]]:
-    """The environment of workers: this interpreter's kernel, this package, so many threads.
-
+    The environment gives this interpreter's kernel, this package and so many threads.
     A kernel specification written here comes before any that the user has under the name
     ``python3``, which may belong to another interpreter.
     """
     folder = layout.out.resolve() / ".kernel"
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    specification = {"argv": command, "display_name": "Python 3", "language": "python"}
+    launch = command("ipykernel_launcher", "-f", "{connection_file}")
+    specification = {"argv": launch, "display_name": "Python 3", "language": "python"}
     atomic_write(folder / "kernels" / "python3" / "kernel.json", json.dumps(specification))
     environment = dict(os.environ)
     for variable in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM"):
@@ -375,6 +335,7 @@ def _kernel_environment(threads: int, layout: Layout) -> Iterator[dict[str, str]
     environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     environment[PAGE_VARIABLE] = str(layout.notebooks.resolve())
     try:
-        yield environment
+        with lifeline(lock) as (variables, passed):
+            yield {"env": {**environment, **variables}, "pass_fds": passed}
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,12 +1,21 @@
-"""Writing files so that nothing is ever half-written or lost."""
+"""Writing files so that nothing is ever half-written or lost; one writer a folder."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from audioldm_utils.errors import UserError
+
+#: Seconds that a lock is waited for: what a killed run left behind is gone by then.
+PATIENCE = 2.0
 
 
 @contextmanager
@@ -15,15 +24,30 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     The temporary name keeps the suffix, since writers choose their format by it. On any
     failure the temporary file is removed and what stood at ``path`` is untouched.
+
+    Raises:
+        OSError: the file cannot be written; it names ``path``, never the temporary file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    # Cut, so that any name that fits the file system fits with what is added.
+    temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        raise _named(error, temporary, path) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _named(error: OSError, temporary: Path, path: Path) -> OSError:
+    """The same error, of the file that the user knows."""
+    if error.errno == errno.EPIPE or error.filename not in (None, str(temporary)):
+        return error  # of a pipe, or of another file
+    if error.errno is None or not error.strerror:  # a library's own words
+        return OSError(str(error).replace(str(temporary), str(path)))
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def atomic_write(path: str | Path, content: str | bytes) -> None:
@@ -36,3 +60,40 @@ def sha256_file(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def folder_lock(folder: str | Path) -> Iterator[int]:
+    """Hold ``folder/.lock`` while the block runs; the folder is made if need be.
+
+    The file stays, empty; only the system's lock on it counts, so that there is no stale
+    lock to remove by hand. It holds between processes of one machine, and between machines
+    where the file system passes locks on.
+
+    Yields:
+        The lock's descriptor. A process that inherits it holds the lock as long as it lives,
+        even if the one that took it is killed.
+
+    Raises:
+        UserError: another run holds the folder, or it cannot be written to.
+    """
+    folder, held = Path(folder), []
+    lock = FileLock(folder / ".lock", timeout=PATIENCE, on_acquired=held.append)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        holder = (folder / ".lock").read_text(errors="replace").strip() or "another process"
+        raise UserError(
+            f"{folder} is in use by another run ({holder}); wait for it or name another folder"
+        ) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{folder} cannot be written to ({reason}); name another folder") from error
+    try:
+        os.ftruncate(held[0], 0)
+        os.write(held[0], f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield held[0]
+    finally:
+        os.ftruncate(held[0], 0)
+        lock.release()

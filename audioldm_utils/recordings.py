@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path
+from audioldm_utils.outputs import check_folder, check_outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -206,20 +207,21 @@ def make_folder(
         Paths of the excerpts, in the registry's order.
 
     Raises:
-        UserError: A name is not in the registry, or a file cannot be had. All files are
-            fetched before the first excerpt is written.
+        UserError: A name is not in the registry, a file cannot be had, or the folder holds
+            what this did not write. All files are fetched before the first excerpt is written.
     """
     entries = read_registry(registry)
     unknown = [name for name in names if name not in entries]
     if unknown:
         raise UserError(f"no recording is called {unknown[0]!r}; there are {', '.join(entries)}.")
     chosen = [entry for name, entry in entries.items() if not names or name in names]
+    known = _listed(Path(out))
     sources = [fetch(entry, cache, progress) for entry in chosen]
     paths = []
     for entry, source in zip(chosen, sources, strict=True):
         paths.append(Path(out) / f"{entry.name}.flac")
         _write_excerpt(entry, source, paths[-1])
-    _write_manifest(Path(out) / "manifest.csv", chosen)
+    _write_manifest(Path(out) / "manifest.csv", chosen, known)
     return paths
 
 
@@ -234,16 +236,42 @@ def _write_excerpt(entry: Recording, source: Path, path: Path) -> None:
         soundfile.write(temporary, samples, rate, format="FLAC", subtype="PCM_16")
 
 
-def _write_manifest(path: Path, chosen: Iterable[Recording]) -> None:
-    """Caption, class and all that the licences ask to be named, a row an excerpt."""
-    names = ("caption", "title", "author", "origin", "licence", "licence_url")
+# Caption, class and all that the licences ask to be named.
+_MANIFEST = ("file", "caption", "title", "author", "origin", "licence", "licence_url")
+_MANIFEST += ("class", "changes")
+
+
+def _listed(out: Path) -> list[dict[str, str]]:
+    """The manifest's rows of an earlier run, which a later one for other names keeps.
+
+    Raises:
+        UserError: The folder holds something, but no manifest that this wrote.
+    """
+    path = out / "manifest.csv"
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as handle:
+            reader = csv.DictReader(handle)
+            if tuple(reader.fieldnames or ()) == _MANIFEST:
+                check_outputs([path])
+                return list(reader)
+    check_folder(out, "recordings")
+    return []
+
+
+def _write_manifest(
+    path: Path, chosen: Iterable[Recording], known: Sequence[dict[str, str]]
+) -> None:
+    """A row an excerpt: those of this run, and the ones of earlier runs beside them."""
+    rows = {row["file"]: row for row in known}
+    for entry in chosen:
+        row = {name: getattr(entry, name, "") for name in _MANIFEST}
+        row["file"], row["class"] = f"{entry.name}.flac", entry.category
+        row["changes"] = f"excerpt from {entry.start:g} s, at most {entry.length:g} s"
+        rows[row["file"]] = row
     with (
         atomic_path(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as handle,
     ):
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(["file", *names, "class", "changes"])
-        for entry in chosen:
-            texts = [getattr(entry, name) for name in names]
-            changes = f"excerpt from {entry.start:g} s, at most {entry.length:g} s"
-            writer.writerow([f"{entry.name}.flac", *texts, entry.category, changes])
+        writer = csv.DictWriter(handle, _MANIFEST, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows.values())

@@ -30,11 +30,16 @@ from audioldm_utils.execution import (
     hash_tree,
     run_chapters,
 )
-from audioldm_utils.locks import folder_lock
+from audioldm_utils.files import folder_lock
+from audioldm_utils.lifeline import command, lifeline
+from audioldm_utils.outputs import check_folder, mark_folder
 from audioldm_utils.staging import stage
 
 OWN = ("audio_dir", "checkpoint", "out_dir", "evidence_dir")
 """Parameters that the report itself gives to the chapters that have them."""
+
+FILLED = frozenset({"html", "notebooks", "results", "stage", "stamps", "logs"})
+"""What the report writes under the output folder; what else lies there is not touched."""
 
 
 def run_report(
@@ -80,17 +85,12 @@ def run_report(
         raise UserError(f"{audio_dir}: there is no such folder of audio; name one by --audio.")
     local = _find_folder(checkpoint, root)
     name = _shown(local, root) if local else str(checkpoint)
+    _check_out(out, root, [audio, *([local] if local else [])])
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs must be at least 1, not {jobs}.")
     chosen = select(find_chapters(root / "notebooks"), chapters)
     taken = check_parameters(chosen, _without_own(parameters or {}))
-    for chapter in chosen:
-        source = chapter.path.with_suffix(".py")
-        if source.is_file() and not is_paired(chapter.path):
-            raise UserError(
-                f"{chapter.path.name} and {source.name} differ: write the notebook anew by "
-                "`audioldm-utils report --write-pairs`."
-            )
+    _check_pairs(chosen)
     jobs = jobs or max(1, min(available_cores(), len(chosen)))
     layout = Layout(out)
     for chapter in chosen:
@@ -113,14 +113,44 @@ def run_report(
             hash_tree([root / "book" / "evidence"]),
         ]
     )
-    with folder_lock(out), _Display(chosen, progress) as display:
+    with folder_lock(out) as lock, _Display(chosen, progress) as display:
+        mark_folder(out, "report")
         for line in found.sentences():
             display.say(line)
-        stamps = run_chapters(chosen, taken, layout, root, inputs, jobs, display.event)
+        stamps = run_chapters(chosen, taken, layout, root, inputs, jobs, display.event, lock)
         display.say("building the book")
         folder = stage(root / "book", layout, chosen, stamps, facts)
         _write_execution(layout, chosen, stamps)
-        return build_book(folder, layout, root / "book" / "evidence")
+        return build_book(folder, layout, root / "book" / "evidence", lock)
+
+
+def _check_pairs(chapters: Iterable[Chapter]) -> None:
+    for chapter in chapters:
+        source = chapter.path.with_suffix(".py")
+        if source.is_file() and not is_paired(chapter.path):
+            raise UserError(
+                f"{chapter.path.name} and {source.name} differ: write the notebook anew by "
+                "`audioldm-utils report --write-pairs`."
+            )
+
+
+def _check_out(out: Path, root: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output folder in which something would be lost.
+
+    The clone's own ``build/`` may hold other commands' folders beside the report's.
+
+    Raises:
+        UserError: as ``outputs.check_folder``; or the folder lies in the book's sources, or
+            holds audio or checkpoint where the report writes.
+    """
+    place = out.resolve()
+    check_folder(out, "report", FILLED if place == root / "build" else None)
+    for sources in (root / "notebooks", root / "book"):
+        if place.is_relative_to(sources):
+            raise UserError(f"{out} lies in {sources}, which the book is made of; name another.")
+    for given in inputs:
+        if any(given.is_relative_to(place / name) for name in FILLED):
+            raise UserError(f"{given} lies where the report writes; name another --out than {out}.")
 
 
 def find_root(root: str | Path | None = None) -> Path:
@@ -142,10 +172,11 @@ def checkpoint_hash(checkpoint: str | Path, root: Path) -> str:
     return str(checkpoint)
 
 
-def build_book(folder: Path, layout: Layout, evidence: Path) -> Path:
+def build_book(folder: Path, layout: Layout, evidence: Path, lock: int | None = None) -> Path:
     """Build a staged folder with warnings as errors; put results and evidence beside the pages.
 
-    The earlier book is replaced only by a complete new one.
+    The earlier book is replaced only by a complete new one. The build ends with this process
+    and holds ``lock``, the descriptor of the lock on the output folder, while it runs.
 
     Returns:
         The path of ``index.html``.
@@ -155,16 +186,14 @@ def build_book(folder: Path, layout: Layout, evidence: Path) -> Path:
     """
     work = layout.out / ".book"
     shutil.rmtree(work, ignore_errors=True)
-    program = "from jupyter_book.cli.main import main; main()"
-    command = [sys.executable, "-c", program, "build", str(folder), "--path-output", str(work)]
-    command += ["-W", "--keep-going", "--all"]
+    words = ["build", str(folder), "--path-output", str(work), "-W", "--keep-going", "--all"]
+    build = command("jupyter_book.cli.main:main", *words)
     log = layout.log("book")
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    with log.open("w") as handle:
-        status = subprocess.run(
-            command, stdout=handle, stderr=subprocess.STDOUT, env=environment, check=False
-        ).returncode
+    with log.open("w") as handle, lifeline(lock) as (variables, passed):
+        environment = {**os.environ, **variables, "PYTHONWARNINGS": "ignore"}
+        options = {"stdout": handle, "stderr": subprocess.STDOUT, "pass_fds": passed}
+        status = subprocess.run(build, env=environment, check=False, **options).returncode
     built = work / "_build" / "html"
     if status != 0 or not (built / "index.html").is_file():
         lines = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")).splitlines()
@@ -177,7 +206,7 @@ def build_book(folder: Path, layout: Layout, evidence: Path) -> Path:
     if evidence.is_dir():
         shutil.copytree(evidence, built / "results" / "evidence")
     shutil.rmtree(built / ".doctrees", ignore_errors=True)
-    final, old = layout.out / "html", layout.out / ".html-before"
+    final, old = layout.html, layout.html_before
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         os.replace(final, old)

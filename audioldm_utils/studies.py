@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audioldm_utils.audio import ClipInfo, find_clips
-from audioldm_utils.clips import LONGEST
+from audioldm_utils.clips import LONGEST, survey
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import sha256_file
 from audioldm_utils.study_list import STUDIES, WHOLE, Study
@@ -277,7 +278,10 @@ def write_evidence(
     from audioldm_utils.evidence import provenance
     from audioldm_utils.tables import concat, write
 
-    judged = find_clips(audio_dir)[:limit]
+    found = survey(audio_dir, limit or 0)
+    for line in found.sentences():
+        print(line, file=sys.stderr)
+    judged = found.usable
     shipped = find_clips(shipped_dir)
     study = STUDIES[name]
     judged = study.chosen(judged)

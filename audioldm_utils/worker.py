@@ -8,10 +8,13 @@ import sys
 import time
 from typing import Any
 
+from audioldm_utils.lifeline import lifeline
+
 
 def main() -> int:
     """Run the job; exit status 0 when finished, 1 when a cell failed."""
     import papermill
+    from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine, papermill_engines
     from papermill.exceptions import PapermillExecutionError
 
@@ -22,6 +25,17 @@ def main() -> int:
     def send(event: str, **details: Any) -> None:
         events.write(json.dumps({"event": event, **details}) + "\n")
         events.flush()
+
+    class Client(PapermillNotebookClient):
+        """Papermill's own client, whose kernel ends with this process."""
+
+        def execute(self, **options: Any) -> Any:
+            with lifeline() as (variables, passed):
+                os.environ.update(variables)
+                return super().execute(pass_fds=passed, **options)
+
+    # The engine takes no client of another class.
+    papermill.engines.PapermillNotebookClient = Client
 
     class Engine(NBClientEngine):
         """Papermill's own engine, telling which code cell begins."""

@@ -180,7 +180,11 @@ def place(tiny_checkpoint, tmp_path_factory):
         # Under a second, so that the dear metric of hearing does not apply.
         sf.write(root / name / "clip.wav", sound(0.9, 16000, i), 16000)
     (root / "my_train_clips").mkdir()
-    (root / "recordings" / "manifest.csv").write_text("file,caption\nclip.wav,a tone that fades\n")
+    # As `audioldm-utils recordings` leaves it: a folder of somebody else it would refuse.
+    (root / "recordings" / "manifest.csv").write_text(
+        "file,caption,title,author,origin,licence,licence_url,class,changes\n"
+        "clip.wav,a tone that fades,,,,,,,\n"
+    )
     for i in range(12):
         sf.write(root / "my_train_clips" / f"{i}.wav", sound(2.56, 16000, i), 16000)
     (root / "sound.raw").write_bytes((sound(0.5, 48000, 0) * 32767).astype("<i2").tobytes())

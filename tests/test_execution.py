@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import nbformat
@@ -17,7 +20,8 @@ from audioldm_utils import execution
 from audioldm_utils.chapters import find_chapters, select
 from audioldm_utils.errors import UserError
 from audioldm_utils.execution import ChapterError, Layout, hash_tree, run_chapters
-from audioldm_utils.locks import folder_lock
+from audioldm_utils.files import atomic_write, folder_lock
+from audioldm_utils.layout import recover, replacing, tidy
 from tests.demo_project import write_notebook
 
 
@@ -132,6 +136,7 @@ def test_dead_kernel_is_told(tmp_path):
 
 
 def test_interrupted_run_is_put_right(tmp_path):
+    """What an earlier version left, whose aside had no record beside it."""
     layout = Layout(tmp_path)
     aside = tmp_path / ".previous" / "01_a"
     aside.mkdir(parents=True)
@@ -140,13 +145,98 @@ def test_interrupted_run_is_put_right(tmp_path):
     (layout.results("01_a") / "half.csv").write_text("")
 
     def fail_again():
-        with execution._put_back_on_failure(layout.results("01_a"), aside):
-            layout.results("01_a").mkdir()
+        recover(layout)
+        with replacing(layout, "01_a"):
+            (layout.results("01_a") / "new.csv").write_text("")
             raise RuntimeError("again")
 
     with pytest.raises(RuntimeError, match="again"):
         fail_again()
     assert [p.name for p in layout.results("01_a").iterdir()] == ["whole.csv"]
+    assert not aside.exists()
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing that would run afterwards does."""
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["earlier results", "no results"])
+@pytest.mark.parametrize("moment", range(12))
+def test_a_run_killed_between_any_two_steps_is_put_right(tmp_path, monkeypatch, moment, before):
+    """Results, stamp and executed notebook are all old or all new, whichever step was the last."""
+    layout, name = Layout(tmp_path), "01_a"
+
+    def write(text):
+        (layout.results(name) / "table.csv").write_text(text)
+        layout.running(name).parent.mkdir(exist_ok=True)
+        layout.running(name).write_text(text)
+        atomic_write(layout.stamp(name), text)
+
+    if before:
+        with replacing(layout, name):
+            write("old")
+    steps = count()
+    for module, step in ((os, "replace"), (os, "mkdir"), (os, "unlink"), (shutil, "rmtree")):
+
+        def done_or_killed(*arguments, _step=getattr(module, step), **options):
+            if next(steps) >= moment:
+                raise Killed
+            return _step(*arguments, **options)
+
+        monkeypatch.setattr(module, step, done_or_killed)
+    killed = False
+    try:
+        with replacing(layout, name):
+            write("new")
+    except Killed:
+        killed = True
+    assert killed or moment > 6
+    monkeypatch.undo()
+    recover(layout)
+    found = [
+        p.read_text() if p.is_file() else None
+        for p in (
+            layout.results(name) / "table.csv",
+            layout.stamp(name),
+            layout.executed(name),
+        )
+    ]
+    assert found in ([["old"] * 3, ["new"] * 3] if before else [[None] * 3, ["new"] * 3])
+    assert killed or found == ["new"] * 3
+    assert not [p for p in tmp_path.rglob(".*") if p.name not in (".lock",)]
+
+
+def test_what_cannot_be_put_back_now_is_not_thrown_away(tmp_path, monkeypatch):
+    layout = Layout(tmp_path)
+    layout.results("01_a").mkdir(parents=True)
+    (layout.results("01_a") / "old.csv").write_text("1")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    def fail():
+        with replacing(layout, "01_a"):
+            monkeypatch.setattr(shutil, "rmtree", refuse)
+            raise RuntimeError("the chapter")
+
+    with pytest.raises(PermissionError):
+        fail()
+    monkeypatch.undo()
+    tidy(layout)
+    recover(layout)
+    assert [p.name for p in layout.results("01_a").iterdir()] == ["old.csv"]
+    assert not (tmp_path / ".previous").exists()
+
+
+def test_a_book_that_was_being_replaced_is_put_back(tmp_path):
+    layout = Layout(tmp_path)
+    layout.html_before.mkdir()
+    (layout.html_before / "index.html").write_text("earlier")
+    recover(layout)
+    assert (layout.html / "index.html").read_text() == "earlier"
+    layout.html_before.mkdir()
+    recover(layout)
+    assert [p.name for p in tmp_path.iterdir()] == ["html"]
 
 
 def test_interruption_ends_what_runs_and_starts_nothing_more():

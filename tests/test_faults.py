@@ -8,11 +8,13 @@ everywhere.
 import os
 import subprocess
 
+import numpy as np
 import pytest
 
-from audioldm_utils import comparison, results
+from audioldm_utils import audio, comparison, results
+from audioldm_utils.commands import stream
 from audioldm_utils.errors import UserError
-from audioldm_utils.locks import folder_lock
+from audioldm_utils.files import folder_lock
 from audioldm_utils.sweep import run
 from audioldm_utils.sweep.store import Store
 from tests import sweep_tasks
@@ -69,6 +71,19 @@ def test_disk_full(small_disk):
     results.write(table(40), folder / "t")
     store.write("b" * 64, table(40))
     assert len(store.read("b" * 64)) == 40
+
+
+def test_sound_on_a_full_disk_says_what_is_full(small_disk, capsys):
+    """libsndfile says «System error.», and names the hidden temporary file."""
+    folder, _ = small_disk
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 100_000).astype(np.float32)
+    for suffix in ("wav", "flac"):
+        with pytest.raises(UserError) as caught:
+            audio.save(folder / f"a.{suffix}", noise, 16000)
+        assert f"a.{suffix}: cannot be written (No space left on device)" in str(caught.value)
+        with pytest.raises(UserError, match=rf"disk/b\.{suffix}: cannot be written \(is the disk"):
+            stream._write(str(folder / f"b.{suffix}"), iter(np.split(noise, 50)), "-")
+    assert not list(folder.iterdir())
 
 
 def test_read_only_disk(small_disk):

@@ -12,10 +12,11 @@ import pytest
 import soundfile as sf
 
 from audioldm_utils import cli, clips
+from audioldm_utils.audio import find_clips
 from audioldm_utils.chapters import find_chapters
 from audioldm_utils.errors import UserError
 from tests.demo_project import ROOT
-from tests.mixed_folder import BAD, make_mixed
+from tests.mixed_folder import BAD, make_mixed, sound
 
 NOTEBOOKS = ROOT / "notebooks"
 TONE = 0.3 * np.sin(np.arange(16000) / 8)
@@ -132,3 +133,46 @@ def test_a_mixed_folder_is_sorted_out(tmp_path):
         clips.survey(tmp_path / "mixed")
     with pytest.raises(UserError, match="limit must be 0"):
         clips.survey(tmp_path, limit=-1)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "left"),
+    [
+        (["reconstruct", "IN", "OUT"], 1, ["a.flac", "c.flac", "reconstruction.csv"]),
+        (["encode", "IN", "OUT", "--steps", "2"], 2, ["a.ddcm", "c.ddcm"]),
+        (["evaluate", "IN", "IN", "--out", "OUT/t.csv"], 1, ["t.csv", "t.parquet"]),
+        (["fit", "--audio", "IN", "--parts", "vq", "--size", "4"], 0, ["vq.safetensors"]),
+    ],
+)  # fmt: skip
+def test_one_bad_file_of_a_folder_is_named_and_stops_no_other(
+    command, status, left, tiny_checkpoint, tmp_path, monkeypatch, capsys
+):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for index, name in enumerate("abc"):
+        sf.write(folder / f"{name}.wav", sound(index, 1, 16000, 1), 16000)
+    whole = (folder / "b.wav").read_bytes()
+    (folder / "b.wav").write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setenv("AUDIOLDM_UTILS_FITS", str(out))
+    words = [word.replace("IN", str(folder)).replace("OUT", str(out)) for word in command]
+    words += ["--metrics", "snr"] if command[0] == "evaluate" else []
+    words += ["--checkpoint", str(tiny_checkpoint)] if command[0] != "evaluate" else []
+    assert cli.main(words) == status
+    said = capsys.readouterr().err
+    assert f"{folder / 'b.wav'}: the file is cut short or corrupt" in said
+    assert "Traceback" not in said
+    assert sorted(p.name for p in out.rglob("*") if p.is_file()) == left
+
+
+def test_of_several_clips_those_that_load_are_taken(tmp_path):
+    sf.write(tmp_path / "a.wav", sound(0, 1, 16000, 1), 16000)
+    (tmp_path / "b.wav").touch()
+    lines: list[str] = []
+    found = [clip.name for clip in clips.loaded(find_clips(tmp_path), None, lines.append)]
+    assert found == ["a"]
+    assert [line.startswith(f"left out: {tmp_path / 'b.wav'}: the file") for line in lines] == [
+        True
+    ]
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(UserError, match=r"b\.wav: the file is empty"):
+        list(clips.loaded(find_clips(tmp_path), None, lines.append))

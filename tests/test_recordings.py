@@ -101,6 +101,38 @@ def test_folder_of_excerpts(tone, tmp_path):
     assert again[0].read_bytes() == path.read_bytes()
 
 
+def test_a_folder_that_somebody_filled_is_left_alone(tone, tmp_path, capsys):
+    """Said before anything is fetched."""
+    registry, _, stop = tone
+    stop()
+    out = tmp_path / "out"
+    out.mkdir()
+    for name, text in (("manifest.csv", "file,caption\n"), ("song.flac", "mine")):
+        (out / name).write_text(text)
+        words = ["recordings", "--out", out, "--cache", tmp_path / "c", "--registry", registry]
+        assert main([str(word) for word in words]) == 2
+        assert "is not empty and was not written by" in capsys.readouterr().err
+        assert (out / name).read_text() == text
+        (out / name).unlink()
+    assert not (tmp_path / "c").exists()
+
+
+def test_other_names_come_beside_those_that_are_there(server, tmp_path):
+    folder, address, _ = server
+    soundfile.write(folder / "tone.wav", np.full(32000, 0.5), 8000)
+    entries = [row(name, f"{address}/tone.wav", folder / "tone.wav") for name in ("one", "two")]
+    registry = write_registry(tmp_path / "r.csv", entries)
+
+    def make(name):
+        recordings.make_folder(tmp_path / "out", [name], tmp_path / "cache", registry)
+        listed = csv.DictReader((tmp_path / "out" / "manifest.csv").open())
+        return [line["file"] for line in listed]
+
+    assert make("one") == ["one.flac"]
+    assert make("two") == ["one.flac", "two.flac"]
+    assert make("one") == ["one.flac", "two.flac"]
+
+
 def test_excerpt_ends_where_the_file_ends(server, tmp_path):
     folder, address, _ = server
     soundfile.write(folder / "short.wav", np.full(4000, 0.5), 8000)

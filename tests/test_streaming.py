@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
 
@@ -180,6 +181,23 @@ def test_command_refuses(given, sentence, tiny_checkpoint, tmp_path, monkeypatch
     assert said.startswith("audioldm-utils: error: ")
     assert sentence in said
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["out.wav", "out.flac", "out.ddcs"])
+def test_an_empty_stream_leaves_what_was_there(
+    name, tiny_checkpoint, tmp_path, monkeypatch, capsys
+):
+    """Nothing on standard input, or a coded stream that holds nothing."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    out, empty = tmp_path / name, tmp_path / "empty.ddcs"
+    out.write_bytes(b"earlier")
+    empty.write_bytes(struct.pack("<4sBHHfII", b"DDCS", 1, 32, 8, 1.0, 0, 0))
+    for given in ["-"] if name.endswith("ddcs") else ["-", str(empty)]:
+        words = ["stream", given, str(out), "--checkpoint", str(tiny_checkpoint)]
+        assert cli.main([*words, "--window", "0.32", "--overlap", "0.08"]) == 2
+        assert "no samples came; nothing was written." in capsys.readouterr().err
+        assert out.read_bytes() == b"earlier"
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["empty.ddcs", name])
 
 
 def test_command_on_pipes(tiny_checkpoint):

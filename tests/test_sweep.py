@@ -14,7 +14,7 @@ from distributed import Client
 
 from audioldm_utils import comparison, results
 from audioldm_utils.errors import UserError
-from audioldm_utils.locks import folder_lock
+from audioldm_utils.files import folder_lock
 from audioldm_utils.sweep import plan, run
 from audioldm_utils.sweep.store import Store
 from tests import sweep_tasks
@@ -94,7 +94,7 @@ def test_two_sweeps_in_one_folder(tmp_path):
 
 def test_lock_of_a_dead_process_does_not_stand(tmp_path):
     script = (
-        "import os, signal; from audioldm_utils.locks import folder_lock\n"
+        "import os, signal; from audioldm_utils.files import folder_lock\n"
         f"with folder_lock({str(tmp_path)!r}): os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script], check=False, cwd=HERE.parent)

@@ -28,9 +28,13 @@ def run(args: argparse.Namespace) -> int:
     """Print the differences; 0 when there was something to compare."""
     from audioldm_utils import comparison
     from audioldm_utils.errors import UserError
+    from audioldm_utils.outputs import DIFFERENCES, check_outputs
 
     if not 0 < args.level < 1:
         raise UserError(f"--level must lie between 0 and 1, got {args.level:g}")
+    if args.out:
+        tables = [table for run in (args.run_a, args.run_b) for table in comparison.tables_of(run)]
+        check_outputs([args.out], tables, DIFFERENCES)
     runs = [comparison.read_run(path) for path in (args.run_a, args.run_b)]
     found = comparison.compare_runs(
         *runs, metrics=args.metric, methods=args.method, level=args.level, seed=args.seed

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from audioldm_utils.jobs import Job
 
 HELP = "Decode .ddcm files to audio."
 EXAMPLES = """  audioldm-utils decode out.ddcm out.wav
@@ -29,20 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Decode a file or a folder; 2 if a file of the folder could not be decoded."""
+    from audioldm_utils.jobs import pairs
+
+    return _decode(args, pairs(args.input, args.output, ".wav", audio=False))
+
+
+def _decode(args: argparse.Namespace, jobs: Sequence[Job]) -> int:
     from pathlib import Path
 
     from audioldm_utils import bitstream
     from audioldm_utils import checkpoint as checkpoints
     from audioldm_utils.audio import resample, save
     from audioldm_utils.ddcm.codec import Codec
-    from audioldm_utils.errors import UserError
-    from audioldm_utils.jobs import each, pairs, steps_bar
+    from audioldm_utils.jobs import each, steps_bar
     from audioldm_utils.stages import Stages
 
-    jobs = pairs(args.input, args.output, ".wav", audio=False)
-    for _, target in jobs:
-        if target.suffix.lower() not in (".wav", ".flac"):
-            raise UserError(f"{target}: audio is written as .wav or .flac; change the suffix")
     if len(jobs) == 1:
         bitstream.read(jobs[0][0])  # a damaged file is told before the networks are loaded
     codec = Codec(Stages(checkpoints.load(args.checkpoint, (), args.device)))

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from audioldm_utils.jobs import Job
 
 HELP = "Compress audio to .ddcm files."
 EXAMPLES = """  audioldm-utils encode in.wav out.ddcm --kbps 0.5
@@ -67,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Encode a file or a folder; 2 if a file of the folder could not be encoded."""
+    from audioldm_utils.jobs import pairs
+
+    return _encode(args, pairs(args.input, args.output, ".ddcm", audio=True))
+
+
+def _encode(args: argparse.Namespace, jobs: Sequence[Job]) -> int:
     from dataclasses import replace
     from pathlib import Path
 
@@ -77,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     from audioldm_utils.ddcm.settings import Settings
     from audioldm_utils.errors import UserError
     from audioldm_utils.files import atomic_write
-    from audioldm_utils.jobs import each, pairs, steps_bar
+    from audioldm_utils.jobs import each, steps_bar
     from audioldm_utils.stages import Stages
 
     selection = {} if args.temperature == 0 else {"temperature": args.temperature}
@@ -97,7 +108,6 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         selection=selection,
     )
-    jobs = pairs(args.input, args.output, ".ddcm", audio=True)
     captions: dict[Path, str | None] = {}
     if args.prompt == "caption":
         folder = Path(args.input)

@@ -62,8 +62,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("evaluate needs two folders: REF_DIR EST_DIR.")
     if args.rate is not None and args.rate < 1000:
         raise UserError(f"--rate must be at least 1000 Hz, got {args.rate}.")
-    if args.out and Path(args.out).suffix.lower() not in (".csv", ".parquet"):
-        raise UserError(f"--out {args.out}: the table is written as .csv or .parquet.")
     names = [name.strip() for name in args.metrics.split(",")] if args.metrics else None
     if names:
         metrics.parse_names(names)
@@ -75,10 +73,19 @@ def _evaluate(args: argparse.Namespace, names: list[str] | None) -> int:
 
     from audioldm_utils import metrics, results
     from audioldm_utils.audio import find_clips
-    from audioldm_utils.errors import UserError
+    from audioldm_utils.jobs import sentence
+    from audioldm_utils.outputs import TABLE, check_outputs, clip_files
 
-    references = {info.name: info for info in find_clips(args.reference)}
-    estimates = {info.name: info for info in find_clips(args.estimate)}
+    folders = (args.reference, args.estimate)
+    references, estimates = ({info.name: info for info in find_clips(f)} for f in folders)
+    if args.out:
+        inputs = [
+            path
+            for folder, clips in zip(folders, (references, estimates), strict=True)
+            for path in clip_files(folder, list(clips.values()))
+        ]
+        TABLE.check(Path(args.out))
+        check_outputs([Path(args.out).with_suffix(s) for s in TABLE.suffixes], inputs)
     failed = [
         *(f"{references[n].path}: no estimate of this name" for n in references.keys() - estimates),
         *(f"{estimates[n].path}: no reference of this name" for n in estimates.keys() - references),
@@ -93,8 +100,8 @@ def _evaluate(args: argparse.Namespace, names: list[str] | None) -> int:
             scores = metrics.evaluate_pair(
                 reference, estimate, rate, names, "speech" if args.speech else info.category
             )
-        except (UserError, metrics.NotApplicable) as error:
-            failed.append(str(error))
+        except Exception as error:  # one clip's trouble leaves the others their measures
+            failed.append(sentence(error, info.path))
             continue
         for score in scores:
             rows.add(
@@ -107,8 +114,8 @@ def _evaluate(args: argparse.Namespace, names: list[str] | None) -> int:
         _print_summary(table, args.seed)
     else:
         print("nothing could be measured")
-    for sentence in sorted(failed):
-        print(f"audioldm-utils: not measured: {sentence}", file=sys.stderr)
+    for said in sorted(failed):
+        print(f"audioldm-utils: not measured: {said}", file=sys.stderr)
     return 1 if failed or not rows.rows else 0
 
 

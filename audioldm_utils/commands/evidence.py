@@ -12,6 +12,9 @@ EXAMPLES = """\
   audioldm-utils evidence --audio my_recordings
   audioldm-utils evidence --audio my_recordings --studies 01_ladder --out build/evidence"""
 
+#: Suffixes of what a study leaves.
+WRITTEN = ("csv", "parquet", "json")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
@@ -31,9 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the studies one after another."""
+    from audioldm_utils.audio import find_clips
+    from audioldm_utils.outputs import check_outputs, clip_files
     from audioldm_utils.studies import write_evidence
     from audioldm_utils.study_list import STUDIES
 
+    clips = [clip_files(f, find_clips(f)) for f in (args.audio, args.shipped)]
+    tables = [args.out / f"{n}.{s}" for n in args.studies or STUDIES for s in WRITTEN]
+    check_outputs(tables, [path for files in clips for path in files])
     for name in args.studies or STUDIES:
         path = write_evidence(
             name, args.audio, args.shipped, args.out, args.checkpoint, args.seed, args.jobs,

@@ -71,7 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fit each part, store it beside the checkpoint, and say where."""
     from audioldm_utils.checkpoint import load
+    from audioldm_utils.checkpoint_files import locate
+    from audioldm_utils.codebook.fitted import fitted_path
     from audioldm_utils.errors import UserError
+    from audioldm_utils.outputs import check_place
     from audioldm_utils.stages import Stages
 
     for name in ("limit", "size", "stages", "directions", "vectors", "tuned_on"):
@@ -79,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(
                 f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}."
             )
+    check_place(fitted_path(locate(args.checkpoint).path, "", "any").parent)
     checkpoint = load(args.checkpoint, device=args.device)
     stages = Stages(checkpoint)
     parts = list(args.parts)
@@ -95,20 +99,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _aside(line: str) -> None:
+    """A line beside the progress bar."""
+    import sys
+
+    from tqdm.auto import tqdm
+
+    tqdm.write(line, file=sys.stderr)
+
+
 def _latents(args: argparse.Namespace, stages: Stages) -> tuple[list[Tensor], list[str]]:
     """Latents (8, time, 16) of the chosen clips, and the clips' names."""
     import torch
     from tqdm.auto import tqdm
 
     from audioldm_utils import audio
+    from audioldm_utils.clips import loaded
     from audioldm_utils.stages import normalise
 
     found = audio.find_clips(args.audio)
     count = min(len(found), args.limit or len(found))
     latents, names = [], []
     chosen = [found[round(i * len(found) / count)] for i in range(count)]
-    for info in tqdm(chosen, unit="clip", desc="latents", disable=None):
-        clip = audio.load_clip(info, args.max_seconds)
+    bar = tqdm(chosen, unit="clip", desc="latents", disable=None)
+    for clip in loaded(bar, args.max_seconds, _aside):
         waveform = torch.from_numpy(audio.to_model_rate(clip))[None]
         latents.append(stages.encode(stages.to_mel(normalise(waveform)[0]))[0].cpu())
         names.append(clip.name)
@@ -177,6 +191,7 @@ def _placement(args: argparse.Namespace, stages: Stages) -> None:
     from tqdm.auto import tqdm
 
     from audioldm_utils import audio
+    from audioldm_utils.clips import loaded
     from audioldm_utils.ddcm.placement import save_rules, tune
     from audioldm_utils.errors import UserError
     from audioldm_utils.stages import normalise
@@ -186,11 +201,12 @@ def _placement(args: argparse.Namespace, stages: Stages) -> None:
     mels, names = [], []
     # Evenly spread; where one is too short, its neighbour after it.
     for first in range(args.tuned_on):
-        for info in found[first * len(found) // args.tuned_on :]:
-            wave = torch.from_numpy(audio.to_model_rate(audio.load_clip(info, seconds)))[None]
-            if info.name not in names and wave.shape[1] >= length:
+        rest = [i for i in found[first * len(found) // args.tuned_on :] if i.name not in names]
+        for clip in loaded(rest, seconds, _aside):
+            wave = torch.from_numpy(audio.to_model_rate(clip))[None]
+            if wave.shape[1] >= length:
                 mels.append(stages.to_mel(normalise(wave[:, :length])[0]))
-                names.append(info.name)
+                names.append(clip.name)
                 break
     if not mels:
         raise UserError(f"{args.audio} holds no clip of {seconds:g} s to tune the placement on.")
@@ -225,5 +241,5 @@ def _compensation(args: argparse.Namespace, stages: Stages) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        fitted = fit(stages, args.audio, args.limit, args.max_seconds, step)
+        fitted = fit(stages, args.audio, args.limit, args.max_seconds, step, _aside)
     print(f"compensation: {save_compensation(fitted, stages.checkpoint.path)}")

@@ -54,6 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Generate, show progress on standard error, write the best candidate."""
+    from audioldm_utils.outputs import AUDIO, CODES, check_outputs
+
+    heard = [] if args.audio_prompt is None else [args.audio_prompt]
+    coded = args.output.lower().endswith(CODES.suffixes)
+    check_outputs([args.output], heard, CODES if coded else AUDIO)
+    return _generate(args)
+
+
+def _generate(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     import torch
@@ -65,8 +74,6 @@ def run(args: argparse.Namespace) -> int:
     from audioldm_utils.generate import generate
 
     suffix = Path(args.output).suffix.lower()
-    if suffix not in (".wav", ".flac", ".ddcm"):
-        raise UserError(f"{args.output}: audio is written as .wav or .flac; change the suffix")
     options = {"codebook": args.codebook, "size": args.size, "atoms": args.atoms}
     options = {name: value for name, value in options.items() if value is not None}
     if args.sampler != "ddcm" and (options or args.ccfg is not None or suffix == ".ddcm"):

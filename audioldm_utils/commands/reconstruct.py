@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from audioldm_utils.audio import ClipInfo
+
+#: What a folder's results are listed in.
+TABLE = "reconstruction.csv"
 
 HELP = "reconstruct a file or a folder by a named method"
 EXAMPLES = """\
@@ -65,13 +72,35 @@ def run(args: argparse.Namespace) -> int:
         if not sign:
             raise UserError(f"option {text!r} has no value; write -o {text}=VALUE")
         options[name] = value
+    jobs = _jobs(args)
     from audioldm_utils.reconstruct import find_method
 
     find_method(args.method).parse(options)
-    return _work(args, options)
+    return _reconstruct(args, options, jobs)
 
 
-def _work(args: argparse.Namespace, options: dict[str, str]) -> int:
+def _jobs(args: argparse.Namespace) -> list[tuple[ClipInfo, Path]]:
+    """Each clip with its output, which has passed the gate."""
+    from audioldm_utils import audio
+    from audioldm_utils.outputs import AUDIO, check_outputs, clip_files
+
+    found = audio.find_clips(args.input)[: args.limit]
+    if args.input.is_dir():
+        from audioldm_utils.jobs import check_target
+
+        check_target(args.input, args.output)
+    folder = args.input.is_dir() or args.output.is_dir()
+    jobs = [(info, args.output / f"{info.name}.flac" if folder else args.output) for info in found]
+    inputs = clip_files(args.input, found)
+    check_outputs([path for _, path in jobs], inputs, AUDIO)
+    if args.input.is_dir():
+        check_outputs([args.output / TABLE], inputs)
+    return jobs
+
+
+def _reconstruct(
+    args: argparse.Namespace, options: dict[str, str], jobs: list[tuple[ClipInfo, Path]]
+) -> int:
     import sys
 
     from tqdm.auto import tqdm
@@ -79,52 +108,37 @@ def _work(args: argparse.Namespace, options: dict[str, str]) -> int:
     from audioldm_utils import audio
     from audioldm_utils.checkpoint import load
     from audioldm_utils.errors import UserError
+    from audioldm_utils.jobs import sentence
     from audioldm_utils.reconstruct import reconstruct
+    from audioldm_utils.stages import Stages
 
-    found = audio.find_clips(args.input)[: args.limit]
-    folder = args.input.is_dir()
-    if folder and args.output.suffix.lower() in (".wav", ".flac", ".mp3", ".ogg"):
-        raise UserError(f"{args.output}: the input is a folder, so the output must be one too")
-    if folder and args.output.resolve() == args.input.resolve():
-        raise UserError(f"{args.output}: would overwrite the input; give another folder")
-    if folder and args.output.is_file():
-        raise UserError(f"{args.output}: this is a file; give a folder for the output")
-    # Said before anything is loaded: saving would say it after all the work.
-    if not (folder or args.output.is_dir() or args.output.suffix.lower() in (".wav", ".flac")):
-        raise UserError(f"{args.output}: audio is written as .wav or .flac; change the suffix.")
-    checkpoint = load(args.checkpoint, device=args.device)
+    stages = Stages(load(args.checkpoint, device=args.device))
+    # What is wrong with method or options is wrong for all, and said before the first.
+    reconstruct((), args.method, stages, seed=args.seed, **options)
     broken: list[str] = []
-
-    def clips() -> object:
-        for info in found:
-            try:
-                yield audio.load_clip(info, args.max_seconds)
-            except UserError as error:
-                if not folder:
-                    raise
-                broken.append(str(error))
-                bar.update()
-
     rows = []
-    with tqdm(total=len(found), unit="clip", desc=args.method, disable=None) as bar:
+    with tqdm(total=len(jobs), unit="clip", desc=args.method, disable=None) as bar:
 
         def step(name: str, done: int, total: int) -> None:
             bar.set_postfix_str(f"{name} {done}/{total}", refresh=True)
 
-        results = reconstruct(
-            clips(), args.method, checkpoint, seed=args.seed, progress=step, **options
-        )
-        for result in results:
-            path = args.output / f"{result.clip}.flac" if folder else args.output
-            if path.is_dir():
-                path = path / f"{result.clip}.flac"
-            audio.save(path, result.audio, result.sample_rate)
-            rows.append(_row(result, path))
+        for info, path in jobs:
+            try:
+                clip = audio.load_clip(info, args.max_seconds)
+                (result,) = reconstruct(
+                    clip, args.method, stages, seed=args.seed, progress=step, **options
+                )
+                audio.save(path, result.audio, result.sample_rate)
+                rows.append(_row(result, path))
+            except Exception as error:
+                if not args.input.is_dir():
+                    raise
+                broken.append(sentence(error, info.path))
             bar.update()
-    if folder:
-        _write_rows(args.output / "reconstruction.csv", rows)
-    for sentence in broken:
-        print(f"audioldm-utils: skipped: {sentence}", file=sys.stderr)
+    if args.input.is_dir():
+        _write_rows(args.output / TABLE, rows)
+    for said in broken:
+        print(f"audioldm-utils: skipped: {said}", file=sys.stderr)
     if not rows:
         raise UserError(f"{args.input}: none of its clips could be used")
     return 1 if broken else 0

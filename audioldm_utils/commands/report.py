@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", default="mini", metavar="C", help="mini, a folder, or a hub id"
     )
-    parser.add_argument("--out", default="build", metavar="DIR", help="output folder")
+    parser.add_argument(
+        "--out", default="build", metavar="DIR", help="output folder: new, empty, or a report's own"
+    )
     parser.add_argument(
         "--chapters", metavar="LIST", help="numbers or names, comma-separated (default: all)"
     )

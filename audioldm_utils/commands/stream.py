@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from audioldm_utils.errors import UserError
     from audioldm_utils.stages import Stages
 
 HELP = "reconstruct or code sound while it comes, in overlapping blocks"
@@ -45,20 +47,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Stream from input to output; what it cost goes to standard error."""
+    from audioldm_utils.errors import UserError
+    from audioldm_utils.outputs import AUDIO, check_outputs
+
+    coded_in, coded_out = (name.lower().endswith(".ddcs") for name in (args.input, args.output))
+    if coded_in and coded_out:
+        raise UserError("a .ddcs file is decoded to sound; name OUT.wav, OUT.flac or -.")
+    if coded_in and not Path(args.input).is_file():
+        raise UserError(f"{args.input}: no such file; check the path.")
+    if args.output != "-":
+        read = [] if args.input == "-" else [args.input]
+        check_outputs([args.output], read, None if coded_out else AUDIO)
+    if not 1000 <= args.rate <= 768_000:
+        raise UserError(f"--rate must lie between 1000 and 768000 Hz, not {args.rate}.")
+    return _stream(args, coded_in, coded_out)
+
+
+def _stream(args: argparse.Namespace, coded_in: bool, coded_out: bool) -> int:
     import time
 
     from audioldm_utils.checkpoint import load
-    from audioldm_utils.errors import UserError
     from audioldm_utils.stages import Stages
     from audioldm_utils.streaming import block_stages
 
-    coded_in, coded_out = args.input.endswith(".ddcs"), args.output.endswith(".ddcs")
-    if coded_in and coded_out:
-        raise UserError("a .ddcs file is decoded to sound; name OUT.wav, OUT.flac or -.")
-    if not (coded_out or args.output == "-" or args.output.lower().endswith((".wav", ".flac"))):
-        raise UserError(f"{args.output}: audio is written as .wav or .flac; change the suffix.")
-    if not 1000 <= args.rate <= 768_000:
-        raise UserError(f"--rate must lie between 1000 and 768000 Hz, not {args.rate}.")
     chunks = None if coded_in else _opened(args.input, args.rate)
     base = Stages(load(args.checkpoint, (), args.device))
     blocks = block_stages(base, args.window, args.overlap)
@@ -69,9 +80,7 @@ def run(args: argparse.Namespace) -> int:
         return _encode(chunks, blocks, args)
     else:
         made = _reconstructed(chunks, blocks, args.peak)
-    count = _write(args.output, made)
-    if count == 0:
-        raise UserError(f"{args.input}: no samples came.")
+    count = _write(args.output, made, args.input)
     seconds = time.perf_counter() - begin
     print(
         f"{count / 16000:.2f} s of sound in {seconds:.2f} s: real-time factor "
@@ -136,8 +145,6 @@ def _decoded(name: str, base: Stages) -> Iterator[np.ndarray]:
 
 
 def _encode(chunks: Iterator[np.ndarray], blocks: Stages, args: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from audioldm_utils.ddcm.settings import Settings
     from audioldm_utils.ddcm.stream import Encoder
     from audioldm_utils.files import atomic_path
@@ -147,17 +154,32 @@ def _encode(chunks: Iterator[np.ndarray], blocks: Stages, args: argparse.Namespa
     with atomic_path(args.output) as temporary, Path(temporary).open("wb") as file:
         for chunk in chunks:
             size += file.write(encoder.push(chunk))
+        if encoder.taken == 0:
+            raise _nothing(args.input)
         size += file.write(encoder.finish())
     seconds = encoder.taken / 16000
     print(f"{args.output}: {size} bytes for {seconds:.2f} s, {size / 125 / seconds:.3f} kbit/s")
     return 0
 
 
-def _write(name: str, made: Iterator[np.ndarray]) -> int:
-    """Write pieces as they come, a file whole or not at all; returns the samples."""
+def _nothing(source: str) -> UserError:
+    """Raised inside ``atomic_path``, so that what stood at the output's place stays."""
+    from audioldm_utils.errors import UserError
+
+    named = "standard input" if source == "-" else source
+    return UserError(f"{named}: no samples came; nothing was written.")
+
+
+def _write(name: str, made: Iterator[np.ndarray], source: str) -> int:
+    """Write pieces as they come, a file whole or not at all; returns the samples.
+
+    Raises:
+        UserError: there are none, or the file cannot be written.
+    """
     import numpy as np
     import soundfile as sf
 
+    from audioldm_utils.errors import UserError
     from audioldm_utils.files import atomic_path
 
     def put(write: Callable[[np.ndarray], object]) -> int:
@@ -166,6 +188,8 @@ def _write(name: str, made: Iterator[np.ndarray]) -> int:
             if len(piece):
                 write(np.clip(np.rint(piece * 32768), -32768, 32767).astype("<i2"))
                 count += len(piece)
+        if count == 0:
+            raise _nothing(source)
         return count
 
     if name == "-":
@@ -175,8 +199,13 @@ def _write(name: str, made: Iterator[np.ndarray]) -> int:
             sys.stdout.buffer.flush()
 
         return put(send)
-    with (
-        atomic_path(name) as temporary,
-        sf.SoundFile(temporary, "w", 16000, 1, subtype="PCM_16") as file,
-    ):
-        return put(file.write)
+    try:
+        with (
+            atomic_path(name) as temporary,
+            sf.SoundFile(temporary, "w", 16000, 1, subtype="PCM_16") as file,
+        ):
+            return put(file.write)
+    except sf.LibsndfileError as error:  # it names the temporary file, and no reason
+        raise UserError(
+            f"{name}: cannot be written (is the disk full?); make room or name another place."
+        ) from error

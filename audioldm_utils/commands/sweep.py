@@ -34,10 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sweep; 1 if anything failed."""
+    from audioldm_utils.outputs import check_folder, mark_folder
     from audioldm_utils.sweep.plan import read_sweep
     from audioldm_utils.sweep.run import run_sweep
     from audioldm_utils.sweep.store import Store
 
+    if not args.dry_run:
+        check_folder(args.out, "sweep")
     sweep = read_sweep(args.sweep)
     tasks, broken, function = prepare(sweep, args.out)
     if args.dry_run:
@@ -45,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         done = sum(store.read(task.key) is not None for task in tasks)
         print(f"{len(tasks)} tasks, {done} of them done")
         return 0
+    mark_folder(args.out, "sweep")
     outcome = run_sweep(
         sweep,
         tasks,

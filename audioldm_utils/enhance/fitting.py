@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from audioldm_utils import audio
+from audioldm_utils.clips import loaded
 from audioldm_utils.enhance.bands import (
     BLOCK,
     Compensation,
@@ -42,6 +43,7 @@ def fit(
     limit: int | None = None,
     max_seconds: float = 5.0,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] = print,
 ) -> Compensation:
     """Fit the blind compensation of a checkpoint on clips that it will not be judged on.
 
@@ -51,17 +53,17 @@ def fit(
         limit: number of clips, spread evenly over the folder; None is all.
         max_seconds: of each clip.
         progress: gets the number of clips done and the number of all.
+        say: takes a sentence for each clip that is left out.
 
     Raises:
-        UserError: the folder holds no clips.
+        UserError: the folder holds no clips that can be used.
     """
     found = audio.find_clips(folder)
     count = min(len(found), limit or len(found))
     chosen = [found[round(i * len(found) / count)] for i in range(count)]
 
     def waveforms() -> Iterator[tuple[str, np.ndarray]]:
-        for done, info in enumerate(chosen):
-            clip = audio.load_clip(info, max_seconds)
+        for done, clip in enumerate(loaded(chosen, max_seconds, say)):
             yield clip.name, audio.normalise(audio.to_model_rate(clip))[0].astype(np.float32)
             if progress:
                 progress(done + 1, count)

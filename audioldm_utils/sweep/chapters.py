@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from audioldm_utils import chapters, execution
 from audioldm_utils.comparison import read_run
+from audioldm_utils.files import folder_lock
 from audioldm_utils.sweep.plan import Sweep, Task, code_hash, grid, label
 from audioldm_utils.tables import validate
 
@@ -90,7 +91,8 @@ def run_chapter(task: Task) -> pd.DataFrame:
     root = Path(task.notebooks).resolve().parent
     # A kernel gets cores / jobs threads: as many as this worker may use.
     jobs = max(1, execution.available_cores() // int(os.environ.get("OMP_NUM_THREADS", "1")))
-    execution.run_chapters(chosen, taken, layout, root, task.key, jobs, lambda *_: None)
+    with folder_lock(layout.out) as lock:
+        execution.run_chapters(chosen, taken, layout, root, task.key, jobs, lambda *_: None, lock)
     table = read_run(layout.results(task.method))
     table["checkpoint"] = table["checkpoint"].replace("", task.fingerprint[:12])
     table["stage"] = [

@@ -14,8 +14,7 @@ from tqdm.auto import tqdm
 
 from audioldm_utils import evidence, results
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import atomic_write
-from audioldm_utils.locks import folder_lock
+from audioldm_utils.files import atomic_write, folder_lock
 from audioldm_utils.sweep.cluster import connect
 from audioldm_utils.sweep.plan import Sweep, Task
 from audioldm_utils.sweep.store import Store
