@@ -9,7 +9,8 @@ import torch
 
 from audioldm_utils import checkpoint as checkpoints
 from audioldm_utils import checkpoint_files
-from audioldm_utils.checkpoint_files import choose_weights, fingerprint
+from audioldm_utils.checkpoint_fingerprint import fingerprint
+from audioldm_utils.checkpoint_weights import choose_weights
 from audioldm_utils.errors import UserError
 from tests import tiny
 
