@@ -71,7 +71,12 @@ def component_class(name: str, folder: Path) -> type:
             f"{path} asks for {str(kind)[:80]!r}, which is none of the diffusers schedulers that"
             " AudioLDM2 runs with: name one, such as DDIMScheduler"
         )
-    return getattr(diffusers, kind)
+    found = getattr(diffusers, kind)
+    try:
+        found.load_config  # noqa: B018 - asked, not used
+    except ImportError as error:  # some want a library that is not installed
+        raise refusal(folder, found, error) from error
+    return found
 
 
 def refusal(folder: Path, kind: type, error: Exception) -> UserError:

@@ -112,12 +112,12 @@ def test_fitting_and_further_stages_lower_the_error_on_held_out_latents():
     assert torch.equal(staged.hard(held_out)[3:4], staged.hard(held_out[3:4]))
 
 
-def test_fitted_parts_are_stored_beside_the_checkpoint_under_its_fingerprint(tmp_path, monkeypatch):
+def test_fitted_parts_are_stored_in_the_checkpoint_under_its_fingerprint(tmp_path, monkeypatch):
     folder, fingerprint = tmp_path / "mini", "ab" * 32
     folder.mkdir()
     quantiser = VectorQuantiser.fit(list(structured(10, 1)), 8, block=(2, 1), stages=2)
     path = save_quantiser(folder, fingerprint, "vq", quantiser, {"vectors": 640})
-    assert path == tmp_path / "fitted" / fingerprint[:16] / "vq.safetensors"
+    assert path == folder / "fitted" / fingerprint[:16] / "vq.safetensors"
     monkeypatch.setenv("AUDIOLDM_UTILS_FITS", str(tmp_path / "mine"))
     assert fitted_path(folder, fingerprint, "vq").parents[1] == tmp_path / "mine"
     monkeypatch.delenv("AUDIOLDM_UTILS_FITS")
