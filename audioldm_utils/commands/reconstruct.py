@@ -92,7 +92,7 @@ def _work(args: argparse.Namespace, options: dict[str, str]) -> int:
     # Said before anything is loaded: saving would say it after all the work.
     if not (folder or args.output.is_dir() or args.output.suffix.lower() in (".wav", ".flac")):
         raise UserError(f"{args.output}: audio is written as .wav or .flac; change the suffix.")
-    checkpoint = load(args.checkpoint, device=args.device)
+    checkpoint = load(args.checkpoint, (), args.device)
     broken: list[str] = []
 
     def clips() -> object:
