@@ -9,7 +9,6 @@ calls; it is loaded as ``GPT2LMHeadModel``.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,16 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from audioldm_utils.checkpoint_checks import check_geometry, check_kind
+from audioldm_utils.checkpoint_build import check_finite, component_class, refusal
+from audioldm_utils.checkpoint_checks import check_checkpoint
 from audioldm_utils.checkpoint_files import (
     COMPONENTS,
     WEIGHTLESS,
     Location,
     check_component,
-    fingerprint,
     locate,
     read_json,
 )
+from audioldm_utils.checkpoint_fingerprint import fingerprint
+from audioldm_utils.checkpoint_weights import TIED
 from audioldm_utils.errors import UserError
 from audioldm_utils.mel import MelConfig
 from audioldm_utils.offload import Offload, check_compile, check_offload
@@ -46,23 +47,6 @@ TEXT_COMPONENTS = (
     "tokenizer",
     "tokenizer_2",
 )
-
-#: Library and class of each component, whatever the index says.
-_CLASSES = {
-    "vae": ("diffusers", "AutoencoderKL"),
-    "vocoder": ("transformers", "SpeechT5HifiGan"),
-    "unet": ("diffusers", "AudioLDM2UNet2DConditionModel"),
-    "text_encoder": ("transformers", "ClapModel"),
-    "text_encoder_2": ("transformers", "T5EncoderModel"),
-    "language_model": ("transformers", "GPT2LMHeadModel"),
-    "projection_model": ("diffusers", "AudioLDM2ProjectionModel"),
-    "tokenizer": ("transformers", "RobertaTokenizer"),
-    "tokenizer_2": ("transformers", "T5Tokenizer"),
-    "feature_extractor": ("transformers", "ClapFeatureExtractor"),
-}
-
-#: Tensors that a file may lack: tied to others, or made at construction.
-_TIED = ("lm_head.weight", "position_ids", "encoder.embed_tokens.weight")
 
 Precision = torch.dtype | Mapping[str, torch.dtype]
 
@@ -142,7 +126,7 @@ class Checkpoint:
             check_compile(self.device)
         self._offload = Offload(self.device) if offload else None
         self._compiled = compiled
-        check_kind(self.path)
+        check_checkpoint(self.path, self.mel_config, self._half)
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.name!r}, {str(self.path)!r}, loaded={list(self._parts)})"
@@ -159,7 +143,7 @@ class Checkpoint:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (64 hexadecimal digits) of configurations, weights and tokenizers."""
+        """SHA-256 (64 hexadecimal digits) of configurations, tensors and tokenizers."""
         return fingerprint(self.path)
 
     def fingerprint_of(self, parts: Sequence[str]) -> str:
@@ -189,10 +173,7 @@ class Checkpoint:
     @property
     def scaling_factor(self) -> float:
         """What VAE latents are multiplied by before diffusion, from the VAE's configuration."""
-        config = read_json(self.path / "vae" / "config.json")
-        if "scaling_factor" not in config:
-            raise UserError(f"{self.path / 'vae' / 'config.json'} has no scaling_factor: add it")
-        return float(config["scaling_factor"])
+        return float(read_json(self.path / "vae" / "config.json")["scaling_factor"])
 
     @cached_property
     def scheduler_config(self) -> dict[str, Any]:
@@ -204,6 +185,9 @@ class Checkpoint:
         if isinstance(self._dtype, torch.dtype):
             return self._dtype
         return self._dtype.get(name, torch.float32)
+
+    def _half(self, name: str) -> bool:
+        return self.dtype(name) != torch.float32
 
     def part(self, name: str) -> Any:
         """A component by its name in ``model_index.json``, loaded if it is not yet.
@@ -221,42 +205,32 @@ class Checkpoint:
         return self._parts[name]
 
     def _load(self, name: str) -> Any:
-        import importlib
-
         folder = self.path / name
         dtype = self.dtype(name)
-        weights = check_component(folder, half=dtype != torch.float32)
-        if name == "scheduler":
-            kind = read_json(folder / "scheduler_config.json").get("_class_name", "DDIMScheduler")
-            library = "diffusers"
-        else:
-            library, kind = _CLASSES[name]
-        loader = getattr(importlib.import_module(library), str(kind), None)
-        if loader is None:
-            raise UserError(f"{folder} asks for {kind}, which {library} does not have: correct it")
+        weights = check_component(folder, self._half(name))
+        kind = component_class(name, folder)
+        diffusers = hasattr(kind, "load_config")
         if weights is None:
             options: dict[str, Any] = {}
         else:
-            check_geometry(name, read_json(folder / "config.json"), self.path, self.mel_config)
             options = {
-                "torch_dtype" if library == "diffusers" else "dtype": dtype,
+                "torch_dtype" if diffusers else "dtype": dtype,
                 "use_safetensors": weights.format == "safetensors",
                 "variant": weights.variant,
                 "output_loading_info": True,
             }
-            if library == "diffusers":
+            if diffusers:
                 # Said beforehand, else diffusers prints a warning a network without it.
                 options["low_cpu_mem_usage"] = find_spec("accelerate") is not None
         try:
             with _quiet():
-                loaded = loader.from_pretrained(folder, local_files_only=True, **options)
-        except (OSError, ValueError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise UserError(f"{folder} cannot be loaded as {kind}: {reason}") from error
+                loaded = kind.from_pretrained(folder, local_files_only=True, **options)
+        except Exception as error:  # whatever a library makes of a stranger's files
+            raise refusal(folder, kind, error) from error
         if weights is None:
             return loaded
         model, info = loaded
-        missing = [key for key in info["missing_keys"] if not key.endswith(_TIED)]
+        missing = [key for key in info["missing_keys"] if not key.endswith(TIED)]
         if missing or info.get("mismatched_keys"):
             raise UserError(
                 f"the weights of {folder} do not fit its config.json ({len(missing)} tensors are"
@@ -264,6 +238,14 @@ class Checkpoint:
                 f" {len(info.get('mismatched_keys') or ())} have another shape): copy or download"
                 " it again"
             )
+        homeless = [key for key in info.get("unexpected_keys") or () if key.endswith(".weight")]
+        homeless = [key for key in homeless if not key.endswith(TIED)]
+        if homeless:
+            raise UserError(
+                f"the weights of {folder} do not fit its config.json ({len(homeless)} tensors have"
+                f" no place in it, such as {homeless[0]}): copy or download it again"
+            )
+        check_finite(model, folder, dtype)
         model = model.eval().requires_grad_(False)
         if self._offload is None:
             model = model.to(self.device)
@@ -302,7 +284,9 @@ class Checkpoint:
         from diffusers import AudioLDM2Pipeline
 
         parts = dict.fromkeys(COMPONENTS)
-        parts |= {name: self.part(name) for name in components if name not in instead}
+        # Those without weights first: what is wrong with a tokenizer is said in no time.
+        order = sorted(components, key=lambda name: name not in WEIGHTLESS)
+        parts |= {name: self.part(name) for name in order if name not in instead}
         return AudioLDM2Pipeline(**(parts | instead))
 
 

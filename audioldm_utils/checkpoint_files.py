@@ -1,4 +1,4 @@
-"""Where a checkpoint's files lie, whether they are whole, and their fingerprint.
+"""Where a checkpoint's files lie, and whether they are whole.
 
 A checkpoint is a folder in diffusers layout: ``model_index.json`` and one folder a
 component, each with its configuration and its weights, as safetensors or ``.bin``, in
@@ -7,17 +7,24 @@ single or half precision (``.fp16.``), in one file or in shards. Nothing here lo
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
+import math
 import os
 import re
-import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from audioldm_utils.checkpoint_weights import (
+    WeightSet,
+    check_weights,
+    choose_weights,
+    is_weights,
+)
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import sha256_file
 
 #: Component folders of AudioLDM2, in the order of its ``model_index.json``.
 COMPONENTS = (
@@ -37,17 +44,12 @@ COMPONENTS = (
 #: Components without weights.
 WEIGHTLESS = ("scheduler", "tokenizer", "tokenizer_2", "feature_extractor")
 
+#: Name of the shipped checkpoint.
+MINI = "mini"
+
 #: Environment variable that names another folder for the checkpoint ``mini``.
 MINI_VARIABLE = "AUDIOLDM_UTILS_MINI"
 
-_WEIGHTS = re.compile(
-    r"(?P<stem>diffusion_pytorch_model|pytorch_model|model)"
-    r"(\.(?P<variant>fp16|bf16))?(-\d{5}-of-(?P<shards>\d{5}))?\.(?P<format>safetensors|bin)"
-)
-_INDEX = re.compile(
-    r"(diffusion_pytorch_model|pytorch_model|model)(\.(?P<before>fp16|bf16))?"
-    r"\.(?P<format>safetensors|bin)\.index(\.(?P<after>fp16|bf16))?\.json"
-)
 _HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
@@ -58,77 +60,6 @@ class Location:
     name: str
     path: Path
     revision: str | None = None
-
-
-@dataclass(frozen=True)
-class WeightSet:
-    """The weight files of one component that belong together.
-
-    Attributes:
-        format: ``"safetensors"`` or ``"bin"``.
-        variant: ``"fp16"``, ``"bf16"`` or None for the unmarked files.
-        files: names inside the component's folder, sorted; several if sharded.
-        index: name of the shard index, or None.
-    """
-
-    format: str
-    variant: str | None
-    files: tuple[str, ...]
-    index: str | None
-
-
-def choose_weights(names: Iterable[str], half: bool = False) -> WeightSet | None:
-    """Choose among a component's files; safetensors first, full precision unless ``half``.
-
-    Args:
-        names: file names inside the component's folder.
-        half: prefer files in half precision, as a model run in half precision wants them.
-
-    Returns:
-        The chosen set, complete or not (see :func:`check_component`); None if there is none.
-    """
-    sets: dict[tuple[str, str | None], list[str]] = {}
-    indices: dict[tuple[str, str | None], str] = {}
-    for name in sorted(names):
-        if match := _WEIGHTS.fullmatch(name):
-            sets.setdefault((match["format"], match["variant"]), []).append(name)
-        elif match := _INDEX.fullmatch(name):
-            indices[match["format"], match["before"] or match["after"]] = name
-    halves = [(form, variant) for form in ("safetensors", "bin") for variant in ("fp16", "bf16")]
-    wholes = [("safetensors", None), ("bin", None)]
-    order = [*halves[:2], wholes[0], *halves[2:], wholes[1]] if half else [*wholes, *halves]
-    for key in order:
-        if key in sets:
-            return WeightSet(*key, tuple(sets[key]), indices.get(key))
-    return None
-
-
-def _check_weight_file(path: Path) -> None:
-    """Refuse a file that is a Git LFS pointer, truncated or not what its suffix says."""
-    with path.open("rb") as handle:
-        start = handle.read(8)
-        size = path.stat().st_size
-        if start == b"version ":
-            raise UserError(
-                f"{path} is a Git LFS pointer instead of weights: run 'git lfs pull' in its folder"
-            )
-        if path.suffix == ".safetensors":
-            # Header length (8 bytes, little endian), JSON header, then the data.
-            length = int.from_bytes(start, "little")
-            try:
-                header = json.loads(handle.read(length)) if length < size else None
-            except ValueError:
-                header = None
-            if not isinstance(header, dict):
-                whole = False
-            else:
-                ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
-                whole = size == 8 + length + max(ends, default=0)
-        else:
-            # Old pickles are no zip archives; nothing tells whether those are complete.
-            whole = zipfile.is_zipfile(path) if start[:2] == b"PK" else start[:1] == b"\x80"
-    if not whole:
-        raise UserError(f"{path} is truncated or corrupt ({size} bytes): copy or download it again")
 
 
 def check_component(folder: Path, half: bool = False) -> WeightSet | None:
@@ -146,89 +77,58 @@ def check_component(folder: Path, half: bool = False) -> WeightSet | None:
             f"the checkpoint {folder.parent} has no component '{folder.name}'"
             f" (it has: {', '.join(present) or 'none'}): give a checkpoint that has it"
         )
-    names = [path.name for path in folder.iterdir()]
-    if folder.name in WEIGHTLESS:
-        if not any(name.endswith(".json") for name in names):
-            raise UserError(f"{folder} holds no configuration: copy or download it again")
+    if folder.name not in WEIGHTLESS:
+        read_json(folder / "config.json")
+        return check_weights(folder, half)
+    if folder.name == "scheduler":
+        read_json(folder / "scheduler_config.json")
         return None
-    read_json(folder / "config.json")
-    weights = choose_weights(names, half)
-    if weights is None:
-        raise UserError(
-            f"{folder} holds no weights (*.safetensors or *.bin): copy or download it again"
-        )
-    shards = {match["shards"] for name in weights.files if (match := _WEIGHTS.fullmatch(name))}
-    expected = max((int(count) for count in shards if count), default=1)
-    if len(weights.files) < expected:
-        raise UserError(
-            f"{folder} holds {len(weights.files)} of {expected} weight shards:"
-            " copy or download the missing ones"
-        )
-    if expected > 1 and weights.index is None:
-        raise UserError(f"{folder} holds shards but no *.index.json: copy or download it again")
-    for name in weights.files:
-        _check_weight_file(folder / name)
-    return weights
+    configurations = sorted(folder.glob("*.json"))
+    if not configurations:
+        raise UserError(f"{folder} holds no configuration: copy or download it again")
+    for path in configurations:
+        parse_json(path)
+    return None
+
+
+def parse_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: missing, not JSON, or with numbers that are not finite.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        finite = _finite(content)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: copy or download the checkpoint again") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path} cannot be read ({reason}): correct or copy it again") from error
+    except (ValueError, RecursionError):
+        raise UserError(f"{path} is not a JSON object: copy or download it again") from None
+    if not finite:
+        raise UserError(f"{path} holds a number that is not finite: copy or download it again")
+    return content
+
+
+def _finite(content: Any) -> bool:
+    """Whether every number in it is; Python reads ``NaN`` and ``1e999``."""
+    if isinstance(content, dict | list):
+        return all(map(_finite, content.values() if isinstance(content, dict) else content))
+    return not isinstance(content, float) or math.isfinite(content)
 
 
 def read_json(path: Path) -> dict:
     """Read a configuration.
 
     Raises:
-        UserError: missing, or not a JSON object.
+        UserError: missing, or not a JSON object of finite numbers.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: copy or download the checkpoint again") from None
-    except ValueError:
-        content = None
+    content = parse_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a JSON object: copy or download it again")
     return content
-
-
-_DIGESTS: dict[tuple[str, int, int], str] = {}
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, remembered while its path, time and size stay the same."""
-    stat = path.stat()
-    key = (str(path.resolve()), stat.st_mtime_ns, stat.st_size)
-    if key not in _DIGESTS:
-        _DIGESTS[key] = sha256_file(path)
-    return _DIGESTS[key]
-
-
-def fingerprint(folder: Path, parts: Sequence[str] = ()) -> str:
-    """SHA-256 over what determines a checkpoint's output, in hexadecimal.
-
-    Covered, for every component that the folder has: configuration, tokenizer files and
-    one weight set (full-precision safetensors before others, so that a second copy of the
-    same weights in another format changes nothing). Not covered: model cards, licences and
-    anything outside the component folders but ``model_index.json``.
-
-    Args:
-        folder: of the checkpoint.
-        parts: only these components, without ``model_index.json``; empty for all.
-    """
-    index = folder / "model_index.json"
-    covered = [index] if index.is_file() and not parts else []
-    for component in parts or COMPONENTS:
-        if not (folder / component).is_dir():
-            continue
-        names = [path.name for path in (folder / component).iterdir() if path.is_file()]
-        weights = choose_weights(names)
-        chosen = (*weights.files, weights.index) if weights else ()
-        for name in names:
-            other = _WEIGHTS.fullmatch(name) or _INDEX.fullmatch(name)
-            text = Path(name).suffix in {".json", ".txt", ".model"} and not name.startswith(".")
-            if name in chosen or (text and not other):
-                covered.append(folder / component / name)
-    total = hashlib.sha256()
-    for path in sorted(covered, key=lambda path: path.relative_to(folder).as_posix()):
-        total.update(f"{path.relative_to(folder).as_posix()}\0{_digest(path)}\n".encode())
-    return total.hexdigest()
 
 
 def _find_mini() -> Path:
@@ -247,6 +147,30 @@ def _find_mini() -> Path:
         "the checkpoint 'mini' was not found (data/checkpoints/mini of the repository): run in a"
         f" clone, set {MINI_VARIABLE} to its folder, or name another checkpoint"
     )
+
+
+def _mini_beside(path: Path) -> Path | None:
+    """The shipped checkpoint where a folder here has its name, which is then said; else None."""
+    if not path.is_dir():
+        return None
+    try:
+        shipped = _find_mini()
+    except UserError:
+        if os.environ.get(MINI_VARIABLE):
+            raise
+        return None  # an installed package without the repository: the folder is all there is
+    if not shipped.samefile(path):
+        _say(
+            f"'mini' is the shipped checkpoint in {shipped}; the folder {path.resolve()} has the"
+            " same name and is left out (write ./mini to use it)"
+        )
+    return shipped
+
+
+@lru_cache
+def _say(sentence: str) -> None:
+    """Say something once; where nobody set up logging, it goes to stderr."""
+    logging.getLogger(__name__).warning(sentence)
 
 
 def _from_hub(
@@ -271,7 +195,8 @@ def _from_hub(
         cached = Path(
             huggingface_hub.snapshot_download(repository, revision=revision, local_files_only=True)
         )
-        for component in components:
+        there = [name for name in COMPONENTS if (cached / name).is_dir() or name in components]
+        for component in there:
             check_component(cached / component, half)
         return Location(repository, cached, cached.name)
     except (LocalEntryNotFoundError, UserError):
@@ -285,8 +210,7 @@ def _from_hub(
             inside = [n.split("/", 1)[1] for n in names if n.startswith(f"{component}/")]
             weights = choose_weights(inside, half)
             for name in inside:
-                other = _WEIGHTS.fullmatch(name) or _INDEX.fullmatch(name)
-                if not other or (weights and name in (*weights.files, weights.index)):
+                if not is_weights(name) or (weights and name in (*weights.files, weights.index)):
                     wanted.append(f"{component}/{name}")
         path = Path(
             huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=wanted)
@@ -317,7 +241,8 @@ def locate(
 
     Args:
         checkpoint: ``"mini"``, a folder, or a hub id (``cvssp/audioldm2``, or with its
-            revision ``cvssp/audioldm2@<commit>``).
+            revision ``cvssp/audioldm2@<commit>``). The name ``"mini"`` is the shipped
+            checkpoint's: a folder of that name here is used as ``./mini``.
         revision: commit, tag or branch of a hub id. Without one, the commit that the cache
             already has is used, else the newest is downloaded; its commit is reported, so
             that it can be pinned.
@@ -329,15 +254,17 @@ def locate(
     """
     text = str(checkpoint)
     path = Path(checkpoint).expanduser()
-    if path.is_dir():
+    if checkpoint == MINI and (shipped := _mini_beside(path)):
+        location = Location(MINI, shipped)
+    elif path.is_dir():
         location = Location(path.resolve().name, path)
     elif path.exists():
         raise UserError(
             f"{path} is a file, but a checkpoint is a folder in diffusers layout"
             " (model_index.json and one folder a component): give that folder"
         )
-    elif text == "mini":
-        location = Location("mini", _find_mini())
+    elif text == MINI:
+        location = Location(MINI, _find_mini())
     elif (match := _HUB_ID.fullmatch(text)) and not text.startswith((".", "~")):
         if match["revision"] and revision and match["revision"] != revision:
             raise UserError(f"two revisions are given for {match['repository']}: give one")

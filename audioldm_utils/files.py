@@ -56,6 +56,13 @@ def atomic_write(path: str | Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def user_cache() -> Path:
+    """Folder of what this package keeps for the user: downloads, digests, fits."""
+    import pooch
+
+    return Path(pooch.os_cache("audioldm-utils"))
+
+
 def sha256_file(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as handle:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audioldm_utils.checkpoint_files import fingerprint
+from audioldm_utils.checkpoint_fingerprint import fingerprint
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -77,6 +77,8 @@ class Method:
         paper: its source.
         function: ``module:function`` under ``audioldm_utils.methods``.
         needs: components of the checkpoint.
+        fits: what must be fitted for the checkpoint, by the options with their defaults: the
+            name of a part that ``audioldm-utils fit`` stores, or an empty text.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Method:
     paper: str
     function: str
     needs: tuple[str, ...] = ("vae", "vocoder")
+    fits: Callable[[dict[str, Any]], str] = lambda options: ""
 
     def load(self) -> Callable[..., Output]:
         """The function itself."""
@@ -146,12 +149,14 @@ METHODS: dict[str, Method] = {
             "4 to 8 kHz compensated, the band above 8 kHz extended",
             "Dietz et al. 2002, AES 5553 (spectral band replication)",
             "repair:vae_highfreq",
+            fits=lambda o: "compensation" if o["blind"] != "none" and not o["oracle"] else "",
         ),
         Method(
             "vae-denoise",
             "noise and artefacts suppressed, mel-consistent phase refinement",
             "Griffin and Lim 1984; Sainburg et al. 2020 (noisereduce)",
             "repair:vae_denoise",
+            fits=lambda o: "compensation" if o["fitted"] else "",
         ),
         Method(
             "vae-refined",
@@ -164,6 +169,7 @@ METHODS: dict[str, Method] = {
             "all repairs together, each left out where it would hurt",
             "this project",
             "repair:vae_restored",
+            fits=lambda o: "compensation" if o["blind"] and o["iterations"] else "",
         ),
         Method(
             "sdedit",
@@ -192,6 +198,7 @@ METHODS: dict[str, Method] = {
             _DDCM,
             "codec:ddcm",
             _DIFFUSION,
+            fits=lambda o: "k-means" if o["codebook"] == "k-means" else "",
         ),
         Method(
             "ddcm-quantised",
@@ -199,6 +206,7 @@ METHODS: dict[str, Method] = {
             _DDCM + "; van den Oord et al. 2017, arXiv 1711.00937",
             "codec:ddcm_quantised",
             _DIFFUSION,
+            fits=lambda o: o["quantiser"],
         ),
     )
 }
@@ -278,14 +286,18 @@ def reconstruct(
 
     Raises:
         UserError: unknown method or option, a value out of range, or a checkpoint that
-            lacks a component; before any clip is read.
+            lacks a component or what must be fitted for it; before any clip is read.
     """
     from audioldm_utils.audio import Clip as ClipType
+    from audioldm_utils.enhance.fitting import check_fitted
     from audioldm_utils.stages import Stages as StagesType
 
     chosen = find_method(method)
     checked = chosen.parse(options)
     stages = checkpoint if isinstance(checkpoint, StagesType) else StagesType(checkpoint)
+    defaults = {name: option.default for name, option in chosen.options.items()}
+    if part := chosen.fits(defaults | checked):
+        check_fitted(stages.checkpoint, part)
     for name in chosen.needs:
         stages.checkpoint.part(name)
     several = [clips] if isinstance(clips, ClipType) else clips

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import atomic_path
+from audioldm_utils.files import atomic_path, user_cache
 from audioldm_utils.outputs import check_folder, check_outputs
 
 if TYPE_CHECKING:
@@ -112,9 +112,7 @@ def _entry(path: Path, row: dict[str, str]) -> Recording:
 
 def default_cache() -> Path:
     """Where downloads are kept if no folder is named: the user's cache folder."""
-    import pooch
-
-    return Path(pooch.os_cache("audioldm-utils"))
+    return user_cache()
 
 
 def fetch(recording: Recording, cache: str | Path | None = None, progress: bool = False) -> Path:

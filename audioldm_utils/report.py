@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from audioldm_utils import __version__
 from audioldm_utils.chapters import Chapter, check_parameters, find_chapters, is_paired, select
+from audioldm_utils.checkpoint_files import MINI
 from audioldm_utils.clips import Survey, survey
 from audioldm_utils.errors import UserError
 from audioldm_utils.execution import (
@@ -83,7 +84,7 @@ def run_report(
     audio = _find_folder(audio_dir, root)
     if audio is None:
         raise UserError(f"{audio_dir}: there is no such folder of audio; name one by --audio.")
-    local = _find_folder(checkpoint, root)
+    local = None if str(checkpoint) == MINI else _find_folder(checkpoint, root)
     name = _shown(local, root) if local else str(checkpoint)
     _check_out(out, root, [audio, *([local] if local else [])])
     if jobs is not None and jobs < 1:
@@ -166,7 +167,9 @@ def find_root(root: str | Path | None = None) -> Path:
 
 def checkpoint_hash(checkpoint: str | Path, root: Path) -> str:
     """Hash of a checkpoint's files, or its name where it is a hub id."""
-    for folder in (root / checkpoint, root / "data" / "checkpoints" / checkpoint):
+    shipped = root / "data" / "checkpoints" / checkpoint
+    # A folder of the shipped checkpoint's name beside it is not meant: see `locate`.
+    for folder in (shipped,) if str(checkpoint) == MINI else (root / checkpoint, shipped):
         if folder.is_dir():
             return hash_tree([folder])
     return str(checkpoint)

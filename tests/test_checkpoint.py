@@ -9,7 +9,8 @@ import torch
 
 from audioldm_utils import checkpoint as checkpoints
 from audioldm_utils import checkpoint_files
-from audioldm_utils.checkpoint_files import choose_weights, fingerprint
+from audioldm_utils.checkpoint_fingerprint import fingerprint
+from audioldm_utils.checkpoint_weights import choose_weights
 from audioldm_utils.errors import UserError
 from tests import tiny
 
@@ -179,6 +180,29 @@ def test_mini_is_found_by_the_variable_and_by_the_working_folder(
         checkpoints.load("mini")
     shutil.copytree(tiny_checkpoint, tmp_path / "clone" / "data" / "checkpoints" / "mini")
     assert checkpoints.load("mini", ()).path.parts[-3:] == ("data", "checkpoints", "mini")
+
+
+def test_a_folder_called_mini_does_not_stand_in_for_the_shipped_one(
+    tiny_checkpoint, tmp_path, monkeypatch, caplog
+):
+    shutil.copytree(tiny_checkpoint, tmp_path / "mini")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(checkpoint_files.MINI_VARIABLE, str(tiny_checkpoint))
+    assert checkpoints.load("mini", ()).path == tiny_checkpoint
+    assert caplog.messages == [
+        f"'mini' is the shipped checkpoint in {tiny_checkpoint}; the folder {tmp_path / 'mini'} has"
+        " the same name and is left out (write ./mini to use it)"
+    ]
+    assert checkpoints.load("./mini", ()).path.resolve() == tmp_path / "mini"
+    assert checkpoints.load(tmp_path / "mini", ()).path == tmp_path / "mini"
+    # The shipped one itself, seen from its own folder, is no other.
+    monkeypatch.setenv(checkpoint_files.MINI_VARIABLE, str(tmp_path / "mini"))
+    checkpoints.load("mini", ())
+    assert len(caplog.messages) == 1
+    # Where there is no shipped one, the folder is what is meant.
+    monkeypatch.delenv(checkpoint_files.MINI_VARIABLE)
+    monkeypatch.setattr(checkpoint_files, "__file__", str(tmp_path / "site" / "x" / "y.py"))
+    assert checkpoints.load("mini", ()).path.resolve() == tmp_path / "mini"
 
 
 # What is refused, each with one sentence.

@@ -1,10 +1,11 @@
 import math
+import os
 
 import numpy as np
 import pytest
 import torch
 
-from audioldm_utils.codebook import CyclicShift, Gaussian, KMeans, VectorQuantiser, make
+from audioldm_utils.codebook import CyclicShift, Gaussian, KMeans, VectorQuantiser, fitted, make
 from audioldm_utils.codebook.clustering import (
     fit_centres,
     fit_directions,
@@ -112,15 +113,22 @@ def test_fitting_and_further_stages_lower_the_error_on_held_out_latents():
     assert torch.equal(staged.hard(held_out)[3:4], staged.hard(held_out[3:4]))
 
 
-def test_fitted_parts_are_stored_beside_the_checkpoint_under_its_fingerprint(tmp_path, monkeypatch):
+def test_fitted_parts_are_stored_in_the_checkpoint_under_its_fingerprint(tmp_path, monkeypatch):
     folder, fingerprint = tmp_path / "mini", "ab" * 32
     folder.mkdir()
     quantiser = VectorQuantiser.fit(list(structured(10, 1)), 8, block=(2, 1), stages=2)
     path = save_quantiser(folder, fingerprint, "vq", quantiser, {"vectors": 640})
-    assert path == tmp_path / "fitted" / fingerprint[:16] / "vq.safetensors"
+    assert path == folder / "fitted" / fingerprint[:16] / "vq.safetensors"
     monkeypatch.setenv("AUDIOLDM_UTILS_FITS", str(tmp_path / "mine"))
     assert fitted_path(folder, fingerprint, "vq").parents[1] == tmp_path / "mine"
     monkeypatch.delenv("AUDIOLDM_UTILS_FITS")
+    with monkeypatch.context() as patch:
+        # Where one cannot write, what is there is found, and what is not goes to the user's cache.
+        patch.setattr(os, "access", lambda path, mode: False)
+        patch.setattr(fitted, "user_cache", lambda: tmp_path / "cache")
+        assert fitted_path(folder, fingerprint, "vq") == path
+        other = fitted_path(folder, fingerprint, "rvq")
+        assert other == tmp_path / "cache" / "fitted" / fingerprint[:16] / "rvq.safetensors"
     first = path.read_bytes()
     save_quantiser(folder, fingerprint, "vq", quantiser, {"vectors": 640})
     assert path.read_bytes() == first

@@ -46,10 +46,10 @@ def test_fit_stores_each_part_for_this_checkpoint_only(tiny_checkpoint, clips, t
     assert facts["clips"] == ["clip0", "clip1", "clip2"]
     errors = facts["held_out_relative_error"]
     assert errors[1] <= errors[0]
-    stored = {p.name: p.read_bytes() for p in (tmp_path / "fitted").rglob("*.safetensors")}
+    stored = {p.name: p.read_bytes() for p in (folder / "fitted").rglob("*.safetensors")}
     assert sorted(stored) == ["k-means.safetensors", "rvq.safetensors", "vq.safetensors"]
     assert main([*command, "--parts", "vq"]) == 0
-    again = next((tmp_path / "fitted").rglob("vq.safetensors")).read_bytes()
+    again = next((folder / "fitted").rglob("vq.safetensors")).read_bytes()
     assert again == stored["vq.safetensors"]
 
 
@@ -58,7 +58,7 @@ def test_fit_stores_the_compensation(tiny_codec, clips, tmp_path, capsys):
     shutil.copytree(tiny_codec, folder)
     command = ["fit", "--checkpoint", str(folder), "--audio", str(clips), "--max-seconds", "1"]
     assert main([*command, "--parts", "compensation"]) == 0
-    path = next((tmp_path / "fitted").rglob("compensation.json"))
+    path = next((folder / "fitted").rglob("compensation.json"))
     assert str(path) in capsys.readouterr().out
 
 

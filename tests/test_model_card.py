@@ -12,7 +12,7 @@ import torch
 
 from audioldm_utils import model_card
 from audioldm_utils.audio import find_clips, load_clip, to_model_rate
-from audioldm_utils.checkpoint_files import fingerprint
+from audioldm_utils.checkpoint_fingerprint import fingerprint
 from audioldm_utils.stages import Stages, normalise
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,6 +12,7 @@ import soundfile
 import torch
 
 from audioldm_utils.audio import Clip
+from audioldm_utils.checkpoint import load
 from audioldm_utils.enhance import bands
 from audioldm_utils.enhance.fitting import fit
 from audioldm_utils.errors import UserError
@@ -330,3 +331,20 @@ def test_command_lists_methods(capsys):
     text = capsys.readouterr().out
     assert all(f"{name}: " in text for name in METHODS)
     assert "-o strength=0.3" in text
+
+
+def test_what_is_not_fitted_is_said_before_anything_is_loaded(tiny_checkpoint, clip, monkeypatch):
+    stages = Stages(load(tiny_checkpoint, ()))
+    for method, options in {
+        "vae-restored": {},
+        "vae-denoise": {},
+        "vae-highfreq": {"blind": "fitted"},
+        "ddcm-quantised": {},
+        "ddcm": {"codebook": "k-means"},
+    }.items():
+        with pytest.raises(UserError, match="audioldm-utils fit"):
+            reconstruct(clip, method, stages, **options)
+        assert stages.checkpoint.loaded == ()
+    # Where the options leave out what would need it, it is not missed.
+    one(clip, "vae-restored", stages, steps=0, blind=False, iterations=1)
+    one(clip, "vae-highfreq", stages, oracle=True)

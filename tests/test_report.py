@@ -70,3 +70,12 @@ def test_command_line(sources, monkeypatch, capsys):
     assert called["chapters"] == ["01", "02"]
     assert called["parameters"] == {"seed": "3", "limit": "2"}
     assert (called["audio"], called["checkpoint"], called["jobs"]) == ("a", "c", 1)
+
+
+def test_a_folder_called_mini_is_not_the_shipped_checkpoint(tmp_path):
+    shipped = tmp_path / "data" / "checkpoints" / "mini"
+    for folder in (shipped, tmp_path / "mini"):
+        folder.mkdir(parents=True)
+        (folder / "a").write_text(str(folder))
+    assert report.checkpoint_hash("mini", tmp_path) == report.hash_tree([shipped])
+    assert report.checkpoint_hash("./mini", tmp_path) == report.hash_tree([tmp_path / "mini"])

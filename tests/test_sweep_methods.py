@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from audioldm_utils import audio, cli, results
-from audioldm_utils.checkpoint_files import fingerprint
+from audioldm_utils.checkpoint_fingerprint import fingerprint
 from audioldm_utils.commands import sweep as command
 from audioldm_utils.errors import UserError
 from audioldm_utils.sweep import plan

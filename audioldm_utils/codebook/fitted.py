@@ -1,9 +1,9 @@
-"""Fitted codebooks on disk: beside the checkpoint they were fitted for, under its fingerprint.
+"""Fitted codebooks on disk: in the checkpoint they were fitted for, under its fingerprint.
 
-``<folder of the checkpoint>/fitted/<first 16 digits of the fingerprint>/<name>.safetensors``,
-with what was fitted on what in the file's metadata. Another checkpoint never finds them. The
-variable AUDIOLDM_UTILS_FITS names another folder in place of ``<folder>/fitted``, for checkpoints
-that lie where one cannot write.
+``<checkpoint>/fitted/<first 16 digits of the fingerprint>/<name>.safetensors``, with what was
+fitted on what in the file's metadata. Another checkpoint never finds them. For checkpoints that
+lie where one cannot write, the user's cache takes the place of the checkpoint's folder; the
+variable AUDIOLDM_UTILS_FITS names another folder in place of ``fitted``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,21 @@ from torch import Tensor
 from audioldm_utils.codebook.blocks import KMeans
 from audioldm_utils.codebook.quantiser import VectorQuantiser
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import atomic_path
+from audioldm_utils.files import atomic_path, user_cache
 
 
-def fitted_path(checkpoint: str | Path, fingerprint: str, name: str) -> Path:
-    """Where a fitted part of this checkpoint folder lies."""
-    beside = Path(checkpoint).resolve().parent / "fitted"
-    folder = Path(os.environ.get("AUDIOLDM_UTILS_FITS", beside))
-    return folder / fingerprint[:16] / f"{name}.safetensors"
+def fitted_path(
+    checkpoint: str | Path, fingerprint: str, name: str, suffix: str = ".safetensors"
+) -> Path:
+    """Where a fitted part of this checkpoint folder lies, or is to be stored."""
+    inside = Path(fingerprint[:16]) / f"{name}{suffix}"
+    if named := os.environ.get("AUDIOLDM_UTILS_FITS"):
+        return Path(named) / inside
+    folder = Path(checkpoint).resolve() / "fitted"
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if (folder / inside).is_file() or os.access(there, os.W_OK):
+        return folder / inside
+    return user_cache() / "fitted" / inside
 
 
 def save_fitted(

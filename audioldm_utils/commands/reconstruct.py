@@ -112,7 +112,7 @@ def _reconstruct(
     from audioldm_utils.reconstruct import reconstruct
     from audioldm_utils.stages import Stages
 
-    stages = Stages(load(args.checkpoint, device=args.device))
+    stages = Stages(load(args.checkpoint, (), args.device))
     # What is wrong with method or options is wrong for all, and said before the first.
     reconstruct((), args.method, stages, seed=args.seed, **options)
     broken: list[str] = []

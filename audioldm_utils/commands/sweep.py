@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
 
 def prepare(sweep: Sweep, out: str) -> tuple[list[Task], dict[str, str], Callable]:
     """The sweep's tasks, the clips that cannot be opened, and the function for the workers."""
-    from audioldm_utils.checkpoint_files import fingerprint, locate
+    from audioldm_utils.checkpoint_files import locate
+    from audioldm_utils.checkpoint_fingerprint import fingerprint
 
     prints = {name: fingerprint(locate(name).path) for name in sweep.checkpoints}
     if sweep.chapters:

@@ -45,7 +45,7 @@ BITS = (0.04, 0.1, 0.28, 0.6, 1.5)
 
 def placement_path(checkpoint: str | Path, fingerprint: str) -> Path:
     """Where the table of this checkpoint lies."""
-    return fitted_path(checkpoint, fingerprint, "placement").with_suffix(".json")
+    return fitted_path(checkpoint, fingerprint, "placement", ".json")
 
 
 def load_rules(checkpoint: str | Path, fingerprint: str) -> tuple[Rule, ...]:

@@ -277,7 +277,7 @@ def decode_high_bands(data: bytes, frames: int, fit: Compensation) -> np.ndarray
 
 def compensation_path(checkpoint: str | Path, fingerprint: str) -> Path:
     """File of a checkpoint's fit, beside the fitted codebooks; its fingerprint names it."""
-    return fitted_path(checkpoint, fingerprint, "compensation").with_suffix(".json")
+    return fitted_path(checkpoint, fingerprint, "compensation", ".json")
 
 
 def save_compensation(fit: Compensation, checkpoint: str | Path) -> Path:

@@ -17,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from audioldm_utils.checkpoint import load
-from audioldm_utils.checkpoint_files import fingerprint
+from audioldm_utils.checkpoint_fingerprint import fingerprint
 from audioldm_utils.files import atomic_write
 from audioldm_utils.linear import PATCH, LinearDenoiser
 from audioldm_utils.mel import griffin_lim
