@@ -56,7 +56,7 @@ class MelConfig:
 
 @lru_cache(maxsize=8)
 def mel_filterbank(config: MelConfig, dtype: torch.dtype, device: str) -> torch.Tensor:
-    """librosa's Slaney filterbank, ``(n_mels, n_fft / 2 + 1)``; made once, not to be changed."""
+    """Librosa's Slaney filterbank, ``(n_mels, n_fft / 2 + 1)``; made once, not to be changed."""
     import librosa
     import numpy as np
     import torch
