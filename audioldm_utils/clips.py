@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from audioldm_utils import bounds
 from audioldm_utils.audio import ClipInfo, find_clips, load_clip
 from audioldm_utils.errors import UserError
 
@@ -73,8 +74,7 @@ def survey(folder: str | Path, limit: int = 0) -> Survey:
     from soundfile import info as header
 
     folder = Path(folder)
-    if limit < 0:
-        raise UserError(f"limit must be 0 (all clips) or more, got {limit}.")
+    bounds.CLIPS_OR_ALL.check("limit", limit)
     found = find_clips(folder)
     usable: list[ClipInfo] = []
     refused: list[str] = []

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from audioldm_utils import __version__
+from audioldm_utils import __version__, bounds
 from audioldm_utils.chapters import Chapter, check_parameters, find_chapters, is_paired, select
 from audioldm_utils.clips import Survey, survey
 from audioldm_utils.errors import UserError
@@ -80,8 +80,8 @@ def run_report(
         raise UserError(f"{audio_dir}: there is no such folder of audio; name one by --audio.")
     local = _find_folder(checkpoint, root)
     name = _shown(local, root) if local else str(checkpoint)
-    if jobs is not None and jobs < 1:
-        raise UserError(f"jobs must be at least 1, not {jobs}.")
+    if jobs is not None:
+        bounds.PROCESSES.check("jobs", jobs)
     chosen = select(find_chapters(root / "notebooks"), chapters)
     taken = check_parameters(chosen, _without_own(parameters or {}))
     for chapter in chosen:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from audioldm_utils import bounds
+
 HELP = "reconstruct a file or a folder by a named method"
 EXAMPLES = """\
   audioldm-utils reconstruct --list
@@ -31,10 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="option of the method; may be repeated",
     )
     parser.add_argument("--checkpoint", default="mini", help="mini, a folder, or a hub id")
-    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
-    parser.add_argument("--seed", type=int, default=0, help="of all noise (default: 0)")
-    parser.add_argument("--limit", type=int, default=None, help="first clips of a folder only")
-    parser.add_argument("--max-seconds", type=float, default=None, help="of each clip")
+    parser.add_argument(
+        "--device", type=bounds.device, default="cpu", help="torch device (default: cpu)"
+    )
+    parser.add_argument("--seed", type=bounds.SEED, default=0, help="of all noise (default: 0)")
+    parser.add_argument(
+        "--limit", type=bounds.CLIPS, default=None, help="first clips of a folder only"
+    )
+    parser.add_argument(
+        "--max-seconds", type=bounds.CLIP_SECONDS, default=None, help="of each clip"
+    )
 
 
 def list_methods() -> str:
@@ -46,7 +54,8 @@ def list_methods() -> str:
         lines.append(f"{method.name}: {method.summary} [{method.paper}]")
         for option in method.options.values():
             default = str(option.default).lower() if option.type is bool else option.default
-            lines.append(f"    -o {option.name}={default}  {option.help}")
+            bound = f" [{option.bound}]" if option.bound else ""
+            lines.append(f"    -o {option.name}={default}  {option.help}{bound}")
     return "\n".join(lines)
 
 

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
+from audioldm_utils import bounds
+from audioldm_utils.errors import UserError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -32,23 +35,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", help="audio file, .ddcs file, or - for raw samples")
     parser.add_argument("output", help=".wav, .flac or .ddcs file, or - for raw samples")
     parser.add_argument("--checkpoint", default="mini", help="mini, a folder, or a hub id")
-    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
-    parser.add_argument("--window", type=float, default=1.28, help="block, seconds (1.28)")
-    parser.add_argument("--overlap", type=float, default=0.32, help="shared, seconds (0.32)")
     parser.add_argument(
-        "--peak", type=float, default=1.0, help="highest level expected, full scale 1 (1)"
+        "--device", type=bounds.device, default="cpu", help="torch device (default: cpu)"
     )
-    parser.add_argument("--rate", type=int, default=16000, help="of raw input, Hz (16000)")
-    parser.add_argument("--kbps", type=float, default=1.0, help="of a .ddcs, a block (1)")
-    parser.add_argument("--steps", type=int, default=10, help="of a .ddcs, most a block (10)")
+    parser.add_argument("--window", type=bounds.WINDOW, default=1.28, help="block, seconds (1.28)")
+    parser.add_argument(
+        "--overlap", type=bounds.OVERLAP, default=0.32, help="shared, seconds (0.32)"
+    )
+    parser.add_argument(
+        "--peak", type=bounds.PEAK, default=1.0, help="highest level expected, full scale 1 (1)"
+    )
+    parser.add_argument("--rate", type=bounds.RATE, default=16000, help="of raw input, Hz (16000)")
+    parser.add_argument("--kbps", type=bounds.KBPS, default=1.0, help="of a .ddcs, a block (1)")
+    parser.add_argument(
+        "--steps", type=bounds.STEPS, default=10, help="of a .ddcs, most a block (10)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Stream from input to output; what it cost goes to standard error."""
     import time
 
+    if args.overlap >= args.window:
+        raise UserError(
+            f"--overlap must be shorter than --window ({args.window:g} s), not {args.overlap:g}."
+        )
     from audioldm_utils.checkpoint import load
-    from audioldm_utils.errors import UserError
     from audioldm_utils.stages import Stages
     from audioldm_utils.streaming import block_stages
 
@@ -57,8 +69,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("a .ddcs file is decoded to sound; name OUT.wav, OUT.flac or -.")
     if not (coded_out or args.output == "-" or args.output.lower().endswith((".wav", ".flac"))):
         raise UserError(f"{args.output}: audio is written as .wav or .flac; change the suffix.")
-    if not 1000 <= args.rate <= 768_000:
-        raise UserError(f"--rate must lie between 1000 and 768000 Hz, not {args.rate}.")
     chunks = None if coded_in else _opened(args.input, args.rate)
     base = Stages(load(args.checkpoint, (), args.device))
     blocks = block_stages(base, args.window, args.overlap)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from audioldm_utils import bounds
+
 if TYPE_CHECKING:
     from audioldm_utils.sweep.plan import Sweep, Task
 
@@ -26,8 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sweep", metavar="SWEEP.yml", help="what to run")
     parser.add_argument("--out", default="build/sweep", help="output folder (build/sweep)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="an existing Dask scheduler")
-    parser.add_argument("--workers", type=int, help="processes of the embedded cluster (cores)")
-    parser.add_argument("--threads", type=int, default=1, help="numerical threads a worker (1)")
+    parser.add_argument(
+        "--workers", type=bounds.PROCESSES, help="processes of the embedded cluster (cores)"
+    )
+    parser.add_argument(
+        "--threads", type=bounds.PROCESSES, default=1, help="numerical threads a worker (1)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be run")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
