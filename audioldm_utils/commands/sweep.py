@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from audioldm_utils import bounds
 
 if TYPE_CHECKING:
-    from audioldm_utils.sweep.plan import Sweep, Task
+    from audioldm_utils.sweep.file import Sweep
+    from audioldm_utils.sweep.plan import Task
 
 HELP = "run methods or chapters over a grid of clips, checkpoints and parameters, on Dask"
 EXAMPLES = """\
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sweep; 1 if anything failed."""
-    from audioldm_utils.sweep.plan import read_sweep
+    from audioldm_utils.sweep.file import read_sweep
     from audioldm_utils.sweep.run import run_sweep
     from audioldm_utils.sweep.store import Store
 
@@ -79,11 +81,11 @@ def prepare(sweep: Sweep, out: str) -> tuple[list[Task], dict[str, str], Callabl
     """The sweep's tasks, the clips that cannot be opened, and the function for the workers."""
     from audioldm_utils.checkpoint_files import fingerprint, locate
 
-    prints = {name: fingerprint(locate(name).path) for name in sweep.checkpoints}
+    prints = cache(lambda name: fingerprint(locate(name).path))
     if sweep.chapters:
         from audioldm_utils.sweep.chapters import plan_chapters, run_chapter
 
-        return plan_chapters(sweep, out, prints.__getitem__), {}, run_chapter
+        return plan_chapters(sweep, out, prints), {}, run_chapter
     from audioldm_utils.audio import find_clips
     from audioldm_utils.metrics import parse_names
     from audioldm_utils.reconstruct import METHODS
@@ -91,10 +93,10 @@ def prepare(sweep: Sweep, out: str) -> tuple[list[Task], dict[str, str], Callabl
     from audioldm_utils.sweep.tasks import measure
 
     clips = find_clips(sweep.audio)
-    tasks, broken = plan_methods(sweep, clips, prints.__getitem__, METHODS)
-    for method, choices in sweep.methods:
-        for options in grid(choices):
-            METHODS[method].parse(options)
     if sweep.metrics:
         parse_names(sweep.metrics)
+    for method, choices in sweep.methods:
+        for options in grid(choices) if method in METHODS else ():
+            METHODS[method].parse(options)
+    tasks, broken = plan_methods(sweep, clips, prints, METHODS)
     return tasks, broken, measure
