@@ -59,19 +59,21 @@ def _in_range(bound: bounds.Number) -> AfterValidator:
     return AfterValidator(lambda value, info: bound.check(info.field_name, value))
 
 
-def _checked_value(value: Any, depth: int = 0) -> Any:
+def _checked_value(name: str, value: Any, depth: int = 0) -> Any:
     """A value of an option: a number, text or truth value, or a list of them as an axis."""
     if isinstance(value, list) and depth < 2:  # an axis of a parameter that is itself a list
         if not value and depth == 0:
-            raise ValueError("an empty list leaves nothing to run; give it values, or leave it out")
-        return [_checked_value(item, depth + 1) for item in value]
+            raise ValueError(
+                f"{name} is an empty list, which leaves nothing to run; give it values"
+            )
+        return [_checked_value(name, item, depth + 1) for item in value]
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int | float):
-        return bounds.FINITE.check("a number among the options", value)
+        return bounds.FINITE.check(name, value)
     raise ValueError(
-        "an option is a number, a text, true or false, or a list of them, "
-        f"not {bounds.shown(value)} ({type(value).__name__}); put texts in quotes"
+        f"{name} must be a number, a text, true or false, or a list of them, "
+        f"not {bounds.shown(value)}; write a date in quotes"
     )
 
 
@@ -80,7 +82,7 @@ def _checked_options(options: Any) -> Any:
         return {}
     if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
         raise ValueError(f"options are names with values, not {bounds.shown(options)}")
-    return {name: _checked_value(value) for name, value in options.items()}
+    return {name: _checked_value(name, value) for name, value in options.items()}
 
 
 def _checked_method(entry: Any) -> tuple[str, dict[str, Any]]:
