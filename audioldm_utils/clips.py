@@ -13,6 +13,7 @@ from pathlib import Path
 from audioldm_utils import bounds
 from audioldm_utils.audio import ClipInfo, find_clips, load_clip
 from audioldm_utils.errors import UserError
+from audioldm_utils.text import one_line
 
 #: Seconds of each clip that chapters use, from its start: what the published model was
 #: trained on. Longer clips would cost minutes each and weigh no more in a mean over clips.
@@ -58,7 +59,7 @@ class Survey:
                 f" {named[0].path.name}; a manifest.csv with the columns file, caption and class"
                 " says better"
             )
-        return lines
+        return [one_line(line) for line in lines]
 
 
 def survey(folder: str | Path, limit: int = 0) -> Survey:

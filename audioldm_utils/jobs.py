@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from audioldm_utils.errors import UserError
+from audioldm_utils.text import visible
 
 Job = tuple[Path, Path]
 
@@ -58,7 +59,7 @@ def each(jobs: Sequence[Job], one: Callable[[Path, Path], str], verb: str) -> in
     failed = []
     with tqdm(jobs, desc=verb, unit="file", file=sys.stderr) as bar:
         for source, target in bar:
-            bar.set_postfix_str(source.name)
+            bar.set_postfix_str(visible(source.name))
             try:
                 line = one(source, target)
             except UserError as error:
@@ -67,7 +68,7 @@ def each(jobs: Sequence[Job], one: Callable[[Path, Path], str], verb: str) -> in
                 bar.clear()
                 print(line, flush=True)
     for sentence in failed:
-        print(f"audioldm-utils: error: {sentence}", file=sys.stderr)
+        print(f"audioldm-utils: error: {visible(sentence)}", file=sys.stderr)
     if failed:
         print(f"audioldm-utils: {len(failed)} of {len(jobs)} files failed", file=sys.stderr)
     return 2 if failed else 0

@@ -32,6 +32,7 @@ from audioldm_utils.execution import (
 )
 from audioldm_utils.locks import folder_lock
 from audioldm_utils.staging import stage
+from audioldm_utils.text import code
 
 OWN = ("audio_dir", "checkpoint", "out_dir", "evidence_dir")
 """Parameters that the report itself gives to the chapters that have them."""
@@ -211,10 +212,10 @@ def _find_folder(path: str | Path, root: Path) -> Path | None:
 def _facts(audio: Path, found: Survey, checkpoint: str, root: Path) -> dict[str, str]:
     digest = checkpoint_hash(checkpoint, root)
     return {
-        "audio": _shown(audio, root),
+        "audio": code(_shown(audio, root)),
         "clips": str(len(found.usable)),
         "skipped": _skipped(found),
-        "checkpoint": checkpoint,
+        "checkpoint": code(checkpoint),
         "fingerprint": digest[:12] if digest != checkpoint else "unknown: not a local folder",
         "version": __version__,
         "cores": str(available_cores()),
@@ -224,9 +225,7 @@ def _facts(audio: Path, found: Survey, checkpoint: str, root: Path) -> dict[str,
 
 def _skipped(found: Survey) -> str:
     """What was left out of the audio, as a Markdown list."""
-    lines = found.sentences()
-    # A path is shown as it is: Markdown would read underscores and asterisks in it.
-    listed = "\n".join(f"- `{line.replace('`', chr(39))}`" for line in lines)
+    listed = "\n".join(f"- {code(line)}" for line in found.sentences())
     return listed or "Every clip of the folder was used as it is."
 
 

@@ -20,8 +20,8 @@ from typing import Any
 _JOINERS = "\u200c\u200d"
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 #: What MyST reads in the midst of a line, and at its beginning.
-_ACTIVE = re.compile(r"[\\`*_{}\[\]<>&$|~(]")
-_LEADING = re.compile(r"^([-+=%#:]|\d+(?=[.)]))")
+_ACTIVE = re.compile(r"[\\`*_{}\[\]<>&$|~]")
+_LEADING = re.compile(r"^([-+=%#:(]|\d+(?=[.)](?:\s|$)))")
 _SPACE = re.compile(r"[ \t\r\n\v\f\x85\u2028\u2029]+")  # not those that keep a unit with its number
 # What progress bars begin and end with: they go back, or up, to draw over themselves.
 _MOVES = re.compile(r"((?:[\r\n]|\x1b\[A)*)(.*?)([\r\n]*)", re.DOTALL)

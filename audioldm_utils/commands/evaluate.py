@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audioldm_utils import bounds
+from audioldm_utils.text import visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,7 +112,7 @@ def _evaluate(args: argparse.Namespace, names: list[str] | None) -> int:
     else:
         print("nothing could be measured")
     for sentence in sorted(failed):
-        print(f"audioldm-utils: not measured: {sentence}", file=sys.stderr)
+        print(f"audioldm-utils: not measured: {visible(sentence)}", file=sys.stderr)
     return 1 if failed or not rows.rows else 0
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from audioldm_utils import bounds
+from audioldm_utils.text import visible
 
 HELP = "reconstruct a file or a folder by a named method"
 EXAMPLES = """\
@@ -118,7 +119,7 @@ def _work(args: argparse.Namespace, options: dict[str, str]) -> int:
     with tqdm(total=len(found), unit="clip", desc=args.method, disable=None) as bar:
 
         def step(name: str, done: int, total: int) -> None:
-            bar.set_postfix_str(f"{name} {done}/{total}", refresh=True)
+            bar.set_postfix_str(f"{visible(name)} {done}/{total}", refresh=True)
 
         results = reconstruct(
             clips(), args.method, checkpoint, seed=args.seed, progress=step, **options
@@ -133,7 +134,7 @@ def _work(args: argparse.Namespace, options: dict[str, str]) -> int:
     if folder:
         _write_rows(args.output / "reconstruction.csv", rows)
     for sentence in broken:
-        print(f"audioldm-utils: skipped: {sentence}", file=sys.stderr)
+        print(f"audioldm-utils: skipped: {visible(sentence)}", file=sys.stderr)
     if not rows:
         raise UserError(f"{args.input}: none of its clips could be used")
     return 1 if broken else 0

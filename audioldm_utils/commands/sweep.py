@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from audioldm_utils import bounds
+from audioldm_utils.text import visible
 
 if TYPE_CHECKING:
     from audioldm_utils.sweep.file import Sweep
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if outcome.paths:
         print(f"results: {outcome.paths['parquet']}")
     for what, reason in sorted(outcome.failures.items())[:SHOWN]:
-        print(f"failed: {what}: {reason}", file=sys.stderr)
+        print(f"failed: {visible(what)}: {visible(reason)}", file=sys.stderr)
     if len(outcome.failures) > SHOWN:
         print(f"and {len(outcome.failures) - SHOWN} more in failures.csv", file=sys.stderr)
     return 1 if outcome.failures else 0
