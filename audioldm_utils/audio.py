@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 import soundfile as sf
 
+from audioldm_utils import bounds
 from audioldm_utils.containers import MAX_CHANNELS, check_header
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
@@ -57,7 +58,7 @@ __all__ = [
 #: Sample rate of AudioLDM2's front end, Hz.
 MODEL_RATE = 16000
 #: Shortest clip, seconds; the front end itself needs 433 samples at 16 kHz (0.027 s).
-MIN_SECONDS = 0.1
+MIN_SECONDS = bounds.CLIP_SECONDS.low
 
 # The last eight are audio that libsndfile does not read: found, so that its owner is told.
 _AUDIO_SUFFIXES = tuple(
@@ -194,13 +195,13 @@ def load_clip(source: str | Path | ClipInfo, max_seconds: float | None = None) -
 
     Raises:
         UserError: missing, a folder, empty (0 bytes), not audio, corrupt or cut short, no
-            samples, shorter than 0.1 s, more than 8 channels, NaN or infinite, silent.
-        ValueError: ``max_seconds`` is below 0.1.
+            samples, shorter than 0.1 s, more than 8 channels, NaN or infinite, silent; or
+            ``max_seconds`` is out of range.
     """
     info = source if isinstance(source, ClipInfo) else _named(Path(source))
     path = info.path
-    if max_seconds is not None and not max_seconds >= MIN_SECONDS:
-        raise ValueError(f"max_seconds must be at least {MIN_SECONDS}, got {max_seconds}")
+    if max_seconds is not None:
+        bounds.CLIP_SECONDS.check("max_seconds", max_seconds)
     if path.is_dir():
         raise UserError(f"{path}: this is a folder; give a file, or use the folder commands.")
     if not path.exists():

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 
@@ -169,8 +170,9 @@ def check_parameters(
         Chapter name to its own parameters.
 
     Raises:
-        UserError: a name that no chapter declares, or a value of another type; the message
-            names the notebook, the parameter and the choices. Nothing has been run by then.
+        UserError: a name that no chapter declares, a value of another type, or a number out
+            of range; the message names the notebook, the parameter and the choices. Nothing
+            has been run by then.
     """
     taken: dict[str, dict[str, Any]] = {chapter.name: {} for chapter in chapters}
     for name, value in given.items():
@@ -192,10 +194,20 @@ def check_parameters(
             if not fits(read, parameter.kind):
                 raise UserError(
                     f"{chapter.path.name}: parameter {name} must be {parameter.kind} "
-                    f"(default {parameter.default}), not {value!r}."
+                    f"(default {parameter.default}), not {bounds.shown(value)}."
                 )
+            _check_numbers(f"{chapter.path.name}: parameter {name}", name, read)
             taken[chapter.name][name] = read
     return taken
+
+
+def _check_numbers(sentence: str, name: str, value: Any) -> None:
+    """Refuse a number out of range, also within a list or dictionary."""
+    if isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_numbers(sentence, name, item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        bounds.PARAMETERS.get(name, bounds.FINITE).check(sentence, value)
 
 
 def fits(value: Any, kind: str) -> bool:
@@ -237,7 +249,7 @@ def _read_text(text: str, kind: str) -> Any:
         return [item if fits(item, inner) else _read_text(item, inner) for item in items]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
 
 

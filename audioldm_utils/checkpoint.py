@@ -9,6 +9,7 @@ calls; it is loaded as ``GPT2LMHeadModel``.
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from audioldm_utils import bounds
 from audioldm_utils.checkpoint_build import check_finite, component_class, refusal
 from audioldm_utils.checkpoint_checks import check_checkpoint
 from audioldm_utils.checkpoint_files import (
@@ -55,13 +57,17 @@ def _device(name: str | torch.device) -> torch.device:
     """The device of that name.
 
     Raises:
-        UserError: torch does not know it, or this machine does not have it.
+        UserError: networks cannot run on it, or this machine does not have it.
     """
     try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"there is no device '{name}': give cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+        device = torch.device(bounds.device(str(name)))
+    except ArgumentTypeError as error:
+        raise UserError(f"the device {error}.") from None
+    there = {
+        "cuda": lambda: (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available,
+    }
+    if device.type != "cpu" and not there[device.type]():
         raise UserError(f"the device '{name}' is not available on this machine: give cpu")
     return device
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from audioldm_utils import bounds
 from audioldm_utils.audio import Clip, ClipInfo, find_clips, load_clip
 from audioldm_utils.errors import UserError
+from audioldm_utils.text import one_line
 
 #: Seconds of each clip that chapters use, from its start: what the published model was
 #: trained on. Longer clips would cost minutes each and weigh no more in a mean over clips.
@@ -57,7 +59,7 @@ class Survey:
                 f" {named[0].path.name}; a manifest.csv with the columns file, caption and class"
                 " says better"
             )
-        return lines
+        return [one_line(line) for line in lines]
 
 
 def survey(folder: str | Path, limit: int = 0) -> Survey:
@@ -73,8 +75,7 @@ def survey(folder: str | Path, limit: int = 0) -> Survey:
     from soundfile import info as header
 
     folder = Path(folder)
-    if limit < 0:
-        raise UserError(f"limit must be 0 (all clips) or more, got {limit}.")
+    bounds.CLIPS_OR_ALL.check("limit", limit)
     found = find_clips(folder)
     usable: list[ClipInfo] = []
     refused: list[str] = []

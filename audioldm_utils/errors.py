@@ -9,3 +9,8 @@ class UserError(ValueError):
     The message is one sentence that names the file or parameter, says what was wrong and
     what to do. The command line prints it without a traceback and exits with 2.
     """
+
+    @property
+    def sentences(self) -> list[str]:
+        """What is to be said, a line each."""
+        return [str(self)]

@@ -54,6 +54,11 @@ class Stamp:
 class ChapterError(UserError):
     """One or more chapters failed; the message names notebook, cell and the last line."""
 
+    @property
+    def sentences(self) -> list[str]:
+        """One for each chapter that failed."""
+        return str(self).splitlines()
+
 
 def hash_tree(paths: Iterable[Path]) -> str:
     """SHA-256 over names and contents of files and of all files under folders.

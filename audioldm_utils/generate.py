@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audioldm_utils import bounds
 from audioldm_utils.checkpoint import Checkpoint, Precision, load
 from audioldm_utils.errors import UserError
 from audioldm_utils.stages import DOWNSAMPLING, Stages
@@ -143,17 +144,15 @@ def starting_noise(seeds: Sequence[int], frames: int) -> Tensor:
     return torch.cat([torch.randn((1, 8, frames, 16), generator=one) for one in generators])
 
 
-def _check(steps: int, guidance: float, seconds: float, candidates: int, eta: float) -> None:
-    if not 1 <= steps <= 1000:
-        raise UserError(f"steps must be from 1 to 1000, got {steps}")
-    if not (math.isfinite(guidance) and guidance >= 1):
-        raise UserError(f"guidance must be 1 (none) or more, got {guidance}")
-    if not (math.isfinite(seconds) and seconds >= 0.04):
-        raise UserError(f"seconds must be at least 0.04 (one latent frame), got {seconds}")
-    if candidates < 1:
-        raise UserError(f"candidates must be at least 1, got {candidates}")
-    if not 0 <= eta <= 1:
-        raise UserError(f"eta must be from 0 to 1, got {eta}")
+def _check(
+    steps: int, guidance: float, seconds: float, candidates: int, eta: float, seed: int
+) -> None:
+    bounds.STEPS.check("steps", steps)
+    bounds.FULL_GUIDANCE.check("guidance", guidance)
+    bounds.SECONDS.check("seconds", seconds)
+    bounds.CANDIDATES.check("candidates", candidates)
+    bounds.SHARE.check("eta", eta)
+    bounds.SEED.check("seed", seed)
 
 
 def generate(
@@ -201,7 +200,7 @@ def generate(
     Raises:
         UserError: an argument out of range, or a checkpoint that cannot be used.
     """
-    _check(steps, guidance, seconds, candidates, eta)
+    _check(steps, guidance, seconds, candidates, eta, seed)
     own = not isinstance(checkpoint, Stages | Checkpoint)
     if own:
         checkpoint = load(checkpoint, ("scheduler",), device, dtype)

@@ -10,6 +10,7 @@ from typing import Any
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.outputs import AUDIO, CODES, Kind, check_outputs, clip_files
+from audioldm_utils.text import visible
 
 Job = tuple[Path, Path]
 
@@ -97,7 +98,7 @@ def each(jobs: Sequence[Job], one: Callable[[Path, Path], str], verb: str) -> in
     failed = []
     with tqdm(jobs, desc=verb, unit="file", file=sys.stderr) as bar:
         for source, target in bar:
-            bar.set_postfix_str(source.name)
+            bar.set_postfix_str(visible(source.name))
             try:
                 line = one(source, target)
             except Exception as error:
@@ -106,7 +107,7 @@ def each(jobs: Sequence[Job], one: Callable[[Path, Path], str], verb: str) -> in
                 bar.clear()
                 print(line, flush=True)
     for said in failed:
-        print(f"audioldm-utils: error: {said}", file=sys.stderr)
+        print(f"audioldm-utils: error: {visible(said)}", file=sys.stderr)
     if failed:
         print(f"audioldm-utils: {len(failed)} of {len(jobs)} files failed", file=sys.stderr)
     return 2 if failed else 0

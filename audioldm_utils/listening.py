@@ -8,7 +8,6 @@ from ``file://`` and ask no network for anything.
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import os
 import re
@@ -24,6 +23,7 @@ import numpy as np
 from audioldm_utils.execution import PAGE_VARIABLE
 from audioldm_utils.files import atomic_path, atomic_write
 from audioldm_utils.plotting import level_db, look, spectrogram_tile
+from audioldm_utils.text import markup
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -93,8 +93,8 @@ def players(
         first = level_db(matched[0], row.takes[0].sample_rate, peak=1.0)[0]
         peak = float(10 ** (first.max() / 20))
         parts.append(
-            f'<div class="au-row"><p class="au-clip"><strong>{html.escape(row.clip)}</strong> '
-            f'{html.escape(row.caption)}</p><div class="au-grid">'
+            f'<div class="au-row"><p class="au-clip"><strong>{markup(row.clip)}</strong> '
+            f'{markup(row.caption)}</p><div class="au-grid">'
         )
         for take, samples in zip(row.takes, matched, strict=True):
             name = _file_name(row.clip, take, samples)
@@ -106,7 +106,7 @@ def players(
     note = "Spectrograms of a row share their scales: 0 to −80 dB re the first one's peak, mel-like"
     note += " frequency axis in Hz, time in s across the whole width."
     body = "".join(parts)
-    return HTML(_component("players", body, f"{html.escape(caption)} <small>{note}</small>"))
+    return HTML(_component("players", body, f"{markup(caption)} <small>{note}</small>"))
 
 
 def match(takes: Sequence[Take]) -> list[np.ndarray]:
@@ -155,6 +155,7 @@ def _file_name(clip: str, take: Take, samples: np.ndarray) -> str:
     """Readable, and different where the sound is."""
     digest = hashlib.sha256(np.ascontiguousarray(samples).tobytes()).hexdigest()[:8]
     words = re.sub(r"[^\w.-]+", "-", f"{clip}-{take.method}").strip("-")
+    words = words.encode()[:160].decode(errors="ignore")  # a file's name has room for 255 bytes
     return f"{words}-{digest}"
 
 
@@ -164,15 +165,15 @@ def _cell(row: Row, take: Take, sound: Path, picture: Path, top: float, seconds:
         f"{seconds:.1f} s, 0 to -80 dB re the peak of {row.takes[0].title}."
     )
     label = f"{row.clip}, {take.title}"
-    note = f'<span class="au-note">{html.escape(take.note)}</span>' if take.note else ""
+    note = f'<span class="au-note">{markup(take.note)}</span>' if take.note else ""
     return (
         f'<div class="au-cell" style="--au-colour:{look(take.method).colour}">'
-        f'<p class="au-title">{html.escape(take.title)}{note}</p>'
-        f'<div class="au-picture"><img src="{link(picture)}" alt="{html.escape(alt)}" '
+        f'<p class="au-title">{markup(take.title)}{note}</p>'
+        f'<div class="au-picture"><img src="{link(picture)}" alt="{markup(alt)}" '
         'width="480" height="240"><i class="au-head"></i></div>'
         f'<audio controls controlslist="nodownload noplaybackrate" preload="metadata" '
         f'src="{link(sound)}" '
-        f'aria-label="{html.escape(label)}"></audio></div>'
+        f'aria-label="{markup(label)}"></audio></div>'
     )
 
 

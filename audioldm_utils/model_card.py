@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audioldm_utils import bounds
 from audioldm_utils.checkpoint_fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -193,6 +194,9 @@ def samples(
 
     from audioldm_utils.generate import make_scheduler, sample
 
+    bounds.STEPS.check("steps", steps)
+    bounds.SECONDS.check("seconds", seconds)
+    bounds.SEED.check("seed", seed)
     stages.checkpoint.use_channels_last()
     frames, made = round(seconds * 25), []
     for first in range(0, len(prompts), 22):

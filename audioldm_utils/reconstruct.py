@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,21 +32,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a method: its name, type, default, and what it does."""
+    """One option of a method: its name, type, default, what it does, and its range."""
 
     name: str
     type: type
     default: Any
     help: str
+    bound: bounds.Number | None = None
 
     def parse(self, method: str, value: Any) -> Any:
         """A value of the option's type from text or from a value.
 
         Raises:
-            UserError: it cannot be one.
+            UserError: it cannot be one, or is out of range.
         """
         sentence = UserError(
-            f"option {self.name} of {method} must be {_KINDS[self.type]}, not {value!r}."
+            f"option {self.name} of {method} must be {self.bound or _KINDS[self.type]}, "
+            f"not {bounds.shown(value)}."
         )
         if self.type is bool:
             words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -57,9 +60,11 @@ class Option:
             raise sentence
         try:
             result = self.type(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise sentence from error
         if self.type is int and not isinstance(value, str) and result != value:
+            raise sentence
+        if self.bound and not self.bound.holds(result):
             raise sentence
         return result
 
@@ -97,10 +102,16 @@ class Method:
     def options(self) -> dict[str, Option]:
         """Its options by name, from the function's signature and docstring."""
         function = self.load()
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(function, include_extras=True)
         helps = _argument_helps(inspect.getdoc(function) or "")
         return {
-            name: Option(name, hints[name], parameter.default, helps.get(name, ""))
+            name: Option(
+                name,
+                getattr(hints[name], "__origin__", hints[name]),
+                parameter.default,
+                helps.get(name, ""),
+                *getattr(hints[name], "__metadata__", ()),
+            )
             for name, parameter in inspect.signature(function).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
@@ -109,7 +120,7 @@ class Method:
         """Check options given by name, as text or as values.
 
         Raises:
-            UserError: an unknown name, or a value of the wrong type.
+            UserError: an unknown name, or a value of the wrong type or out of range.
         """
         known = self.options
         for name in options:
@@ -294,6 +305,7 @@ def reconstruct(
 
     chosen = find_method(method)
     checked = chosen.parse(options)
+    bounds.SEED.check("seed", seed)
     stages = checkpoint if isinstance(checkpoint, StagesType) else StagesType(checkpoint)
     defaults = {name: option.default for name, option in chosen.options.items()}
     if part := chosen.fits(defaults | checked):

@@ -10,12 +10,14 @@ checksums are in that registry too. What is licensed for non-commercial use only
 from __future__ import annotations
 
 import csv
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path, user_cache
 from audioldm_utils.outputs import check_folder, check_outputs
@@ -78,12 +80,16 @@ def read_registry(path: str | Path = REGISTRY) -> dict[str, Recording]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist; name a registry of recordings (CSV).")
-    with path.open(newline="", encoding="utf-8") as handle:
-        reader = csv.DictReader(handle)
-        missing = set(COLUMNS) - set(reader.fieldnames or ())
-        if missing:
-            raise UserError(f"{path} lacks the columns {', '.join(sorted(missing))}; add them.")
-        entries = [_entry(path, row) for row in reader]
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            reader = csv.DictReader(handle, restval="")
+            columns, rows = reader.fieldnames or (), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV table in UTF-8 ({error}); save it again.") from error
+    missing = set(COLUMNS) - set(columns)
+    if missing:
+        raise UserError(f"{path} lacks the columns {', '.join(sorted(missing))}; add them.")
+    entries = [_entry(path, row) for row in rows]
     registry = {entry.name: entry for entry in entries}
     if len(registry) != len(entries):
         raise UserError(f"{path} names a recording twice; give each a name of its own.")
@@ -94,12 +100,12 @@ def _entry(path: Path, row: dict[str, str]) -> Recording:
     """One row of a registry, checked."""
     texts = {field.name: row.get(field.name) or "" for field in fields(Recording)}
     texts["category"] = row["class"] or ""
-    try:
-        start, length = float(row["start_s"]), float(row["length_s"])
-    except ValueError:
-        start, length = 0.0, 0.0
-    if not (start >= 0 and 0 < length < float("inf")):
-        raise UserError(f"{path}: {row['name']}: start_s and length_s must be seconds; mend them.")
+    times = {}
+    for column, bound in (("start_s", bounds.START_SECONDS), ("length_s", bounds.CLIP_SECONDS)):
+        try:
+            times[column.removesuffix("_s")] = bound(row[column])
+        except ArgumentTypeError as error:
+            raise UserError(f"{path}: {texts['name']}: {column} {error}; mend it.") from None
     digits = texts["sha256"]
     if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
         raise UserError(f"{path}: {row['name']}: sha256 must be 64 hexadecimal digits; mend it.")
@@ -107,7 +113,7 @@ def _entry(path: Path, row: dict[str, str]) -> Recording:
         raise UserError(f"{path}: the name {row['name']!r} must be letters, digits, - and _.")
     texts.pop("start")
     texts.pop("length")
-    return Recording(**texts, start=start, length=length)
+    return Recording(**texts, **times)
 
 
 def default_cache() -> Path:

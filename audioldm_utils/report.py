@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from audioldm_utils import __version__
+from audioldm_utils import __version__, bounds
 from audioldm_utils.chapters import Chapter, check_parameters, find_chapters, is_paired, select
 from audioldm_utils.checkpoint_files import MINI
 from audioldm_utils.clips import Survey, survey
@@ -35,6 +35,7 @@ from audioldm_utils.files import folder_lock
 from audioldm_utils.lifeline import command, lifeline
 from audioldm_utils.outputs import check_folder, mark_folder
 from audioldm_utils.staging import stage
+from audioldm_utils.text import code
 
 OWN = ("audio_dir", "checkpoint", "out_dir", "evidence_dir")
 """Parameters that the report itself gives to the chapters that have them."""
@@ -87,8 +88,8 @@ def run_report(
     local = None if str(checkpoint) == MINI else _find_folder(checkpoint, root)
     name = _shown(local, root) if local else str(checkpoint)
     _check_out(out, root, [audio, *([local] if local else [])])
-    if jobs is not None and jobs < 1:
-        raise UserError(f"jobs must be at least 1, not {jobs}.")
+    if jobs is not None:
+        bounds.PROCESSES.check("jobs", jobs)
     chosen = select(find_chapters(root / "notebooks"), chapters)
     taken = check_parameters(chosen, _without_own(parameters or {}))
     _check_pairs(chosen)
@@ -243,10 +244,10 @@ def _find_folder(path: str | Path, root: Path) -> Path | None:
 def _facts(audio: Path, found: Survey, checkpoint: str, root: Path) -> dict[str, str]:
     digest = checkpoint_hash(checkpoint, root)
     return {
-        "audio": _shown(audio, root),
+        "audio": code(_shown(audio, root)),
         "clips": str(len(found.usable)),
         "skipped": _skipped(found),
-        "checkpoint": checkpoint,
+        "checkpoint": code(checkpoint),
         "fingerprint": digest[:12] if digest != checkpoint else "unknown: not a local folder",
         "version": __version__,
         "cores": str(available_cores()),
@@ -256,9 +257,7 @@ def _facts(audio: Path, found: Survey, checkpoint: str, root: Path) -> dict[str,
 
 def _skipped(found: Survey) -> str:
     """What was left out of the audio, as a Markdown list."""
-    lines = found.sentences()
-    # A path is shown as it is: Markdown would read underscores and asterisks in it.
-    listed = "\n".join(f"- `{line.replace('`', chr(39))}`" for line in lines)
+    listed = "\n".join(f"- {code(line)}" for line in found.sentences())
     return listed or "Every clip of the folder was used as it is."
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import html
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from audioldm_utils.chapters import Chapter
 from audioldm_utils.errors import UserError
 from audioldm_utils.execution import Layout, Stamp
+from audioldm_utils.text import markdown, markup, one_line, visible
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -38,7 +38,7 @@ _ITEM = re.compile(r"\s*([|*+-]|\d+\.)\s*\S")
 
 
 def glued_values(notebook: NotebookNode) -> dict[str, str]:
-    """Key to text or HTML of all that an executed notebook glued."""
+    """Key to Markdown or HTML of all that an executed notebook glued; text shows as it is."""
     values: dict[str, str] = {}
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
@@ -48,7 +48,7 @@ def glued_values(notebook: NotebookNode) -> dict[str, str]:
             data = {mime.removeprefix(_RECORD): content for mime, content in output.data.items()}
             content = data.get("text/html", data.get("text/plain", ""))
             if "text/html" not in data:  # glue keeps text as Python writes it
-                content = str(ast.literal_eval(content))
+                content = markdown(ast.literal_eval(content))
             values[record["name"]] = content
     return values
 
@@ -83,7 +83,7 @@ def fill(
         text: MyST Markdown with ``{{chapter:key}}`` and ``{{fact}}``.
         page: its path in the book; relative addresses of results follow from it.
         values: chapter or evidence table to its values.
-        facts: what the report itself knows.
+        facts: what the report itself knows, as Markdown.
 
     Raises:
         UserError: a key that its chapter lacks, or an unknown fact.
@@ -146,8 +146,8 @@ def dress(notebook: NotebookNode) -> None:
     """Make a page of an executed notebook, in place.
 
     Figures get their number, caption and alternative text from what the cell's output says;
-    code is folded away unless its cell is tagged ``show-input``; the parameters of papermill's
-    own bookkeeping are dropped.
+    code is folded away unless its cell is tagged ``show-input``; what was printed shows its
+    control characters; the parameters of papermill's own bookkeeping are dropped.
 
     Raises:
         UserError: a cell with two captioned figures, of which only one could be numbered.
@@ -158,6 +158,9 @@ def dress(notebook: NotebookNode) -> None:
         tags = cell.metadata.setdefault("tags", [])
         if not {"show-input", "remove-input", "remove-cell"} & set(tags):
             tags.append("hide-input")
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                output.text = visible(output.text, keep="\n\t")
         figures = [o for o in cell.outputs if FIGURE_KEY in o.get("metadata", {})]
         figures = [o for o in figures if not o.metadata.get("scrapbook")]
         if len(figures) > 1:
@@ -168,10 +171,10 @@ def dress(notebook: NotebookNode) -> None:
             cell.metadata["mystnb"] = {
                 "figure": {
                     "name": figure["name"],
-                    "caption": figure["caption"],
+                    "caption": markdown(figure["caption"]),
                     "align": "center",
                 },
-                "image": {"alt": figure["alt"]},
+                "image": {"alt": one_line(figure["alt"])},
             }
     notebook.metadata.pop("papermill", None)
     notebook.cells = _joined(notebook.cells)
@@ -217,7 +220,7 @@ def stage(
         layout: of the output folder.
         chapters: those of this build, all executed.
         stamps: chapter name to what its run cost.
-        facts: text by name for ``{{name}}``; ``execution``, ``chapters``, ``parameters`` and
+        facts: Markdown by name for ``{{name}}``; ``execution``, ``chapters``, ``parameters`` and
             ``downloads`` are added here.
     """
     import nbformat
@@ -241,7 +244,8 @@ def stage(
     pages = [*texts, *(PurePosixPath(f"notebooks/{name}.ipynb") for name in notebooks)]
 
     def finish(text: str, page: PurePosixPath) -> str:
-        return drop_dead_links(fill(text, page, values, facts), page, pages)
+        # Links first: what is put in is never read again.
+        return fill(drop_dead_links(text, page, pages), page, values, facts)
 
     for page, path in texts.items():
         path.write_text(finish(path.read_text(encoding="utf-8"), page), encoding="utf-8")
@@ -328,9 +332,9 @@ def download_list(book: Path, layout: Layout, chapters: Iterable[Chapter]) -> st
     lines = []
     for title, files in groups:
         if files:
-            lines.append(f"<p><strong>{html.escape(title)}</strong></p>\n<ul>")
+            lines.append(f"<p><strong>{markup(title)}</strong></p>\n<ul>")
             lines += [
-                f'<li><a href="{html.escape(address)}" download>{html.escape(path.name)}</a> '
+                f'<li><a href="{markup(address)}" download>{markup(path.name)}</a> '
                 f"({_size(path.stat().st_size)})</li>"
                 for address, path in files
             ]

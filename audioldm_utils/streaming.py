@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 from audioldm_utils.mel import log_mel
 from audioldm_utils.stages import DOWNSAMPLING, PEAK, Stages
@@ -39,12 +40,12 @@ def block_stages(stages: Stages, window: float, overlap: float) -> Stages:
     """The same checkpoint with windows of so many seconds.
 
     Raises:
-        UserError: the window is shorter than 0.16 s or the overlap no shorter than it.
+        UserError: a number is out of range, or the overlap no shorter than it.
     """
+    bounds.WINDOW.check("window", window)
+    bounds.OVERLAP.check("overlap", overlap)
     frames, shared = seconds_to_frames(window), seconds_to_frames(overlap) if overlap else 0
-    if not 16 <= frames <= 100_000:
-        raise UserError(f"a window lasts from 0.16 s to 1000 s, not {window:g} s.")
-    if not 0 <= shared < frames:
+    if shared >= frames:
         raise UserError(f"the overlap ({overlap:g} s) must be shorter than the window.")
     return Stages(stages.checkpoint, window=frames, overlap=shared)
 
@@ -264,8 +265,7 @@ class Reconstructor:
     def __post_init__(self) -> None:
         if self.stages.window is None:
             raise ValueError("a stream needs stages with a window")
-        if not 0 < self.peak < math.inf:
-            raise UserError(f"the peak must be above 0, not {self.peak:g}.")
+        bounds.PEAK.check("peak", self.peak)
         self._to_mel, self._decoder = ToMel(self.stages), Decoder(self.stages)
         self._windows = Windows(self.stages.window, self.stages.overlap, 1)
         self._latents = Crossfade(self.stages.overlap // DOWNSAMPLING, 2)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audioldm_utils import bounds
 from audioldm_utils.audio import ClipInfo, find_clips
 from audioldm_utils.clips import LONGEST, survey
 from audioldm_utils.errors import UserError
@@ -88,6 +89,10 @@ def run_study(
     """
     if name not in STUDIES:
         raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
+    bounds.SEED.check("seed", seed)
+    bounds.CLIPS_OR_ALL.check("own", own)
+    if most is not None:
+        bounds.CLIPS_OR_ALL.check("most", most)
     study = STUDIES[name]
     if study.scope == "samples":
         return measure_clips(name, clips, checkpoint, seed, progress=progress, most=most)

@@ -76,7 +76,7 @@ for chapter, part in by_chapter(table):
 # %% [markdown]
 # ## Conclusions
 #
-# For `{{checkpoint}}`, and only for it:
+# For {{checkpoint}}, and only for it:
 #
 # - **The bottleneck** of reconstruction is the {{01_bottleneck_analysis:bottleneck}}: log-mel
 #   distance {{01_bottleneck_analysis:mel_vae}} through both VAE and vocoder,

@@ -9,6 +9,7 @@ from distributed import Client, LocalCluster
 
 from audioldm_utils import results
 from audioldm_utils.sweep import plan, run
+from audioldm_utils.sweep.file import read_sweep
 
 FINGERPRINT = "ab" * 32
 
@@ -34,7 +35,7 @@ def make_clips(folder, count=3, **special):
 def make_sweep(folder, text="methods: [vae, {ddcm: {steps: [30, 50], atoms: 8}}]\nseeds: [0, 1]\n"):
     path = folder / "sweep.yml"
     path.write_text(f"audio: clips\n{text}")
-    return plan.read_sweep(path)
+    return read_sweep(path)
 
 
 def make_tasks(folder, count=3, **special):

@@ -95,7 +95,7 @@ def test_refusal_comes_before_anything_runs(sources, tmp_path, monkeypatch):
         report.run_report("data/audio", "mini", out, parameters={"audio_dir": "x"}, root=sources)
     with pytest.raises(UserError, match="no such folder of audio"):
         report.run_report("data/nowhere", "mini", out, root=sources)
-    with pytest.raises(UserError, match="jobs must be at least 1"):
+    with pytest.raises(UserError, match="jobs must be a whole number from 1"):
         report.run_report("data/audio", "mini", out, jobs=0, root=sources)
     assert not out.exists()
 

@@ -104,7 +104,7 @@ def test_command(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("extra", "sentence"),
     [
-        (["--level", "95"], "--level must lie between 0 and 1"),
+        (["--level", "95"], "--level must be a number from 0.01 to 0.9999, not '95'"),
         (["--metric", "snr"], "no results with metric"),
         (["--method", "vae", "x"], "no results with method 'x'"),
     ],

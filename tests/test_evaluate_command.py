@@ -78,7 +78,7 @@ def test_nothing_measured(folders, capsys):
     [
         (["--metrics", "sdr"], "unknown metric 'sdr'"),
         (["--out", "table.xls"], "written as .csv or .parquet"),
-        (["--rate", "10"], "--rate must be at least 1000 Hz"),
+        (["--rate", "10"], "--rate must be a whole number from 1000"),
     ],
 )
 def test_refused_before_anything_runs(folders, capsys, options, sentence):

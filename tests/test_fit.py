@@ -67,7 +67,7 @@ def test_fit_refuses_what_it_cannot_use(tiny_codec, clips, tmp_path, capsys, mon
     assert main(["fit", "--checkpoint", str(tiny_codec), "--audio", str(tmp_path / "none")]) == 2
     command = ["fit", "--checkpoint", str(tiny_codec), "--audio", str(clips)]
     assert main([*command, "--size", "0"]) == 2
-    assert "--size must be at least 1" in capsys.readouterr().err
+    assert "--size must be a whole number from 1" in capsys.readouterr().err
     assert main([*command, "--parts", "vq", "--size", "5000"]) == 2
     assert "cannot fit a codebook of 5000" in capsys.readouterr().err
     assert main([*command, "--parts", "k-means"]) == 0
@@ -116,4 +116,4 @@ def test_fit_stores_the_linear_denoiser_and_the_placement(
     rules = placement.load_rules(folder, fingerprint)
     assert rules[-1][0] == float("inf")
     assert main([*command, "--parts", "placement", "--tuned-on", "0"]) == 2
-    assert "--tuned-on must be at least 1" in capsys.readouterr().err
+    assert "--tuned-on must be a whole number from 1" in capsys.readouterr().err

@@ -131,7 +131,7 @@ def test_a_mixed_folder_is_sorted_out(tmp_path):
         Path(tmp_path / "mixed" / name).unlink()
     with pytest.raises(UserError, match=r"none of its 3 clips can be used, the first since .*bad_"):
         clips.survey(tmp_path / "mixed")
-    with pytest.raises(UserError, match="limit must be 0"):
+    with pytest.raises(UserError, match="limit must be a whole number from 0"):
         clips.survey(tmp_path, limit=-1)
 
 

@@ -212,9 +212,12 @@ def test_unknown_name(tmp_path):
     ("column", "value", "message"),
     [
         ("sha256", "abc", "sha256 must be 64 hexadecimal digits"),
-        ("start_s", "soon", "start_s and length_s must be seconds"),
-        ("length_s", "0", "start_s and length_s must be seconds"),
-        ("length_s", "nan", "start_s and length_s must be seconds"),
+        ("start_s", "soon", "start_s must be a number from 0 to 86400, not 'soon'"),
+        ("start_s", "inf", "start_s must be a number"),
+        ("length_s", "0", "length_s must be a number"),
+        ("length_s", "nan", "length_s must be a number"),
+        ("length_s", "1e9", "length_s must be a number"),
+        ("length_s", "", "length_s must be a number"),
         ("name", "../tone", "must be letters, digits, - and _"),
     ],
 )
@@ -225,6 +228,22 @@ def test_wrong_registry_entries_are_refused(tone, tmp_path, column, value, messa
     wrong = write_registry(tmp_path / "wrong.csv", [[entry[c] for c in recordings.COLUMNS]])
     with pytest.raises(UserError, match=message):
         recordings.read_registry(wrong)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"name\n" + b'"' + b"x" * 200_000, b"\0"])
+def test_what_is_no_table_is_refused(tmp_path, content):
+    path = tmp_path / "r.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"r\.csv (is no CSV table|lacks the columns)"):
+        recordings.read_registry(path)
+
+
+def test_rows_that_are_cut_short_are_refused(tone):
+    registry, _, _ = tone
+    text = registry.read_text().splitlines()
+    registry.write_text("\n".join([text[0], text[1].split(",")[0]]))
+    with pytest.raises(UserError, match=r"start_s must be a number .* not ''; mend it"):
+        recordings.read_registry(registry)
 
 
 def test_registry_that_is_missing_twice_named_or_lacks_columns(tone, tmp_path):

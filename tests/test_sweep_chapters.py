@@ -5,8 +5,8 @@ import pytest
 
 from audioldm_utils import chapters, results
 from audioldm_utils.errors import UserError
-from audioldm_utils.sweep import plan
 from audioldm_utils.sweep.chapters import plan_chapters, run_chapter
+from audioldm_utils.sweep.file import read_sweep
 
 CHAPTER = """# ---
 # jupyter:
@@ -52,7 +52,7 @@ def project(tmp_path):
 
 
 def planned(project):
-    sweep = plan.read_sweep(project / "sweep.yml")
+    sweep = read_sweep(project / "sweep.yml")
     return plan_chapters(sweep, project / "out", lambda name: "cd" * 32)
 
 

@@ -10,7 +10,7 @@ from audioldm_utils import audio, cli, results
 from audioldm_utils.checkpoint_fingerprint import fingerprint
 from audioldm_utils.commands import sweep as command
 from audioldm_utils.errors import UserError
-from audioldm_utils.sweep import plan
+from audioldm_utils.sweep.file import read_sweep
 from audioldm_utils.sweep.store import Store
 from audioldm_utils.sweep.tasks import measure
 from tests import sweep_tasks
@@ -39,7 +39,7 @@ def sweep_file(tmp_path, tiny_checkpoint):
 
 
 def test_a_task_measures_a_clip(sweep_file, tiny_checkpoint):
-    tasks, broken, function = command.prepare(plan.read_sweep(sweep_file), "out")
+    tasks, broken, function = command.prepare(read_sweep(sweep_file), "out")
     assert function is measure
     assert not broken
     assert len(tasks) == 6
@@ -56,7 +56,7 @@ def test_a_task_measures_a_clip(sweep_file, tiny_checkpoint):
 
 
 def test_a_task_refuses_what_was_not_planned(sweep_file):
-    tasks, _, _ = command.prepare(plan.read_sweep(sweep_file), "out")
+    tasks, _, _ = command.prepare(read_sweep(sweep_file), "out")
     task = tasks[0]
     with pytest.raises(UserError, match=r"checkpoint .* is another one here"):
         measure(replace(task, fingerprint="0" * 64))

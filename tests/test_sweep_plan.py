@@ -9,6 +9,7 @@ import pytest
 from audioldm_utils import results
 from audioldm_utils.errors import UserError
 from audioldm_utils.sweep import plan
+from audioldm_utils.sweep.file import read_sweep
 from audioldm_utils.sweep.store import Store
 from tests import sweep_tasks
 from tests.demo_sweep import FINGERPRINT, make_clips, make_sweep, make_tasks
@@ -31,13 +32,19 @@ def test_sweep_file_is_read(tmp_path):
         ("audio: a\nmethods: [vae]\nchapters: ['01']\n", "either `methods` or `chapters`"),
         ("methods: [vae]\n", "must name a folder of clips under `audio`"),
         ("audio: a\nmethods: [vae]\nsteps: 3\n", "unknown entries steps; known: audio"),
-        ("audio: a\nmethods: vae\n", "methods must be list, got 'vae'"),
-        ("audio: a\nmethods: []\n", "methods must be a list"),
+        ("audio: a\nmethods: vae\n", "methods should be a valid list, got 'vae'"),
+        ("audio: a\nmethods: []\n", "methods should have at least 1 item"),
         ("audio: a\nmethods: [{vae: 3}]\n", "a method is a name"),
-        ("audio: a\nmethods: [vae]\nseeds: [x]\n", "seeds must be a list of int"),
-        ("audio: a\nmethods: [vae]\nseeds: [-1]\n", "seeds must not be negative"),
-        ("audio: a\nmethods: [vae]\nlimit: 0\n", "limit must be positive"),
-        ("audio: a\nmethods: [vae]\nlimit: true\n", "limit must be int, got True"),
+        ("audio: a\nmethods: [vae]\nseeds: [x]\n", "seeds.0 should be a valid integer, got 'x'"),
+        (
+            "audio: a\nmethods: [vae]\nseeds: [-1]\n",
+            "seeds must be a whole number from 0 to 268435455, not -1",
+        ),
+        (
+            "audio: a\nmethods: [vae]\nlimit: 0\n",
+            "limit must be a whole number from 1 to 1000000, not 0",
+        ),
+        ("audio: a\nmethods: [vae]\nlimit: true\n", "limit should be a valid integer, got True"),
         ("- vae\n", "must hold entries"),
         ("audio: [\n", "is no YAML"),
     ],
@@ -46,13 +53,59 @@ def test_sweep_file_errors_name_the_entry(tmp_path, text, sentence):
     path = tmp_path / "s.yml"
     path.write_text(text)
     with pytest.raises(UserError, match=r"s\.yml") as caught:
-        plan.read_sweep(path)
+        read_sweep(path)
     assert sentence in str(caught.value)
+
+
+GRID = ", ".join(f"o{i}: [{', '.join(map(str, range(100)))}]" for i in range(6))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("methods: [vae]\nmax_seconds: .nan", "max_seconds must be a number from 0.1 to 86400"),
+        ("methods: [vae]\nmax_seconds: .inf", "max_seconds must be a number"),
+        ("methods: [vae]\nmax_seconds: 2024-01-01", "max_seconds should be a valid number, got"),
+        ("methods: [vae]\nlimit: 1e12", "limit should be a valid integer, got '1e12'"),
+        ("methods: [vae]\nlimit: 18446744073709551616", "limit must be a whole number"),
+        ("methods: [vae]\nseeds: [0, 18446744073709551616]", "seeds must be a whole number"),
+        ("methods: [vae]\nlimit: 2024-13-45", "is no YAML: month must be in 1..12"),
+        ("methods: [{sdedit: {strength: 2024-01-01}}]", "strength must be a number, a text"),
+        ("methods: [{sdedit: {steps: {a: {b: 1}}}}]", "steps must be a number, a text"),
+        ("methods: [{sdedit: {steps: [[[[1]]]]}}]", "not a list of 1; write"),
+        ("methods: [{sdedit: {1: 2, a: 3}}]", "options are names with values"),
+        ("methods: [{sdedit: {steps: []}}]", "steps is an empty list"),
+        ("methods: [{sdedit: {strength: .nan}}]", "strength must be a number from"),
+        (f"methods: [{{sdedit: {{{GRID}}}}}]", "asks for 1000000000000 tasks and more than"),
+        ("chapters: ['01']\nparameters: {limit: 2024-01-01}", "limit must be a number, a text"),
+        ("chapters: ['01']\nparameters: [1]", "options are names with values, not a list of 1"),
+        (f"chapters: ['01']\nparameters: {{{GRID}}}", "asks for 1000000000000 tasks"),
+        ("chapters: []", "chapters should have at least 1 item"),
+        ("methods: [vae]\nnotes: " + "[" * 5000, "is no YAML"),
+        ("x: &a [1,1]\ny: &b [*a,*a]\nmethods: [*b]", "unknown entries x, y"),
+        ("methods:\n- &a [1, 1]\n- &b [*a, *a]\n- [*b, *b]", "not a list of 2"),
+    ],
+)
+def test_hostile_sweep_files_get_one_short_sentence(tmp_path, text, sentence):
+    path = tmp_path / "s.yml"
+    path.write_text(f"audio: clips\n{text}\n")
+    with pytest.raises(UserError, match=r"s\.yml") as caught:
+        read_sweep(path)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300 + len(str(path))
+
+
+def test_a_grid_times_its_clips_is_bounded_too(tmp_path):
+    seeds = ", ".join(map(str, range(1000)))
+    sweep = make_sweep(tmp_path, f"methods: [vae]\nseeds: [{seeds}]\n")
+    with pytest.raises(UserError, match="asks for 101000 tasks"):
+        plan.plan_methods(sweep, [None] * 101, lambda name: FINGERPRINT)
 
 
 def test_missing_sweep_file(tmp_path):
     with pytest.raises(UserError, match="no such sweep file"):
-        plan.read_sweep(tmp_path / "none.yml")
+        read_sweep(tmp_path / "none.yml")
 
 
 def test_grid_and_label():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from audioldm_utils import bounds
+
 HELP = "paired differences with intervals between two runs' results"
 EXAMPLES = """\
   audioldm-utils compare build/mine build/theirs
@@ -19,19 +21,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", nargs=2, metavar=("A", "B"), help="method of run A against one of run B"
     )
-    parser.add_argument("--level", type=float, default=0.95, help="of the intervals (0.95)")
-    parser.add_argument("--seed", type=int, default=0, help="of bootstrap and permutation (0)")
+    parser.add_argument("--level", type=bounds.LEVEL, default=0.95, help="of the intervals (0.95)")
+    parser.add_argument(
+        "--seed", type=bounds.SEED, default=0, help="of bootstrap and permutation (0)"
+    )
     parser.add_argument("--out", metavar="FILE.csv", help="also write the differences here")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the differences; 0 when there was something to compare."""
     from audioldm_utils import comparison
-    from audioldm_utils.errors import UserError
     from audioldm_utils.outputs import DIFFERENCES, check_outputs
 
-    if not 0 < args.level < 1:
-        raise UserError(f"--level must lie between 0 and 1, got {args.level:g}")
     if args.out:
         tables = [table for run in (args.run_a, args.run_b) for table in comparison.tables_of(run)]
         check_outputs([args.out], tables, DIFFERENCES)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from audioldm_utils.jobs import Job
 
+from audioldm_utils import bounds
+
 HELP = "Decode .ddcm files to audio."
 EXAMPLES = """  audioldm-utils decode out.ddcm out.wav
   audioldm-utils decode out.ddcm out.flac --rate original
@@ -28,8 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sample rate of the output: the model's 16 kHz (default) or the original's",
     )
     parser.add_argument("--edit-prompt", help="go on with this prompt from --edit-step on")
-    parser.add_argument("--edit-step", type=int, default=0, help="0 (default) to the steps")
-    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
+    parser.add_argument(
+        "--edit-step", type=bounds.EDIT_STEP, default=0, help="0 (default) to the steps"
+    )
+    parser.add_argument(
+        "--device", type=bounds.device, default="cpu", help="torch device (default cpu)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,17 +52,28 @@ def _decode(args: argparse.Namespace, jobs: Sequence[Job]) -> int:
     from audioldm_utils import checkpoint as checkpoints
     from audioldm_utils.audio import resample, save
     from audioldm_utils.ddcm.codec import Codec
+    from audioldm_utils.errors import UserError
     from audioldm_utils.jobs import each, steps_bar
     from audioldm_utils.stages import Stages
 
+    def opened(source: Path) -> tuple[bitstream.Header, bitstream.Sizes]:
+        header, _, sizes = bitstream.read(source)
+        if args.edit_prompt is not None and args.edit_step > header.steps:
+            raise UserError(
+                f"{source}: --edit-step must be a whole number from 0 to its {header.steps} steps, "
+                f"not {args.edit_step}."
+            )
+        return header, sizes
+
     if len(jobs) == 1:
-        bitstream.read(jobs[0][0])  # a damaged file is told before the networks are loaded
+        # A damaged file, or a step that it lacks, is told before the networks are loaded.
+        opened(jobs[0][0])
     codec = Codec(Stages(checkpoints.load(args.checkpoint, (), args.device)))
 
     edit = None if args.edit_prompt is None else (args.edit_step, args.edit_prompt)
 
     def one(source: Path, target: Path) -> str:
-        header, _, sizes = bitstream.read(source)
+        header, sizes = opened(source)
         with steps_bar(len(jobs) == 1, header.steps) as callback:
             data = source.read_bytes()
             result = codec.decode(data, str(source), edit=edit, callback=callback)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from audioldm_utils.jobs import Job
 
+from audioldm_utils import bounds
+
 HELP = "Compress audio to .ddcm files."
 EXAMPLES = """  audioldm-utils encode in.wav out.ddcm --kbps 0.5
   audioldm-utils encode in.wav out.ddcm --kbps 0.5 --prompt "rain on a roof" --guidance 1.5
@@ -23,18 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", help="audio file, or folder of audio files")
     parser.add_argument("output", help=".ddcm file; a folder if the input is one")
     rate = parser.add_mutually_exclusive_group()
-    rate.add_argument("--kbps", type=float, help="rate in kbit/s, every byte counted (default 0.5)")
+    rate.add_argument(
+        "--kbps", type=bounds.KBPS, help="rate in kbit/s, every byte counted (default 0.5)"
+    )
     rate.add_argument(
         "--mel-error",
-        type=float,
+        type=bounds.MEL_ERROR,
         metavar="NAT",
         help="quality instead of a rate: the smallest file whose decoded log-mel is on average "
         "this near to that of the VAE alone, in nat (encodes several times)",
     )
-    rate.add_argument("--atoms", type=int, help="atoms a step instead of a rate")
+    rate.add_argument("--atoms", type=bounds.ATOMS, help="atoms a step instead of a rate")
     parser.add_argument("--checkpoint", default="mini", help="mini, a folder, or a hub id")
     parser.add_argument(
-        "--steps", type=int, default=50, help="network calls; with a rate, the most (default 50)"
+        "--steps",
+        type=bounds.STEPS,
+        default=50,
+        help="network calls; with a rate, the most (default 50)",
     )
     parser.add_argument(
         "--prompt",
@@ -43,7 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--negative-prompt", help="what the sound is not; stored and counted")
     parser.add_argument(
-        "--guidance", type=float, default=1.0, help="guidance scale of the prompt (default 1)"
+        "--guidance",
+        type=bounds.GUIDANCE,
+        default=1.0,
+        help="guidance scale of the prompt (default 1)",
     )
     parser.add_argument(
         "--codebook",
@@ -51,23 +61,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("cyclic", "gaussian", "turbo", "matching-pursuit", "k-means"),
         help="where the noise comes from (default cyclic)",
     )
-    parser.add_argument("--size", type=int, help="bases of the cyclic codebook, atoms of another")
+    parser.add_argument(
+        "--size", type=bounds.SIZE, help="bases of the cyclic codebook, atoms of another"
+    )
     parser.add_argument(
         "--placement",
         choices=("uniform", "trailing", "linspace", "alpha-bar", "log-snr"),
         help="where the steps lie (default: by the rate)",
     )
-    parser.add_argument("--stop", type=float, help="alpha-bar of the last step, below 1")
-    parser.add_argument("--power", type=float, help="exponent of alpha-bar between the steps")
-    parser.add_argument("--eta", type=float, default=1.0, help="share of the noise (default 1)")
+    parser.add_argument("--stop", type=bounds.STOP, help="alpha-bar of the last step, below 1")
+    parser.add_argument(
+        "--power", type=bounds.POWER, help="exponent of alpha-bar between the steps"
+    )
+    parser.add_argument(
+        "--eta", type=bounds.SHARE, default=1.0, help="share of the noise (default 1)"
+    )
     parser.add_argument(
         "--temperature",
-        type=float,
+        type=bounds.TEMPERATURE,
         default=0.0,
         help="softness of the choices: 0 the best atom, inf a random one (default 0)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the codebook (default 0)")
-    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
+    parser.add_argument("--seed", type=bounds.SEED, default=0, help="of the codebook (default 0)")
+    parser.add_argument(
+        "--device", type=bounds.device, default="cpu", help="torch device (default cpu)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audioldm_utils import bounds
+from audioldm_utils.text import visible
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -37,16 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="FILE", help="write the table: FILE.csv and FILE.parquet")
     parser.add_argument(
-        "--rate", type=int, metavar="HZ", help="compare at this rate (default: the reference's)"
+        "--rate",
+        type=bounds.RATE,
+        metavar="HZ",
+        help="compare at this rate (default: the reference's)",
     )
     parser.add_argument(
-        "--lag", type=int, default=0, metavar="N", help="samples the estimates come late (0)"
+        "--lag", type=bounds.LAG, default=0, metavar="N", help="samples the estimates come late (0)"
     )
     parser.add_argument(
         "--speech", action="store_true", help="speech metrics for every clip, not only by class"
     )
     parser.add_argument("--method", metavar="NAME", help="method in the table (EST_DIR's name)")
-    parser.add_argument("--seed", type=int, default=0, help="of the intervals (0)")
+    parser.add_argument("--seed", type=bounds.SEED, default=0, help="of the intervals (0)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,8 +66,6 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not (args.reference and args.estimate):
         raise UserError("evaluate needs two folders: REF_DIR EST_DIR.")
-    if args.rate is not None and args.rate < 1000:
-        raise UserError(f"--rate must be at least 1000 Hz, got {args.rate}.")
     names = [name.strip() for name in args.metrics.split(",")] if args.metrics else None
     if names:
         metrics.parse_names(names)
@@ -115,7 +119,7 @@ def _evaluate(args: argparse.Namespace, names: list[str] | None) -> int:
     else:
         print("nothing could be measured")
     for said in sorted(failed):
-        print(f"audioldm-utils: not measured: {said}", file=sys.stderr)
+        print(f"audioldm-utils: not measured: {visible(said)}", file=sys.stderr)
     return 1 if failed or not rows.rows else 0
 
 

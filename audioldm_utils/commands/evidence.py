@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from audioldm_utils import bounds
+
 HELP = (
     "Write the eval-scale tables of book/evidence: every study on a folder and the shipped clips."
 )
@@ -27,9 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="mini")
     parser.add_argument("--studies", nargs="*", help="default: all")
     parser.add_argument("--out", type=Path, default=Path("book/evidence"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=2, help="worker processes (default 2)")
-    parser.add_argument("--limit", type=int, help="first so many clips only")
+    parser.add_argument("--seed", type=bounds.SEED, default=0)
+    parser.add_argument(
+        "--jobs", type=bounds.PROCESSES, default=2, help="worker processes (default 2)"
+    )
+    parser.add_argument("--limit", type=bounds.CLIPS, help="first so many clips only")
 
 
 def run(args: argparse.Namespace) -> int:

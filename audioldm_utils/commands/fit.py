@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audioldm_utils import bounds
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -39,14 +41,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=list(PARTS),
         help="default: all. " + "; ".join(f"{name}: {what}" for name, what in PARTS.items()),
     )
-    parser.add_argument("--limit", type=int, help="number of clips, spread over the folder")
-    parser.add_argument("--max-seconds", type=float, default=5.0, help="of each clip (default 5)")
-    parser.add_argument("--size", type=int, default=1024, help="centres of vq and rvq")
-    parser.add_argument("--stages", type=int, default=8, help="of rvq (default 8)")
-    parser.add_argument("--directions", type=int, default=256, help="of k-means (default 256)")
+    parser.add_argument(
+        "--limit", type=bounds.CLIPS, help="number of clips, spread over the folder"
+    )
+    parser.add_argument(
+        "--max-seconds", type=bounds.CLIP_SECONDS, default=5.0, help="of each clip (default 5)"
+    )
+    parser.add_argument("--size", type=bounds.SIZE, default=1024, help="centres of vq and rvq")
+    parser.add_argument("--stages", type=bounds.STAGES, default=8, help="of rvq (default 8)")
+    parser.add_argument(
+        "--directions", type=bounds.SIZE, default=256, help="of k-means (default 256)"
+    )
     parser.add_argument(
         "--block",
-        type=int,
+        type=bounds.BLOCK,
         nargs=2,
         default=(4, 4),
         metavar=("TIME", "FREQUENCY"),
@@ -54,34 +62,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--noise-block",
-        type=int,
+        type=bounds.BLOCK,
         nargs=2,
         default=(16, 8),
         metavar=("TIME", "FREQUENCY"),
         help="latent places of a k-means direction (default 16 8)",
     )
-    parser.add_argument("--vectors", type=int, default=20_000, help="most to fit on")
+    parser.add_argument("--vectors", type=bounds.VECTORS, default=20_000, help="most to fit on")
     parser.add_argument(
-        "--tuned-on", type=int, default=4, help="clips that the placement is tuned on (default 4)"
+        "--tuned-on",
+        type=bounds.CLIPS,
+        default=4,
+        help="clips that the placement is tuned on (default 4)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of initial centres and noise")
-    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    parser.add_argument("--seed", type=bounds.SEED, default=0, help="of initial centres and noise")
+    parser.add_argument(
+        "--device", type=bounds.device, default="cpu", help="torch device (default: cpu)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Fit each part, store it beside the checkpoint, and say where."""
+    for option, block in (("--block", args.block), ("--noise-block", args.noise_block)):
+        bounds.BLOCK_FREQUENCY.check(f"FREQUENCY of {option}", block[1])
     from audioldm_utils.checkpoint import load
     from audioldm_utils.checkpoint_files import locate
     from audioldm_utils.codebook.fitted import fitted_path
-    from audioldm_utils.errors import UserError
     from audioldm_utils.outputs import check_place
     from audioldm_utils.stages import Stages
 
-    for name in ("limit", "size", "stages", "directions", "vectors", "tuned_on"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(
-                f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}."
-            )
     check_place(fitted_path(locate(args.checkpoint).path, "", "any").parent)
     checkpoint = load(args.checkpoint, device=args.device)
     stages = Stages(checkpoint)

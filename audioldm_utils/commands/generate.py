@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from audioldm_utils import bounds
+
 HELP = "Make sound from a text, by any sampler, DDCM included."
 EXAMPLES = """\
   audioldm-utils generate "rain on a roof" rain.wav
@@ -21,19 +23,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sampler", default="ddim", help="ddim (default), ddpm, dpm-solver++ or ddcm"
     )
-    parser.add_argument("--steps", type=int, default=50, help="reverse steps (default 50)")
+    parser.add_argument("--steps", type=bounds.STEPS, default=50, help="reverse steps (default 50)")
     parser.add_argument(
-        "--guidance", type=float, default=3.5, help="guidance scale; 1 is none (default 3.5)"
+        "--guidance",
+        type=bounds.FULL_GUIDANCE,
+        default=3.5,
+        help="guidance scale; 1 is none (default 3.5)",
     )
-    parser.add_argument("--seconds", type=float, default=5.0, help="length (default 5)")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
+    parser.add_argument("--seconds", type=bounds.SECONDS, default=5.0, help="length (default 5)")
+    parser.add_argument("--seed", type=bounds.SEED, default=0, help="of the noise (default 0)")
     parser.add_argument("--negative", help="what should not be heard")
     parser.add_argument(
-        "--candidates", type=int, default=1, help="made and ranked by CLAP; the best is written"
+        "--candidates",
+        type=bounds.CANDIDATES,
+        default=1,
+        help="made and ranked by CLAP; the best is written",
     )
     parser.add_argument("--audio-prompt", help="a sound file to resemble, beside the text")
-    parser.add_argument("--eta", type=float, default=0.0, help="share of noise in ddim, 0 to 1")
-    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
+    parser.add_argument(
+        "--eta", type=bounds.SHARE, default=0.0, help="share of noise in ddim, 0 to 1"
+    )
+    parser.add_argument(
+        "--device", type=bounds.device, default="cpu", help="torch device (default cpu)"
+    )
     parser.add_argument(
         "--precision",
         choices=("float32", "half"),
@@ -41,11 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="half: bfloat16 where the device is fast in it",
     )
     parser.add_argument("--codebook", help="of ddcm: cyclic (default) or gaussian")
-    parser.add_argument("--size", type=int, help="of ddcm's gaussian codebook: atoms a step")
-    parser.add_argument("--atoms", type=int, help="of ddcm: atoms a step (default 1)")
+    parser.add_argument(
+        "--size", type=bounds.SIZE, help="of ddcm's gaussian codebook: atoms a step"
+    )
+    parser.add_argument("--atoms", type=bounds.ATOMS, help="of ddcm: atoms a step (default 1)")
     parser.add_argument(
         "--ccfg",
-        type=int,
+        type=bounds.SIZE,
         metavar="N",
         help="of ddcm: choose by the prompt among N random atoms a step, so that the codes decode "
         "without a prompt",
@@ -130,8 +144,6 @@ def _codes(args: argparse.Namespace) -> int:
 
     if args.audio_prompt is not None or args.candidates != 1 or args.eta != 0.0:
         raise UserError("--audio-prompt, --candidates and --eta do not go with codes: leave out")
-    if args.ccfg is not None and args.ccfg < 1:
-        raise UserError(f"--ccfg must be at least 1, got {args.ccfg}")
     codec = Codec(Stages(load(args.checkpoint, (), args.device)))
     settings = Settings(
         kbps=None,

@@ -6,12 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audioldm_utils import bounds
+from audioldm_utils.text import visible
+
 if TYPE_CHECKING:
     from audioldm_utils.audio import ClipInfo
 
 #: What a folder's results are listed in.
 TABLE = "reconstruction.csv"
-
 HELP = "reconstruct a file or a folder by a named method"
 EXAMPLES = """\
   audioldm-utils reconstruct --list
@@ -38,10 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="option of the method; may be repeated",
     )
     parser.add_argument("--checkpoint", default="mini", help="mini, a folder, or a hub id")
-    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
-    parser.add_argument("--seed", type=int, default=0, help="of all noise (default: 0)")
-    parser.add_argument("--limit", type=int, default=None, help="first clips of a folder only")
-    parser.add_argument("--max-seconds", type=float, default=None, help="of each clip")
+    parser.add_argument(
+        "--device", type=bounds.device, default="cpu", help="torch device (default: cpu)"
+    )
+    parser.add_argument("--seed", type=bounds.SEED, default=0, help="of all noise (default: 0)")
+    parser.add_argument(
+        "--limit", type=bounds.CLIPS, default=None, help="first clips of a folder only"
+    )
+    parser.add_argument(
+        "--max-seconds", type=bounds.CLIP_SECONDS, default=None, help="of each clip"
+    )
 
 
 def list_methods() -> str:
@@ -53,7 +61,8 @@ def list_methods() -> str:
         lines.append(f"{method.name}: {method.summary} [{method.paper}]")
         for option in method.options.values():
             default = str(option.default).lower() if option.type is bool else option.default
-            lines.append(f"    -o {option.name}={default}  {option.help}")
+            bound = f" [{option.bound}]" if option.bound else ""
+            lines.append(f"    -o {option.name}={default}  {option.help}{bound}")
     return "\n".join(lines)
 
 
@@ -120,7 +129,7 @@ def _reconstruct(
     with tqdm(total=len(jobs), unit="clip", desc=args.method, disable=None) as bar:
 
         def step(name: str, done: int, total: int) -> None:
-            bar.set_postfix_str(f"{name} {done}/{total}", refresh=True)
+            bar.set_postfix_str(f"{visible(name)} {done}/{total}", refresh=True)
 
         for info, path in jobs:
             try:
@@ -138,7 +147,7 @@ def _reconstruct(
     if args.input.is_dir():
         _write_rows(args.output / TABLE, rows)
     for said in broken:
-        print(f"audioldm-utils: skipped: {said}", file=sys.stderr)
+        print(f"audioldm-utils: skipped: {visible(said)}", file=sys.stderr)
     if not rows:
         raise UserError(f"{args.input}: none of its clips could be used")
     return 1 if broken else 0

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from audioldm_utils import bounds
+
 HELP = "run the chapters on a folder of audio and build the book"
 EXAMPLES = """  audioldm-utils report
   audioldm-utils report --audio my_clips --checkpoint cvssp/audioldm2 --out build/mine
@@ -34,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("NAME", "VALUE"),
         help="a parameter for every chapter that declares it",
     )
-    parser.add_argument("--jobs", type=int, help="chapters at once (default: number of cores)")
+    parser.add_argument(
+        "--jobs", type=bounds.PROCESSES, help="chapters at once (default: number of cores)"
+    )
     parser.add_argument("--list", action="store_true", help="list chapters and parameters")
     parser.add_argument(
         "--write-pairs",

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from audioldm_utils import bounds
+from audioldm_utils.errors import UserError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -34,20 +37,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", help="audio file, .ddcs file, or - for raw samples")
     parser.add_argument("output", help=".wav, .flac or .ddcs file, or - for raw samples")
     parser.add_argument("--checkpoint", default="mini", help="mini, a folder, or a hub id")
-    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
-    parser.add_argument("--window", type=float, default=1.28, help="block, seconds (1.28)")
-    parser.add_argument("--overlap", type=float, default=0.32, help="shared, seconds (0.32)")
     parser.add_argument(
-        "--peak", type=float, default=1.0, help="highest level expected, full scale 1 (1)"
+        "--device", type=bounds.device, default="cpu", help="torch device (default: cpu)"
     )
-    parser.add_argument("--rate", type=int, default=16000, help="of raw input, Hz (16000)")
-    parser.add_argument("--kbps", type=float, default=1.0, help="of a .ddcs, a block (1)")
-    parser.add_argument("--steps", type=int, default=10, help="of a .ddcs, most a block (10)")
+    parser.add_argument("--window", type=bounds.WINDOW, default=1.28, help="block, seconds (1.28)")
+    parser.add_argument(
+        "--overlap", type=bounds.OVERLAP, default=0.32, help="shared, seconds (0.32)"
+    )
+    parser.add_argument(
+        "--peak", type=bounds.PEAK, default=1.0, help="highest level expected, full scale 1 (1)"
+    )
+    parser.add_argument("--rate", type=bounds.RATE, default=16000, help="of raw input, Hz (16000)")
+    parser.add_argument("--kbps", type=bounds.KBPS, default=1.0, help="of a .ddcs, a block (1)")
+    parser.add_argument(
+        "--steps", type=bounds.STEPS, default=10, help="of a .ddcs, most a block (10)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Stream from input to output; what it cost goes to standard error."""
-    from audioldm_utils.errors import UserError
     from audioldm_utils.outputs import AUDIO, check_outputs
 
     coded_in, coded_out = (name.lower().endswith(".ddcs") for name in (args.input, args.output))
@@ -58,8 +66,10 @@ def run(args: argparse.Namespace) -> int:
     if args.output != "-":
         read = [] if args.input == "-" else [args.input]
         check_outputs([args.output], read, None if coded_out else AUDIO)
-    if not 1000 <= args.rate <= 768_000:
-        raise UserError(f"--rate must lie between 1000 and 768000 Hz, not {args.rate}.")
+    if args.overlap >= args.window:
+        raise UserError(
+            f"--overlap must be shorter than --window ({args.window:g} s), not {args.overlap:g}."
+        )
     return _stream(args, coded_in, coded_out)
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
+from audioldm_utils import bounds
+from audioldm_utils.text import visible
+
 if TYPE_CHECKING:
-    from audioldm_utils.sweep.plan import Sweep, Task
+    from audioldm_utils.sweep.file import Sweep
+    from audioldm_utils.sweep.plan import Task
 
 HELP = "run methods or chapters over a grid of clips, checkpoints and parameters, on Dask"
 EXAMPLES = """\
@@ -26,8 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sweep", metavar="SWEEP.yml", help="what to run")
     parser.add_argument("--out", default="build/sweep", help="output folder (build/sweep)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="an existing Dask scheduler")
-    parser.add_argument("--workers", type=int, help="processes of the embedded cluster (cores)")
-    parser.add_argument("--threads", type=int, default=1, help="numerical threads a worker (1)")
+    parser.add_argument(
+        "--workers", type=bounds.PROCESSES, help="processes of the embedded cluster (cores)"
+    )
+    parser.add_argument(
+        "--threads", type=bounds.PROCESSES, default=1, help="numerical threads a worker (1)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be run")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -35,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the sweep; 1 if anything failed."""
     from audioldm_utils.outputs import check_folder, mark_folder
-    from audioldm_utils.sweep.plan import read_sweep
+    from audioldm_utils.sweep.file import read_sweep
     from audioldm_utils.sweep.run import run_sweep
     from audioldm_utils.sweep.store import Store
 
@@ -67,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     if outcome.paths:
         print(f"results: {outcome.paths['parquet']}")
     for what, reason in sorted(outcome.failures.items())[:SHOWN]:
-        print(f"failed: {what}: {reason}", file=sys.stderr)
+        print(f"failed: {visible(what)}: {visible(reason)}", file=sys.stderr)
     if len(outcome.failures) > SHOWN:
         print(f"and {len(outcome.failures) - SHOWN} more in failures.csv", file=sys.stderr)
     return 1 if outcome.failures else 0
@@ -78,11 +87,11 @@ def prepare(sweep: Sweep, out: str) -> tuple[list[Task], dict[str, str], Callabl
     from audioldm_utils.checkpoint_files import locate
     from audioldm_utils.checkpoint_fingerprint import fingerprint
 
-    prints = {name: fingerprint(locate(name).path) for name in sweep.checkpoints}
+    prints = cache(lambda name: fingerprint(locate(name).path))
     if sweep.chapters:
         from audioldm_utils.sweep.chapters import plan_chapters, run_chapter
 
-        return plan_chapters(sweep, out, prints.__getitem__), {}, run_chapter
+        return plan_chapters(sweep, out, prints), {}, run_chapter
     from audioldm_utils.audio import find_clips
     from audioldm_utils.metrics import parse_names
     from audioldm_utils.reconstruct import METHODS
@@ -90,10 +99,10 @@ def prepare(sweep: Sweep, out: str) -> tuple[list[Task], dict[str, str], Callabl
     from audioldm_utils.sweep.tasks import measure
 
     clips = find_clips(sweep.audio)
-    tasks, broken = plan_methods(sweep, clips, prints.__getitem__, METHODS)
-    for method, choices in sweep.methods:
-        for options in grid(choices):
-            METHODS[method].parse(options)
     if sweep.metrics:
         parse_names(sweep.metrics)
+    for method, choices in sweep.methods:
+        for options in grid(choices) if method in METHODS else ():
+            METHODS[method].parse(options)
+    tasks, broken = plan_methods(sweep, clips, prints, METHODS)
     return tasks, broken, measure

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from audioldm_utils import bounds
 from audioldm_utils.codebook.planning import RateTooLowError, find_rate
 from audioldm_utils.ddcm.codec import Codec, Encoded
 from audioldm_utils.ddcm.settings import Settings
-from audioldm_utils.errors import UserError
 
 #: kbit/s between which a rate is looked for.
 LOWEST, HIGHEST = 0.05, 16.0
@@ -38,10 +38,9 @@ def encode_to_quality(
         **given: further arguments of ``Codec.encode``.
 
     Raises:
-        UserError: the bound is not positive, or not reached at the highest rate.
+        UserError: the bound is out of range, or not reached at the highest rate.
     """
-    if not mel_error > 0:
-        raise UserError(f"--mel-error must be positive, not {mel_error}")
+    bounds.MEL_ERROR.check("mel_error", mel_error)
     tried: dict[float, Encoded] = {}
     truth = None
 

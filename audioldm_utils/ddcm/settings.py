@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from audioldm_utils import bitstream
+from audioldm_utils import bitstream, bounds
 from audioldm_utils import codebook as codebooks
 from audioldm_utils.bitstream import FINGERPRINT_BYTES, Header
 from audioldm_utils.bitstream.packing import BLOCK
@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 
 SEGMENT = 256  # latent frames, 10.24 s: the length that AudioLDM2 is trained on
 OVERLAP = 64
+
+#: Ranges of those settings that are one number, or None.
+_BOUNDS = {
+    "kbps": bounds.KBPS,
+    "steps": bounds.STEPS,
+    "size": bounds.SIZE,
+    "stop": bounds.STOP,
+    "power": bounds.POWER,
+    "eta": bounds.SHARE,
+    "guidance": bounds.GUIDANCE,
+    "seed": bounds.SEED,
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,19 @@ class Settings:
     window: int = SEGMENT
     overlap: int = OVERLAP
     selection: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range, wherever they come from.
+
+        Raises:
+            UserError: names the setting.
+        """
+        for name, bound in _BOUNDS.items():
+            if getattr(self, name) is not None:
+                bound.check(name, getattr(self, name))
+        if isinstance(self.atoms, int):
+            bounds.ATOMS.check("atoms", self.atoms)
+        bounds.TEMPERATURE.check("temperature", self.selection.get("temperature", 0.0))
 
 
 def _options(header: Header) -> dict[str, int]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from audioldm_utils import bounds
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.settings import SEGMENT, Settings
 from audioldm_utils.errors import UserError
@@ -46,7 +47,8 @@ class Encoder:
         if stages.window > SEGMENT * DOWNSAMPLING:
             longest = SEGMENT * DOWNSAMPLING / 100
             raise UserError(f"blocks of DDCM are at most {longest:g} s long.")
-        self.codec, self.settings, self.peak = Codec(stages), settings, peak
+        self.codec, self.settings = Codec(stages), settings
+        self.peak = bounds.PEAK.check("peak", peak)
         self.taken = 0
         self._mel, self._windows = ToMel(stages), Windows(stages.window, stages.overlap, 1)
         self._head = _HEAD.pack(MAGIC, VERSION, stages.window, stages.overlap, peak)

@@ -141,16 +141,6 @@ class Job:
             self.progress(done, total)
 
 
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Refuse an option out of its range.
-
-    Raises:
-        UserError: it is.
-    """
-    if not low <= value <= high:
-        raise UserError(f"option {name} must lie between {low:g} and {high:g}, not {value:g}.")
-
-
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse an option that is not one of its choices.
 

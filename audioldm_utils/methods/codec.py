@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
+from audioldm_utils import bounds
 from audioldm_utils.codebook.fitted import load_quantiser
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.settings import Settings
-from audioldm_utils.methods.base import Job, Output, check_range
+from audioldm_utils.methods.base import Job, Output
 
 Prepare = Callable[[torch.Tensor], torch.Tensor]
 
@@ -18,11 +19,11 @@ Prepare = Callable[[torch.Tensor], torch.Tensor]
 def ddcm(
     job: Job,
     *,
-    kbps: float = 0.5,
-    steps: int = 50,
+    kbps: Annotated[float, bounds.KBPS] = 0.5,
+    steps: Annotated[int, bounds.STEPS] = 50,
     codebook: str = "cyclic",
     prompt: str = "none",
-    guidance: float = 1.0,
+    guidance: Annotated[float, bounds.GUIDANCE] = 1.0,
 ) -> Output:
     """Diffusion whose noise is chosen from codebooks so that it ends at the input's latents.
 
@@ -41,11 +42,11 @@ def ddcm(
 def ddcm_quantised(
     job: Job,
     *,
-    kbps: float = 0.5,
-    steps: int = 50,
+    kbps: Annotated[float, bounds.KBPS] = 0.5,
+    steps: Annotated[int, bounds.STEPS] = 50,
     codebook: str = "cyclic",
     quantiser: str = "vq",
-    temperature: float = 0.0,
+    temperature: Annotated[float, bounds.SOFTNESS] = 0.0,
 ) -> Output:
     """The input's latent vectors replaced by a fitted codebook's, then DDCM towards those.
 
@@ -58,7 +59,6 @@ def ddcm_quantised(
         temperature: 0 takes the nearest vector; above, an average weighted by
             exp(-distance^2 / temperature), in squared latent units.
     """
-    check_range("temperature", temperature, 0, 1e6)
     checkpoint = job.stages.checkpoint
     vectors = load_quantiser(checkpoint.path, checkpoint.fingerprint, quantiser)
 

@@ -7,13 +7,15 @@ value that the network's output stands for.
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import numpy as np
 import torch
 
+from audioldm_utils import bounds
 from audioldm_utils.ddcm.windows import windowed
 from audioldm_utils.enhance.latent import mel_distance
-from audioldm_utils.methods.base import Job, Output, check_choice, check_range
+from audioldm_utils.methods.base import Job, Output, check_choice
 from audioldm_utils.schedule import Schedule
 
 #: Latent frames that the UNet sees at once (10.24 s), and how far windows overlap.
@@ -24,7 +26,6 @@ class _Model:
     """The denoiser of a job's prompt, in windows where the clip is long."""
 
     def __init__(self, job: Job, prompt: str, guidance: float, grad: bool = False) -> None:
-        check_range("guidance", guidance, 0, 100)
         text = job.clip.caption or "" if prompt == "caption" else prompt
         text = "" if text == "none" else text
         conditioning = None
@@ -44,8 +45,6 @@ class _Model:
 
 def _schedule(job: Job, strength: float, steps: int, eta: float) -> Schedule | None:
     """``steps`` timesteps from ``strength`` of the training schedule down; None for none."""
-    check_range("strength", strength, 0, 1)
-    check_range("steps", steps, 1, 1000)
     config = job.stages.checkpoint.scheduler_config
     total = int(config.get("num_train_timesteps", 1000))
     top = round(strength * total)
@@ -71,11 +70,11 @@ def _noised(x0: torch.Tensor, abar: float, noise: torch.Tensor) -> torch.Tensor:
 def sdedit(
     job: Job,
     *,
-    strength: float = 0.3,
-    steps: int = 25,
+    strength: Annotated[float, bounds.SHARE] = 0.3,
+    steps: Annotated[int, bounds.STEPS] = 25,
     prompt: str = "caption",
-    guidance: float = 1.0,
-    eta: float = 1.0,
+    guidance: Annotated[float, bounds.GUIDANCE] = 1.0,
+    eta: Annotated[float, bounds.SHARE] = 1.0,
 ) -> Output:
     """Noise the latents up to a strength and denoise them again.
 
@@ -104,12 +103,12 @@ def sdedit(
 def ddpm_inversion(
     job: Job,
     *,
-    steps: int = 25,
-    skip: float = 0.0,
+    steps: Annotated[int, bounds.STEPS] = 25,
+    skip: Annotated[float, bounds.SHARE] = 0.0,
     prompt: str = "caption",
     target: str = "same",
-    guidance: float = 1.0,
-    target_guidance: float = 3.0,
+    guidance: Annotated[float, bounds.GUIDANCE] = 1.0,
+    target_guidance: Annotated[float, bounds.GUIDANCE] = 3.0,
 ) -> Output:
     """Edit-friendly DDPM inversion, and its replay.
 
@@ -128,7 +127,6 @@ def ddpm_inversion(
         guidance: of the inversion.
         target_guidance: of the replay, where its prompt is another one.
     """
-    check_range("skip", skip, 0, 1)
     schedule = _schedule(job, 1.0, steps, eta=1.0)
     source = _Model(job, prompt, guidance)
     same = target in ("same", source.prompt)
@@ -154,14 +152,14 @@ def ddpm_inversion(
 def guided(
     job: Job,
     *,
-    strength: float = 0.3,
-    steps: int = 12,
+    strength: Annotated[float, bounds.SHARE] = 0.3,
+    steps: Annotated[int, bounds.STEPS] = 12,
     distance: str = "latent",
-    scale: float = 0.7,
+    scale: Annotated[float, bounds.SHARE] = 0.7,
     gradient: str = "unet",
     prompt: str = "caption",
-    guidance: float = 1.0,
-    eta: float = 1.0,
+    guidance: Annotated[float, bounds.GUIDANCE] = 1.0,
+    eta: Annotated[float, bounds.SHARE] = 1.0,
 ) -> Output:
     """Reverse diffusion drawn to the input by the gradient of a distance.
 
@@ -184,7 +182,6 @@ def guided(
     """
     check_choice("distance", distance, ("latent", "mel"))
     check_choice("gradient", gradient, ("unet", "direct"))
-    check_range("scale", scale, 0, 1)
     schedule = _schedule(job, strength, steps, eta)
     if schedule is None:
         return job.finish(job.latents, details={"steps": 0})

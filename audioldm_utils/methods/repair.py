@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 import torch
 
-from audioldm_utils import metrics
+from audioldm_utils import bounds, metrics
 from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.enhance import bands, bandwidth, noise
 from audioldm_utils.enhance.latent import refine_latents
 from audioldm_utils.enhance.phase import only_cuts_below, refine_phase
 from audioldm_utils.enhance.stft import log_energy_of
-from audioldm_utils.methods.base import Job, Output, check_choice, check_range
+from audioldm_utils.methods.base import Job, Output, check_choice
 
 #: Latent frames refined at once (10.24 s), so that memory stays flat in the clip's length.
 REFINE_ROWS = 256
@@ -40,9 +41,9 @@ def vae_highfreq(
     job: Job,
     *,
     blind: str = "mel",
-    side_kbps: float = 0.2,
+    side_kbps: Annotated[float, bounds.SIDE_KBPS] = 0.2,
     extend: bool = True,
-    extension_kbps: float = 1.0,
+    extension_kbps: Annotated[float, bounds.SIDE_KBPS] = 1.0,
     oracle: bool = False,
 ) -> Output:
     """High frequencies put back.
@@ -59,8 +60,6 @@ def vae_highfreq(
         extension_kbps: most side information for that.
         oracle: instead of all this, take the original itself above 4 kHz; an upper bound.
     """
-    check_range("side_kbps", side_kbps, 0, 64)
-    check_range("extension_kbps", extension_kbps, 0, 64)
     check_choice("blind", blind, ("mel", "fitted", "none"))
     mel = job.stages.decode(job.latents)
     waveform = job.vocode(mel)
@@ -116,7 +115,12 @@ def extended(job: Job, output: Output, kbps: float) -> Output:
 
 
 def vae_denoise(
-    job: Job, *, iterations: int = 12, fitted: bool = True, lines: bool = True, gate: float = 0.0
+    job: Job,
+    *,
+    iterations: Annotated[int, bounds.ROUNDS] = 12,
+    fitted: bool = True,
+    lines: bool = True,
+    gate: Annotated[float, bounds.SHARE] = 0.0,
 ) -> Output:
     """Noise and artefacts of VAE and vocoder suppressed; the decoder needs no bits for it.
 
@@ -128,8 +132,6 @@ def vae_denoise(
         lines: notch out the steady lines that the vocoder answers to silence with.
         gate: strength of noisereduce's spectral gate on that answer's spectrum, 0 to 1.
     """
-    check_range("iterations", iterations, 0, 1000)
-    check_range("gate", gate, 0, 1)
     mel = job.stages.decode(job.latents)
     target = mel[0].cpu().numpy()
     waveform = job.vocode(mel)
@@ -163,7 +165,11 @@ def _without_lines(waveform: np.ndarray, idle: np.ndarray) -> np.ndarray:
 
 
 def vae_refined(
-    job: Job, *, steps: int = 50, learning_rate: float = 0.3, precision: str = "float32"
+    job: Job,
+    *,
+    steps: Annotated[int, bounds.DESCENT_STEPS] = 50,
+    learning_rate: Annotated[float, bounds.LEARNING_RATE] = 0.3,
+    precision: str = "float32",
 ) -> Output:
     """Latents refined by gradient steps on the multi-scale mel distance.
 
@@ -189,8 +195,6 @@ def _refined(
     if key in job.refined:
         return job.refined[key]
     check_choice("precision", precision, ("float32", "bfloat16"))
-    check_range("steps", steps, 0, 10000)
-    check_range("learning_rate", learning_rate, 1e-6, 10)
 
     def decode(latents: torch.Tensor) -> torch.Tensor:
         with torch.autocast(latents.device.type, torch.bfloat16, precision == "bfloat16"):
@@ -258,15 +262,15 @@ def _betters(score: np.ndarray, value: np.ndarray) -> bool:
 def vae_restored(
     job: Job,
     *,
-    steps: int = 50,
-    learning_rate: float = 0.3,
+    steps: Annotated[int, bounds.DESCENT_STEPS] = 50,
+    learning_rate: Annotated[float, bounds.LEARNING_RATE] = 0.3,
     precision: str = "float32",
     lines: bool = True,
-    iterations: int = 12,
+    iterations: Annotated[int, bounds.ROUNDS] = 12,
     blind: bool = True,
-    side_kbps: float = 0.2,
+    side_kbps: Annotated[float, bounds.SIDE_KBPS] = 0.2,
     extend: bool = True,
-    extension_kbps: float = 1.0,
+    extension_kbps: Annotated[float, bounds.SIDE_KBPS] = 1.0,
 ) -> Output:
     """All repairs together, each left out of a clip that it would hurt.
 
@@ -287,9 +291,6 @@ def vae_restored(
         extend: extend the band above 8 kHz, output at the clip's own rate.
         extension_kbps: most side information for that.
     """
-    check_range("iterations", iterations, 0, 1000)
-    check_range("side_kbps", side_kbps, 0, 64)
-    check_range("extension_kbps", extension_kbps, 0, 64)
     latents, mel = job.latents, job.stages.decode(job.latents)
     waveform = job.vocode(mel)
     score = _rule(job, waveform)

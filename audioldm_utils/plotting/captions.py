@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from audioldm_utils.text import markup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +37,8 @@ class CaptionedFigure:
     ) -> tuple[dict[str, str], dict[str, Any]]:
         data = base64.b64encode(self.png).decode()
         page = (
-            f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(self.alt)}" '
-            f'width="{self.width}"><figcaption>{html.escape(self.caption)}</figcaption></figure>'
+            f'<figure><img src="data:image/png;base64,{data}" alt="{markup(self.alt)}" '
+            f'width="{self.width}"><figcaption>{markup(self.caption)}</figcaption></figure>'
         )
         said = {"name": self.name, "caption": self.caption, "alt": self.alt}
         return (
@@ -54,8 +55,9 @@ def figure_caption(
     Args:
         figure: drawn with ``style``.
         name: unique in the book, as ``fig-ladder``.
-        caption: the finding, the number of clips, the seed and the checkpoint; write its
-            numbers by f-string from the results, never by hand.
+        caption: the finding, the number of clips, the seed and the checkpoint, in plain text:
+            Markdown means nothing in it. Write its numbers by f-string from the results, never
+            by hand.
         alt: what one would tell somebody who cannot see it; not the caption again.
         dpi: dots per inch of the PNG; it is shown at 100 per inch.
 

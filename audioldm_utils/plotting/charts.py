@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audioldm_utils.plotting.looks import DIFFERENCE_MAP, look
+from audioldm_utils.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,6 +164,7 @@ def heatmap(
     import matplotlib.pyplot as plt
     import seaborn as sns
 
+    table = table.rename(index=_drawn, columns=_drawn)
     numbered = table.shape[1] <= MOST_NUMBERED
     if axes is None:
         cell = (0.85, 0.38) if numbered else (0.26, 0.26)
@@ -183,6 +185,11 @@ def heatmap(
     axes.tick_params(length=0)
     axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
     return axes
+
+
+def _drawn(name: Any) -> Any:
+    """A name of a clip or class without what no font has a sign for."""
+    return one_line(name) if isinstance(name, str) else name
 
 
 def trade_off(
@@ -220,7 +227,7 @@ def trade_off(
                 ecolor=drawn.colour, elinewidth=0.9, alpha=0.6,
             )  # fmt: skip
         for row in part.itertuples():
-            text = str(getattr(row, stage))
+            text = one_line(getattr(row, stage))
             if text:
                 axes.annotate(
                     text, (row.x, row.y), xytext=(5, 4), textcoords="offset points",

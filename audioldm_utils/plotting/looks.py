@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from audioldm_utils.text import one_line
+
 MAGNITUDE_MAP = "magma"
 """Perceptually uniform; for levels."""
 DIFFERENCE_MAP = "RdBu_r"
@@ -93,7 +95,7 @@ def look(method: str) -> Look:
     if method in METHOD_STYLE:
         return METHOD_STYLE[method]
     colour, marker = _EXTRA[sum(method.encode()) % len(_EXTRA)]
-    return Look(method, colour, marker, ":")
+    return Look(one_line(method), colour, marker, ":")
 
 
 def style() -> None:
@@ -131,6 +133,8 @@ def style() -> None:
             "axes.axisbelow": True,
             "lines.linewidth": 1.8,
             "lines.markersize": 6,
+            # Names of clips and classes are drawn, and a dollar in one begins no formula.
+            "text.parse_math": False,
         },
     )
     # The inline backend crops by the bounding box of what is drawn, which moves the sizes.

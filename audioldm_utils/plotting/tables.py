@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from audioldm_utils.text import markup, one_line
+
 if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import HTML
@@ -24,20 +26,21 @@ def plain_table(
         index: show the index as well.
         caption: above the table.
     """
-    import html
-
     from IPython.display import HTML
 
     if frame.empty:
         return HTML("<p>Nothing of this was measured on these clips.</p>")
     truths = frame.select_dtypes(bool).columns
     frame = frame.assign(**{name: frame[name].map({True: "yes", False: "no"}) for name in truths})
-    table = frame.rename(columns=lambda name: str(name).replace("_", " ")).to_html(
+    # pandas escapes markup, but a blank line would end the table for whoever reads Markdown.
+    frame = frame.map(lambda value: one_line(value) if isinstance(value, str) else value)
+    frame = frame.rename(index=lambda name: one_line(name) if isinstance(name, str) else name)
+    table = frame.rename(columns=lambda name: one_line(name).replace("_", " ")).to_html(
         index=index, float_format=_number(digits), na_rep="–", border=0
     )
     if caption:
         head, rest = table.split(">", 1)
-        table = f"{head}><caption>{html.escape(caption)}</caption>{rest}"
+        table = f"{head}><caption>{markup(caption)}</caption>{rest}"
     return HTML(table)
 
 

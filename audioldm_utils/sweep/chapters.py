@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from audioldm_utils import chapters, execution
 from audioldm_utils.comparison import read_run
 from audioldm_utils.files import folder_lock
-from audioldm_utils.sweep.plan import Sweep, Task, code_hash, grid, label
+from audioldm_utils.sweep.file import Sweep
+from audioldm_utils.sweep.plan import Task, code_hash, grid, label
 from audioldm_utils.tables import validate
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from audioldm_utils import evidence, results
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write, folder_lock
 from audioldm_utils.sweep.cluster import connect
-from audioldm_utils.sweep.plan import Sweep, Task
+from audioldm_utils.sweep.file import Sweep
+from audioldm_utils.sweep.plan import Task
 from audioldm_utils.sweep.store import Store
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 
 #: Share of ``--budget`` that ``all`` gives to each component, in this order.
@@ -43,7 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="checkpoint folder whose weights vocoder, clap or unet begin from (clap: its text"
         " branch is kept)",
     )
-    parser.add_argument("--learning-rate", type=float, help="peak (default: the component's own)")
+    parser.add_argument(
+        "--learning-rate", type=bounds.LEARNING_RATE, help="peak (default: the component's own)"
+    )
     parser.add_argument(
         "--noise-path",
         action="store_true",
@@ -51,8 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--budget", default="120m", help="such as 90s, 120m, 2h")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--seed", type=bounds.SEED, default=0)
+    parser.add_argument("--threads", type=bounds.PROCESSES, help="CPU threads (default: all)")
     parser.add_argument("--figures", nargs="*", help="which of evaluate's figures (default: all)")
     return parser
 

@@ -1,0 +1,185 @@
+"""The range of every number that a user gives: options, chapter parameters, sweeps, calls.
+
+One gate: a number is asked for by one of the constants below, which refuses text, NaN,
+infinity and absurd values in one sentence that names the option and its range. As
+``type=`` of an option it does so before anything is loaded; :meth:`Number.check` does it for
+values that come another way. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import numbers
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from audioldm_utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Number:
+    """A legal range; callable, so that it serves as ``type=`` of an argparse option.
+
+    Attributes:
+        kind: ``int`` or ``float``; for ``float`` a whole number will do as well.
+        low, high: both are legal.
+        infinite: whether infinity is legal, beside the range.
+    """
+
+    kind: type[int] | type[float]
+    low: float
+    high: float
+    infinite: bool = False
+
+    def __str__(self) -> str:
+        what = "a whole number" if self.kind is int else "a number"
+        more = ", or inf" if self.infinite else ""
+        return f"{what} from {_plain(self.low)} to {_plain(self.high)}{more}"
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is a number of this kind and range; truth values are none."""
+        wanted = numbers.Integral if self.kind is int else numbers.Real
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            return False
+        return bool(self.low <= value <= self.high or (self.infinite and value == math.inf))
+
+    def check(self, name: str, value: Any) -> Any:
+        """The value itself.
+
+        Args:
+            name: of the option or argument, for the error.
+            value: a number; text is none.
+
+        Raises:
+            UserError: it is none of this kind, or out of range.
+        """
+        if not self.holds(value):
+            raise UserError(f"{name} must be {self}, not {shown(value)}.")
+        return value
+
+    def __call__(self, text: str) -> Any:
+        """The number that an option's text stands for.
+
+        Raises:
+            argparse.ArgumentTypeError: it stands for none in range; argparse names the option.
+        """
+        try:
+            value = self.kind(text)
+        except ValueError:
+            value = text
+        if not self.holds(value):
+            raise argparse.ArgumentTypeError(f"must be {self}, not {shown(text)}")
+        return value
+
+
+def _plain(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.10g}"
+
+
+def shown(value: Any, most: int = 60) -> str:
+    """A value as an error quotes it, on one line and never long."""
+    if isinstance(value, int) and value.bit_length() > 200:  # Python refuses to print these
+        return "a number of hundreds of digits"
+    if isinstance(value, str):
+        value = value[: most + 1]
+    elif isinstance(value, list | tuple | dict | set):
+        return f"a {type(value).__name__} of {len(value)}"  # its text may be without end
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+#: Of everything random: what a .ddcm file has room for.
+SEED = Number(int, 0, 2**28 - 1)
+#: Network calls: the timesteps that the published model was trained with.
+STEPS = Number(int, 1, 1000)
+#: A step of a .ddcm file; there may be more of them than of a new one.
+EDIT_STEP = Number(int, 0, 2**14 - 1)
+#: Classifier-free guidance; 1 is none. Generation takes no less.
+GUIDANCE = Number(float, 0.0, 100.0)
+FULL_GUIDANCE = Number(float, 1.0, 100.0)
+#: Share of the noise of DDPM; strength of an effect.
+SHARE = Number(float, 0.0, 1.0)
+#: kbit/s; the upper end is 16-bit sound at 16 kHz, uncompressed.
+KBPS = Number(float, 0.001, 256.0)
+#: kbit/s of side information.
+SIDE_KBPS = Number(float, 0.0, 64.0)
+#: Mean absolute difference of log-mels, nat.
+MEL_ERROR = Number(float, 1e-9, 10.0)
+#: Atoms a step: with 1000 steps no more than a .ddcm file counts.
+ATOMS = Number(int, 1, 2000)
+#: Bases or atoms of a codebook, centres of a quantiser, candidates of a choice.
+SIZE = Number(int, 1, 2**16)
+#: Alpha-bar of the last step, in the thousandths that a file stores.
+STOP = Number(float, 0.001, 0.999)
+#: Exponent of alpha-bar between the steps.
+POWER = Number(float, 0.001, 100.0)
+#: Softness of choices: 0 the best, infinity a random one.
+TEMPERATURE = Number(float, 0.0, 1e6, infinite=True)
+#: Of a quantiser: 0 the nearest vector, above an average of near ones.
+SOFTNESS = Number(float, 0.0, 1e6)
+#: Seconds to generate, from one latent frame; memory grows with them.
+SECONDS = Number(float, 0.04, 600.0)
+#: Seconds of a clip, from the shortest one that is read to a day.
+CLIP_SECONDS = Number(float, 0.1, 86_400.0)
+#: Seconds into a recording.
+START_SECONDS = Number(float, 0.0, 86_400.0)
+#: Seconds of a block of a stream, and of what two blocks share.
+WINDOW = Number(float, 0.16, 1000.0)
+OVERLAP = Number(float, 0.0, 1000.0)
+#: Level, full scale 1.
+PEAK = Number(float, 1e-6, 1000.0)
+#: Sample rate, Hz.
+RATE = Number(int, 1000, 768_000)
+#: Samples, one second at the highest rate either way.
+LAG = Number(int, -768_000, 768_000)
+#: Confidence of an interval.
+LEVEL = Number(float, 0.01, 0.9999)
+#: Candidates that are generated and ranked; all are in memory at once.
+CANDIDATES = Number(int, 1, 100)
+#: Processes, threads, chapters at once.
+PROCESSES = Number(int, 1, 256)
+#: How many clips; a chapter's 0 stands for all.
+CLIPS = Number(int, 1, 1_000_000)
+CLIPS_OR_ALL = Number(int, 0, 1_000_000)
+#: Samples of a prompt.
+SAMPLES = Number(int, 1, 1000)
+#: Stages of a residual quantiser.
+STAGES = Number(int, 1, 64)
+#: Latent places of a block along time and frequency; there are 16 of the latter.
+BLOCK = Number(int, 1, 256)
+BLOCK_FREQUENCY = Number(int, 1, 16)
+#: Vectors to cluster, all in memory.
+VECTORS = Number(int, 1, 1_000_000)
+#: Rounds of an iteration, and steps of a gradient descent.
+ROUNDS = Number(int, 0, 1000)
+DESCENT_STEPS = Number(int, 0, 10_000)
+LEARNING_RATE = Number(float, 1e-8, 10.0)
+#: Any other parameter of a chapter: finite, and exact where it is whole.
+FINITE = Number(float, -(2**53), 2**53)
+
+#: Parameters of chapters by the names that all chapters spell alike.
+PARAMETERS = {
+    "seed": SEED,
+    "limit": CLIPS_OR_ALL,
+    "fresh": CLIPS_OR_ALL,
+    "samples": SAMPLES,
+    "sample_steps": STEPS,
+    "sample_seconds": SECONDS,
+}
+
+_DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
+
+
+def device(name: str) -> str:
+    """The name of a device that networks can run on; whether it is there is seen later.
+
+    As ``type=`` of an option, like the numbers.
+
+    Raises:
+        argparse.ArgumentTypeError: there is no such kind of device (``meta`` has no memory).
+    """
+    if not _DEVICE.fullmatch(name):
+        raise argparse.ArgumentTypeError(f"must be cpu, cuda, cuda:N or mps, not {shown(name)}")
+    return name

@@ -1,0 +1,200 @@
+"""Sweep files: YAML, read and checked.
+
+Methods over clips::
+
+    audio: data/audio          # folder of clips, relative to this file
+    limit: 8                   # clips, optional
+    max_seconds: 5             # of each clip, optional
+    checkpoints: [mini]        # names, folders, hub ids
+    methods:
+      - vae
+      - ddcm: {steps: [30, 50], atoms: [1, 8]}   # a list is an axis of the grid
+    seeds: [0, 1]
+    metrics: [log_mel, snr]    # optional; all that apply by default
+
+or chapters over parameters::
+
+    audio: data/audio
+    checkpoints: [mini]
+    chapters: ["01"]
+    parameters: {limit: [4, 8]}
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from audioldm_utils import bounds
+from audioldm_utils.errors import UserError
+
+#: Tasks up to which a sweep is planned: all of them are in memory, and days of work.
+MOST_TASKS = 100_000
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file, read and checked; paths are absolute."""
+
+    path: Path
+    audio: Path
+    checkpoints: tuple[str, ...]
+    methods: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    metrics: tuple[str, ...] | None = None
+    limit: int | None = None
+    max_seconds: float | None = None
+    chapters: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    notebooks: Path | None = None
+
+
+def _in_range(bound: bounds.Number) -> AfterValidator:
+    return AfterValidator(lambda value, info: bound.check(info.field_name, value))
+
+
+def _checked_value(name: str, value: Any, depth: int = 0) -> Any:
+    """A value of an option: a number, text or truth value, or a list of them as an axis."""
+    if isinstance(value, list) and depth < 2:  # an axis of a parameter that is itself a list
+        if not value and depth == 0:
+            raise ValueError(
+                f"{name} is an empty list, which leaves nothing to run; give it values"
+            )
+        return [_checked_value(name, item, depth + 1) for item in value]
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int | float):
+        return bounds.FINITE.check(name, value)
+    raise ValueError(
+        f"{name} must be a number, a text, true or false, or a list of them, "
+        f"not {bounds.shown(value)}; write a date in quotes"
+    )
+
+
+def _checked_options(options: Any) -> Any:
+    if options is None:  # an entry without a value
+        return {}
+    if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
+        raise ValueError(f"options are names with values, not {bounds.shown(options)}")
+    return {name: _checked_value(name, value) for name, value in options.items()}
+
+
+def _checked_method(entry: Any) -> tuple[str, dict[str, Any]]:
+    """A method's name and options from ``vae`` or ``ddcm: {steps: 30}``."""
+    if isinstance(entry, str):
+        return entry, {}
+    if isinstance(entry, dict) and len(entry) == 1:
+        ((name, options),) = entry.items()
+        if isinstance(name, str) and isinstance(options, dict):
+            return name, _checked_options(options)
+    raise ValueError(
+        "a method is a name, or a name with options such as `ddcm: {steps: 30}`, "
+        f"not {bounds.shown(entry)}"
+    )
+
+
+_Texts = Annotated[list[str], Field(min_length=1)]
+_Seed = Annotated[int, _in_range(bounds.SEED)]
+
+
+class _Common(BaseModel):
+    """Entries of every sweep file; nothing is converted, so that `yes` is no number."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    audio: str
+    checkpoints: _Texts = ["mini"]
+
+
+class _OfMethods(_Common):
+    methods: Annotated[list[Annotated[Any, AfterValidator(_checked_method)]], Field(min_length=1)]
+    limit: Annotated[int, _in_range(bounds.CLIPS)] | None = None
+    max_seconds: Annotated[float, _in_range(bounds.CLIP_SECONDS)] | None = None
+    seeds: Annotated[list[_Seed], Field(min_length=1)] = [0]
+    metrics: _Texts | None = None
+
+
+class _OfChapters(_Common):
+    chapters: _Texts
+    parameters: Annotated[Any, AfterValidator(_checked_options)] = {}
+    notebooks: str = "notebooks"
+
+
+def read_sweep(path: str | Path) -> Sweep:
+    """Read and check a sweep file.
+
+    Raises:
+        UserError: the file is missing or no YAML mapping; an entry is unknown, missing, of the
+            wrong type or out of range; or the grid has no cell or too many.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such sweep file") from None
+    except (yaml.YAMLError, ValueError, RecursionError, IsADirectoryError) as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(entries, dict):
+        raise UserError(f"{path} must hold entries such as `audio: data/audio`")
+    if ("methods" in entries) == ("chapters" in entries):
+        raise UserError(f"{path} must have either `methods` or `chapters`")
+    kind = _OfMethods if "methods" in entries else _OfChapters
+    foreign = sorted(set(map(str, entries)) - set(kind.model_fields))
+    if foreign:
+        raise UserError(
+            f"{path} has unknown entries {', '.join(foreign)}; "
+            f"known: {', '.join(kind.model_fields)}"
+        )
+    if entries.get("audio") is None:
+        raise UserError(f"{path} must name a folder of clips under `audio`")
+    try:
+        read = kind.model_validate(entries)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_sentence(error)}") from None
+    folder = path.resolve().parent
+    given = read.model_dump()
+    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    given |= {
+        "path": path.resolve(),
+        "audio": folder / read.audio,
+        # A folder is meant relative to the file; a name or a hub id stays as it is.
+        "checkpoints": tuple(
+            str(folder / name) if (folder / name).is_dir() else name for name in read.checkpoints
+        ),
+        "notebooks": folder / given.get("notebooks", "notebooks"),
+    }
+    sweep = Sweep(**given)
+    check_count(sweep, 1)
+    return sweep
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first thing that is wrong with a sweep file."""
+    first = error.errors()[0]
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    name = ".".join(map(str, first["loc"]))
+    said = re.sub("^(Input|List|String) ", "", first["msg"])
+    return f"{name} {said}, got {bounds.shown(first['input'])}"
+
+
+def check_count(sweep: Sweep, clips: int) -> None:
+    """Refuse a grid of too many tasks before any of it is built."""
+    axes = [options for _, options in sweep.methods] or [sweep.parameters] * len(sweep.chapters)
+    cells = sum(
+        math.prod(len(value) for value in options.values() if isinstance(value, list))
+        for options in axes
+    )
+    count = cells * len(sweep.checkpoints) * len(sweep.seeds) * clips
+    if count > MOST_TASKS:
+        raise UserError(
+            f"{sweep.path} asks for {count} tasks and more than {MOST_TASKS} are not planned; "
+            "shorten its lists or make several sweeps of it"
+        )
