@@ -45,7 +45,7 @@ def test_a_file_of_long_ago_gives_its_sound(name, codec, golden):
     np.testing.assert_allclose(samples[::EVERY], golden[f"{name}.sound"], atol=TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize("version", [1])
+@pytest.mark.parametrize("version", [1, 2])
 def test_a_stream_of_long_ago_gives_its_sound(version, codec, golden):
     fingerprint = bytes.fromhex(codec.stages.checkpoint.fingerprint)
     data = golden[f"version-{version}.ddcs"].tobytes()
@@ -59,4 +59,5 @@ def test_a_stream_of_long_ago_gives_its_sound(version, codec, golden):
 
 def test_every_kept_file_is_tested(golden):
     names = {f"{name}.{part}" for name in settings() for part in ("ddcm", "sound")}
-    assert set(golden) == names | {"version-1.ddcs", "version-1.sound"}
+    streams = {f"version-{n}.{part}" for n in (1, 2) for part in ("ddcs", "sound")}
+    assert set(golden) == names | streams

@@ -21,6 +21,7 @@ from audioldm_utils.bitstream.work import (
     MODEL_RATE,
     OVERLAP,
     SEGMENT,
+    check_paid,
     latent_frames,
     layout,
     model_samples,
@@ -275,8 +276,7 @@ def finite(values: torch.Tensor, name: str) -> torch.Tensor:
     """
     if not bool(torch.isfinite(values).all()):
         raise UserError(
-            f"{name} does not decode to sound: the values are not finite; decode it with the "
-            "checkpoint that it was encoded with, or encode it again with less guidance"
+            f"{name} does not decode to finite values; encode it again with less guidance"
         )
     return values
 
@@ -310,7 +310,12 @@ def _promptless(settings: Settings) -> Settings:
 def _encoded(
     header: Header, coder: DDCM, codes: Codes, parts: int, latents: torch.Tensor, calls: int
 ) -> Encoded:
-    data = bitstream.to_bytes(header, bitstream.pack(*_digits(coder, codes, parts)))
+    payload = bitstream.pack(*_digits(coder, codes, parts))
+    try:
+        check_paid(header, len(payload))
+    except ValueError as error:
+        raise UserError(f"no file is made: {error}; give the steps more atoms") from error
+    data = bitstream.to_bytes(header, payload)
     header, _, sizes = bitstream.from_bytes(data)
     return Encoded(data, header, sizes, codes, latents, calls)
 

@@ -31,8 +31,8 @@ PATH = Path(__file__).with_name("ddcm.npz")
 #: Of the sound, which samples are kept.
 EVERY = 7
 FINGERPRINT = slice(5, 11)
-#: How a stream begins, by its version: bytes before the first record.
-HEADS = {1: struct.calcsize("<4sBHHf")}
+#: A stream's head, before the first record: bytes.
+HEAD = struct.calcsize("<4sBHHf")
 
 
 def signal(seconds: float = 0.4) -> np.ndarray:
@@ -69,14 +69,20 @@ def with_fingerprint(data: bytes, fingerprint: bytes) -> bytes:
 
 
 def stream_with_fingerprint(data: bytes, fingerprint: bytes) -> bytes:
-    """The same for every block of a ``.ddcs`` stream of version 1."""
-    position = HEADS[data[4]]
-    found = data[:position]
-    while size := int.from_bytes(data[position : position + 4], "little"):
-        block = data[position + 8 : position + 8 + size]
-        found += data[position : position + 8] + with_fingerprint(block, fingerprint)
-        position += 8 + size
-    return found + data[position:]
+    """The same for every block of a ``.ddcs`` stream, of either version."""
+    found, total, position = b"", 0, 0
+    seal = 4 if data[4] > 1 else 0
+    while position < len(data):
+        end = position + HEAD if position == 0 else position + 8
+        if position:
+            end += int.from_bytes(data[position : position + 4], "little")
+        part = data[position:end]
+        if position and len(part) > 8:
+            part = part[:8] + with_fingerprint(part[8:], fingerprint)
+        total = zlib.crc32(part, total)
+        found += part + struct.pack("<I", total)[:seal]
+        position = end + seal
+    return found
 
 
 def nudged(codec, header_denoiser):
