@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from audioldm_utils import bitstream
 from audioldm_utils.bitstream import Header, file
+from audioldm_utils.bitstream.work import ATOMS, CHOICES, SECONDS, WINDOW
 from audioldm_utils.errors import UserError
 
 FINGERPRINT = bytes(range(6))
+ENOUGH = 2**25  # bytes of codes for whatever a header may ask for
 PLAIN = Header(fingerprint=FINGERPRINT, samples=480_000, sample_rate=48_000)
 FULL = Header(
     fingerprint=FINGERPRINT,
-    samples=2**35 - 1,
+    samples=2_400_000,
     sample_rate=192_000,
     codebook="turbo",
     size=16384,
@@ -45,32 +47,48 @@ def reseal(body: bytes) -> bytes:
     return body + struct.pack("<I", zlib.crc32(body, len(body)))
 
 
-headers = st.builds(
-    Header,
-    fingerprint=st.binary(min_size=6, max_size=6),
-    samples=st.integers(1, 2**35 - 1),
-    sample_rate=st.integers(1, 2**21 - 1),
-    codebook=st.sampled_from(list(bitstream.CODEBOOKS)),
-    size=st.integers(1, 2**21 - 1),
-    placement=st.just("alpha-bar"),
-    parameters=st.tuples(*[st.integers(-1_000_000, 1_000_000).map(lambda v: v / 1000)] * 2),
-    steps=st.integers(1, 2**14 - 1),
-    atoms=st.integers(0, 2**21 - 1),
-    seed=st.integers(0, 2**28 - 1),
-    mean=st.floats(-1, 1, width=16),
-    scale=st.integers(-30000, 30000).map(lambda v: 2.0 ** (v / 1024)),
-    eta=st.integers(0, 1000).map(lambda v: v / 1000),
-    guidance=st.integers(-5000, 50000).map(lambda v: v / 1000),
-    prompt=st.none() | st.text(max_size=40),
-    segment=st.integers(0, 4096),
-    window=st.just((0, 0)) | st.tuples(st.integers(0, 999), st.integers(0, 999)),
-    codebook_digest=st.binary(max_size=8),
-)
+@st.composite
+def headers(draw):
+    """Any header that the file holds, of up to ten minutes; longer ones are tested below."""
+    codebook = draw(st.sampled_from(list(bitstream.CODEBOOKS)))
+    rate = draw(st.integers(1000, 768_000))
+    steps = draw(st.integers(1, 2**14 - 1))
+    parts = draw(st.integers(1, 60))
+    most = min(ATOMS * (steps - 1), CHOICES // (parts + 1), 2**21 - 1)
+    window = st.integers(0, 499).flatmap(
+        lambda overlap: st.tuples(st.integers(2 * overlap + 1, 999), st.just(overlap))
+    )
+    return Header(
+        fingerprint=draw(st.binary(min_size=6, max_size=6)),
+        samples=draw(st.integers(1, 10 * parts * rate)),
+        sample_rate=rate,
+        codebook=codebook,
+        size=draw(st.integers(1, 2**21 - 1) if codebook != "turbo" else st.just(2**16)),
+        placement="alpha-bar",
+        parameters=draw(
+            st.tuples(*[st.integers(-1_000_000, 1_000_000).map(lambda v: v / 1000)] * 2)
+        ),
+        steps=steps,
+        atoms=draw(st.integers(0, most)),
+        seed=draw(st.integers(0, 2**28 - 1)),
+        mean=draw(st.floats(-1, 1, width=16)),
+        scale=draw(st.integers(-30000, 30000).map(lambda v: 2.0 ** (v / 1024))),
+        eta=draw(st.integers(0, 1000).map(lambda v: v / 1000)),
+        guidance=draw(st.integers(-5000, 50000).map(lambda v: v / 1000)),
+        prompt=draw(st.none() | st.text(max_size=40)),
+        segment=draw(st.just(0) | st.integers(256, 4096)),
+        window=draw(st.just((0, 0)) | window),
+        codebook_digest=draw(st.binary(max_size=8)),
+    )
 
 
-@given(headers, st.binary(max_size=60))
+@given(headers(), st.binary(max_size=60))
 @settings(max_examples=300, deadline=None)
 def test_any_header_comes_back(header, payload):
+    assert bitstream.stored(header) == header
+    with contextlib.suppress(UserError):  # such payloads are too short for most
+        bitstream.from_bytes(bitstream.to_bytes(header, payload))
+    payload += bytes(ENOUGH // 16)
     data = bitstream.to_bytes(header, payload)
     back, codes, sizes = bitstream.from_bytes(data)
     assert back == header
@@ -81,20 +99,22 @@ def test_any_header_comes_back(header, payload):
 
 
 def test_worst_and_usual_size_of_the_fixed_part():
-    worst = dataclasses.replace(
+    long = dataclasses.replace(
         PLAIN,
-        samples=2**35 - 1,
-        sample_rate=2**21 - 1,
+        samples=SECONDS * 768_000,
+        sample_rate=768_000,
         size=2**21 - 1,
         placement="alpha-bar",
         parameters=(-1000.0, 1000.0),
-        steps=2**14 - 1,
-        atoms=2**21 - 1,
+        steps=129,
+        atoms=512,
         seed=2**28 - 1,
     )
-    _, _, sizes = bitstream.from_bytes(bitstream.to_bytes(worst, b""))
-    assert sizes.fixed == 48
-    _, _, sizes = bitstream.from_bytes(bitstream.to_bytes(PLAIN, b""))
+    fine = dataclasses.replace(long, samples=2**21, steps=2**14 - 1, atoms=2**20)
+    for worst in (long, fine):
+        _, _, sizes = bitstream.from_bytes(bitstream.to_bytes(worst, bytes(ENOUGH)))
+        assert 46 <= sizes.fixed <= bitstream.FIXED_LIMIT
+    _, _, sizes = bitstream.from_bytes(bitstream.to_bytes(PLAIN, bytes(100)))
     assert sizes.fixed == 32
     assert sizes.optional == 0
 
@@ -192,7 +212,7 @@ def test_a_valid_checksum_over_nonsense_still_gives_one_sentence(nonsense):
 
 def test_newer_minor_version_is_read_and_newer_major_refused():
     fixed, optional = file._header_bytes(dataclasses.replace(PLAIN, prompt="rain"))
-    unknown = bytes([100, 3]) + b"new"
+    unknown, codes = bytes([100, 3]) + b"new", bytes(range(100))
     body = (
         fixed[:4]
         + bytes([bitstream.MAJOR << 4 | 7])
@@ -200,11 +220,11 @@ def test_newer_minor_version_is_read_and_newer_major_refused():
         + bytes([len(optional) + len(unknown)])
         + optional
         + unknown
-        + b"codes"
+        + codes
     )
     header, payload, sizes = bitstream.from_bytes(reseal(body))
     assert header == dataclasses.replace(PLAIN, prompt="rain")
-    assert payload == b"codes"
+    assert payload == codes
     assert sizes.optional == len(optional) + len(unknown)
     assert sizes.file == len(body) + 4
     newer = body[:4] + bytes([bitstream.MAJOR + 1 << 4]) + body[5:]
@@ -256,11 +276,57 @@ def test_wrong_checkpoint_is_named():
         ({"mean": math.nan}, "mean is nan"),
         ({"scale": 0.0}, "scale is 0"),
         ({"fingerprint": b"1"}, "fingerprint has 1"),
+        ({"sample_rate": 999}, "sample_rate is 999"),
+        ({"sample_rate": 768_001}, "sample_rate is 768001"),
+        ({"samples": SECONDS * 48_000 + 1}, "s of sound"),
+        ({"atoms": 49 * ATOMS + 1}, "4097 atoms"),
+        ({"samples": 48_000 * 10_000, "atoms": 49 * 50}, "a file holds 1048576"),
+        ({"steps": 1}, "no step"),
+        ({"codebook": "turbo", "size": 2**16 + 1}, "turbo"),
+        ({"codebook": "turbo", "size": 9, "atoms": 490}, "10 atoms of a codebook of 9"),
+        ({"window": (64, 64)}, "overlap"),
+        ({"window": (0, 5)}, "overlap"),
+        ({"window": (8, 200)}, "overlap"),
+        ({"window": (WINDOW + 1, 0)}, "at most 1024"),
+        ({"eta": 1.001}, "eta is"),
+        ({"coefficient_bits": 9}, "coefficient_bits is 9"),
     ],
 )
 def test_headers_that_cannot_be_stored(change, message):
     with pytest.raises(ValueError, match=message):
         bitstream.to_bytes(dataclasses.replace(PLAIN, **change), b"")
+
+
+@pytest.mark.parametrize(
+    ("change", "size", "message"),
+    [
+        ({}, 6, "49 atoms in 1 segments do not go into its 6 bytes"),
+        ({"samples": 48_000 * 60, "steps": 1, "atoms": 0}, 0, "too few for 60 s"),
+        ({"samples": 768_000 * 5, "sample_rate": 768_000, "atoms": 0}, 0, "too few for 5 s"),
+        ({"steps": 1000, "atoms": 0}, 0, "too few for 1000 steps of 1 windows"),
+        ({"window": (2, 1), "atoms": 0}, 0, "too few for 50 steps of 249 windows"),
+        ({"window": (64, 63), "atoms": 1}, 9, "too few for 50 steps of 187 windows"),
+    ],
+)
+def test_a_header_that_its_codes_do_not_pay_for(change, size, message):
+    """Valid in itself and under a right checksum; every bound lets ordinary files pass."""
+    header = dataclasses.replace(PLAIN, **change)
+    with pytest.raises(UserError, match=message):
+        bitstream.from_bytes(bitstream.to_bytes(header, bytes(size)))
+    bitstream.from_bytes(bitstream.to_bytes(header, bytes(2000)))
+
+
+def test_a_file_too_large_is_not_read(tmp_path):
+    with (tmp_path / "a.ddcm").open("wb") as file_:
+        file_.truncate(2**40)  # takes no space
+    with pytest.raises(UserError, match="too large"):
+        bitstream.read(tmp_path / "a.ddcm")
+
+
+def test_long_optional_fields_are_refused_before_they_are_read():
+    body = bitstream.to_bytes(PLAIN, b"")[:-5] + bytes([0x80, 0x80, 2]) + bytes(2**15)
+    with pytest.raises(UserError, match="optional fields take 32768 bytes"):
+        bitstream.from_bytes(reseal(body))
 
 
 def test_a_prompt_that_is_too_long():

@@ -136,7 +136,7 @@ def test_wrong_payload_under_a_valid_checksum_is_refused(codec):
     encoded = codec.encode(tone(), Settings(kbps=None, steps=3))
     for payload in (b"", b"\xff" * 3, bytes(20)):
         data = bitstream.to_bytes(encoded.header, payload)
-        with pytest.raises(UserError, match=r"x\.ddcm cannot be decoded"):
+        with pytest.raises(UserError, match=r"x\.ddcm cannot be (read|decoded)"):
             codec.decode(data, "x.ddcm")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -133,19 +135,122 @@ def test_ddcm_over_a_stream_equals_the_offline_path(stages):
     assert np.abs(found - ddcm.offline(stages, samples, SETTINGS)).max() < 1e-4
 
 
-def test_what_is_no_stream_or_damaged(stages):
-    data = coded(stages, clip(15001))
+def decoded(data, stages):
+    return list(ddcm.decode_stream(io.BytesIO(data).read, stages))
+
+
+def pieces_of(data):
+    """Head, records and end of a stream without its checksums."""
+    mark, position, parts = 4 * (data[4] > 1), 13, [data[:13]]
+    position += mark
+    while position < len(data):
+        end = position + 8 + int.from_bytes(data[position : position + 4], "little")
+        parts.append(data[position:end])
+        position = end + mark
+    return parts
+
+
+def sealed(parts):
+    """The stream of such parts, in the version that its head says, checksums made again."""
+    data, total = b"", 0
+    for part in parts:
+        total = zlib.crc32(part, total)
+        data += part + (struct.pack("<I", total) if parts[0][4] > 1 else b"")
+    return data
+
+
+def as_version_1(data):
+    head, *rest = pieces_of(data)
+    return sealed([head[:4] + b"\x01" + head[5:], *rest])
+
+
+def put(part, position, value):
+    return part[:position] + value + part[position + len(value) :]
+
+
+def number(value):
+    return struct.pack("<I", value)
+
+
+@pytest.fixture(scope="module")
+def stream_data(stages):
+    return coded(stages, clip(15001))
+
+
+def test_what_is_no_stream_or_cut_short(stages, stream_data):
+    data = stream_data
     for wrong, sentence in (
         (b"", "not a DDCM stream"),
         (b"RIFF" + data[4:], "not a DDCM stream"),
         (data[:4] + b"\x09" + data[5:], "newer version"),
         (data[:-3], "cut short"),
         (data[: len(data) // 2], "cut short"),
+        (data + b"\0", "something follows its end"),
+        (as_version_1(data)[:-3], "cut short"),
+        (as_version_1(data) + b"\0", "something follows its end"),
     ):
         with pytest.raises(UserError, match=sentence):
-            list(ddcm.decode_stream(io.BytesIO(wrong).read, stages))
+            decoded(wrong, stages)
     with pytest.raises(UserError, match=r"at most 10\.24 s"):
         ddcm.Encoder(streaming.block_stages(stages, 12, 1))
+
+
+def test_every_changed_byte_of_a_stream_is_refused(stages, stream_data, monkeypatch):
+    """Version 2. That it is refused is known before the block is decoded."""
+    monkeypatch.setattr(ddcm.Codec, "decode_latents", lambda *_: pytest.fail("was decoded"))
+    for position in range(17 + len(pieces_of(stream_data)[1]) + 4):
+        changed = bytes([stream_data[position] ^ 0x10])
+        with pytest.raises(UserError):
+            decoded(put(stream_data, position, changed), stages)
+
+
+def test_records_missing_twice_or_exchanged_are_refused_by_the_checksum(stages, stream_data):
+    # Each record with the checksum that it had; the layout is looked at after it.
+    sizes = [len(part) + 4 for part in pieces_of(stream_data)]
+    whole = [stream_data[end - n : end] for end, n in zip(np.cumsum(sizes), sizes, strict=True)]
+    head, first, second, *rest = whole
+    for wrong in (
+        [head, first, first, second, *rest],
+        [head, second, *rest],
+        [head, first, *rest],
+        [head, second, first, *rest],
+    ):
+        with pytest.raises(UserError, match="checksum"):
+            decoded(b"".join(wrong), stages)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_stream_whose_parts_do_not_fit_is_refused_under_right_checksums(
+    version, stages, stream_data
+):
+    parts = pieces_of(stream_data if version == 2 else as_version_1(stream_data))
+    assert decoded(sealed(parts), stages)
+    head, first, second, third, *rest = parts
+    end, others = rest[-1], [second, third, *rest[:-1]]
+    nan, zero = struct.pack("<f", math.nan), struct.pack("<f", 0)
+    for wrong, sentence in (
+        ([put(head, 5, b"\1\0"), first, *others, end], "windows have 1 frames"),
+        ([put(head, 5, b"\7\0"), first, *others, end], "windows have 7 frames"),
+        ([put(head, 5, b"\xff\xff"), first, *others, end], "windows have 65535 frames"),
+        ([put(head, 7, b"\x20\0"), first, *others, end], "overlap by 32"),
+        ([put(head, 7, b"\3\0"), first, *others, end], "overlap by 3"),
+        ([put(head, 7, b"\4\0"), first, *others, end], "frame 48 follows one at frame 24"),
+        ([put(head, 9, nan), first, *others, end], "peak is nan"),
+        ([put(head, 9, zero), first, *others, end], "peak is 0"),
+        ([head, put(first, 4, number(4)), *others, end], "a block at frame 4"),
+        ([head, put(first, 4, number(2**32 - 4)), *others, end], "a block at frame 4294967292"),
+        ([head, first, put(second, 4, number(2**32 - 4)), end], "a block at frame 4294967292"),
+        ([head, first, first, *others, end], "a block at frame 0 follows one at frame 0"),
+        ([head, first, *others[1:], end], "a block at frame 48 follows one at frame 0"),
+        ([head, first, *others[:-1], end], "do not hold"),
+        ([head, first, *others, put(end, 4, number(0))], "do not hold 0 samples"),
+        ([head, first, *others, put(end, 4, number(2**32 - 1))], "do not hold"),
+        ([head, first, *others, put(end, 4, number(15001 - 700))], "do not hold"),
+        ([head, put(first, 0, number(2**32 - 1)), *others, end], "4294967295 bytes"),
+        ([head, end], "do not hold"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            decoded(sealed(wrong), stages)
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import struct
 import zlib
 from dataclasses import fields
@@ -18,11 +19,14 @@ from audioldm_utils.bitstream.header import (
     check,
 )
 from audioldm_utils.bitstream.packing import Reader, varint, zigzag
+from audioldm_utils.bitstream.work import check_paid
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 
 MAGIC = b"DDCM"
 MAJOR, MINOR = 1, 0
+OPTIONAL_LIMIT = 2**14 - 1  # bytes of the optional fields
+FILE_LIMIT = 2**26  # bytes; no header's codes take as many
 _TAGS = {
     "eta": 1,
     "guidance": 2,
@@ -66,10 +70,10 @@ def _header_bytes(header: Header) -> tuple[bytes, bytes]:
             values = value if isinstance(value, tuple) else (value,)
             content = b"".join(map(varint, values))
         optional += varint(tag) + varint(len(content)) + content
-    if len(optional) >= 2**14:
+    if len(optional) > OPTIONAL_LIMIT:
         raise UserError(
             f"prompt and schedule take {len(optional)} bytes, but a .ddcm file has room for "
-            f"{2**14 - 1}; shorten the prompt"
+            f"{OPTIONAL_LIMIT}; shorten the prompt"
         )
     fixed = (
         MAGIC
@@ -112,7 +116,7 @@ def _parse_optional(data: bytes) -> dict[str, object]:
         else:
             values = list(field.rest())
             if name == "timesteps":
-                values = [values[0] - sum(values[1 : i + 1]) for i in range(len(values))]
+                values = list(itertools.accumulate(values, operator.sub))
             if name == "window" and len(values) != 2:
                 raise ValueError("field window does not hold two numbers")
             found[name] = tuple(values)
@@ -132,7 +136,10 @@ def _parse_header(reader: Reader, minor: int) -> tuple[Header, int]:
     parameters = tuple(reader.thousandths() for _ in PLACEMENTS[name])
     numbers = [reader.varint() for _ in range(5)]
     mean, scale = struct.unpack("<eh", reader.take(4))
-    optional = reader.take(reader.varint())
+    length = reader.varint()
+    if length > OPTIONAL_LIMIT:
+        raise ValueError(f"its optional fields take {length} bytes; a file holds {OPTIONAL_LIMIT}")
+    optional = reader.take(length)
     header = Header(
         fingerprint=fingerprint,
         codebook=list(CODEBOOKS)[codebook],
@@ -173,7 +180,8 @@ def from_bytes(data: bytes, name: str = "the data") -> tuple[Header, bytes, Size
         Header, payload, and where the bytes went.
 
     Raises:
-        UserError: not a ``.ddcm`` file, a newer major version, or damaged.
+        UserError: not a ``.ddcm`` file, a newer major version, damaged, or asking for more
+            than its codes can mean.
     """
     if data[: len(MAGIC)] != MAGIC:
         raise UserError(f"{name} is not a .ddcm file; give one that `encode` wrote")
@@ -192,6 +200,7 @@ def from_bytes(data: bytes, name: str = "the data") -> tuple[Header, bytes, Size
     reader = Reader(body)
     try:
         header, optional = _parse_header(reader, minor)
+        check_paid(header, len(body) - reader.position)
     except (ValueError, IndexError) as error:
         raise UserError(f"{name} cannot be read: {error}; encode it again") from error
     payload = body[reader.position :]
@@ -215,6 +224,8 @@ def read(path: str | Path) -> tuple[Header, bytes, Sizes]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} is not a file; give a .ddcm file that `encode` wrote")
+    if path.stat().st_size > FILE_LIMIT:
+        raise UserError(f"{path} is too large for a .ddcm file; give one that `encode` wrote")
     return from_bytes(path.read_bytes(), str(path))
 
 

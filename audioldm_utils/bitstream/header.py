@@ -6,6 +6,8 @@ import itertools
 import math
 from dataclasses import dataclass
 
+from audioldm_utils.bitstream.work import check_size
+
 FINGERPRINT_BYTES = 6
 FIXED_LIMIT = 48  # bytes of everything but optional fields and payload
 
@@ -32,19 +34,20 @@ class Header:
 
     Attributes:
         fingerprint: checkpoint, ``FINGERPRINT_BYTES`` first bytes of its SHA-256.
-        samples: of the original, 1 to 2^35 - 1.
-        sample_rate: of the original, Hz, 1 to 2^21 - 1.
+        samples: of the original, 1 to 2^35 - 1, and at most 4 hours.
+        sample_rate: of the original, Hz, 1000 to 768,000.
         codebook: name, a key of ``CODEBOOKS``.
-        size: bases or atoms of the codebook, 1 to 2^21 - 1.
+        size: bases or atoms of the codebook, 1 to 2^21 - 1; of "turbo" to 2^16.
         placement: where the steps lie, a key of ``PLACEMENTS``.
         parameters: of the placement, as ``PLACEMENTS`` names them, multiples of 1/1000
             between -1000 and 1000.
         steps: reverse steps T, 1 to 2^14 - 1.
-        atoms: over all noisy steps, 0 to 2^21 - 1; see ``atom_counts``.
+        atoms: over all noisy steps; see ``atom_counts``. A step has at most 4096, and all
+            steps of all segments 2^20.
         seed: of codebook and starting noise, 0 to 2^28 - 1.
         mean: of the original waveform; stored to 11 bits.
         scale: gain of the original, > 0; stored to 0.07 %.
-        eta: share of the DDPM noise, multiple of 1/1000.
+        eta: share of the DDPM noise, 0 to 1, multiple of 1/1000.
         guidance: classifier-free guidance scale, multiple of 1/1000.
         prompt: text that the denoiser was given, or None.
         negative_prompt: text that guidance leads away from, or None.
@@ -52,10 +55,10 @@ class Header:
         atoms_per_step: atoms of each noisy step (``steps - 1`` of them, ``atoms`` in all)
             where they are not spread evenly.
         segment: most latent frames that share a choice; 0: the usual 256.
-        window: latent frames that the denoiser sees at once, and their overlap;
-            (0, 0): the usual (256, 64).
+        window: latent frames that the denoiser sees at once, 1 to 1024, and their overlap,
+            which is shorter; (0, 0): the usual (256, 64).
         codebook_digest: first bytes of the SHA-256 of a fitted codebook.
-        coefficient_bits: of matching pursuit; 0: none.
+        coefficient_bits: of matching pursuit, to 8; 0: none.
     """
 
     fingerprint: bytes
@@ -129,16 +132,20 @@ class Sizes:
 
 _LIMITS = {
     "samples": (1, 2**35 - 1),
-    "sample_rate": (1, 2**21 - 1),
+    "sample_rate": (1000, 768_000),
     "size": (1, 2**21 - 1),
     "steps": (1, 2**14 - 1),
     "atoms": (0, 2**21 - 1),
     "seed": (0, 2**28 - 1),
+    "eta": (0, 1),
+    "coefficient_bits": (0, 8),
 }
+# A choice is unranked by a walk over the codebook, and no larger one can be searched.
+_TURBO_SIZE = 2**16
 
 
 def check(header: Header) -> None:
-    """Refuse what the file cannot hold.
+    """Refuse what the file cannot hold; the one gate, before anything is made from a header.
 
     Raises:
         ValueError: names the field and what it may hold.
@@ -146,6 +153,8 @@ def check(header: Header) -> None:
     for name, (low, high) in _LIMITS.items():
         if not low <= getattr(header, name) <= high:
             raise ValueError(f"{name} is {getattr(header, name)}; the file holds {low} to {high}")
+    if header.codebook == "turbo" and header.size > _TURBO_SIZE:
+        raise ValueError(f"size is {header.size}; a turbo codebook has at most {_TURBO_SIZE}")
     if len(header.fingerprint) != FINGERPRINT_BYTES:
         raise ValueError(f"the fingerprint has {len(header.fingerprint)} bytes, not 6")
     if header.codebook not in CODEBOOKS:
@@ -172,7 +181,10 @@ def check(header: Header) -> None:
         or sum(header.atoms_per_step) != header.atoms
     ):
         raise ValueError("atoms_per_step does not hold steps - 1 numbers that sum to atoms")
+    if header.steps == 1 and header.atoms:
+        raise ValueError(f"{header.atoms} atoms have no step; a single step adds no noise")
     if not math.isfinite(header.mean) or not abs(header.mean) < 65504:
         raise ValueError(f"mean is {header.mean}")
     if not (math.isfinite(header.scale) and 2.0**-31 < header.scale < 2.0**31):
         raise ValueError(f"scale is {header.scale}")
+    check_size(header)

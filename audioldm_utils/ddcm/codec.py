@@ -7,7 +7,6 @@ that its bytes and its decoded latents do not depend on its neighbours.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,14 +17,17 @@ import torch
 from audioldm_utils import bitstream
 from audioldm_utils.audio import fit_length
 from audioldm_utils.bitstream import Header, Sizes
-from audioldm_utils.ddcm.core import DDCM, Callback, Codes
-from audioldm_utils.ddcm.settings import (
+from audioldm_utils.bitstream.work import (
+    MODEL_RATE,
     OVERLAP,
     SEGMENT,
-    Settings,
-    codebook_for,
-    header_for,
+    check_paid,
+    latent_frames,
+    layout,
+    model_samples,
 )
+from audioldm_utils.ddcm.core import DDCM, Callback, Codes
+from audioldm_utils.ddcm.settings import Settings, codebook_for, header_for
 from audioldm_utils.ddcm.windows import Denoiser, segment_frames, windowed
 from audioldm_utils.errors import UserError
 from audioldm_utils.schedule import Schedule
@@ -33,8 +35,6 @@ from audioldm_utils.stages import DOWNSAMPLING, Level, Stages, normalise
 
 if TYPE_CHECKING:
     from audioldm_utils.conditioning import Conditioning
-
-MODEL_RATE = 16000
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,6 @@ class Decoded:
     sizes: Sizes
     latents: torch.Tensor
     calls: int
-
-
-def model_samples(samples: int, sample_rate: int) -> int:
-    """Samples at the model's rate of a clip of ``samples`` at ``sample_rate`` Hz."""
-    return max(1, round(samples * MODEL_RATE / sample_rate))
-
-
-def latent_frames(samples: int) -> int:
-    """Latent frames of a clip of ``samples`` at 16 kHz, before segments are filled."""
-    return math.ceil(math.ceil(samples / 160) / DOWNSAMPLING)
 
 
 class Codec:
@@ -203,15 +193,19 @@ class Codec:
         start = coder.start(1, codes.shape).to(self.stages.device)
         latents = coder.decode(codes, denoiser, edit=edited, start=start, callback=callback)
         calls = sum(counter.calls for counter in counters)
-        samples = self.waveform(latents, header)
+        samples = self.waveform(latents, header, name)
         return Decoded(samples, MODEL_RATE, header, sizes, latents, calls)
 
-    def waveform(self, latents: torch.Tensor, header: Header) -> np.ndarray:
-        """Decoded latents (1, 8, frames, 16) as float32 (n,) at 16 kHz, at the file's level."""
+    def waveform(self, latents: torch.Tensor, header: Header, name: str = "the data") -> np.ndarray:
+        """Decoded latents (1, 8, frames, 16) as float32 (n,) at 16 kHz, at the file's level.
+
+        Raises:
+            UserError: it is not finite.
+        """
         count = model_samples(header.samples, header.sample_rate)
         waveform = self.stages.vocode(self.stages.decode(latents)).cpu()[:, :count]
         level = Level(torch.tensor([[header.mean]]), torch.tensor([[1 / header.scale]]))
-        return level.undo(waveform)[0].numpy()
+        return finite(level.undo(waveform), name)[0].numpy()
 
     def encode_latents(self, latents: torch.Tensor, settings: Settings = Settings()) -> Encoded:
         """Encode latents ``(1, 8, frames, 16)`` themselves, at a level of 1.
@@ -240,7 +234,7 @@ class Codec:
         coder, codes, header, _ = self.open(data, name)
         denoiser, _ = self._denoiser(header)
         start = coder.start(1, codes.shape).to(self.stages.device)
-        latents = coder.decode(codes, denoiser, start=start)
+        latents = finite(coder.decode(codes, denoiser, start=start), name)
         return latents[:, :, : latent_frames(model_samples(header.samples, header.sample_rate))]
 
     def open(self, data: bytes, name: str = "the data") -> tuple[DDCM, Codes, Header, Sizes]:
@@ -252,11 +246,12 @@ class Codec:
         header, payload, sizes = bitstream.from_bytes(data, name)
         checkpoint = self.stages.checkpoint
         bitstream.check_checkpoint(header, checkpoint.fingerprint, name, checkpoint.name)
-        count = model_samples(header.samples, header.sample_rate)
-        parts, part = segment_frames(latent_frames(count), header.segment or SEGMENT)
-        coder = coder_for(self.stages, header, part)
+        parts, part = layout(header)
         try:
+            coder = coder_for(self.stages, header, part)
             codes = _codes(coder, payload, parts)
+        except UserError as error:
+            raise UserError(f"{name} cannot be decoded: {error}") from error
         except ValueError as error:
             raise UserError(f"{name} cannot be decoded: {error}; encode it again") from error
         return coder, codes, header, sizes
@@ -273,6 +268,19 @@ class Codec:
         return windowed(denoiser, window, overlap), denoiser
 
 
+def finite(values: torch.Tensor, name: str) -> torch.Tensor:
+    """The values as they are.
+
+    Raises:
+        UserError: not all are finite, which a huge guidance scale or broken weights can do.
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise UserError(
+            f"{name} does not decode to finite values; encode it again with less guidance"
+        )
+    return values
+
+
 def coder_for(stages: Stages, header: Header, part: int) -> DDCM:
     """The coder that a header names, for segments of ``part`` latent frames."""
     parameters = dict(zip(bitstream.PLACEMENTS[header.placement], header.parameters, strict=True))
@@ -283,7 +291,10 @@ def coder_for(stages: Stages, header: Header, part: int) -> DDCM:
         eta=header.eta,
         **parameters,
     )
-    return DDCM(schedule, codebook_for(stages, header, part), header.atom_counts)
+    book = codebook_for(stages, header, part)
+    if header.codebook == "k-means" and book.size != header.size:
+        raise ValueError(f"its codebook has {header.size} atoms, the fitted one {book.size}")
+    return DDCM(schedule, book, header.atom_counts)
 
 
 def _fill(stages: Stages, mel: torch.Tensor, frames: int) -> torch.Tensor:
@@ -299,7 +310,12 @@ def _promptless(settings: Settings) -> Settings:
 def _encoded(
     header: Header, coder: DDCM, codes: Codes, parts: int, latents: torch.Tensor, calls: int
 ) -> Encoded:
-    data = bitstream.to_bytes(header, bitstream.pack(*_digits(coder, codes, parts)))
+    payload = bitstream.pack(*_digits(coder, codes, parts))
+    try:
+        check_paid(header, len(payload))
+    except ValueError as error:
+        raise UserError(f"no file is made: {error}; give the steps more atoms") from error
+    data = bitstream.to_bytes(header, payload)
     header, _, sizes = bitstream.from_bytes(data)
     return Encoded(data, header, sizes, codes, latents, calls)
 
@@ -316,7 +332,9 @@ def _digits(coder: DDCM, codes: Codes, parts: int) -> tuple[list[int], list[int]
 
 
 def _codes(coder: DDCM, payload: bytes, parts: int) -> Codes:
-    radices = [coder.codebook.states(atoms) for atoms in coder.atoms if atoms for _ in range(parts)]
+    radices = []
+    for atoms in coder.atoms:
+        radices += [coder.codebook.states(atoms)] * parts if atoms else []
     values = iter(bitstream.unpack(payload, radices))
     choices = []
     for atoms in coder.atoms:

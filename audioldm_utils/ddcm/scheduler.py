@@ -21,6 +21,9 @@ from audioldm_utils.ddcm.windows import unfold
 from audioldm_utils.errors import UserError
 from audioldm_utils.schedule import Schedule, training_alphas_bar
 
+# What a configuration of diffusers calls the placements that both know.
+_SPACINGS = {"leading": "uniform", "trailing": "trailing", "linspace": "linspace"}
+
 
 class DDCMScheduler(SchedulerMixin, ConfigMixin):
     """DDCM's reverse step as diffusers calls it.
@@ -30,9 +33,14 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
     pipeline's ``generator`` (a list of them: one a sample), or from ``choice_seed``; after
     ``replay(codes)`` they are those given.
 
+    A run may begin in the middle, as SDEdit does: at the step of ``set_begin_index``, or else
+    at that of the first timestep that it is given. Its codes are those of the steps it takes.
+
     Attributes:
         timesteps: what the network is called with.
-        start: x_T of the last run; give it to the pipeline as ``latents`` to replay.
+        start: where the last run began, x_T or later; give it to the pipeline as ``latents`` to
+            replay.
+        betas: of every training timestep, float32, as are ``alphas`` and ``alphas_cumprod``.
     """
 
     order = 1
@@ -52,7 +60,8 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         rescale_betas_zero_snr: bool = False,
         clip_sample: bool = False,
         thresholding: bool = False,
-        placement: str = "uniform",
+        timestep_spacing: str = "leading",
+        placement: str | None = None,
         stop: float | None = None,
         power: float = 1.0,
         eta: float = 1.0,
@@ -67,7 +76,7 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         """Store the configuration; see ``Schedule.from_config`` and ``codebook.make``.
 
         Args:
-            num_train_timesteps: as in diffusers, like the next seven.
+            num_train_timesteps: as in diffusers, like the next eight.
             beta_start: first beta.
             beta_end: last beta.
             beta_schedule: "linear", "scaled_linear" or "squaredcos_cap_v2".
@@ -77,7 +86,9 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
             rescale_betas_zero_snr: shift alpha-bar so that it ends at 0.
             clip_sample: must be false; a denoised value that is clipped cannot be led.
             thresholding: must be false.
-            placement: where the steps lie.
+            timestep_spacing: "leading" (here with real-valued spacing: ``uniform``),
+                "trailing" or "linspace"; where the steps lie unless ``placement`` says so.
+            placement: where the steps lie, one of ``schedule.PLACEMENTS``.
             stop: alpha-bar of the last step.
             power: exponent of alpha-bar.
             eta: share of the DDPM noise, 0 to 1.
@@ -94,8 +105,15 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
                 "this scheduler configuration clips the denoised value (clip_sample or "
                 "thresholding), which DDCM cannot do; set both to false"
             )
-        alphas_bar = training_alphas_bar(self.config)
-        self.alphas_cumprod = torch.from_numpy(alphas_bar).float()
+        if placement is None and timestep_spacing not in _SPACINGS:
+            raise UserError(
+                f"timestep_spacing {timestep_spacing!r} is not one of {', '.join(_SPACINGS)}; "
+                "set it to one of them, or give a placement"
+            )
+        bar = torch.from_numpy(training_alphas_bar(self.config))
+        alphas = bar / torch.cat([bar.new_ones(1), bar[:-1]])
+        self.alphas_cumprod = bar.float()
+        self.alphas, self.betas = alphas.float(), (1 - alphas).float()
         self.init_noise_sigma = 1.0
         self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)
         self.num_inference_steps: int | None = None
@@ -105,7 +123,32 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         self._choices: list[torch.Tensor] = []
         self._latents: torch.Tensor | None = None
         self._shape: tuple[int, ...] = ()
-        self._index = 0
+        self._begin_index: int | None = None
+        self._step_index: int | None = None
+
+    @property
+    def begin_index(self) -> int | None:
+        """Step that the next run begins with; None: that of the first timestep it is given."""
+        return self._begin_index
+
+    @property
+    def step_index(self) -> int | None:
+        """Step that comes next; None before a run has begun."""
+        return self._step_index
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Begin the next run with this step, 0 to the last; call it after ``set_timesteps``.
+
+        Raises:
+            ValueError: there is no such step, or a run has begun.
+        """
+        if self.schedule is None:
+            raise ValueError("call set_timesteps before set_begin_index")
+        if not 0 <= begin_index < len(self.schedule):
+            raise ValueError(f"step {begin_index} is none of 0 to {len(self.schedule) - 1}")
+        if self._step_index is not None:
+            raise ValueError("this run has begun: call set_timesteps before set_begin_index")
+        self._begin_index = int(begin_index)
 
     def set_timesteps(
         self,
@@ -113,18 +156,39 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         device: str | torch.device | None = None,
         timesteps: Sequence[int] | None = None,
     ) -> None:
-        """Lay out ``num_inference_steps`` steps, or the given falling ``timesteps``."""
+        """Lay out ``num_inference_steps`` steps, or the given falling ``timesteps``.
+
+        Raises:
+            ValueError: both are given, or what is given cannot be laid out.
+        """
+        if timesteps is not None and num_inference_steps is not None:
+            raise ValueError("give num_inference_steps or timesteps, not both")
+        placement = self.config.placement or _SPACINGS[self.config.timestep_spacing]
         self.schedule = Schedule.from_config(
             self.config,
             num_inference_steps,
-            placement=self.config.placement if timesteps is None else list(timesteps),
+            placement=placement if timesteps is None else list(timesteps),
             stop=self.config.stop,
             power=self.config.power,
             eta=self.config.eta,
         )
         self.num_inference_steps = len(self.schedule)
         self.timesteps = torch.tensor(self.schedule.timesteps, device=device)
-        self._choices, self._index, self.start, self._latents = [], 0, None, None
+        self._begin_index = self._step_index = self.start = self._latents = None
+        self._choices = []
+
+    def previous_timestep(self, timestep: int | torch.Tensor) -> int:
+        """The timestep that the network is called with after this one; -1 after the last.
+
+        Before ``set_timesteps`` it is the training timestep before it.
+
+        Raises:
+            ValueError: the timestep is none of them.
+        """
+        found = self.timesteps.tolist()
+        if int(timestep) not in found:
+            raise ValueError(f"timestep {int(timestep)} is none of scheduler.timesteps")
+        return [*found, -1][found.index(int(timestep)) + 1]
 
     def scale_model_input(
         self, sample: torch.Tensor, timestep: int | torch.Tensor | None = None
@@ -133,7 +197,10 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         return sample
 
     def replay(self, codes: Codes | None) -> None:
-        """Take the choices of ``codes`` in the next runs; None: draw again."""
+        """Take the choices of ``codes`` in the next runs; None: draw again.
+
+        They must be as many as those runs have steps with noise.
+        """
         self._given = None if codes is None else codes.choices
 
     @property
@@ -172,34 +239,60 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
             sample: x_t, (batch, 8, frames, 16).
             generator: seeds the choices; read at the first step only.
             return_dict: False gives (previous sample, denoised value).
+
+        Raises:
+            ValueError: another timestep, or a generator that is none.
         """
-        if self.schedule is None:
-            raise ValueError("call set_timesteps before step")
-        i = self._index
-        if i >= len(self.schedule) or int(timestep) != self.schedule.timesteps[i]:
-            raise ValueError(f"timestep {int(timestep)} is not the one after {i} steps")
-        if i == 0:
-            self.start = sample
-            self._shape = tuple(sample.shape[1:])
-            self._codebook = self.make_codebook(self._shape)
-            self._count = self._shape[1] // self._codebook.shape[1]
-            self._seeds = self._row_seeds(len(sample), generator)
+        _check_generator(generator)
+        i = self._next_step(int(timestep))
+        if self._step_index is None:
+            self._begin(i, sample, generator)
         noise = None
         if i < self.schedule.noisy_steps:
             if self._given is None:
                 choice = self._codebook.random_choice(i, self._seeds, self.config.atoms)
             else:
-                choice = self._given[i]
+                choice = self._given[len(self._choices)]
             self._choices.append(choice)
             noise = unfold(self._codebook.noise(i, choice), self._count).to(sample)
         before = self.schedule.step(i, sample, model_output, noise)
-        self._index += 1
-        if self._index == len(self.schedule):
+        self._step_index = i + 1
+        if self._step_index == len(self.schedule):
             self._latents = before
         x0_hat = self.schedule.predict_x0(i, sample, model_output)
         if not return_dict:
             return before, x0_hat
         return DDIMSchedulerOutput(prev_sample=before, pred_original_sample=x0_hat)
+
+    def _next_step(self, timestep: int) -> int:
+        """Number of the step that comes next, if this is its timestep."""
+        if self.schedule is None:
+            raise ValueError("call set_timesteps before step")
+        steps = self.schedule.timesteps
+        wanted = self._begin_index if self._step_index is None else self._step_index
+        if wanted is None and timestep in steps:
+            return steps.index(timestep)
+        if wanted is None or wanted >= len(steps) or timestep != steps[wanted]:
+            raise ValueError(f"timestep {timestep} is not the one after {wanted or 0} steps")
+        return wanted
+
+    def _begin(
+        self,
+        i: int,
+        sample: torch.Tensor,
+        generator: torch.Generator | list[torch.Generator] | None,
+    ) -> None:
+        """Get ready for a run from step ``i`` on."""
+        wanted = self.schedule.noisy_steps - i
+        if self._given is not None and len(self._given) != wanted:
+            raise ValueError(
+                f"codes of {len(self._given)} steps are replayed in a run of {wanted} with noise"
+            )
+        self.start = sample
+        self._shape = tuple(sample.shape[1:])
+        self._codebook = self.make_codebook(self._shape)
+        self._count = self._shape[1] // self._codebook.shape[1]
+        self._seeds = self._row_seeds(len(sample), generator)
 
     def _row_seeds(
         self, batch: int, generator: torch.Generator | list[torch.Generator] | None
@@ -230,3 +323,17 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
 
     def __len__(self) -> int:
         return self.config.num_train_timesteps
+
+
+def _check_generator(generator: object) -> None:
+    """Refuse what other schedulers take in the generator's place.
+
+    Raises:
+        ValueError: it is no generator, and no list of them.
+    """
+    given = generator if isinstance(generator, (list, tuple)) else [generator]
+    if generator is not None and not all(isinstance(one, torch.Generator) for one in given):
+        raise ValueError(
+            f"generator is {generator!r}, not a torch.Generator; DDCM's eta is no argument of a "
+            "step: give it to DDCMScheduler.from_config(config, eta=...)"
+        )

@@ -10,6 +10,7 @@ from audioldm_utils import bitstream, bounds
 from audioldm_utils import codebook as codebooks
 from audioldm_utils.bitstream import FINGERPRINT_BYTES, Header
 from audioldm_utils.bitstream.packing import BLOCK
+from audioldm_utils.bitstream.work import OVERLAP, SEGMENT
 from audioldm_utils.codebook.fitted import load_kmeans
 from audioldm_utils.codebook.planning import PLACEMENT_BY_RATE, Rule, plan_rate
 from audioldm_utils.errors import UserError
@@ -17,9 +18,6 @@ from audioldm_utils.errors import UserError
 if TYPE_CHECKING:
     from audioldm_utils.codebook import Codebook
     from audioldm_utils.stages import Level, Stages
-
-SEGMENT = 256  # latent frames, 10.24 s: the length that AudioLDM2 is trained on
-OVERLAP = 64
 
 #: Ranges of those settings that are one number, or None.
 _BOUNDS = {

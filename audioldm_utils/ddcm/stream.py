@@ -5,22 +5,32 @@ sees windows that overlap, so that each of them depends on all. Here a block dep
 nothing but itself. Blocks overlap and their latents are cross-faded, as the VAE's encoder
 windows are; what overlaps is sent twice, and each block pays for its own header.
 
-A stream is: ``DDCS``, a byte for the version, window and overlap in mel frames (uint16 each),
-the peak (float32); then records of size (uint32), first frame (uint32) and bytes; at the end a
-record of size 0 whose second number is the count of samples at 16 kHz. Little-endian.
+A stream, version 2, is: ``DDCS``, a byte for the version, window and overlap in mel frames
+(uint16 each), the peak (float32); then records of size (uint32), first frame (uint32) and bytes;
+at the end a record of size 0 whose second number is the count of samples at 16 kHz, and nothing
+after it. Head and records each end in the CRC-32 of all bytes of the stream so far but the
+checksums, so that a record that is missing, twice or in another place is noticed as well as a
+changed one. In version 1, which is still read, only the blocks have a checksum. Little-endian.
+
+What the head says settles where the blocks lie: each begins ``window - overlap`` frames after
+the one before, the last one no later than that, and it ends where the samples end. Anything else
+is refused, in either version.
 """
 
 from __future__ import annotations
 
+import math
 import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from audioldm_utils import bounds
-from audioldm_utils.ddcm.codec import Codec
+from audioldm_utils import bitstream, bounds
+from audioldm_utils.bitstream.work import MODEL_RATE
+from audioldm_utils.ddcm.codec import Codec, finite
 from audioldm_utils.ddcm.settings import SEGMENT, Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.stages import DOWNSAMPLING, PEAK, Stages
@@ -30,8 +40,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAGIC = b"DDCS"
-VERSION = 1
-_HEAD, _RECORD = struct.Struct("<4sBHHf"), struct.Struct("<II")
+VERSION = 2
+_HEAD, _RECORD, _SUM = struct.Struct("<4sBHHf"), struct.Struct("<II"), struct.Struct("<I")
+_LEAST_WINDOW, _MOST_WINDOW = 16, SEGMENT * DOWNSAMPLING  # mel frames
+_MOST_BYTES = 2**20  # of a block: more than any rate takes
+_HOP = 160  # samples of a mel frame
 
 
 class Encoder:
@@ -44,14 +57,16 @@ class Encoder:
             UserError: the blocks are longer than what is coded together.
         """
         assert stages.window is not None
-        if stages.window > SEGMENT * DOWNSAMPLING:
+        if stages.window > _MOST_WINDOW:
             longest = SEGMENT * DOWNSAMPLING / 100
             raise UserError(f"blocks of DDCM are at most {longest:g} s long.")
         self.codec, self.settings = Codec(stages), settings
         self.peak = bounds.PEAK.check("peak", peak)
         self.taken = 0
         self._mel, self._windows = ToMel(stages), Windows(stages.window, stages.overlap, 1)
-        self._head = _HEAD.pack(MAGIC, VERSION, stages.window, stages.overlap, peak)
+        self._sum = 0
+        head = _HEAD.pack(MAGIC, VERSION, stages.window, stages.overlap, peak)
+        self._head = self._sealed(head)
 
     def push(self, samples: np.ndarray) -> bytes:
         """Samples ``(n,)`` at 16 kHz to the records that they complete."""
@@ -64,15 +79,25 @@ class Encoder:
         """The last block and the end of the stream."""
         mel = self._mel.finish()
         windows = [] if mel is None else self._windows.push(mel)
-        return self._out(windows + self._windows.finish()) + _RECORD.pack(0, self.taken)
+        data = self._out(windows + self._windows.finish())
+        return data + self._sealed(_RECORD.pack(0, self.taken))
 
     def _out(self, windows: list[tuple[int, Tensor]]) -> bytes:
         data, self._head = self._head, b""
         for start, mel in windows:
             latents = self.codec.stages.encode(mel)
             block = self.codec.encode_latents(latents, self.settings).data
-            data += _RECORD.pack(len(block), start) + block
+            data += self._sealed(_RECORD.pack(len(block), start) + block)
         return data
+
+    def _sealed(self, data: bytes) -> bytes:
+        """The bytes with the checksum of the stream up to their end.
+
+        The checksums themselves are left out: after data and its own CRC-32, a CRC-32 is the
+        same number whatever came before.
+        """
+        self._sum = zlib.crc32(data, self._sum)
+        return data + _SUM.pack(self._sum)
 
 
 def decode_stream(
@@ -86,50 +111,123 @@ def decode_stream(
         name: what to call the stream in an error.
 
     Raises:
-        UserError: not such a stream, cut short, or of another checkpoint.
+        UserError: not such a stream, damaged, cut short, or of another checkpoint; what came
+            before has been given.
     """
-    head = read(_HEAD.size)
-    if len(head) < _HEAD.size or head[:4] != MAGIC:
-        raise UserError(f"{name} is not a DDCM stream; make one by `audioldm-utils stream`.")
-    _, version, window, overlap, peak = _HEAD.unpack(head)
-    if version != VERSION or not 0 <= overlap < window or not 0 < peak < np.inf:
-        raise UserError(f"{name} is damaged, or of a newer version of this program.")
+    reader = _Reader(read, name)
+    window, overlap, peak = reader.head()
     blocks = Stages(stages.checkpoint, window, overlap)
     codec, latents = Codec(blocks), Crossfade(overlap // DOWNSAMPLING, 2)
     decoder, given = Decoder(blocks), 0
-    held: list[np.ndarray] = []
-    for start, data in _records(read, name):
-        if data is None:  # the end, and how many samples there are
-            done = latents.take(1 << 62)
-            pieces = [] if done is None else decoder.push(done)
-            held += _samples([*pieces, *decoder.finish()], peak)
-            rest = np.concatenate([*held, np.zeros(0, np.float32)])[: max(0, start - given)]
-            if len(rest):
-                yield rest
-            return
+    for start, data in reader.records():
         # Whatever lies before the newest block is settled.
         done = latents.take(start // DOWNSAMPLING)
         latents.add(start // DOWNSAMPLING, codec.decode_latents(data, f"a block of {name}"))
         if done is not None:
-            for piece in _samples(decoder.push(done), peak):
+            for piece in _samples(decoder.push(done), peak, name):
                 given += len(piece)
                 yield piece
+    done = latents.take(1 << 62)
+    pieces = [] if done is None else decoder.push(done)
+    held = _samples([*pieces, *decoder.finish()], peak, name)
+    rest = np.concatenate([*held, np.zeros(0, np.float32)])[: max(0, reader.count - given)]
+    if len(rest):
+        yield rest
+    reader.end()
 
 
-def _samples(pieces: Iterable[Tensor], peak: float) -> list[np.ndarray]:
-    return [piece[0].cpu().numpy() * np.float32(peak / PEAK) for piece in pieces]
+def _samples(pieces: Iterable[Tensor], peak: float, name: str) -> list[np.ndarray]:
+    return [finite(piece, name)[0].cpu().numpy() * np.float32(peak / PEAK) for piece in pieces]
 
 
-def _records(read: Callable[[int], bytes], name: str) -> Iterator[tuple[int, bytes | None]]:
-    while True:
-        head = read(_RECORD.size)
-        size, start = _RECORD.unpack(head) if len(head) == _RECORD.size else (1, 0)
-        data = read(size) if size else None
-        if len(head) < _RECORD.size or (data is not None and len(data) < size):
-            raise UserError(f"{name} is cut short; what came before has been decoded.")
-        yield start, data
-        if data is None:
+class _Reader:
+    """Takes a stream apart and refuses, before it is decoded, what the encoder does not write.
+
+    Attributes:
+        count: samples at 16 kHz; known when :meth:`records` has ended.
+    """
+
+    def __init__(self, read: Callable[[int], bytes], name: str) -> None:
+        self._read, self._name = read, name
+        self._sum: int | None = None
+        self.count = self._window = self._step = 0
+
+    def head(self) -> tuple[int, int, float]:
+        """Window and overlap in mel frames, and the peak."""
+        head = self._read(_HEAD.size)
+        if len(head) < _HEAD.size or head[:4] != MAGIC:
+            raise UserError(
+                f"{self._name} is not a DDCM stream; make one by `audioldm-utils stream`."
+            )
+        _, version, window, overlap, peak = _HEAD.unpack(head)
+        if version not in (1, VERSION):
+            raise self._damaged("or of a newer version of this program")
+        self._sum = None if version == 1 else 0
+        self._check(head)
+        if not _LEAST_WINDOW <= window <= _MOST_WINDOW or window % DOWNSAMPLING:
+            raise self._damaged(f"its windows have {window} frames")
+        if not 0 <= overlap < window or overlap % DOWNSAMPLING:
+            raise self._damaged(f"its windows of {window} frames overlap by {overlap}")
+        if not 0 < peak < np.inf:
+            raise self._damaged(f"its peak is {peak:g}")
+        self._window, self._step = window, window - overlap
+        return window, overlap, peak
+
+    def records(self) -> Iterator[tuple[int, bytes]]:
+        """First frame and bytes of each block, up to the end of the stream."""
+        before, frames, last = -self._step, self._window, False
+        while True:
+            head = self._take(_RECORD.size)
+            size, start = _RECORD.unpack(head)
+            if size > _MOST_BYTES:
+                raise self._damaged(f"a block has {size} bytes")
+            data = self._take(size)
+            self._check(head + data)
+            if size == 0:
+                break
+            least = 0 if before < 0 else before + DOWNSAMPLING
+            if last or not least <= start <= before + self._step or start % DOWNSAMPLING:
+                raise self._damaged(f"a block at frame {start} follows one at frame {before}")
+            frames = self._frames(data, start)
+            last = start < before + self._step or frames < self._window
+            before = start
+            yield start, data
+        end = max(math.ceil(start / _HOP), 3 * bool(start))
+        end += -end % DOWNSAMPLING
+        if end != (0 if before < 0 else before + frames):
+            raise self._damaged(f"its blocks do not hold {start} samples")
+        self.count = start
+
+    def end(self) -> None:
+        """Refuse what comes after the end."""
+        if self._read(1):
+            raise self._damaged("something follows its end")
+
+    def _frames(self, data: bytes, start: int) -> int:
+        """Mel frames of a block, which only the first may have fewer of than a window."""
+        header, _, _ = bitstream.from_bytes(data, f"a block of {self._name}")
+        frames, rest = divmod(header.samples, _HOP)
+        least = DOWNSAMPLING if start == 0 else self._window
+        if header.sample_rate != MODEL_RATE or rest or not least <= frames <= self._window:
+            raise self._damaged(f"the block at frame {start} has {header.samples} samples")
+        return frames
+
+    def _take(self, size: int) -> bytes:
+        data = self._read(size) if size else b""
+        if len(data) < size:
+            raise UserError(f"{self._name} is cut short; what came before has been decoded.")
+        return data
+
+    def _check(self, data: bytes) -> None:
+        """Read the checksum that follows ``data``, and compare."""
+        if self._sum is None:
             return
+        self._sum = zlib.crc32(data, self._sum)
+        if self._take(_SUM.size) != _SUM.pack(self._sum):
+            raise self._damaged("its checksum does not match")
+
+    def _damaged(self, how: str) -> UserError:
+        return UserError(f"{self._name} is damaged ({how}); copy it or code the sound again.")
 
 
 @torch.no_grad()
