@@ -1,14 +1,19 @@
 # ---
 # jupyter:
+#   audioldm_utils:
+#     after:
+#     - 01_bottleneck_analysis
+#     - 02_vae_repair
+#     - 03_vae_vs_diffusion
+#     - 04_codebooks
+#     - 05_ddcm_codec
+#     - 06_text_to_audio
+#     - 07_correlation_verification
+#     - 09_model_card
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   audioldm_utils:
-#     after: [01_bottleneck_analysis, 02_vae_repair, 03_vae_vs_diffusion, 04_codebooks,
-#       05_ddcm_codec, 06_text_to_audio, 07_correlation_verification, 09_model_card]
+#     notebook_metadata_filter: kernelspec,audioldm_utils,-jupytext.text_representation
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
