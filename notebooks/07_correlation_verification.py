@@ -54,7 +54,7 @@ from audioldm_utils.plotting import (
 
 # %% tags=["remove-input"]
 from audioldm_utils.stages import Stages
-from audioldm_utils.studies import findings, run_study
+from audioldm_utils.studies import measure
 from audioldm_utils.verification import GUIDANCE, PERTURBATION, RATES, SECONDS, STEPS
 from audioldm_utils.verification_tables import (
     ALPHA,
@@ -106,15 +106,12 @@ clips = usable_clips(audio_dir, limit)
 
 # %% tags=["remove-input", "remove-output"]
 # Two clips of the evidence are measured again; of a reader's own, as many as `fresh` says.
-table = run_study(
-    "07_correlation", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir,
-    most=2, own=fresh,
-)  # fmt: skip
-results.write(table, Path(out_dir) / "07_correlation")
-judged = findings(table, clips, "07_correlation", evidence_dir)
+judged = measure(
+    "07_correlation", clips, checkpoint, {"seed": seed}, out_dir, evidence_dir, most=2, own=fresh
+)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("n", judged.n, "d")
-glue_value("source", judged.source)
+glue_value("rests", judged.rests)
 glue_value("seconds", SECONDS, ".2f", "s")
 glue_value("steps", STEPS, "d")
 glue_value("guidance", GUIDANCE, ".1f")
@@ -123,8 +120,8 @@ glue_value("alpha", ALPHA, "g")
 glue_value("effect", EFFECT, "g")
 
 # %% [markdown]
-# Measured on the first {glue:text}`seconds` of each clip: {glue:text}`source`, with at most
-# {glue:text}`steps` network calls a run and no prompt.
+# Measured on the first {glue:text}`seconds` of each clip, with at most {glue:text}`steps` network
+# calls a run and no prompt. {glue:text}`rests`
 #
 # ## Listen
 #
@@ -133,7 +130,7 @@ glue_value("effect", EFFECT, "g")
 # %% tags=["remove-input"]
 stages = Stages(load(checkpoint))
 codec, rows = Codec(stages), []
-measured = set(table["clip"])
+measured = set(judged.run["clip"])
 for info in [info for info in clips if info.name in measured][:1]:
     clip = load_clip(info, max_seconds=SECONDS)
     wave = to_model_rate(clip)

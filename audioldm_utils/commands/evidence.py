@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
 
     for name in args.studies or STUDIES:
         path = write_evidence(
-            name, args.audio, args.shipped, args.out, args.checkpoint, args.seed, args.jobs,
-            args.limit,
+            name, args.audio, args.shipped, args.out, args.checkpoint, {"seed": args.seed},
+            args.jobs, args.limit,
         )  # fmt: skip
         print(path)
     return 0
