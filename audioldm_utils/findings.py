@@ -92,7 +92,10 @@ def why_alone(
         )
     if record["checkpoint"][:12] != checkpoint[:12]:
         return "the committed table is of another checkpoint"
-    if STUDIES[name].scope != "samples" and not evidence_clips(name, clips, evidence_dir):
+    study = STUDIES[name]
+    if study.scope != "samples" and not evidence_clips(name, clips, evidence_dir):
+        if study.group > 1:
+            return "these clips do not make up the groups of the committed table"
         return "the committed table holds none of these clips"
     return ""
 

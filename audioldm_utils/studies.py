@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,7 @@ def measure(
     evidence_dir: str | Path,
     most: int | None = None,
     own: int = 0,
+    say: Callable[[str], None] = print,
 ) -> Findings:
     """Run a study for a chapter, keep its table, and say what findings rest on.
 
@@ -88,6 +89,7 @@ def measure(
             the very ones that it was made with.
         out_dir: gets ``<name>.csv``, ``.parquet`` and a sidecar with the parameters.
         evidence_dir, most, own: as in :func:`run_study`.
+        say: takes the sentence that tells what the findings rest on; printed by default.
 
     Raises:
         UserError: a number that cannot be, or as in :func:`measure_clips`.
@@ -102,7 +104,9 @@ def measure(
     place = {"evidence_dir": evidence_dir, "most": most, "own": own}
     run = run_study(name, clips, checkpoint, parameters, progress=False, **place)
     write(run, Path(out_dir) / name, {"parameters": as_recorded(parameters)})
-    return findings(run, clips, name, evidence_dir, parameters)
+    found = findings(run, clips, name, evidence_dir, parameters)
+    say(f"{name}: {found.rests}")
+    return found
 
 
 def run_study(
