@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+#: Environment variable: the folder of the page that a running notebook will become.
+PAGE_VARIABLE = "AUDIOLDM_UTILS_PAGE"
 
 
 @contextmanager
@@ -36,3 +39,22 @@ def sha256_file(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def package_hash(
+    left_out: Collection[str], suffixes: Collection[str], package: Path | None = None
+) -> str:
+    """SHA-256 over names and contents of the package's files, for fingerprints of results.
+
+    Args:
+        left_out: modules and folders at the package's top that the results do not depend on.
+        suffixes: of the files that count.
+        package: its folder; this package's by default.
+    """
+    package = package or Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*")):
+        name = path.relative_to(package)
+        if path.suffix in suffixes and name.with_suffix("").parts[0] not in left_out:
+            digest.update(f"{name.as_posix()}\0{sha256_file(path)}\0".encode())
+    return digest.hexdigest()
