@@ -271,7 +271,7 @@ class Comparison:
         difference, low, high: mean of matched minus the clip's mean null, with its
             bootstrap interval over clips.
         p, p_corrected: one-sided permutation p-value; after Holm over all comparisons.
-        d_z: effect size, the difference over its standard deviation over clips.
+        d_z: effect size, the difference over its standard deviation over clips; NaN for one clip.
         cliff: Cliff's delta of matched against all null values.
         above: share of clips above every one of their own null values.
         n: clips.
@@ -316,7 +316,8 @@ def _compare(
         *(interval.mean, interval.low, interval.high),
         p=p,
         p_corrected=p,
-        d_z=cohens_dz(difference),
+        # One clip has no spread to measure an effect by.
+        d_z=cohens_dz(difference) if len(difference) > 1 else np.nan,
         cliff=cliffs_delta(matched, nulls.compressed()),
         above=float((matched > nulls.max(axis=1).filled(np.nan)).mean()),
         n=len(matched),

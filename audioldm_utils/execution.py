@@ -25,17 +25,17 @@ from typing import Any
 
 from audioldm_utils.chapters import Chapter
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import atomic_write, sha256_file
+from audioldm_utils.files import PAGE_VARIABLE, atomic_write, package_hash, sha256_file
 from audioldm_utils.layout import Layout, recover, replacing, tidy
 from audioldm_utils.lifeline import command, lifeline
 
-PAGE_VARIABLE = "AUDIOLDM_UTILS_PAGE"
-"""Environment variable: the folder of the page that a running notebook will become."""
-
-_NOT_IN_CHAPTERS = {
-    *("cli.py", "report.py", "staging.py", "execution.py", "chapters.py", "worker.py"),
-    *("layout.py", "lifeline.py", "outputs.py"),
-}
+NOT_IN_CHAPTERS = frozenset(
+    {
+        *("cli", "commands", "training", "sweep", "report", "staging", "execution", "chapters"),
+        *("worker", "layout", "lifeline", "outputs"),
+    }
+)
+"""Modules and folders of the package that no chapter's page depends on."""
 
 
 @dataclass
@@ -79,19 +79,9 @@ def hash_tree(paths: Iterable[Path]) -> str:
 
 def environment_hash() -> str:
     """SHA-256 over Python, all installed versions and the package source chapters can import."""
-    package = Path(__file__).parent
-    sources = [
-        p
-        for p in sorted(package.rglob("*"))
-        if p.suffix in {".py", ".css", ".js", ".csv"}
-        and p.name not in _NOT_IN_CHAPTERS
-        and p.parent.name != "commands"
-    ]
     versions = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions()})
-    digest = hashlib.sha256(f"{sys.version}\n{versions}\n".encode())
-    for path in sources:
-        digest.update(f"{path.relative_to(package)}\0{sha256_file(path)}\0".encode())
-    return digest.hexdigest()
+    sources = package_hash(NOT_IN_CHAPTERS, {".py", ".css", ".js", ".csv"})
+    return hashlib.sha256(f"{sys.version}\n{versions}\n{sources}".encode()).hexdigest()
 
 
 def chapter_key(

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 
 from audioldm_utils.errors import UserError
 
+#: Environment variable: the folder of the page that a running notebook will become.
+PAGE_VARIABLE = "AUDIOLDM_UTILS_PAGE"
 #: Seconds that a lock is waited for: what a killed run left behind is gone by then.
 PATIENCE = 2.0
 
@@ -104,3 +106,22 @@ def folder_lock(folder: str | Path) -> Iterator[int]:
     finally:
         os.ftruncate(held[0], 0)
         lock.release()
+
+
+def package_hash(
+    left_out: Collection[str], suffixes: Collection[str], package: Path | None = None
+) -> str:
+    """SHA-256 over names and contents of the package's files, for fingerprints of results.
+
+    Args:
+        left_out: modules and folders at the package's top that the results do not depend on.
+        suffixes: of the files that count.
+        package: its folder; this package's by default.
+    """
+    package = package or Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*")):
+        name = path.relative_to(package)
+        if path.suffix in suffixes and name.with_suffix("").parts[0] not in left_out:
+            digest.update(f"{name.as_posix()}\0{sha256_file(path)}\0".encode())
+    return digest.hexdigest()

@@ -20,8 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from audioldm_utils.execution import PAGE_VARIABLE
-from audioldm_utils.files import atomic_path, atomic_write
+from audioldm_utils.files import PAGE_VARIABLE, atomic_path, atomic_write
 from audioldm_utils.plotting import level_db, look, spectrogram_tile
 from audioldm_utils.text import markup
 

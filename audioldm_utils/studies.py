@@ -4,28 +4,35 @@ A study maps clips and a checkpoint to a results table. A chapter runs it on the
 given; ``audioldm-utils evidence`` runs the very same function on an eval folder and on the
 shipped clips and commits the table. The chapter then checks its own rows against the
 committed ones, so that evidence cannot go stale, and takes its findings from the larger set.
+What differs from the evidence in a parameter, in checkpoint or clips rests on the run alone.
 
-What studies there are is declared in :mod:`audioldm_utils.study_list`.
+What studies there are is declared in :mod:`audioldm_utils.study_list`, what findings rest on in
+:mod:`audioldm_utils.findings`.
 """
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audioldm_utils import bounds
 from audioldm_utils.audio import ClipInfo, find_clips
 from audioldm_utils.clips import LONGEST, survey
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import sha256_file
-from audioldm_utils.study_list import STUDIES, WHOLE, Study
+from audioldm_utils.findings import (
+    DEFAULTS,
+    Findings,
+    as_recorded,
+    evidence_clips,
+    findings,
+    why_alone,
+)
+from audioldm_utils.study_list import STUDIES, Study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,26 +54,64 @@ def _prepare(checkpoint: str, threads: int | None = None) -> None:
 
 
 def _measure(
-    study: Study, infos: Sequence[ClipInfo], seed: int, most: int | None = None
+    study: Study,
+    infos: Sequence[ClipInfo],
+    parameters: Mapping[str, Any],
+    most: int | None = None,
 ) -> list[dict[str, object]]:
     """Rows of one clip, of one group of clips or of all clips, as the study takes them."""
     from audioldm_utils.audio import load_clip
     from audioldm_utils.tables import ResultsBuilder
 
     stages = _WORKER["stages"]
-    rows = ResultsBuilder(stages.checkpoint.fingerprint_of(study.parts), seed)
+    rows = ResultsBuilder(stages.checkpoint.fingerprint_of(study.parts), parameters["seed"])
     clips = [load_clip(info, LONGEST) for info in infos]
     alone = study.scope == "clip" and study.group == 1
-    more = (most,) if study.scope == "samples" else ()
-    study.measure()(clips[0] if alone else clips, stages, rows, seed, *more)
+    more = {"most": most} if study.scope == "samples" else {}
+    study.measure()(clips[0] if alone else clips, stages, rows, **parameters, **more)
     return rows.rows
+
+
+def measure(
+    name: str,
+    clips: Sequence[ClipInfo],
+    checkpoint: str | Path,
+    parameters: Mapping[str, Any],
+    out_dir: str | Path,
+    evidence_dir: str | Path,
+    most: int | None = None,
+    own: int = 0,
+    say: Callable[[str], None] = print,
+) -> Findings:
+    """Run a study for a chapter, keep its table, and say what findings rest on.
+
+    Args:
+        name, clips, checkpoint: as in :func:`measure_clips`.
+        parameters: all that the study takes; the committed evidence serves only a run with
+            the very ones that it was made with.
+        out_dir: gets ``<name>.csv``, ``.parquet`` and a sidecar with the parameters.
+        evidence_dir, most, own: as in :func:`run_study`.
+        say: takes the sentence that tells what the findings rest on; printed by default.
+
+    Raises:
+        UserError: a number that cannot be, or as in :func:`measure_clips`.
+        StaleEvidenceError: the rows of this run disagree with the committed ones.
+    """
+    from audioldm_utils.tables import write
+
+    place = {"evidence_dir": evidence_dir, "most": most, "own": own}
+    run = run_study(name, clips, checkpoint, parameters, progress=False, **place)
+    write(run, Path(out_dir) / name, {"parameters": as_recorded(parameters)})
+    found = findings(run, clips, name, evidence_dir, parameters)
+    say(f"{name}: {found.rests}")
+    return found
 
 
 def run_study(
     name: str,
     clips: Sequence[ClipInfo],
     checkpoint: str | Path = "mini",
-    seed: int = 0,
+    parameters: Mapping[str, Any] = DEFAULTS,
     jobs: int = 1,
     progress: bool = True,
     evidence_dir: str | Path = "book/evidence",
@@ -75,80 +120,48 @@ def run_study(
 ) -> pd.DataFrame:
     """As :func:`measure_clips`, on those of the clips that the committed evidence holds.
 
-    Where it holds none of them they are a reader's own, and as many of these are measured as
-    ``own`` says, spread over them.
+    Where it does not serve this run (see :func:`~audioldm_utils.findings.why_alone`), as many
+    of the clips are measured as ``own`` says, spread over them.
 
     Args:
-        name, clips, checkpoint, seed, jobs, progress: as in :func:`measure_clips`.
+        name, clips, checkpoint, parameters, jobs, progress: as in :func:`measure_clips`.
         evidence_dir: where the committed table lies.
         most: recompute at most so many of the evidence's clips, or groups of them; None for
-            all. With 0 the committed rows stand in, if they are of this checkpoint: for a
-            study that another one of the same code is checked for. Of a study of samples: at
-            most so many of a kind.
-        own: most of a reader's own clips, or groups of them; 0 for all.
+            all. With 0 the committed rows stand in: for a study that another one of the same
+            code is checked for. Of a study of samples: at most so many of a kind.
+        own: most of the clips, or groups of them, that no evidence serves; 0 for all.
     """
+    from audioldm_utils.checkpoint import load
+    from audioldm_utils.tables import read
+
     if name not in STUDIES:
         raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
-    bounds.SEED.check("seed", seed)
+    bounds.SEED.check("seed", parameters["seed"])
     bounds.CLIPS_OR_ALL.check("own", own)
     if most is not None:
         bounds.CLIPS_OR_ALL.check("most", most)
     study = STUDIES[name]
     if study.scope == "samples":
-        return measure_clips(name, clips, checkpoint, seed, progress=progress, most=most)
-    held = evidence_clips(name, clips, evidence_dir)
-    if most == 0 and held:
-        from audioldm_utils.checkpoint import load
-        from audioldm_utils.tables import read
-
-        table = read(Path(evidence_dir) / f"{name}.csv")
-        table = table[table["clip"].isin([info.name for info in held])]
-        if set(table["checkpoint"]) == {load(checkpoint).fingerprint_of(study.parts)[:12]}:
-            return table.reset_index(drop=True)
-        most = 1
-    chosen = held[: None if most is None else most * study.group]
-    if not chosen:
+        return measure_clips(name, clips, checkpoint, parameters, progress=progress, most=most)
+    fingerprint = load(checkpoint).fingerprint_of(study.parts)
+    if why_alone(name, clips, parameters, fingerprint, evidence_dir):
         count = min(own * study.group or len(clips), len(clips))
         chosen = [clips[i * len(clips) // count] for i in range(count)]
-    return measure_clips(name, chosen, checkpoint, seed, jobs, progress)
-
-
-def evidence_clips(
-    name: str, clips: Sequence[ClipInfo], evidence_dir: str | Path
-) -> Sequence[ClipInfo]:
-    """Those of the clips that a study's evidence was made from: same file name, same SHA-256.
-
-    Of a study of groups only all clips of one folder count: with some of them missing, the
-    others would fall into other groups than the evidence's.
-    """
-    path = Path(evidence_dir) / f"{name}.json"
-    if not path.exists():
-        return []
-    record = json.loads(path.read_text())
-    inputs = record["inputs"]
-    named = [info for info in clips if info.path.name in inputs]  # no other is worth a hash
-    held = [info for info in named if inputs[info.path.name] == sha256_file(info.path)]
-    if STUDIES[name].group == 1:
-        return held
-    shipped = {file for file in inputs if Path(file).stem in record["shipped"]}
-    there = {info.path.name for info in held}
-    whole = [part for part in (shipped, set(inputs) - shipped) if part <= there]
-    return [info for info in held if any(info.path.name in part for part in whole)]
-
-
-def rests_on_evidence(name: str, clips: Sequence[ClipInfo], evidence_dir: str | Path) -> bool:
-    """Whether :func:`findings` on these clips are the evidence's, if it is of the checkpoint."""
-    if name not in STUDIES:
-        return False
-    made = STUDIES[name].scope == "samples"  # of no clips; those are a reference only
-    return made or bool(evidence_clips(name, clips, evidence_dir))
+        return measure_clips(name, chosen, checkpoint, parameters, jobs, progress)
+    held = evidence_clips(name, clips, evidence_dir)
+    if most == 0:
+        table = read(Path(evidence_dir) / f"{name}.csv")
+        table = table[table["clip"].isin([info.name for info in held])]
+        return table.reset_index(drop=True)
+    chosen = held[: None if most is None else most * study.group]
+    return measure_clips(name, chosen, checkpoint, parameters, jobs, progress)
 
 
 def measure_clips(
     name: str,
     clips: Sequence[ClipInfo],
     checkpoint: str | Path = "mini",
-    seed: int = 0,
+    parameters: Mapping[str, Any] = DEFAULTS,
     jobs: int = 1,
     progress: bool = True,
     most: int | None = None,
@@ -159,7 +172,7 @@ def measure_clips(
         name: a key of :data:`STUDIES`.
         clips: as ``find_clips`` gives them.
         checkpoint: name, folder or hub id.
-        seed: of every random draw.
+        parameters: given to the study by name; ``seed``, of every random draw, is among them.
         jobs: worker processes, each with its share of the cores; 1 stays in this process, as
             do studies that are not of single clips.
         progress: a bar with the time that is left, on the screen and never on the page of a
@@ -179,7 +192,7 @@ def measure_clips(
     study = STUDIES[name]
     if study.scope != "clip":
         _prepare(str(checkpoint))
-        rows = _measure(study, clips, seed, most)
+        rows = _measure(study, clips, parameters, most)
         return validate(pd.DataFrame(rows, columns=list(COLUMNS)))
     rows: list[dict[str, object]] = []
     groups = [clips[i : i + study.group] for i in range(0, len(clips), study.group)]
@@ -188,7 +201,7 @@ def measure_clips(
         # The report gives each chapter its share of the cores; that is left as it is.
         _prepare(str(checkpoint))
         for infos in groups:
-            rows += _measure(study, infos, seed)
+            rows += _measure(study, infos, parameters)
             bar.update()
     else:
         with ProcessPoolExecutor(
@@ -197,75 +210,11 @@ def measure_clips(
             initializer=_prepare,
             initargs=(str(checkpoint), max(1, len(os.sched_getaffinity(0)) // jobs)),
         ) as pool:
-            for future in [pool.submit(_measure, study, infos, seed) for infos in groups]:
+            for future in [pool.submit(_measure, study, infos, parameters) for infos in groups]:
                 rows += future.result()
                 bar.update()
     bar.close()
     return validate(pd.DataFrame(rows, columns=list(COLUMNS)))
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What a chapter's sentences rest on.
-
-    Attributes:
-        table: rows of the judged clips.
-        n: how many clips they are.
-        source: says which, for captions.
-        compared: rows of this run that were checked against the evidence; 0 if there is none.
-        at_hand: rows of the clips that can be played here: this run's, and the committed ones
-            of the same clips.
-    """
-
-    table: pd.DataFrame
-    n: int
-    source: str
-    compared: int
-    at_hand: pd.DataFrame
-
-
-def findings(
-    run: pd.DataFrame, clips: Sequence[ClipInfo], name: str, evidence_dir: str | Path
-) -> Findings:
-    """Committed evidence if it holds these very clips and this checkpoint; else this run.
-
-    Clips are the same if file name and SHA-256 are. The rows of this run are checked
-    against the committed ones before those are used.
-
-    Args:
-        run: this run's table of the study.
-        clips: what it was run on.
-        name: of the study.
-        evidence_dir: where ``<name>.csv`` and its sidecar ``<name>.json`` lie.
-
-    Raises:
-        StaleEvidenceError: this run's rows disagree with the committed ones.
-    """
-    from audioldm_utils.evidence import compare_evidence
-    from audioldm_utils.tables import read
-
-    count = run["clip"].nunique()
-    clip_or_clips = "clip" if count == 1 else "clips"
-    alone = Findings(run, count, f"{count} {clip_or_clips} of this run", 0, run)
-    path = Path(evidence_dir) / f"{name}.csv"
-    if not path.exists():
-        return alone
-    record = json.loads(path.with_suffix(".json").read_text())
-    committed = read(path)
-    same = set(run["checkpoint"]) <= set(committed["checkpoint"])
-    shared = {info.name for info in evidence_clips(name, clips, evidence_dir)}
-    study = STUDIES[name]
-    if not same or not (study.scope == "samples" or shared):
-        return alone
-    compared = compare_evidence(run, committed, study.tolerance, study.relative)
-    if study.scope == "samples":
-        made = committed[committed["clip"] != WHOLE]
-        n = len(made[["clip", "method", "stage"]].drop_duplicates())
-        return Findings(committed, n, f"{n} generated samples", compared, run)
-    judged = committed[~committed["clip"].isin(record["shipped"])]
-    n = judged["clip"].nunique()
-    at_hand = committed[committed["clip"].isin(shared)]
-    return Findings(judged, n, f"{n} real recordings never trained on", compared, at_hand)
 
 
 def write_evidence(
@@ -274,7 +223,7 @@ def write_evidence(
     shipped_dir: str | Path,
     out: str | Path,
     checkpoint: str = "mini",
-    seed: int = 0,
+    parameters: Mapping[str, Any] = DEFAULTS,
     jobs: int = 1,
     limit: int | None = None,
 ) -> Path:
@@ -297,16 +246,19 @@ def write_evidence(
     if names:
         raise UserError(f"clips of both folders are called {', '.join(sorted(names))}: rename them")
     if study.scope == "clip":
-        table = measure_clips(name, [*judged, *shipped], checkpoint, seed, jobs)
+        table = measure_clips(name, [*judged, *shipped], checkpoint, parameters, jobs)
     else:
         # Clips of one folder are never compared with those of the other.
         table = concat(
-            measure_clips(name, part, checkpoint, seed) for part in (judged, shipped) if part
+            measure_clips(name, part, checkpoint, parameters) for part in (judged, shipped) if part
         )
+    seed = parameters["seed"]
     record = provenance(
-        f"audioldm-utils evidence --audio EVAL --checkpoint {checkpoint} --studies {name}",
+        f"audioldm-utils evidence --audio EVAL --checkpoint {checkpoint} --studies {name}"
+        + (f" --seed {seed}" if seed else ""),
         inputs=[info.path for info in [*judged, *shipped]],
         seeds=[seed],
+        parameters=as_recorded(parameters),
         checkpoint=load(checkpoint).fingerprint_of(study.parts),
         parts=list(study.parts),
         n=len(judged),

@@ -45,9 +45,9 @@ class Study:
         each: of every so many classes instead, and of each the first so many clips; classes
             that have fewer are passed over. 0: classes do not matter.
         shipped: of every so many shipped clips; 0: as ``every``.
-        scope: ``clip``: ``function(clip, stages, rows, seed)``; ``set``: the same with a list
-            of clips; ``samples``: ``function(clips, stages, rows, seed, most)``, at most so
-            many samples of a kind.
+        scope: ``clip``: ``function(clip, stages, rows, seed=...)``; ``set``: the same with a
+            list of clips; ``samples``: ``function(clips, stages, rows, seed=..., most=...)``,
+            at most so many samples of a kind.
     """
 
     name: str

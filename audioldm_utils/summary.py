@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audioldm_utils.errors import UserError
+from audioldm_utils.findings import DEFAULTS, made_with
 from audioldm_utils.results import directions, read, summarise
 
 if TYPE_CHECKING:
@@ -32,13 +34,28 @@ METRICS = {
 }
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """What the chapters' findings rest on.
+
+    Attributes:
+        tables: name of each study to its judged rows.
+        of_run: names of those that rest on this run alone.
+        rests: the same as a sentence.
+    """
+
+    tables: dict[str, pd.DataFrame]
+    of_run: list[str]
+    rests: str
+
+
 def studies_of(
     results_dir: Path,
     evidence_dir: Path,
     fingerprint_of: Callable[[Sequence[str]], str],
-    rests_on_evidence: Callable[[str], bool],
-) -> dict[str, pd.DataFrame]:
-    """Name of each study to the rows that its chapter's findings rest on.
+    rests_on_evidence: Callable[[str, Mapping[str, Any]], bool],
+) -> Gathered:
+    """The rows that each chapter's findings rest on.
 
     A table of this run goes first, unless the findings rest on committed evidence of this
     checkpoint; evidence also stands in for what this run has not measured.
@@ -48,23 +65,34 @@ def studies_of(
         evidence_dir: where the committed tables lie.
         fingerprint_of: the checkpoint's, of those components that a study's rows are marked
             by (``Checkpoint.fingerprint_of``); of none, the whole checkpoint's.
-        rests_on_evidence: whether the evidence of the study of that name holds this run's
-            clips (``studies.rests_on_evidence``).
+        rests_on_evidence: whether findings of a run of the study of that name with those
+            parameters are the evidence's (``findings.rests_on_evidence``).
     """
     found: dict[str, pd.DataFrame] = {}
+    given: dict[str, Mapping[str, Any]] = {}
     for path in sorted(results_dir.glob("[0-9][0-9]_*/[0-9][0-9]_*.csv")):
         table = _results(path)
         if table is not None:
             found[path.stem] = table
+            sidecar = path.with_suffix(".json")
+            made = made_with(json.loads(sidecar.read_text())) if sidecar.is_file() else DEFAULTS
+            given[path.stem] = made
+    of_run = set(found)
     for path in sorted(evidence_dir.glob("[0-9][0-9]_*.csv")):
         table = _results(path)
-        if table is None or (path.stem in found and not rests_on_evidence(path.stem)):
+        if table is None:
+            continue
+        if path.stem in found and not rests_on_evidence(path.stem, given[path.stem]):
             continue
         record = json.loads(path.with_suffix(".json").read_text())
         own = fingerprint_of(record.get("parts", ()))[:12]
         if set(table["checkpoint"]) <= {own, ""}:
             found[path.stem] = table[~table["clip"].isin(record.get("shipped", ()))]
-    return dict(sorted(found.items()))
+            of_run.discard(path.stem)
+    alone = sorted(of_run)
+    rests = f"{len(found) - len(alone)} of {len(found)} studies rest on committed tables"
+    rests += f", and on this run alone: {', '.join(alone)}." if alone else "."
+    return Gathered(dict(sorted(found.items())), alone, rests)
 
 
 def _results(path: Path) -> pd.DataFrame | None:

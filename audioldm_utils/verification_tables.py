@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audioldm_utils.correlation import verify
+from audioldm_utils.correlation import Comparison, verify
 from audioldm_utils.results import per_clip, select, summarise
 from audioldm_utils.statistics import holm
 from audioldm_utils.verification import CONTROL, METRICS
@@ -93,7 +93,7 @@ def comparisons(
             {"rate": stage, **asdict(one)}
             for one in verify(diagonals, nulls, values, classes, draws=DRAWS)
         ]
-    out = pd.DataFrame(found)
+    out = pd.DataFrame(found, columns=["rate", *(field.name for field in fields(Comparison))])
     out["p_corrected"] = holm(out["p"])
     out["follows"] = (out["p_corrected"] < ALPHA) & (out["d_z"] >= EFFECT)
     return out
@@ -121,7 +121,8 @@ def verdict(tests: pd.DataFrame) -> str:
     if n >= needed:
         return "not above every null as asked"
     above = "above every null" if (claim["difference"] > 0).all() else "not above every null"
-    return f"{above} on average ({n} clips, too few to test: that takes {needed})"
+    clips = "1 clip" if n == 1 else f"{n} clips"
+    return f"{above} on average ({clips}, too few to test: that takes {needed})"
 
 
 def control(table: pd.DataFrame) -> pd.DataFrame:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from audioldm_utils.lifeline import lifeline
@@ -70,17 +72,33 @@ def main() -> int:
             extra_arguments=["--IPKernelApp.log_level=40"],
         )
     except PapermillExecutionError as error:
-        lines = [line for line in str(error.source).strip().splitlines() if line.strip()]
         message = f"{error.ename}: {error.evalue}".strip().splitlines()
         send(
             "failed",
             cell=error.exec_count,
-            line=lines[0] if lines else "",
+            line=failed_line(error.source, error.exec_count, error.traceback),
             error=message[-1] if message else "",
         )
         return 1
     send("finished", seconds=round(time.monotonic() - start, 2), peak_mb=_peak_of_children_mb())
     return 0
+
+
+def failed_line(source: str, count: int | None, traceback: Sequence[str]) -> str:
+    """The line of a cell that failed, or its first where the traceback names none.
+
+    Args:
+        source: of the cell.
+        count: by which the kernel numbers the cell, as in ``Cell In[3], line 2``.
+        traceback: as the kernel sent it, colours and all.
+    """
+    lines = source.splitlines()
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(traceback))
+    numbers = [int(n) for n in re.findall(rf"Cell In\s?\[{count}\], line (\d+)", plain)]
+    # The last is the innermost: a function that the cell itself defines and calls.
+    if numbers and 0 < numbers[-1] <= len(lines) and lines[numbers[-1] - 1].strip():
+        return lines[numbers[-1] - 1].strip()
+    return next((line.strip() for line in lines if line.strip()), "")
 
 
 def _peak_of_children_mb() -> float:

@@ -30,8 +30,7 @@ from audioldm_utils.checkpoint import load
 from audioldm_utils.ddcm import stream as ddcm
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.evidence import provenance
-from audioldm_utils.execution import PAGE_VARIABLE
-from audioldm_utils.files import atomic_write
+from audioldm_utils.files import PAGE_VARIABLE, atomic_write
 from audioldm_utils.metrics import evaluate_pair
 from audioldm_utils.stages import PEAK, Stages
 

@@ -3,9 +3,7 @@
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
+#     notebook_metadata_filter: kernelspec,audioldm_utils,-jupytext.text_representation
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -51,7 +49,7 @@ from audioldm_utils.plotting import (
     style,
 )
 from audioldm_utils.stages import Stages
-from audioldm_utils.studies import findings, run_study
+from audioldm_utils.studies import measure
 
 style()
 clips = usable_clips(audio_dir, limit)
@@ -73,19 +71,17 @@ stages = Stages(load(checkpoint))
 
 # %% tags=["remove-input", "remove-output"]
 # Three of the evidence's clips are measured again; a reader's own are measured one and all.
-table = run_study("01_ladder", clips, checkpoint, seed, evidence_dir=evidence_dir, most=3)
-results.write(table, Path(out_dir) / "01_ladder")
-judged = findings(table, clips, "01_ladder", evidence_dir)
+given = (clips, checkpoint, {"seed": seed}, out_dir, evidence_dir)
+judged = measure("01_ladder", *given, most=3)
 
 # %% tags=["remove-input", "remove-output"]
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("n", judged.n, "d")
 glue_value("source", judged.source)
-glue_value("compared", judged.compared, "d")
+glue_value("rests", judged.rests)
 
 # %% [markdown]
-# The findings below rest on {glue:text}`source`. Where that is a committed table, this very run
-# has recomputed {glue:text}`compared` of its rows on the clips at hand and they agreed.
+# {glue:text}`rests`
 #
 # ## Listen
 #
@@ -216,11 +212,7 @@ figure_caption(
 # original's mel.
 
 # %% tags=["remove-input", "remove-output"]
-refined = run_study(
-    "01_refined", clips, checkpoint, seed, evidence_dir=evidence_dir, most=1, own=fresh
-)
-results.write(refined, Path(out_dir) / "01_refined")
-judged_refined = findings(refined, clips, "01_refined", evidence_dir)
+judged_refined = measure("01_refined", *given, most=1, own=fresh)
 whole = results.summarise(results.select(judged.table, metric="mel_error", stage="mel", band=""))
 mel = results.summarise(judged_refined.table)
 
@@ -308,11 +300,7 @@ figure_caption(
 # made on {glue:text}`n_attacks` of the clips.
 
 # %% tags=["remove-input", "remove-output"]
-attacked = run_study(
-    "01_attacks", clips, checkpoint, seed, evidence_dir=evidence_dir, most=1, own=fresh
-)
-results.write(attacked, Path(out_dir) / "01_attacks")
-judged_attacks = findings(attacked, clips, "01_attacks", evidence_dir)
+judged_attacks = measure("01_attacks", *given, most=1, own=fresh)
 glue_value("n_attacks", judged_attacks.n, "d")
 whole = judged_attacks.table[judged_attacks.table["band"] == ""]
 by_attack = results.summarise(whole, by=("stage", "metric"))
@@ -354,11 +342,7 @@ results.tabulate(by_attack[by_attack["metric"].isin(chosen)], rows="stage")
 # is compared with the clip. `audioldm_utils.mistakes.check_mel` names them in a foreign mel.
 
 # %% tags=["remove-input", "remove-output"]
-mistaken = run_study(
-    "01_mistakes", clips, checkpoint, seed, evidence_dir=evidence_dir, most=1, own=fresh
-)
-results.write(mistaken, Path(out_dir) / "01_mistakes")
-judged_mistakes = findings(mistaken, clips, "01_mistakes", evidence_dir)
+judged_mistakes = measure("01_mistakes", *given, most=1, own=fresh)
 dear = judged_mistakes.table[judged_mistakes.table["metric"] == "log_mel_distance"]
 cost = results.summarise(dear, by=("stage", "metric")).sort_values("mean")
 glue_value("right_mel", cost.set_index("stage")["mean"]["none"], ".1f", "dB")

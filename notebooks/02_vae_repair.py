@@ -6,9 +6,7 @@
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
+#     notebook_metadata_filter: kernelspec,audioldm_utils,-jupytext.text_representation
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -67,7 +65,7 @@ from audioldm_utils.plotting import (
     style,
 )
 from audioldm_utils.stages import Stages
-from audioldm_utils.studies import findings, run_study
+from audioldm_utils.studies import measure
 
 # %% tags=["remove-input"]
 style()
@@ -103,21 +101,18 @@ stages = Stages(load(checkpoint))
 # %% tags=["remove-input", "remove-output"]
 fitted = fit_if_missing(stages, audio_dir)
 # One of the evidence's clips is measured again; of a reader's own, as many as `fresh` says.
-table = run_study(
-    "02_repair", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir,
-    most=1, own=fresh,
-)  # fmt: skip
-results.write(table, Path(out_dir) / "02_repair")
-judged = findings(table, clips, "02_repair", evidence_dir)
+judged = measure(
+    "02_repair", clips, checkpoint, {"seed": seed}, out_dir, evidence_dir, most=1, own=fresh
+)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("n", judged.n, "d")
-glue_value("source", judged.source)
+glue_value("rests", judged.rests)
 glue_value("seconds", SECONDS, ".2f", "s")
 glue_value("steps", STEPS, "d")
 glue_value("fit", fitted)
 
 # %% [markdown]
-# Measured on the first {glue:text}`seconds` of each clip: {glue:text}`source`. The compensation
+# Measured on the first {glue:text}`seconds` of each clip. {glue:text}`rests` The compensation
 # was {glue:text}`fit`.
 #
 # ## Listen
@@ -126,7 +121,7 @@ glue_value("fit", fitted)
 
 # %% tags=["remove-input"]
 rows = []
-for name in sorted(set(table["clip"]))[:1]:
+for name in sorted(set(judged.run["clip"]))[:1]:
     clip = load_clip(next(info for info in clips if info.name == name), max_seconds=SECONDS)
     takes = [Take("original", clip.samples, clip.sample_rate)]
     takes += [Take(name, *made) for name, made in all_repairs(clip, stages, seed).items()]

@@ -6,9 +6,7 @@
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
+#     notebook_metadata_filter: kernelspec,audioldm_utils,-jupytext.text_representation
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -67,7 +65,7 @@ from audioldm_utils.plotting import (
 from audioldm_utils.published import beside
 from audioldm_utils.reconstruct import reconstruct
 from audioldm_utils.stages import Stages
-from audioldm_utils.studies import findings, run_study
+from audioldm_utils.studies import measure
 
 # %% tags=["remove-input"]
 style()
@@ -100,15 +98,12 @@ stages = Stages(load(checkpoint))
 
 # %% tags=["remove-input", "remove-output"]
 # One of the evidence's clips is measured again; of a reader's own, as many as `fresh` says.
-table = run_study(
-    "03_diffusion", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir,
-    most=1, own=fresh,
-)  # fmt: skip
-results.write(table, Path(out_dir) / "03_diffusion")
-judged = findings(table, clips, "03_diffusion", evidence_dir)
+judged = measure(
+    "03_diffusion", clips, checkpoint, {"seed": seed}, out_dir, evidence_dir, most=1, own=fresh
+)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("n", judged.n, "d")
-glue_value("source", judged.source)
+glue_value("rests", judged.rests)
 glue_value("seconds", SECONDS, ".2f", "s")
 glue_value("calls", CALLS, "d")
 glue_value("more_calls", CALLS_OF_EQUAL_SECONDS, "d")
@@ -116,9 +111,9 @@ overall = results.summarise(judged.table, by=("method", "stage", "metric"))
 value = overall.set_index(["method", "stage", "metric"])["mean"]
 
 # %% [markdown]
-# Measured on the first {glue:text}`seconds` of each clip: {glue:text}`source`;
-# {glue:text}`calls` network calls each, {glue:text}`more_calls` at equal
-# seconds. The prompt is empty but where *caption* is said.
+# Measured on the first {glue:text}`seconds` of each clip, with {glue:text}`calls` network calls
+# each, {glue:text}`more_calls` at equal seconds. {glue:text}`rests` The prompt is empty but where
+# *caption* is said.
 #
 # ## Listen: the best and the worst case
 #

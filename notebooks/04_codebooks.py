@@ -6,9 +6,7 @@
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
+#     notebook_metadata_filter: kernelspec,audioldm_utils,-jupytext.text_representation
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -37,8 +35,6 @@ limit: int = 0  # use only so many clips; 0 for all
 fresh: int = 1  # clips that are measured where the evidence holds none of them; 0 for all
 
 # %% tags=["remove-input"]
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -46,7 +42,7 @@ from audioldm_utils import codebook_tables as tables
 from audioldm_utils import results
 from audioldm_utils.clips import usable_clips
 from audioldm_utils.plotting import curves, figure_caption, glue_value, plain_table, style
-from audioldm_utils.studies import findings, run_study
+from audioldm_utils.studies import measure
 
 style()
 clips = usable_clips(audio_dir, limit)
@@ -157,13 +153,9 @@ plain_table(table[columns])
 # on white residuals of the same clips' size.
 
 # %% tags=["remove-input", "remove-output"]
-name = "04_choices"
-run = run_study(
-    name, clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir, most=1,
-    own=fresh,
-)  # fmt: skip
-results.write(run, Path(out_dir) / name)
-judged = findings(run, clips, name, evidence_dir)
+judged = measure(
+    "04_choices", clips, checkpoint, {"seed": seed}, out_dir, evidence_dir, most=1, own=fresh
+)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 summary = results.summarise(judged.table, by=("method", "stage", "metric"))
 value = summary.set_index(["method", "stage", "metric"])["mean"]
@@ -175,7 +167,7 @@ mean = over.groupby(["method", "kind"])["value"].mean()
 for method, key in (("ddcm", "shift"), ("ddcm, no mask", "plain"), ("ddcm-gaussian", "paper")):
     glue_value(f"real_{key}", mean[method, "real"], ".2f")
 glue_value("n", judged.n, "d")
-glue_value("source", judged.source)
+glue_value("rests", judged.rests)
 
 # %% tags=["remove-input"]
 axes = curves(real, "level", "alpha-bar of the step", "efficiency (more is better)", log_x=True)
@@ -188,9 +180,8 @@ figure_caption(
 )
 
 # %% [markdown]
-# Averaged over levels and clips ({glue:text}`source`): masked shifts
-# {glue:text}`real_shift`, shifts without mask {glue:text}`real_plain`, independent entries
-# {glue:text}`real_paper`.
+# Averaged over levels and clips: masked shifts {glue:text}`real_shift`, shifts without mask
+# {glue:text}`real_plain`, independent entries {glue:text}`real_paper`. {glue:text}`rests`
 #
 # ## From compression to sampling
 #

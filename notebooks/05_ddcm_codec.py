@@ -6,9 +6,7 @@
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
+#     notebook_metadata_filter: kernelspec,audioldm_utils,-jupytext.text_representation
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -66,7 +64,7 @@ from audioldm_utils.plotting import (
     style,
 )
 from audioldm_utils.stages import Stages
-from audioldm_utils.studies import findings, run_study
+from audioldm_utils.studies import measure
 
 # %% tags=["remove-input"]
 style()
@@ -90,12 +88,8 @@ stages = Stages(load(checkpoint))
 # %% tags=["remove-input", "remove-output"]
 # One of the evidence's clips is measured again; the other studies run the same code.
 STUDIES = {"05_rates": 1, "05_placement": 0, "05_codebooks": 0, "05_mixtures": 0}
-options = {"evidence_dir": evidence_dir, "own": fresh}
-runs, judged = {}, {}
-for name, most in STUDIES.items():
-    runs[name] = run_study(name, clips, checkpoint, seed, most=most, **options)
-    results.write(runs[name], Path(out_dir) / name)
-    judged[name] = findings(runs[name], clips, name, evidence_dir)
+given = (clips, checkpoint, {"seed": seed}, out_dir, evidence_dir)
+judged = {name: measure(name, *given, most=most, own=fresh) for name, most in STUDIES.items()}
 found = judged["05_rates"].table
 together = pd.concat([study.table for study in judged.values()], ignore_index=True)
 about = (
@@ -105,14 +99,14 @@ about = (
 # %% tags=["remove-input", "remove-output"]
 glue_value("n", judged["05_rates"].n, "d")
 glue_value("n_codebooks", judged["05_codebooks"].n, "d")
-glue_value("source", judged["05_rates"].source)
+glue_value("rests", judged["05_rates"].rests)
 glue_value("seconds", SECONDS, ".2f", "s")
 glue_value("low_seconds", LOW_SECONDS, ".2f", "s")
 glue_value("steps", STEPS, "d")
 
 # %% [markdown]
 # Measured on the first {glue:text}`seconds` of every clip, with at most
-# {glue:text}`steps` network calls: {glue:text}`source`. At the lowest rate
+# {glue:text}`steps` network calls. {glue:text}`rests` At the lowest rate
 # {glue:text}`low_seconds` are coded, since the header would take all of a shorter file; the
 # same beginning is judged. Clips that are too short even for that have no point there.
 #
@@ -123,7 +117,7 @@ glue_value("steps", STEPS, "d")
 # %% tags=["remove-input"]
 codec = Codec(stages)
 rows, files, pairs = [], [], []
-measured = set(runs["05_rates"]["clip"])
+measured = set(judged["05_rates"].run["clip"])
 for info in sorted(clips, key=lambda info: info.name not in measured)[:2]:
     wave = to_model_rate(load_clip(info, max_seconds=SECONDS))
     vae = stages.reconstruct_vae(torch.from_numpy(wave)[None])[0].numpy()

@@ -3,9 +3,7 @@
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
+#     notebook_metadata_filter: kernelspec,audioldm_utils,-jupytext.text_representation
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -30,7 +28,7 @@ evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of starting noise, codebooks and choices
 limit: int = 0  # use only so many clips; 0 for all
 fresh: int = 1  # clips that are measured where the evidence holds none of them; 0 for all
-samples: int = 1  # of each prompt and method; more where no evidence is of this checkpoint
+samples: int = 1  # of each prompt and method; 0 for as many as the evidence has
 
 # %% tags=["remove-input"]
 from pathlib import Path
@@ -51,7 +49,7 @@ from audioldm_utils.plotting import (
 )
 from audioldm_utils.sampling_tables import edit_curve, equivalences, sample_scores, set_scores
 from audioldm_utils.stages import Stages
-from audioldm_utils.studies import findings, run_study
+from audioldm_utils.studies import measure
 from audioldm_utils.verification import other_prompt
 
 style()
@@ -84,11 +82,8 @@ stages = Stages(load(checkpoint))
 # {glue:text}`margin` standard deviations of DDPM's scores.
 
 # %% tags=["remove-input", "remove-output"]
-table = run_study(
-    "06_samples", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir, most=samples
-)
-results.write(table, Path(out_dir) / "06_samples")
-judged = findings(table, clips, "06_samples", evidence_dir)
+given = (clips, checkpoint, {"seed": seed}, out_dir, evidence_dir)
+judged = measure("06_samples", *given, most=samples or None)
 about = f"{judged.source}; checkpoint {checkpoint}; seed {seed}"
 tests = equivalences(judged.table)
 tests.to_csv(Path(out_dir) / "equivalence.csv", index=False)
@@ -98,9 +93,11 @@ glue_value("prompts", len(sampling_study.PROMPTS), "d")
 glue_value("steps", sampling_study.STEPS, "d")
 glue_value("seconds", sampling_study.SECONDS, ".2f", "s")
 glue_value("margin", sampling_study.MARGIN, "g")
-glue_value("source", judged.source)
+glue_value("rests", judged.rests)
 
 # %% [markdown]
+# {glue:text}`rests`
+#
 # ## Listen
 #
 # One prompt by each method, from the same starting noise.
@@ -183,12 +180,7 @@ plain_table(sets)
 # some step and from there on under a prompt of another class.
 
 # %% tags=["remove-input", "remove-output"]
-edited = run_study(
-    "06_editing", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir,
-    most=1, own=fresh,
-)  # fmt: skip
-results.write(edited, Path(out_dir) / "06_editing")
-editing = findings(edited, clips, "06_editing", evidence_dir)
+editing = measure("06_editing", *given, most=1, own=fresh)
 curve = edit_curve(editing.table)
 summary = results.summarise(editing.table, by=("method", "stage", "metric"))
 value = summary.set_index(["method", "stage", "metric"])["mean"]
@@ -220,7 +212,7 @@ figure_caption(
 
 # %% tags=["remove-input"]
 rows = []
-measured = set(edited["clip"])
+measured = set(editing.run["clip"])
 for info in [info for info in clips if info.name in measured][:1]:
     clip = load_clip(info)
     takes = [

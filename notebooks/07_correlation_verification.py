@@ -3,9 +3,7 @@
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
+#     notebook_metadata_filter: kernelspec,audioldm_utils,-jupytext.text_representation
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -56,7 +54,7 @@ from audioldm_utils.plotting import (
 
 # %% tags=["remove-input"]
 from audioldm_utils.stages import Stages
-from audioldm_utils.studies import findings, run_study
+from audioldm_utils.studies import measure
 from audioldm_utils.verification import GUIDANCE, PERTURBATION, RATES, SECONDS, STEPS
 from audioldm_utils.verification_tables import (
     ALPHA,
@@ -108,15 +106,12 @@ clips = usable_clips(audio_dir, limit)
 
 # %% tags=["remove-input", "remove-output"]
 # Two clips of the evidence are measured again; of a reader's own, as many as `fresh` says.
-table = run_study(
-    "07_correlation", clips, checkpoint, seed, progress=False, evidence_dir=evidence_dir,
-    most=2, own=fresh,
-)  # fmt: skip
-results.write(table, Path(out_dir) / "07_correlation")
-judged = findings(table, clips, "07_correlation", evidence_dir)
+judged = measure(
+    "07_correlation", clips, checkpoint, {"seed": seed}, out_dir, evidence_dir, most=2, own=fresh
+)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("n", judged.n, "d")
-glue_value("source", judged.source)
+glue_value("rests", judged.rests)
 glue_value("seconds", SECONDS, ".2f", "s")
 glue_value("steps", STEPS, "d")
 glue_value("guidance", GUIDANCE, ".1f")
@@ -125,8 +120,8 @@ glue_value("alpha", ALPHA, "g")
 glue_value("effect", EFFECT, "g")
 
 # %% [markdown]
-# Measured on the first {glue:text}`seconds` of each clip: {glue:text}`source`, with at most
-# {glue:text}`steps` network calls a run and no prompt.
+# Measured on the first {glue:text}`seconds` of each clip, with at most {glue:text}`steps` network
+# calls a run and no prompt. {glue:text}`rests`
 #
 # ## Listen
 #
@@ -135,7 +130,7 @@ glue_value("effect", EFFECT, "g")
 # %% tags=["remove-input"]
 stages = Stages(load(checkpoint))
 codec, rows = Codec(stages), []
-measured = set(table["clip"])
+measured = set(judged.run["clip"])
 for info in [info for info in clips if info.name in measured][:1]:
     clip = load_clip(info, max_seconds=SECONDS)
     wave = to_model_rate(clip)
@@ -211,7 +206,7 @@ claim["representation"] = [name_of(metric).split(",")[0] for metric in claim["re
 short = claim[["rate", "null", "representation", "matched", "null_mean", "difference"]]
 short = short.assign(p=claim["p_corrected"], effect=claim["d_z"], n=claim["n"])
 claim["null"] = claim["null"] + ", " + claim["rate"]
-weakest = claim.loc[claim["d_z"].idxmin()]
+weakest = claim.sort_values("d_z").iloc[0]
 glue_value("weakest", weakest["null"])
 glue_value("weakest_in", weakest["representation"])
 glue_value("weakest_effect", weakest["d_z"], ".2f")
@@ -259,7 +254,8 @@ plain_table(short)
 glue_value("control_p", controls["p"].min(), ".2g")
 glue_value("control_effect", controls["d_z"].abs().max(), ".2f")
 quiet = not controls["follows"].any() and bool((controls["p_corrected"] >= ALPHA).all())
-glue_value("control", "inside its null, as it must" if quiet else "outside its null")
+outcome = "inside its null, as it must" if quiet else "outside its null"
+glue_value("control", outcome if len(controls) else "not tested, since that takes two clips")
 low = judged.table[judged.table["stage"] == rates[0]]
 pairs = matrix(low, "ddcm", rates[0], "log_mel_correlation_centred")
 # Clips of one class side by side, so that what a class has in common shows beside the diagonal.

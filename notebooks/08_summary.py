@@ -1,14 +1,19 @@
 # ---
 # jupyter:
+#   audioldm_utils:
+#     after:
+#     - 01_bottleneck_analysis
+#     - 02_vae_repair
+#     - 03_vae_vs_diffusion
+#     - 04_codebooks
+#     - 05_ddcm_codec
+#     - 06_text_to_audio
+#     - 07_correlation_verification
+#     - 09_model_card
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   audioldm_utils:
-#     after: [01_bottleneck_analysis, 02_vae_repair, 03_vae_vs_diffusion, 04_codebooks,
-#       05_ddcm_codec, 06_text_to_audio, 07_correlation_verification, 09_model_card]
+#     notebook_metadata_filter: kernelspec,audioldm_utils,-jupytext.text_representation
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -37,23 +42,26 @@ from IPython.display import display
 
 from audioldm_utils.checkpoint import load
 from audioldm_utils.clips import usable_clips
+from audioldm_utils.findings import rests_on_evidence
 from audioldm_utils.plotting import glue_value, plain_table, style
-from audioldm_utils.studies import rests_on_evidence
 from audioldm_utils.summary import by_chapter, overview, studies_of
 
 style()
 clips = usable_clips(audio_dir, limit)
-tables = studies_of(
+fingerprint_of = load(checkpoint).fingerprint_of
+gathered = studies_of(
     Path(out_dir).parent,
     Path(evidence_dir),
-    load(checkpoint).fingerprint_of,
-    lambda study: rests_on_evidence(study, clips, evidence_dir),
+    fingerprint_of,
+    lambda study, given: rests_on_evidence(study, clips, given, fingerprint_of, evidence_dir),
 )
+tables = gathered.tables
 table = overview(tables.items())
 Path(out_dir).mkdir(parents=True, exist_ok=True)
 table.to_csv(Path(out_dir) / "overview.csv", index=False)
 glue_value("rows", len(table), "d")
 glue_value("studies", len(tables), "d")
+glue_value("rests", gathered.rests)
 glue_value("methods", table["method"].nunique(), "d")
 glue_value("numbers", sum(len(one) for one in tables.values()), ",d")
 
@@ -61,10 +69,10 @@ glue_value("numbers", sum(len(one) for one in tables.values()), ",d")
 # ## Method
 #
 # A number is a mean over clips, $\bar m = \frac{1}{n}\sum_i m_i$; its interval and its test are in
-# the chapter that it comes from. As there, it rests on committed evidence where that holds clips
-# of this run, and else on the clips of this run. The table has {glue:text}`rows` rows of
-# {glue:text}`methods` methods from {glue:text}`studies` studies, which hold
-# {glue:text}`numbers` numbers. Rows of different chapters are of different clips and
+# the chapter that it comes from. As there, it rests on committed evidence where that is of this
+# run's parameters, checkpoint and clips, and else on this run alone. {glue:text}`rests` The table
+# has {glue:text}`rows` rows of {glue:text}`methods` methods from {glue:text}`studies` studies,
+# which hold {glue:text}`numbers` numbers. Rows of different chapters are of different clips and
 # lengths: compare within a chapter.
 #
 # ## All methods, all metrics

@@ -22,6 +22,7 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.execution import ChapterError, Layout, hash_tree, run_chapters
 from audioldm_utils.files import atomic_write, folder_lock
 from audioldm_utils.layout import recover, replacing, tidy
+from audioldm_utils.worker import failed_line
 from tests.demo_project import write_notebook
 
 
@@ -118,7 +119,7 @@ def test_failed_cell_is_named_and_leaves_the_earlier_results(tmp_path):
         run(folder, out)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith(
-        "01_a.ipynb, cell 4 (`Path(out_dir, 'half.csv').write_text('')`) failed: the reason"
+        "01_a.ipynb, cell 4 (`raise ValueError('first\\nthe reason')`) failed: the reason"
     )
     assert lines[1] == "02_b was not run, since 01_a failed"
     assert [p.name for p in (out / "results" / "01_a").iterdir()] == ["table.csv"]
@@ -127,6 +128,29 @@ def test_failed_cell_is_named_and_leaves_the_earlier_results(tmp_path):
     seen = nbformat.read(out / "logs" / "01_a.ipynb", as_version=4)
     assert any("ValueError" in str(cell.get("outputs", "")) for cell in seen.cells)
     assert not (out / "results" / "02_b").exists()
+
+
+FAILING = {
+    "b = a / 0": "a = 1\n\nb = a / 0\nc = 2",
+    "return x / 0": "def f(x):\n    return x / 0\n\n\nf(1)",
+    "json.loads(": "import json\njson.loads(\n    '{',\n)",
+    "b = = 2": "a = 1\nb = = 2",
+    "1 / i": "# said first\nfor i in (1, 0):\n    1 / i",
+}
+
+
+def test_the_line_that_failed_is_named():
+    """By what a kernel says about it; all cells run in one."""
+    from nbclient import NotebookClient
+
+    cells = [nbformat.v4.new_code_cell(source) for source in ("'before'", *FAILING.values())]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute()
+    for line, cell in zip(FAILING, notebook.cells[1:], strict=True):
+        sent = cell.outputs[-1].traceback
+        assert failed_line(cell.source, cell.execution_count, sent) == line
+        assert failed_line(cell.source, cell.execution_count, []) == cell.source.splitlines()[0]
+    assert failed_line("", None, sent) == ""
 
 
 def test_dead_kernel_is_told(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import soundfile as sf
 
 from audioldm_utils import listening
-from audioldm_utils.execution import PAGE_VARIABLE
+from audioldm_utils.files import PAGE_VARIABLE
 from audioldm_utils.listening import Row, Take
 
 RATE = 16000

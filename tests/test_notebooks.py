@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import tokenize
 from pathlib import Path
 
@@ -34,6 +36,27 @@ def test_pair_in_step_and_without_outputs(name, tmp_path):
     copy = tmp_path / f"{name}.py"
     copy.write_bytes(path.with_suffix(".py").read_bytes())
     assert write_pair(copy).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("newer", [".py", ".ipynb"])
+@pytest.mark.parametrize("beside", ["jupytext.toml", None], ids=["with toml", "alone"])
+def test_plain_jupytext_sync_leaves_a_pair_as_it_is(newer, beside, tmp_path):
+    """Whichever side is newer, with the project's configuration beside it or copied alone."""
+    from jupytext.cli import jupytext
+
+    paths = [
+        Path(shutil.copy(NOTEBOOKS / f"{name}{suffix}", tmp_path))
+        for name in CHAPTERS
+        for suffix in (".py", ".ipynb")
+    ]
+    if beside:
+        shutil.copy(ROOT / beside, tmp_path)
+    before = {path: path.read_bytes() for path in paths}
+    for path in paths:
+        os.utime(path, (2e9, 2e9) if path.suffix == newer else (1e9, 1e9))
+    jupytext(["--sync", "--quiet", *(str(path) for path in paths if path.suffix == newer)])
+    for path in paths:
+        assert path.read_bytes() == before[path], path.name
 
 
 def undocumented(source: str) -> list[str]:

@@ -13,7 +13,8 @@ from audioldm_utils import study_list
 from audioldm_utils.audio import find_clips
 from audioldm_utils.errors import UserError
 from audioldm_utils.evidence import StaleEvidenceError
-from audioldm_utils.studies import findings, measure_clips, run_study, write_evidence
+from audioldm_utils.findings import findings, why_alone
+from audioldm_utils.studies import measure, measure_clips, run_study, write_evidence
 from audioldm_utils.study_list import Study
 
 
@@ -147,11 +148,86 @@ def test_with_most_0_the_committed_rows_stand_in(places):
     run = run_study("light", clips, checkpoint, evidence_dir=out, most=0)
     assert run.set_index("clip")["value"]["x"] == 7.0
     assert sorted(run["clip"]) == ["x", "z"]
-    table["checkpoint"] = "0" * 12
-    table.to_csv(path, index=False)
-    run = run_study("light", clips, checkpoint, evidence_dir=out, most=0)
-    assert run["clip"].tolist() == ["x"]
-    assert run["value"].iloc[0] != 7.0
+
+
+def test_evidence_of_another_checkpoint_serves_no_run(places):
+    """Its clips are as a reader's own: so many of them are measured, none of it stands in."""
+    _, shipped, out, checkpoint = places
+    clips = find_clips(shipped)
+    record = json.loads((out / "light.json").read_text())
+    (out / "light.json").write_text(json.dumps(record | {"checkpoint": "0" * 64}))
+    table = pd.read_csv(out / "light.csv").assign(checkpoint="0" * 12, value=7.0)
+    table.to_csv(out / "light.csv", index=False)
+    for most in (0, 1):
+        run = run_study("light", clips, checkpoint, evidence_dir=out, most=most, own=2)
+        assert run["clip"].tolist() == ["x", "y"]
+        assert not (run["value"] == 7.0).any()
+    found = findings(run, clips, "light", out)
+    assert (found.n, found.compared) == (2, 0)
+    assert "the committed table is of another checkpoint" in found.rests
+
+
+def test_a_run_with_another_parameter_rests_on_itself_and_says_so(places, tmp_path):
+    """Whatever the parameter: nothing of the evidence is joined with what it was not made with."""
+    _, shipped, out, checkpoint = places
+    clips = find_clips(shipped)
+    for most in (None, 0, 1):
+        given = (clips, checkpoint, {"seed": 1}, tmp_path / "results", out)
+        found = measure("light", *given, most=most, own=1)
+        assert found.run["clip"].tolist() == ["x"]
+        assert found.table is found.run
+        assert set(found.table["seed"]) == {1}
+        assert (found.n, found.compared, found.source) == (1, 0, "1 clip of this run")
+        assert found.rests == (
+            "The findings rest on this run alone (1 clip): seed is 1, while the committed table "
+            "has 0."
+        )
+    record = json.loads((tmp_path / "results" / "light.json").read_text())
+    assert record["parameters"] == {"seed": 1}
+    same = measure("light", clips, checkpoint, {"seed": 0}, tmp_path / "results", out, own=1)
+    assert (same.n, same.compared) == (2, 2)
+    assert same.rests == (
+        "The findings rest on 2 real recordings never trained on, from a committed table; 2 of "
+        "its rows were measured again in this run and agree."
+    )
+
+
+def test_every_parameter_of_the_evidence_is_compared_and_named(places):
+    _, shipped, out, _ = places
+    clips = find_clips(shipped)
+    record = json.loads((out / "light.json").read_text())
+    assert record["parameters"] == {"seed": 0}
+
+    def why(now, made, checkpoint=record["checkpoint"]):
+        (out / "light.json").write_text(json.dumps(record | {"parameters": made}))
+        return why_alone("light", clips, now, checkpoint, out)
+
+    grid = {"seed": 0, "rates": [0.5, 1.0]}
+    assert why({"seed": 0, "rates": (0.5, 1.0)}, grid) == ""
+    assert why({"seed": 0, "rates": [1.0]}, grid) == (
+        "rates is [1.0], while the committed table has [0.5, 1.0]"
+    )
+    assert why({"seed": 0, "steps": 3}, grid) == (
+        "rates is not given, while the committed table has [0.5, 1.0]; "
+        "steps is 3, while the committed table has none"
+    )
+    assert "another checkpoint" in why(grid, grid, "0" * 64)
+    assert "holds no table of nothing" in why_alone("nothing", clips, grid, "", out)
+    # Sidecars that were written before parameters were: their seed is all that there is.
+    del record["parameters"]
+    (out / "light.json").write_text(json.dumps(record | {"seeds": [3]}))
+    assert why_alone("light", clips, {"seed": 3}, record["checkpoint"], out) == ""
+    assert "seed is 0" in why_alone("light", clips, {"seed": 0}, record["checkpoint"], out)
+
+
+@pytest.mark.parametrize(
+    ("seed", "own", "sentence"),
+    [(-1, 0, "seed must be from 0"), (2**63, 0, "seed must be"), (0, -1, "as many as -1 cannot")],
+)
+def test_numbers_that_cannot_be_are_refused(places, tmp_path, seed, own, sentence):
+    _, shipped, out, checkpoint = places
+    with pytest.raises(UserError, match=sentence):
+        measure("light", find_clips(shipped), checkpoint, {"seed": seed}, tmp_path, out, own=own)
 
 
 def manifest(folder, classes):
@@ -190,4 +266,11 @@ def test_a_study_of_samples_needs_no_clip_of_the_evidence(tmp_path, tiny_checkpo
     clips = find_clips(shipped)
     run = run_study("made", clips, str(tiny_checkpoint), evidence_dir=out, most=1)
     found = findings(run, clips, "made", out)
-    assert (len(run), found.compared, found.n) == (1, 1, 4)
+    assert (len(run), found.compared, found.n) == (2, 1, 4)
+    assert found.source == "4 generated samples"
+    # What a set of samples has depends on their number: it is compared with no other's.
+    more = run_study("made", clips, str(tiny_checkpoint), evidence_dir=out, most=2)
+    assert findings(more, clips, "made", out).compared == 2
+    other = run_study("made", clips, str(tiny_checkpoint), {"seed": 5}, evidence_dir=out, most=1)
+    found = findings(other, clips, "made", out, {"seed": 5})
+    assert (found.n, found.source) == (1, "1 generated sample of this run")

@@ -9,6 +9,10 @@ from audioldm_utils.tables import ResultsBuilder, write
 OWN, FOREIGN = "a" * 64, "b" * 64
 
 
+def wrong(study, given):
+    raise AssertionError(f"{study} was not run")
+
+
 def rows(checkpoint, value, clips=("one", "two")):
     builder = ResultsBuilder(checkpoint, 0)
     for clip in clips:
@@ -25,9 +29,13 @@ def test_evidence_goes_before_tables_of_the_run(tmp_path):
     write(rows(OWN, 2.0), results / "01_bottleneck_analysis" / "01_ladder")
     write(rows(OWN, 3.0), results / "05_ddcm_codec" / "05_rates")
     (results / "05_ddcm_codec" / "other.csv").write_text("a,b\n1,2\n")
-    found = studies_of(results, evidence, lambda parts: OWN, lambda study: True)
-    assert set(found) == {"01_ladder", "05_rates"}
-    table = overview(found.items()).set_index("chapter")
+    found = studies_of(results, evidence, lambda parts: OWN, lambda study, given: True)
+    assert set(found.tables) == {"01_ladder", "05_rates"}
+    assert found.of_run == ["05_rates"]
+    assert (
+        found.rests == "1 of 2 studies rest on committed tables, and on this run alone: 05_rates."
+    )
+    table = overview(found.tables.items()).set_index("chapter")
     assert table["ViSQOL, MOS ↑"].to_dict() == {"01": 4.0, "05": 3.0}
     assert table["n"].to_dict() == {"01": 1, "05": 2}
 
@@ -38,22 +46,35 @@ def test_tables_of_clips_that_evidence_does_not_hold_go_before_it(tmp_path):
     for study in ("01_ladder", "02_repair"):
         write(rows(OWN, 4.0), evidence / study, record)
     write(rows(OWN, 2.0), results / "01_bottleneck_analysis" / "01_ladder")
-    found = studies_of(results, evidence, lambda parts: OWN, lambda study: False)
-    table = overview(found.items()).set_index("chapter")
+    found = studies_of(results, evidence, lambda parts: OWN, lambda study, given: False)
+    table = overview(found.tables.items()).set_index("chapter")
     # Chapter 02 has not run: the evidence is all that there is.
     assert table["ViSQOL, MOS ↑"].to_dict() == {"01": 2.0, "02": 4.0}
 
 
+def test_evidence_stands_for_the_parameters_that_a_table_was_made_with(tmp_path):
+    evidence, results = tmp_path / "evidence", tmp_path / "results"
+    write(rows(OWN, 4.0), evidence / "01_ladder", provenance("x", shipped=[]))
+    asked = []
+    place = results / "01_bottleneck_analysis" / "01_ladder"
+    for record in ({"parameters": {"seed": 1, "rates": [1.0]}}, {"parameters": {"seed": 0}}, None):
+        for file in place.parent.glob("*"):
+            file.unlink()
+        write(rows(OWN, 2.0), place, record)
+        studies_of(results, evidence, lambda parts: OWN, lambda name, now: asked.append(dict(now)))
+    assert asked == [{"seed": 1, "rates": [1.0]}, {"seed": 0}, {"seed": 0}]
+
+
 def test_nothing_measured_is_an_empty_table(tmp_path):
-    assert overview(studies_of(tmp_path, tmp_path, lambda parts: OWN, bool).items()).empty
+    assert overview(studies_of(tmp_path, tmp_path, lambda parts: OWN, wrong).tables.items()).empty
 
 
 def test_evidence_that_rests_on_some_components_goes_by_their_fingerprint(tmp_path):
     record = provenance("x", inputs=[], seeds=[0], shipped=[], parts=["vae", "vocoder"])
     write(rows(FOREIGN, 4.0), tmp_path / "01_ladder", record)
     write(rows(OWN, 4.0), tmp_path / "02_repair", record)
-    found = studies_of(tmp_path, tmp_path, lambda parts: FOREIGN if parts else OWN, bool)
-    assert set(found) == {"01_ladder"}
+    found = studies_of(tmp_path, tmp_path, lambda parts: FOREIGN if parts else OWN, wrong)
+    assert set(found.tables) == {"01_ladder"}
 
 
 def test_a_chapter_shows_only_columns_that_it_filled():

@@ -1,5 +1,7 @@
 """Sweeps over chapters: the grid of parameters, and one chapter run as a task."""
 
+import shutil
+
 import jupytext
 import pytest
 
@@ -7,6 +9,7 @@ from audioldm_utils import chapters, results
 from audioldm_utils.errors import UserError
 from audioldm_utils.sweep.chapters import plan_chapters, run_chapter
 from audioldm_utils.sweep.file import read_sweep
+from audioldm_utils.sweep.store import Store
 
 CHAPTER = """# ---
 # jupyter:
@@ -64,6 +67,23 @@ def test_grid_of_chapters(project):
     assert planned(project)[0].key == one.key
     (project / "clips" / "a.wav").write_text("other")
     assert planned(project)[0].key != one.key
+
+
+def test_a_sweep_that_was_moved_reuses_what_it_did(project, tmp_path):
+    store = Store(project / "out" / "parts")
+    for task in planned(project):
+        store.write(task.key, run_chapter(task))
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(project, elsewhere, ignore=shutil.ignore_patterns("elsewhere"))
+    shutil.rmtree(project / "notebooks")
+    moved = planned(elsewhere)
+    assert {task.out for task in moved} == {str(elsewhere / "out" / "chapters")}
+    kept = Store(elsewhere / "out" / "parts")
+    assert [len(kept.read(task.key)) for task in moved] == [1, 3]
+    # What a chapter reads from beside its clips counts, wherever it lies.
+    (elsewhere / "book" / "evidence").mkdir(parents=True)
+    (elsewhere / "book" / "evidence" / "01_ladder.json").write_text("{}")
+    assert [kept.read(task.key) for task in planned(elsewhere)] == [None, None]
 
 
 def test_unknown_chapter_or_parameter(project):

@@ -1,7 +1,7 @@
 """Sweeps before they run: the file, the grid, and the store of finished tasks."""
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pandas as pd
 import pytest
@@ -127,10 +127,11 @@ def test_plan_covers_the_grid_and_refuses_unknown_methods(tmp_path):
 def test_key_follows_content_not_place(tmp_path):
     _, tasks, _ = make_tasks(tmp_path)
     task = tasks[0]
-    assert replace(task, path="/elsewhere/x.wav").key == task.key
-    changes = {"content": "0", "fingerprint": "0", "options": "{}x", "seed": 7, "code": "0"}
-    for name, value in changes.items():
-        assert replace(task, **{name: value}).key != task.key
+    places = {"path": "/elsewhere/x.wav", "checkpoint": "/c", "notebooks": "/n", "out": "/o"}
+    assert replace(task, **places).key == task.key
+    for field in fields(task):
+        if field.name not in places:
+            assert replace(task, **{field.name: "another"}).key != task.key, field.name
 
 
 def test_a_clip_that_is_gone_is_named_and_the_rest_planned(tmp_path):

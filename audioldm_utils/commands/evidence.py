@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(tables, [path for files in clips for path in files])
     for name in args.studies or STUDIES:
         path = write_evidence(
-            name, args.audio, args.shipped, args.out, args.checkpoint, args.seed, args.jobs,
-            args.limit,
+            name, args.audio, args.shipped, args.out, args.checkpoint, {"seed": args.seed},
+            args.jobs, args.limit,
         )  # fmt: skip
         print(path)
     return 0

@@ -33,6 +33,7 @@ def plan_chapters(sweep: Sweep, out: str | Path, fingerprint: Callable[[str], st
     """
     there = chapters.find_chapters(sweep.notebooks or "notebooks")
     content = execution.hash_tree([sweep.audio, sweep.audio.with_name(f"{sweep.audio.name}.csv")])
+    root = Path(sweep.notebooks or "notebooks").resolve().parent
     tasks = []
     for checkpoint in sweep.checkpoints:
         for word in sweep.chapters:
@@ -40,9 +41,9 @@ def plan_chapters(sweep: Sweep, out: str | Path, fingerprint: Callable[[str], st
             name = next(c.name for c in chosen if word in (c.name, c.name.split("_")[0]))
             for parameters in grid(sweep.parameters):
                 chapters.check_parameters(chosen, parameters)
-                code = hashlib.sha256(
-                    "".join([code_hash(), execution.hash_tree([c.path for c in chosen])]).encode()
-                )
+                evidence = root / parameters.get("evidence_dir", "book/evidence")
+                read = execution.hash_tree([*(c.path for c in chosen), evidence])
+                code = hashlib.sha256(f"{code_hash()}{read}".encode())
                 tasks.append(
                     Task(
                         path=str(sweep.audio),

@@ -18,11 +18,11 @@ from typing import Any
 
 from audioldm_utils import __version__
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import sha256_file
+from audioldm_utils.files import package_hash, sha256_file
 from audioldm_utils.sweep.file import Sweep, check_count
 
 #: Parts of the package that no task's numbers depend on.
-_NOT_IN_RESULTS = {
+NOT_IN_RESULTS = {
     *("cli", "commands", "training", "sweep", "report", "staging", "execution", "chapters"),
     *("worker", "plotting", "listening", "pages", "comparison", "correlation", "evidence"),
 }
@@ -43,7 +43,7 @@ class Task:
         method: method or chapter.
         options: of the method, or parameters of the chapter, as sorted JSON.
         label: the options in words, for the column ``stage``.
-        code: hash of the code (and notebooks) that the result depends on.
+        code: hash of the code (and notebooks, and evidence) that the result depends on.
         chapter: whether ``method`` names a chapter.
         notebooks, out: for a chapter, the folder it lies in and the one it writes to.
     """
@@ -68,12 +68,8 @@ class Task:
 
     @property
     def key(self) -> str:
-        """SHA-256 of what determines the result; where the clip lies does not."""
-        content = {
-            name: value
-            for name, value in asdict(self).items()
-            if name not in ("path", "checkpoint")
-        }
+        """SHA-256 of what determines the result; where things lie does not."""
+        content = {name: value for name, value in asdict(self).items() if name not in _PLACES}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def __str__(self) -> str:
@@ -85,13 +81,8 @@ class Task:
 @lru_cache(maxsize=1)
 def code_hash() -> str:
     """SHA-256 of the version and of the package's modules that results depend on."""
-    package = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256(__version__.encode())
-    for path in sorted(package.rglob("*.py")):
-        parts = path.relative_to(package).with_suffix("").parts
-        if parts[0] not in _NOT_IN_RESULTS:
-            digest.update(f"{'/'.join(parts)}\0{sha256_file(path)}\n".encode())
-    return digest.hexdigest()
+    text = f"{__version__}\n{package_hash(NOT_IN_RESULTS, {'.py'})}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def grid(options: Mapping[str, Any]) -> list[dict[str, Any]]:

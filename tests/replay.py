@@ -1,0 +1,77 @@
+"""Studies that cost nothing: committed rows under other clips' names, in place of measuring.
+
+Chapters then run in seconds with tables as large and as varied as real ones. A seed other than
+the evidence's moves every value, so that rows of two seeds cannot be taken for each other.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from audioldm_utils.study_list import STUDIES, WHOLE, Study
+from audioldm_utils.tables import read
+
+EVIDENCE = Path(__file__).resolve().parents[1] / "book" / "evidence"
+
+
+@cache
+def committed(name: str) -> pd.DataFrame:
+    """The committed table of a study."""
+    return read(EVIDENCE / f"{name}.csv")
+
+
+def replayed(study: Study) -> Callable[..., None]:
+    """What stands in for ``study.measure()``."""
+
+    def measure(clips, stages, rows, seed, most=None):
+        clips = clips if isinstance(clips, Sequence) else [clips]
+        table, scope = committed(study.name), study.scope
+        if scope == "samples":
+            numbers = table["clip"].str.extract(r" (\d\d)$")[0].astype(float)
+            table = table[(numbers < (most or 99)) | ((table["clip"] == WHOLE) & (most != 1))]
+            names = {name: name for name in set(table["clip"])}
+        else:
+            shown = clips[:1] if study.group > 1 else clips
+            names = dict(zip(_places(study, [clip.name for clip in shown]), shown, strict=True))
+        for row in table[table["clip"].isin(names)].to_dict("records"):
+            other = row["band"].removeprefix("with ")
+            if other != row["band"]:
+                if other not in names:
+                    continue
+                row["band"] = f"with {names[other].name}"
+            clip = names[row["clip"]]
+            name, category = (clip, row["class"]) if scope == "samples" else (
+                clip.name, clip.category
+            )  # fmt: skip
+            rows.add(
+                name, row["metric"], row["value"] * 0.9 ** (seed > 0), row["unit"],
+                category=category, method=row["method"], stage=row["stage"], band=row["band"],
+            )  # fmt: skip
+
+    return measure
+
+
+def _places(study: Study, names: Sequence[str]) -> list[str]:
+    """Committed clips of one folder for these names, always the same one for a name."""
+    import json
+
+    record = json.loads((EVIDENCE / f"{study.name}.json").read_text())
+    table = committed(study.name)
+    # The fullest clips: short ones lack the rows of some metrics.
+    counts = table[~table["clip"].isin(record["shipped"])].groupby("clip").size()
+    there = sorted(counts[counts == counts.max()].index)
+    taken: list[str] = []
+    for name in names:
+        at = zlib.crc32(name.encode())
+        while there[at % len(there)] in taken:
+            at += 1
+        taken.append(there[at % len(there)])
+    return taken
+
+
+__all__ = ["EVIDENCE", "STUDIES", "committed", "replayed"]

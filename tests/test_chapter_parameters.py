@@ -1,0 +1,227 @@
+"""Every chapter with each of its parameters changed: it runs, and says what it rests on.
+
+Cells run in this process on a tiny checkpoint. Studies are replayed (:mod:`tests.replay`); what
+decides between committed rows and the run's own is real, and so are verdicts, tables, figures
+and glue. Players are left out: they have tests of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from audioldm_utils import checkpoint, listening, plotting, studies
+from audioldm_utils.audio import find_clips
+from audioldm_utils.chapters import find_chapters
+from audioldm_utils.conditioning import Denoiser
+from audioldm_utils.evidence import provenance
+from audioldm_utils.findings import DEFAULTS
+from audioldm_utils.study_list import STUDIES, Study
+from audioldm_utils.tables import write
+from tests.demo_project import ROOT
+from tests.replay import EVIDENCE, replayed
+
+CHAPTERS = {chapter.name: chapter for chapter in find_chapters(ROOT / "notebooks")}
+#: Chapters whose findings rest on studies.
+STUDIED = sorted({chapter for chapter in CHAPTERS for name in STUDIES if name[:2] == chapter[:2]})
+
+
+def write_clips(folder: Path, names: str, classes: bool = True) -> Path:
+    folder.mkdir()
+    for index, name in enumerate(names.split()):
+        noise = 0.1 * np.random.default_rng(index).standard_normal(16800)
+        sf.write(folder / f"{name}.wav", noise, 16000)
+    if classes:
+        lines = [f"{name}.wav,a {name},{name}" for name in names.split()]
+        (folder / "manifest.csv").write_text("file,caption,class\n" + "\n".join(lines) + "\n")
+    return folder
+
+
+def barely(self, x, t, both):
+    """In place of the denoiser's network, which nothing here is about: noise, as it came."""
+    self.calls += len(x) * (1 + both)
+    return torch.cat([x, x]) if both else x
+
+
+@pytest.fixture(scope="module")
+def replays():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Study, "measure", replayed)
+        patch.setattr(checkpoint, "load", cache(checkpoint.load))  # the same networks for all
+        patch.setattr(Denoiser, "_run", barely)
+        yield
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory, tiny_checkpoint, replays):
+    """Parameters as a chapter has them where committed evidence serves it, and others."""
+    from tests import tiny
+
+    base = tmp_path_factory.mktemp("parameters")
+    bare = shutil.copytree(
+        EVIDENCE, base / "bare", ignore=shutil.ignore_patterns(*(f"{name}.*" for name in STUDIES))
+    )
+    full = shutil.copytree(bare, base / "evidence")
+    folder = write_clips(base / "clips", "chirp hiss hum")
+    clips = find_clips(folder)
+    of = checkpoint.load(tiny_checkpoint).fingerprint_of
+    paths = [clip.path for clip in clips]
+    for name, study in STUDIES.items():
+        table = studies.measure_clips(name, clips, tiny_checkpoint, progress=False)
+        made = {"parameters": dict(DEFAULTS), "shipped": [], "parts": list(study.parts)}
+        record = provenance("x", paths, [0], of(study.parts), **made)
+        write(table, full / name, record)
+    usual = {"audio_dir": folder, "checkpoint": tiny_checkpoint, "evidence_dir": full}
+    other = {
+        "audio_dir": write_clips(base / "own", "boom click", classes=False),
+        "checkpoint": tiny.build_checkpoint(base / "other", seed=1),
+        "evidence_dir": bare,
+    }
+    texts = [{name: str(path) for name, path in given.items()} for given in (usual, other)]
+    return texts[0], texts[1]
+
+
+#: Which parameters are changed in one run. Together every chapter's are all changed.
+CHANGES = {
+    "seed": ("seed",),
+    "audio": ("audio_dir",),
+    "numbers": ("out_dir", "limit", "fresh", "samples"),
+    "all": (*("audio_dir", "checkpoint", "out_dir", "evidence_dir", "seed", "limit", "fresh"),),
+    "card": ("seed", "limit", "sample_steps", "sample_seconds"),
+}
+#: Why a run with such changes rests on itself; None where committed rows serve it still.
+REASONS = {
+    "seed": "seed is 1, while the committed table has 0",
+    "audio": "the committed table holds none of these clips",
+    "numbers": None,
+    "all": "holds no table of",
+}
+
+
+class Page:
+    """What a chapter's cells left: the values for sentences, and what they rest on."""
+
+    def __init__(self, chapter: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+        self.glued: dict[str, str] = {}
+        self.findings: dict[str, studies.Findings] = {}
+        measure, glue = studies.measure, plotting.glue_value
+
+        def measured(name, *args, **options):
+            self.findings[name] = measure(name, *args, **options)
+            return self.findings[name]
+
+        def glued(name, *args):
+            self.glued[name] = glue(name, *args)
+            return self.glued[name]
+
+        for module, name, stub in (
+            (studies, "measure", measured),
+            (plotting, "glue_value", glued),
+            (listening, "players", lambda *_, **__: ""),
+            (listening, "abx", lambda *_, **__: ""),
+        ):
+            monkeypatch.setattr(module, name, stub)
+        monkeypatch.chdir(ROOT)
+        notebook = nbformat.read(CHAPTERS[chapter].path, as_version=4)
+        names: dict[str, Any] = {}
+        for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+            exec(compile(cell.source, f"{chapter}, cell {number}", "exec"), names)
+            if "parameters" in cell.metadata.get("tags", []):
+                names.update(given)
+        plt.close("all")
+        monkeypatch.undo()
+
+
+def run(chapter, change, places, monkeypatch, tmp_path) -> Page:
+    """A chapter's page after the changes of that name."""
+    usual, other = places
+    defaults = {p.name: p.default for p in CHAPTERS[chapter].parameters}
+    values = {
+        "seed": 1,
+        "limit": 1,
+        "samples": 2,
+        "sample_steps": 3,
+        "sample_seconds": 0.64,
+        "fresh": 1 if defaults.get("fresh") != "1" else 2,
+        "out_dir": str(tmp_path / "elsewhere" / chapter),
+        **other,
+    }
+    given = {**usual, "out_dir": str(tmp_path / "results" / chapter)}
+    given |= {name: values[name] for name in CHANGES[change]}
+    return Page(chapter, {k: v for k, v in given.items() if k in defaults}, monkeypatch)
+
+
+def test_no_parameter_of_any_chapter_is_left_out():
+    for chapter in CHAPTERS.values():
+        changes = CHANGES.values() if chapter.name in STUDIED else (CHANGES["all"], CHANGES["card"])
+        changed = {name for change in changes for name in change}
+        assert {parameter.name for parameter in chapter.parameters} <= changed, chapter.name
+
+
+def test_every_committed_study_serves_a_run_with_its_own_parameters(places):
+    assert sorted(path.stem for path in Path(places[0]["evidence_dir"]).glob("0*.csv")) == sorted(
+        STUDIES
+    )
+    for name in STUDIES:
+        record = json.loads((EVIDENCE / f"{name}.json").read_text())
+        assert record["parameters"] == dict(DEFAULTS)
+
+
+@pytest.mark.parametrize("change", REASONS)
+@pytest.mark.parametrize("chapter", STUDIED)
+def test_a_chapter_runs_with_its_parameters_changed(chapter, change, places, monkeypatch, tmp_path):
+    page = run(chapter, change, places, monkeypatch, tmp_path)
+    assert set(page.findings) == {name for name in STUDIES if name[:2] == chapter[:2]}
+    for name, found in page.findings.items():
+        study, reason = STUDIES[name], REASONS[change]
+        if change == "audio" and study.scope == "samples":
+            reason = None  # clips are no more than its reference
+        if change in ("audio", "numbers") and study.group > 1:
+            reason = "these clips do not make up the groups"
+        if reason is None:
+            assert found.compared > 0
+            assert found.table is not found.run
+            assert "from a committed table" in found.rests
+        else:
+            assert found.compared == 0
+            assert found.table is found.run
+            assert set(found.table["seed"]) == {int("seed" in CHANGES[change])}
+            assert found.rests.startswith("The findings rest on this run alone")
+            assert reason in found.rests
+    assert page.glued["rests"] == next(iter(page.findings.values())).rests
+    assert "{glue:text}`rests`" in CHAPTERS[chapter].path.with_suffix(".py").read_text()
+
+
+def test_the_summary_takes_committed_rows_for_such_runs_only_as_the_chapters_did(
+    places, monkeypatch, tmp_path
+):
+    usual, _ = places
+    clips = find_clips(usual["audio_dir"])
+    for name, seed in (("01_ladder", 0), ("03_diffusion", 1)):
+        folder = tmp_path / "results" / f"{name[:2]}_chapter"
+        given = (clips, usual["checkpoint"], {"seed": seed}, folder, usual["evidence_dir"])
+        studies.measure(name, *given, own=1)
+    chapter = "08_summary"
+    page = Page(chapter, {**usual, "out_dir": str(tmp_path / "results" / chapter)}, monkeypatch)
+    count = len(STUDIES)
+    assert page.glued["rests"] == (
+        f"{count - 1} of {count} studies rest on committed tables, and on this run alone: "
+        "03_diffusion."
+    )
+    page = run(chapter, "all", places, monkeypatch, tmp_path)
+    assert page.glued["rests"] == "0 of 0 studies rest on committed tables."
+
+
+def test_the_model_card_runs_with_its_parameters_changed(places, monkeypatch, tmp_path):
+    for change in ("card", "all"):
+        run("09_model_card", change, places, monkeypatch, tmp_path)
