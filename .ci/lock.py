@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 
 # visqol-python needs it for one small support vector regression and it comes as C++ source
-# only; audioldm_utils.visqol_svr computes that regression instead.
+# only; audioldm_utils.metrics.visqol_svr computes that regression instead.
 LEFT_OUT = {"libsvm-official"}
 
 # Versions from 3 on need Python 3.11.5 (or are withdrawn); Debian 12 has 3.11.2.

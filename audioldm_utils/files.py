@@ -114,7 +114,7 @@ def package_hash(
     """SHA-256 over names and contents of the package's files, for fingerprints of results.
 
     Args:
-        left_out: modules and folders at the package's top that the results do not depend on.
+        left_out: modules (without suffix) and folders that the results do not depend on.
         suffixes: of the files that count.
         package: its folder; this package's by default.
     """
@@ -122,6 +122,7 @@ def package_hash(
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*")):
         name = path.relative_to(package)
-        if path.suffix in suffixes and name.with_suffix("").parts[0] not in left_out:
+        places = {place.as_posix() for place in (name.with_suffix(""), *name.parents)}
+        if path.suffix in suffixes and places.isdisjoint(left_out):
             digest.update(f"{name.as_posix()}\0{sha256_file(path)}\0".encode())
     return digest.hexdigest()

@@ -17,7 +17,7 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 
 if TYPE_CHECKING:
-    from audioldm_utils.audio import ClipInfo
+    from audioldm_utils.audio.clips import ClipInfo
 
 MARK = ".audioldm-utils"
 """File in an output folder that says which command fills it."""

@@ -25,7 +25,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from audioldm_utils.codebook import (
+from audioldm_utils.ddcm.codebook import (
     CyclicShift,
     Gaussian,
     KMeans,
@@ -33,17 +33,17 @@ from audioldm_utils.codebook import (
     Turbo,
     start_noise,
 )
-from audioldm_utils.codebook.base import Codebook
-from audioldm_utils.codebook.clustering import fit_directions, to_blocks
-from audioldm_utils.codebook.theory import (
+from audioldm_utils.ddcm.codebook.base import Codebook
+from audioldm_utils.ddcm.codebook.clustering import fit_directions, to_blocks
+from audioldm_utils.ddcm.codebook.theory import (
     efficiency,
     expected_cosine_top,
     expected_efficiency,
     rate_distortion_correlation,
 )
-from audioldm_utils.evidence import provenance
 from audioldm_utils.files import atomic_path, atomic_write
-from audioldm_utils.schedule import Schedule
+from audioldm_utils.model.schedule import Schedule
+from audioldm_utils.results.evidence import provenance
 
 SHAPE = (8, 256, 16)
 VALUES = 32768

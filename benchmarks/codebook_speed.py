@@ -27,10 +27,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from audioldm_utils.codebook import CyclicShift, Gaussian, MatchingPursuit, Turbo
-from audioldm_utils.codebook.base import Codebook
-from audioldm_utils.evidence import provenance
+from audioldm_utils.ddcm.codebook import CyclicShift, Gaussian, MatchingPursuit, Turbo
+from audioldm_utils.ddcm.codebook.base import Codebook
 from audioldm_utils.files import atomic_path, atomic_write
+from audioldm_utils.results.evidence import provenance
 
 SHAPE = (8, 256, 16)
 VALUES = 32768

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import torch
 
-from audioldm_utils.audio import load_folder, to_model_rate
-from audioldm_utils.checkpoint import load
+from audioldm_utils.audio.clips import load_folder, to_model_rate
 from audioldm_utils.ddcm.codec import Codec
-from audioldm_utils.ddcm.drift import replay
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.files import atomic_write
 from audioldm_utils.metrics import DB_PER_NAT
-from audioldm_utils.stages import Stages
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.studies.drift import replay
 
 
 def main() -> None:

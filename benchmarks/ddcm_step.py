@@ -24,9 +24,9 @@ from statistics import median
 
 import torch
 
-from audioldm_utils.codebook import make, start_noise
 from audioldm_utils.ddcm import DDCM
-from audioldm_utils.schedule import Schedule, training_alphas_bar
+from audioldm_utils.ddcm.codebook import make, start_noise
+from audioldm_utils.model.schedule import Schedule, training_alphas_bar
 
 CONFIG = {
     "num_train_timesteps": 1000,
@@ -74,7 +74,7 @@ def unet_step(args: argparse.Namespace, shape: tuple[int, int, int]) -> Callable
     if args.published:
         unet = published_unet()
     else:
-        from audioldm_utils.checkpoint import load
+        from audioldm_utils.model.checkpoint import load
 
         unet = load(args.checkpoint, ("unet",)).unet
     widths = unet.config.cross_attention_dim[0]

@@ -31,9 +31,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
 
-    from audioldm_utils.checkpoint import load
-    from audioldm_utils.generate import generate
-    from audioldm_utils.stages import Stages
+    from audioldm_utils.model.checkpoint import load
+    from audioldm_utils.model.generation import generate
+    from audioldm_utils.model.networks import Stages
 
     stages = Stages(load(args.checkpoint))
     plain = load(args.checkpoint).pipeline()

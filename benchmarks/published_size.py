@@ -196,8 +196,8 @@ def work(variant: str, folder: Path, seconds: float, steps: int, arrays: Path) -
             with timed("vocode"):
                 pipe.vocoder(decoded)
     else:
-        from audioldm_utils import checkpoint
-        from audioldm_utils.stages import Stages
+        from audioldm_utils.model import checkpoint
+        from audioldm_utils.model.networks import Stages
 
         dtype = getattr(torch, variant.removeprefix("ours-"))
         with timed("load"):

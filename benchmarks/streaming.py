@@ -24,15 +24,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audioldm_utils import streaming
-from audioldm_utils.audio import find_clips, load_clip, to_model_rate
-from audioldm_utils.checkpoint import load
+from audioldm_utils.audio.clips import find_clips, load_clip, to_model_rate
 from audioldm_utils.ddcm import stream as ddcm
 from audioldm_utils.ddcm.settings import Settings
-from audioldm_utils.evidence import provenance
 from audioldm_utils.files import PAGE_VARIABLE, atomic_write
 from audioldm_utils.metrics import evaluate_pair
-from audioldm_utils.stages import PEAK, Stages
+from audioldm_utils.model import streaming
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.networks import PEAK, Stages
+from audioldm_utils.results.evidence import provenance
 
 CHUNK = 320
 BLOCKS = ((0.64, 0.16), (1.28, 0.32), (2.56, 0.64))
@@ -114,7 +114,7 @@ def run_ddcm(samples: np.ndarray, stages: Stages, peak: float) -> dict[str, floa
 
 def listen(name: str, takes: dict[str, np.ndarray], folder: Path) -> None:
     """Players of one clip, their files beside them, addressed as pages of the book do."""
-    from audioldm_utils.listening import Row, Take, players
+    from audioldm_utils.book.listening import Row, Take, players
 
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch) / "results" / "evidence" / "streaming"

@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from audioldm_utils import results
-from audioldm_utils.commands.sweep import prepare
-from audioldm_utils.evidence import TIMINGS
+from audioldm_utils.cli.commands.sweep import prepare
+from audioldm_utils.results import summaries as results
+from audioldm_utils.results.evidence import TIMINGS
 from audioldm_utils.sweep import plan, run
 from audioldm_utils.sweep.cluster import connect
 

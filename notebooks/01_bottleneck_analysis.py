@@ -34,12 +34,10 @@ fresh: int = 2  # clips that are measured where the evidence holds none of them;
 # %% tags=["remove-input"]
 from pathlib import Path
 
-from audioldm_utils import ladder, results
-from audioldm_utils.audio import load_clip
-from audioldm_utils.checkpoint import load
-from audioldm_utils.clips import NO_CLASS, usable_clips
-from audioldm_utils.listening import Row, Take, players
-from audioldm_utils.plotting import (
+from audioldm_utils.audio.clips import load_clip
+from audioldm_utils.audio.survey import NO_CLASS, usable_clips
+from audioldm_utils.book.listening import Row, Take, players
+from audioldm_utils.book.plotting import (
     figure_caption,
     glue_object,
     glue_value,
@@ -48,8 +46,11 @@ from audioldm_utils.plotting import (
     spectrogram_pair,
     style,
 )
-from audioldm_utils.stages import Stages
-from audioldm_utils.studies import measure
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.results import summaries as results
+from audioldm_utils.studies import bottleneck as ladder
+from audioldm_utils.studies.run import measure
 
 style()
 clips = usable_clips(audio_dir, limit)
@@ -339,7 +340,7 @@ results.tabulate(by_attack[by_attack["metric"].isin(chosen)], rows="stage")
 # ## Front-end mistakes
 #
 # Each public mistake, made on purpose: a wrong mel goes through VAE and vocoder, and the result
-# is compared with the clip. `audioldm_utils.mistakes.check_mel` names them in a foreign mel.
+# is compared with the clip. `audioldm_utils.model.mistakes.check_mel` names them in a foreign mel.
 
 # %% tags=["remove-input", "remove-output"]
 judged_mistakes = measure("01_mistakes", *given, most=1, own=fresh)

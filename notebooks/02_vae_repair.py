@@ -39,22 +39,11 @@ fresh: int = 2  # clips that are measured where the evidence holds none of them;
 # %% tags=["remove-input"]
 from pathlib import Path
 
-from audioldm_utils import metrics, results, verdicts
-from audioldm_utils.audio import load_clip
-from audioldm_utils.checkpoint import load
-from audioldm_utils.clips import NO_CLASS, usable_clips
-from audioldm_utils.enhance.fitting import fit_if_missing
-from audioldm_utils.listening import Row, Take, players
-from audioldm_utils.methods.study_repair import (
-    BLIND,
-    FULL,
-    SECONDS,
-    SIDE,
-    STEPS,
-    STUDIED,
-    all_repairs,
-)
-from audioldm_utils.plotting import (
+from audioldm_utils import metrics
+from audioldm_utils.audio.clips import load_clip
+from audioldm_utils.audio.survey import NO_CLASS, usable_clips
+from audioldm_utils.book.listening import Row, Take, players
+from audioldm_utils.book.plotting import (
     curves,
     figure_caption,
     glue_object,
@@ -64,8 +53,21 @@ from audioldm_utils.plotting import (
     points_with_intervals,
     style,
 )
-from audioldm_utils.stages import Stages
-from audioldm_utils.studies import measure
+from audioldm_utils.methods.enhance.fitting import fit_if_missing
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.results import summaries as results
+from audioldm_utils.studies import verdicts
+from audioldm_utils.studies.repair import (
+    BLIND,
+    FULL,
+    SECONDS,
+    SIDE,
+    STEPS,
+    STUDIED,
+    all_repairs,
+)
+from audioldm_utils.studies.run import measure
 
 # %% tags=["remove-input"]
 style()

@@ -38,12 +38,24 @@ fresh: int = 1  # clips that are measured where the evidence holds none of them;
 # %% tags=["remove-input"]
 from pathlib import Path
 
-from audioldm_utils import results, verdicts
-from audioldm_utils.audio import load_clip
-from audioldm_utils.checkpoint import load
-from audioldm_utils.clips import usable_clips
-from audioldm_utils.listening import Row, Take, players
-from audioldm_utils.methods.study_diffusion import (
+from audioldm_utils.audio.clips import load_clip
+from audioldm_utils.audio.survey import usable_clips
+from audioldm_utils.book.listening import Row, Take, players
+from audioldm_utils.book.plotting import (
+    figure_caption,
+    glue_object,
+    glue_value,
+    plain_table,
+    points_with_intervals,
+    style,
+    trade_off,
+)
+from audioldm_utils.methods.registry import reconstruct
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.results import summaries as results
+from audioldm_utils.studies import verdicts
+from audioldm_utils.studies.diffusion import (
     CALLS,
     CALLS_OF_EQUAL_SECONDS,
     EQUAL_SECONDS,
@@ -53,19 +65,8 @@ from audioldm_utils.methods.study_diffusion import (
     STRENGTHS,
     options_of,
 )
-from audioldm_utils.plotting import (
-    figure_caption,
-    glue_object,
-    glue_value,
-    plain_table,
-    points_with_intervals,
-    style,
-    trade_off,
-)
-from audioldm_utils.published import beside
-from audioldm_utils.reconstruct import reconstruct
-from audioldm_utils.stages import Stages
-from audioldm_utils.studies import measure
+from audioldm_utils.studies.published import beside
+from audioldm_utils.studies.run import measure
 
 # %% tags=["remove-input"]
 style()

@@ -38,11 +38,11 @@ fresh: int = 1  # clips that are measured where the evidence holds none of them;
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from audioldm_utils import codebook_tables as tables
-from audioldm_utils import results
-from audioldm_utils.clips import usable_clips
-from audioldm_utils.plotting import curves, figure_caption, glue_value, plain_table, style
-from audioldm_utils.studies import measure
+from audioldm_utils.audio.survey import usable_clips
+from audioldm_utils.book.plotting import curves, figure_caption, glue_value, plain_table, style
+from audioldm_utils.results import summaries as results
+from audioldm_utils.studies import codebook_tables as tables
+from audioldm_utils.studies.run import measure
 
 style()
 clips = usable_clips(audio_dir, limit)

@@ -42,20 +42,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from audioldm_utils import rates, results
-from audioldm_utils.audio import load_clip, to_model_rate
-from audioldm_utils.checkpoint import load
-from audioldm_utils.clips import NO_CLASS, usable_clips
-from audioldm_utils.ddcm.codec import Codec
-from audioldm_utils.ddcm.comparisons import PURSUIT_RATES
-from audioldm_utils.ddcm.drift import read_drift
-from audioldm_utils.ddcm.entropy import codes_entropy
-from audioldm_utils.ddcm.placement import load_rules
-from audioldm_utils.ddcm.quality import payable
-from audioldm_utils.ddcm.settings import Settings
-from audioldm_utils.ddcm.study import LOW_SECONDS, RATES, SECONDS, STEPS, family
-from audioldm_utils.listening import Row, Take, abx, players
-from audioldm_utils.plotting import (
+from audioldm_utils.audio.clips import load_clip, to_model_rate
+from audioldm_utils.audio.survey import NO_CLASS, usable_clips
+from audioldm_utils.book.listening import Row, Take, abx, players
+from audioldm_utils.book.plotting import (
     figure_caption,
     glue_value,
     plain_table,
@@ -63,8 +53,19 @@ from audioldm_utils.plotting import (
     rate_quality,
     style,
 )
-from audioldm_utils.stages import Stages
-from audioldm_utils.studies import measure
+from audioldm_utils.ddcm.codec import Codec
+from audioldm_utils.ddcm.placement import load_rules
+from audioldm_utils.ddcm.quality import payable
+from audioldm_utils.ddcm.settings import Settings
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.results import summaries as results
+from audioldm_utils.studies import rate_curves as rates
+from audioldm_utils.studies.codecs import PURSUIT_RATES
+from audioldm_utils.studies.drift import read_drift
+from audioldm_utils.studies.entropy import codes_entropy
+from audioldm_utils.studies.rates import LOW_SECONDS, RATES, SECONDS, STEPS, family
+from audioldm_utils.studies.run import measure
 
 # %% tags=["remove-input"]
 style()

@@ -33,13 +33,10 @@ samples: int = 1  # of each prompt and method; 0 for as many as the evidence has
 # %% tags=["remove-input"]
 from pathlib import Path
 
-from audioldm_utils import results, sampling_study
-from audioldm_utils.audio import load_clip
-from audioldm_utils.checkpoint import load
-from audioldm_utils.clips import usable_clips
-from audioldm_utils.editing_study import CHANGES, edits
-from audioldm_utils.listening import Row, Take, players
-from audioldm_utils.plotting import (
+from audioldm_utils.audio.clips import load_clip
+from audioldm_utils.audio.survey import usable_clips
+from audioldm_utils.book.listening import Row, Take, players
+from audioldm_utils.book.plotting import (
     curves,
     figure_caption,
     glue_value,
@@ -47,10 +44,19 @@ from audioldm_utils.plotting import (
     points_with_intervals,
     style,
 )
-from audioldm_utils.sampling_tables import edit_curve, equivalences, sample_scores, set_scores
-from audioldm_utils.stages import Stages
-from audioldm_utils.studies import measure
-from audioldm_utils.verification import other_prompt
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.results import summaries as results
+from audioldm_utils.studies import sampling as sampling_study
+from audioldm_utils.studies.editing import CHANGES, edits
+from audioldm_utils.studies.run import measure
+from audioldm_utils.studies.sampling_tables import (
+    edit_curve,
+    equivalences,
+    sample_scores,
+    set_scores,
+)
+from audioldm_utils.studies.verification import other_prompt
 
 style()
 clips = usable_clips(audio_dir, limit)

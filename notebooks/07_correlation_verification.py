@@ -35,14 +35,10 @@ from pathlib import Path
 
 import numpy as np
 
-from audioldm_utils import results
-from audioldm_utils.audio import load_clip, to_model_rate
-from audioldm_utils.checkpoint import load
-from audioldm_utils.clips import usable_clips
-from audioldm_utils.ddcm.codec import Codec
-from audioldm_utils.ddcm.settings import Settings
-from audioldm_utils.listening import Row, Take, players
-from audioldm_utils.plotting import (
+from audioldm_utils.audio.clips import load_clip, to_model_rate
+from audioldm_utils.audio.survey import usable_clips
+from audioldm_utils.book.listening import Row, Take, players
+from audioldm_utils.book.plotting import (
     curves,
     figure_caption,
     glue_value,
@@ -51,12 +47,16 @@ from audioldm_utils.plotting import (
     points_with_intervals,
     style,
 )
+from audioldm_utils.ddcm.codec import Codec
+from audioldm_utils.ddcm.settings import Settings
+from audioldm_utils.model.checkpoint import load
 
 # %% tags=["remove-input"]
-from audioldm_utils.stages import Stages
-from audioldm_utils.studies import measure
-from audioldm_utils.verification import GUIDANCE, PERTURBATION, RATES, SECONDS, STEPS
-from audioldm_utils.verification_tables import (
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.results import summaries as results
+from audioldm_utils.studies.run import measure
+from audioldm_utils.studies.verification import GUIDANCE, PERTURBATION, RATES, SECONDS, STEPS
+from audioldm_utils.studies.verification_tables import (
     ALPHA,
     EFFECT,
     JUDGED,

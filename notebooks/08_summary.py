@@ -40,11 +40,11 @@ from pathlib import Path
 
 from IPython.display import display
 
-from audioldm_utils.checkpoint import load
-from audioldm_utils.clips import usable_clips
-from audioldm_utils.findings import rests_on_evidence
-from audioldm_utils.plotting import glue_value, plain_table, style
-from audioldm_utils.summary import by_chapter, overview, studies_of
+from audioldm_utils.audio.survey import usable_clips
+from audioldm_utils.book.plotting import glue_value, plain_table, style
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.studies.findings import rests_on_evidence
+from audioldm_utils.studies.summary import by_chapter, overview, studies_of
 
 style()
 clips = usable_clips(audio_dir, limit)

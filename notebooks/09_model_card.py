@@ -34,12 +34,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from audioldm_utils import model_card
-from audioldm_utils.checkpoint import load
-from audioldm_utils.clips import usable_clips
-from audioldm_utils.listening import Row, Take, players
-from audioldm_utils.plotting import curves, figure_caption, glue_value, plain_table, style
-from audioldm_utils.stages import Stages
+from audioldm_utils.audio.survey import usable_clips
+from audioldm_utils.book.listening import Row, Take, players
+from audioldm_utils.book.plotting import curves, figure_caption, glue_value, plain_table, style
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.studies import model_card
 
 style()
 stages = Stages(load(checkpoint))
@@ -113,7 +113,7 @@ picture if not shown.empty else "No training curves lie in this checkpoint's fol
 # %% [markdown]
 # ## Figures
 #
-# Each comes from `python -m audioldm_utils.training evaluate`, on recordings that were never
+# Each comes from `python data/checkpoints/recipe evaluate`, on recordings that were never
 # trained on, with 95 % intervals over clips or samples.
 
 # %% tags=["remove-input"]
@@ -135,7 +135,7 @@ plain_table(asked)
 #
 # At high noise the noise that is asked for is nearly the input itself, and a network that brings
 # it through its layers with a small error already loses to a linear denoiser. The last layers of
-# this UNet therefore carry the input straight through (`audioldm_utils/training/noise_path.py`),
+# this UNet therefore carry the input straight through (`data/checkpoints/recipe/noise_path.py`),
 # in weights of the standard layout.
 
 # %% tags=["remove-input"]
@@ -249,4 +249,4 @@ players(rows, Path(out_dir) / "listening", f"A sample of each class; checkpoint 
 #
 # ## Next
 #
-# How to train another: `python -m audioldm_utils.training --help`.
+# How to train another: `python data/checkpoints/recipe --help`.

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from audioldm_utils.chapters import write_pair
-from audioldm_utils.report import run_report
+from audioldm_utils.book.chapters import write_pair
+from audioldm_utils.book.report import run_report
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,7 +51,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from audioldm_utils import listening, plotting
+from audioldm_utils.book import listening
+
+from audioldm_utils.book import plotting
 
 plotting.style()
 

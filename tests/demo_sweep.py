@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from distributed import Client, LocalCluster
 
-from audioldm_utils import results
+from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep import plan, run
 from audioldm_utils.sweep.file import read_sweep
 

@@ -1,6 +1,6 @@
 """A study that costs nothing, for the tests of studies (worker processes import it)."""
 
-from audioldm_utils.study_list import WHOLE
+from audioldm_utils.studies.registry import WHOLE
 
 
 def study(clip, stages, rows, seed):

@@ -9,8 +9,8 @@ import math
 import numpy as np
 import torch
 
-from audioldm_utils.codebook import start_noise
-from audioldm_utils.schedule import training_alphas_bar
+from audioldm_utils.ddcm.codebook import start_noise
+from audioldm_utils.model.schedule import training_alphas_bar
 
 CONFIG = {
     "num_train_timesteps": 1000,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from audioldm_utils.study_list import STUDIES, WHOLE, Study
-from audioldm_utils.tables import read
+from audioldm_utils.results.tables import read
+from audioldm_utils.studies.registry import STUDIES, WHOLE, Study
 
 EVIDENCE = Path(__file__).resolve().parents[1] / "book" / "evidence"
 

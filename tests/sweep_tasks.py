@@ -7,7 +7,7 @@ from pathlib import Path
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import sha256_file
-from audioldm_utils.results import ResultsBuilder
+from audioldm_utils.results.summaries import ResultsBuilder
 
 
 def measure(task):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from audioldm_utils import audio
+from audioldm_utils.audio import clips as audio
 from audioldm_utils.errors import UserError
 
 RATE = 16000
@@ -325,7 +325,7 @@ def test_match_loudness():
 def test_k_weighting_has_the_standard_figure():
     # BS.1770: a full-scale 997 Hz sine reads -3.01 LKFS, where LKFS = -0.691 + 10 log10(power).
     x = np.sin(2 * np.pi * 997 * np.arange(48000) / 48000)
-    from audioldm_utils.signals import _loudness
+    from audioldm_utils.audio.signals import _loudness
 
     assert -0.691 + 20 * np.log10(_loudness(x, 48000)) == pytest.approx(-3.01, abs=0.02)
 

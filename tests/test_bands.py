@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audioldm_utils.enhance import bands
-from audioldm_utils.enhance.fitting import fit_compensation
-from audioldm_utils.enhance.phase import refine_phase
-from audioldm_utils.enhance.stft import log_energy_of, mel_weights
 from audioldm_utils.errors import UserError
+from audioldm_utils.methods.enhance import bands
+from audioldm_utils.methods.enhance.fitting import fit_compensation
+from audioldm_utils.methods.enhance.phase import refine_phase
+from audioldm_utils.methods.enhance.stft import log_energy_of, mel_weights
 from tests.sounds import RATE, noise_clip, tone
 
 

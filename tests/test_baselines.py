@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from audioldm_utils.baselines import mp3, ogg_packets, opus
+from audioldm_utils.studies.baselines import mp3, ogg_packets, opus
 
 
 def chirp(seconds=2.0):

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioldm_utils import bitstream
-from audioldm_utils.bitstream import Header, file
-from audioldm_utils.bitstream.work import ATOMS, CHOICES, SECONDS, WINDOW
+from audioldm_utils.ddcm import bitstream
+from audioldm_utils.ddcm.bitstream import Header, file
+from audioldm_utils.ddcm.bitstream.work import ATOMS, CHOICES, SECONDS, WINDOW
 from audioldm_utils.errors import UserError
 
 FINGERPRINT = bytes(range(6))

@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from audioldm_utils import bounds, cli
+from audioldm_utils import bounds
+from audioldm_utils.cli import main as cli
 from audioldm_utils.errors import UserError
 
 #: What no number may be; of what is legal for some, seven are left for each option.
@@ -136,7 +137,7 @@ def test_numbers_that_come_another_way(words, sentence, capsys):
 
 
 def test_every_number_of_every_method_has_a_range():
-    from audioldm_utils.reconstruct import METHODS
+    from audioldm_utils.methods.registry import METHODS
 
     for method in METHODS.values():
         for option in method.options.values():

@@ -20,14 +20,16 @@ import pytest
 import soundfile as sf
 import torch
 
-from audioldm_utils import checkpoint, listening, plotting, studies
-from audioldm_utils.audio import find_clips
-from audioldm_utils.chapters import find_chapters
-from audioldm_utils.conditioning import Denoiser
-from audioldm_utils.evidence import provenance
-from audioldm_utils.findings import DEFAULTS
-from audioldm_utils.study_list import STUDIES, Study
-from audioldm_utils.tables import write
+from audioldm_utils.audio.clips import find_clips
+from audioldm_utils.book import listening, plotting
+from audioldm_utils.book.chapters import find_chapters
+from audioldm_utils.model import checkpoint
+from audioldm_utils.model.conditioning import Denoiser
+from audioldm_utils.results.evidence import provenance
+from audioldm_utils.results.tables import write
+from audioldm_utils.studies import run as studies
+from audioldm_utils.studies.findings import DEFAULTS
+from audioldm_utils.studies.registry import STUDIES, Study
 from tests.demo_project import ROOT
 from tests.replay import EVIDENCE, replayed
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from audioldm_utils import chapters as chapters_module
-from audioldm_utils import report
-from audioldm_utils.chapters import check_parameters, find_chapters, fits, is_paired, select
+from audioldm_utils.book import chapters as chapters_module
+from audioldm_utils.book import report
+from audioldm_utils.book.chapters import check_parameters, find_chapters, fits, is_paired, select
 from audioldm_utils.errors import UserError
 from tests.demo_project import sources, write_audio, write_notebook
 

@@ -7,11 +7,11 @@ import sys
 import pytest
 import torch
 
-from audioldm_utils import checkpoint as checkpoints
-from audioldm_utils import checkpoint_files
-from audioldm_utils.checkpoint_fingerprint import fingerprint
-from audioldm_utils.checkpoint_weights import choose_weights
 from audioldm_utils.errors import UserError
+from audioldm_utils.model import checkpoint as checkpoints
+from audioldm_utils.model import checkpoint_files
+from audioldm_utils.model.checkpoint_fingerprint import fingerprint
+from audioldm_utils.model.checkpoint_weights import choose_weights
 from tests import tiny
 
 

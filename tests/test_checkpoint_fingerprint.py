@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from audioldm_utils import checkpoint as checkpoints
-from audioldm_utils import checkpoint_fingerprint as prints
-from audioldm_utils.checkpoint_fingerprint import CACHE, fingerprint
 from audioldm_utils.errors import UserError
+from audioldm_utils.model import checkpoint as checkpoints
+from audioldm_utils.model import checkpoint_fingerprint as prints
+from audioldm_utils.model.checkpoint_fingerprint import CACHE, fingerprint
 from tests import tiny
 
 

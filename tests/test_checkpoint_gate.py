@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from audioldm_utils import audio
-from audioldm_utils import checkpoint as checkpoints
-from audioldm_utils.checkpoint_build import check_types, component_class
-from audioldm_utils.checkpoint_weights import read_header
-from audioldm_utils.cli import main
+from audioldm_utils.audio import clips as audio
+from audioldm_utils.cli.main import main
 from audioldm_utils.errors import UserError
+from audioldm_utils.model import checkpoint as checkpoints
+from audioldm_utils.model.checkpoint_build import check_types, component_class
+from audioldm_utils.model.checkpoint_weights import read_header
 from tests import tiny
 from tests.sounds import RATE, noise_clip
 

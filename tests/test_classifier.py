@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-
-from audioldm_utils.training.classifier import features, fit, nearest, told
+from recipe.classifier import features, fit, nearest, told
 
 
 def mel(kind, seed, frames=256):

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
-from audioldm_utils.codebook import CODEBOOKS, CyclicShift, Gaussian, KMeans, make
+from audioldm_utils.ddcm.codebook import CODEBOOKS, CyclicShift, Gaussian, KMeans, make
 from audioldm_utils.errors import UserError
 from tests.oracle import correlation, white
 
@@ -180,7 +180,7 @@ def test_choosing_in_chunks_changes_nothing(monkeypatch):
             if temperature and book.name != "gaussian":
                 continue
             whole = book.choose(1, residual, atoms, temperature=temperature)
-            monkeypatch.setattr("audioldm_utils.codebook.gaussian.CHUNK_VALUES", VALUES * 24)
+            monkeypatch.setattr("audioldm_utils.ddcm.codebook.gaussian.CHUNK_VALUES", VALUES * 24)
             assert torch.equal(book.choose(1, residual, atoms, temperature=temperature), whole)
             monkeypatch.undo()
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from audioldm_utils.codebook import bits, start_noise
+from audioldm_utils.ddcm.codebook import bits, start_noise
 
 
 def test_golden_values():

@@ -5,15 +5,22 @@ import numpy as np
 import pytest
 import torch
 
-from audioldm_utils.codebook import CyclicShift, Gaussian, KMeans, VectorQuantiser, fitted, make
-from audioldm_utils.codebook.clustering import (
+from audioldm_utils.ddcm.codebook import (
+    CyclicShift,
+    Gaussian,
+    KMeans,
+    VectorQuantiser,
+    fitted,
+    make,
+)
+from audioldm_utils.ddcm.codebook.clustering import (
     fit_centres,
     fit_directions,
     from_blocks,
     nearest,
     to_blocks,
 )
-from audioldm_utils.codebook.fitted import (
+from audioldm_utils.ddcm.codebook.fitted import (
     fitted_path,
     load_fitted,
     load_kmeans,
@@ -21,7 +28,7 @@ from audioldm_utils.codebook.fitted import (
     save_kmeans,
     save_quantiser,
 )
-from audioldm_utils.codebook.planning import PLACEMENT_BY_RATE, find_rate, plan_rate
+from audioldm_utils.ddcm.codebook.planning import PLACEMENT_BY_RATE, find_rate, plan_rate
 from audioldm_utils.errors import UserError
 from tests.oracle import correlation, white
 

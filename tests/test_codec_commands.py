@@ -11,15 +11,15 @@ import pytest
 import soundfile as sf
 import torch
 
-from audioldm_utils import bitstream
-from audioldm_utils import checkpoint as checkpoints
-from audioldm_utils.cli import main
-from audioldm_utils.codebook.fitted import save_kmeans
+from audioldm_utils.cli.main import main
+from audioldm_utils.ddcm import bitstream
+from audioldm_utils.ddcm.codebook.fitted import save_kmeans
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.core import Codes
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
-from audioldm_utils.stages import Stages
+from audioldm_utils.model import checkpoint as checkpoints
+from audioldm_utils.model.networks import Stages
 
 RATE = 16000
 

@@ -5,13 +5,15 @@ import shutil
 import numpy as np
 import pytest
 
-from audioldm_utils.audio import Clip
-from audioldm_utils.checkpoint import load
-from audioldm_utils.codebook.fitted import save_fitted, save_kmeans, save_quantiser
-from audioldm_utils.codebook.quantiser import VectorQuantiser
-from audioldm_utils.ddcm import choices, comparisons, study
-from audioldm_utils.stages import Stages
-from audioldm_utils.tables import ResultsBuilder
+from audioldm_utils.audio.clips import Clip
+from audioldm_utils.ddcm.codebook.fitted import save_fitted, save_kmeans, save_quantiser
+from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.results.tables import ResultsBuilder
+from audioldm_utils.studies import choices
+from audioldm_utils.studies import codecs as comparisons
+from audioldm_utils.studies import rates as study
 from tests.oracle import white
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from audioldm_utils import cli, comparison, results
+from audioldm_utils.cli import main as cli
 from audioldm_utils.errors import UserError
+from audioldm_utils.results import comparison
+from audioldm_utils.results import summaries as results
 
 BETTER = {"log_mel": "lower", "visqol": "higher"}
 

@@ -6,10 +6,10 @@ import weakref
 import pytest
 import torch
 
-from audioldm_utils import checkpoint as checkpoints
-from audioldm_utils.conditioning import stack
 from audioldm_utils.errors import UserError
-from audioldm_utils.stages import Stages
+from audioldm_utils.model import checkpoint as checkpoints
+from audioldm_utils.model.conditioning import stack
+from audioldm_utils.model.networks import Stages
 
 
 @pytest.fixture(scope="module")

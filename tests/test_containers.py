@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from audioldm_utils.audio import load_clip
-from audioldm_utils.containers import missing_bytes
+from audioldm_utils.audio.clips import load_clip
+from audioldm_utils.audio.containers import missing_bytes
 from audioldm_utils.errors import UserError
 
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 8001)

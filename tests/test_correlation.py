@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from audioldm_utils import correlation
-from audioldm_utils.statistics import exchange_p, holm
+from audioldm_utils.metrics import correlation
+from audioldm_utils.metrics.statistics import exchange_p, holm
 
 EXPERIMENTS = 1000
 ALPHA = 0.05

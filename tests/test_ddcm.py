@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from audioldm_utils import codebook as codebooks
 from audioldm_utils.ddcm import DDCM, Codes, derived_seed, windowed
+from audioldm_utils.ddcm import codebook as codebooks
 from audioldm_utils.ddcm import windows as w
-from audioldm_utils.schedule import Schedule, training_alphas_bar
+from audioldm_utils.model.schedule import Schedule, training_alphas_bar
 
 CONFIG = {
     "num_train_timesteps": 1000,

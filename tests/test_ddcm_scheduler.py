@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from audioldm_utils import checkpoint as checkpoints
 from audioldm_utils.ddcm import DDCM, DDCMScheduler
 from audioldm_utils.errors import UserError
+from audioldm_utils.model import checkpoint as checkpoints
 from tests import tiny
 
 STEPS = 6

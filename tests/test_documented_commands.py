@@ -26,7 +26,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from audioldm_utils import cli, commands, results
+from audioldm_utils.cli import commands
+from audioldm_utils.cli import main as cli
+from audioldm_utils.results import summaries as results
 from tests.demo_project import ROOT
 from tests.demo_sweep import in_process
 
@@ -75,7 +77,7 @@ def split(text: str) -> list[str]:
 
 
 def commands_module(name: str) -> types.ModuleType:
-    return importlib.import_module(f"audioldm_utils.commands.{name}")
+    return importlib.import_module(f"audioldm_utils.cli.commands.{name}")
 
 
 def documented() -> list[str]:
@@ -166,7 +168,7 @@ def table(offset: float):
 @pytest.fixture(scope="module")
 def place(tiny_checkpoint, tmp_path_factory):
     """A folder with everything that the examples name."""
-    from audioldm_utils.commands.fit import run as fit
+    from audioldm_utils.cli.commands.fit import run as fit
 
     root = tmp_path_factory.mktemp("documented")
     shutil.copytree(tiny_checkpoint, root / "mini")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from audioldm_utils.checkpoint import load
 from audioldm_utils.ddcm.codec import Codec
-from audioldm_utils.ddcm.drift import read_drift, replay
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.metrics import DB_PER_NAT
-from audioldm_utils.stages import Stages
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.studies.drift import read_drift, replay
 
 #: dB of log-mel, mean absolute. A codec's own error is some dB.
 BOUND = 0.05

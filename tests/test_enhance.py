@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from audioldm_utils.enhance import bands, bandwidth, coding, noise
-from audioldm_utils.enhance.latent import mel_distance, refine_latents
-from audioldm_utils.enhance.phase import limit_echo, only_cuts_below, refine_phase
-from audioldm_utils.enhance.stft import (
+from audioldm_utils.methods.enhance import bands, bandwidth, coding, noise
+from audioldm_utils.methods.enhance.latent import mel_distance, refine_latents
+from audioldm_utils.methods.enhance.phase import limit_echo, only_cuts_below, refine_phase
+from audioldm_utils.methods.enhance.stft import (
     Stft,
     bands_to_bins,
     log_mel_of,
 )
-from audioldm_utils.mel import log_mel
+from audioldm_utils.model.mel import log_mel
 from tests.sounds import RATE, noise_clip
 
 # --- the frame grid ---------------------------------------------------------------------

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from audioldm_utils.codebook import make
 from audioldm_utils.ddcm import DDCM
-from audioldm_utils.ddcm.entropy import index_entropy
-from audioldm_utils.schedule import Schedule
+from audioldm_utils.ddcm.codebook import make
+from audioldm_utils.model.schedule import Schedule
+from audioldm_utils.studies.entropy import index_entropy
 from tests.test_ddcm import CONFIG, SHAPE, latents, network
 
 

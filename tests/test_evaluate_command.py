@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from audioldm_utils.cli import main
-from audioldm_utils.commands import evaluate
+from audioldm_utils.cli.commands import evaluate
+from audioldm_utils.cli.main import main
 from audioldm_utils.errors import UserError
 
 
@@ -104,7 +104,7 @@ def test_list(capsys):
 
 
 def test_lag_and_rate(folders):
-    from audioldm_utils.audio import ClipInfo
+    from audioldm_utils.audio.clips import ClipInfo
 
     x = np.random.default_rng(2).standard_normal(8000) * 0.1
     write(folders / "x.wav", x)
@@ -118,7 +118,7 @@ def test_lag_and_rate(folders):
 
 
 def test_other_length_is_refused(folders):
-    from audioldm_utils.audio import ClipInfo
+    from audioldm_utils.audio.clips import ClipInfo
 
     write(folders / "long.wav", np.random.default_rng(3).uniform(-1, 1, 16000))
     with pytest.raises(UserError, match=r"lasts 1\.00 s and its reference 0\.50 s"):

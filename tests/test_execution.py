@@ -15,14 +15,14 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from audioldm_utils import chapters as chapters_module
-from audioldm_utils import execution
-from audioldm_utils.chapters import find_chapters, select
+from audioldm_utils.book import chapters as chapters_module
+from audioldm_utils.book import execution
+from audioldm_utils.book.chapters import find_chapters, select
+from audioldm_utils.book.execution import ChapterError, Layout, hash_tree, run_chapters
+from audioldm_utils.book.layout import recover, replacing, tidy
+from audioldm_utils.book.worker import failed_line
 from audioldm_utils.errors import UserError
-from audioldm_utils.execution import ChapterError, Layout, hash_tree, run_chapters
 from audioldm_utils.files import atomic_write, folder_lock
-from audioldm_utils.layout import recover, replacing, tidy
-from audioldm_utils.worker import failed_line
 from tests.demo_project import write_notebook
 
 

@@ -11,10 +11,12 @@ import subprocess
 import numpy as np
 import pytest
 
-from audioldm_utils import audio, comparison, results
-from audioldm_utils.commands import stream
+from audioldm_utils.audio import clips as audio
+from audioldm_utils.cli.commands import stream
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import folder_lock
+from audioldm_utils.results import comparison
+from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep import run
 from audioldm_utils.sweep.store import Store
 from tests import sweep_tasks
@@ -159,8 +161,8 @@ def test_temporary_files_of_a_dead_run_are_no_results(tmp_path):
     ],
 )
 def test_what_the_system_refuses_is_one_sentence(error, said, monkeypatch, capsys):
-    from audioldm_utils import cli
-    from audioldm_utils.commands import inspect
+    from audioldm_utils.cli import main as cli
+    from audioldm_utils.cli.commands import inspect
 
     def refuse(args):
         raise error
@@ -171,8 +173,8 @@ def test_what_the_system_refuses_is_one_sentence(error, said, monkeypatch, capsy
 
 
 def test_whoever_reads_may_stop_reading(monkeypatch, capfd):
-    from audioldm_utils import cli
-    from audioldm_utils.commands import inspect
+    from audioldm_utils.cli import main as cli
+    from audioldm_utils.cli.commands import inspect
 
     def refuse(args):
         raise BrokenPipeError

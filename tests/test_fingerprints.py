@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import audioldm_utils
-from audioldm_utils.execution import NOT_IN_CHAPTERS
+from audioldm_utils.book.execution import NOT_IN_CHAPTERS
 from audioldm_utils.files import package_hash
 from audioldm_utils.sweep.plan import NOT_IN_RESULTS
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from audioldm_utils import audio
-from audioldm_utils.checkpoint import load
-from audioldm_utils.cli import main
-from audioldm_utils.codebook import fitting
-from audioldm_utils.codebook.fitted import load_fitted, load_kmeans, load_quantiser
+from audioldm_utils.audio import clips as audio
+from audioldm_utils.cli.main import main
+from audioldm_utils.ddcm.codebook import fitting
+from audioldm_utils.ddcm.codebook.fitted import load_fitted, load_kmeans, load_quantiser
 from audioldm_utils.errors import UserError
-from audioldm_utils.schedule import Schedule, training_alphas_bar
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.schedule import Schedule, training_alphas_bar
 from tests.oracle import CONFIG, oracle, white
 
 

@@ -4,11 +4,11 @@ import weakref
 import pytest
 import torch
 
-from audioldm_utils import checkpoint as checkpoints
-from audioldm_utils.cli import main
+from audioldm_utils.cli.main import main
 from audioldm_utils.errors import UserError
-from audioldm_utils.generate import SAMPLERS, generate, make_scheduler, starting_noise
-from audioldm_utils.stages import Stages
+from audioldm_utils.model import checkpoint as checkpoints
+from audioldm_utils.model.generation import SAMPLERS, generate, make_scheduler, starting_noise
+from audioldm_utils.model.networks import Stages
 
 PROMPT = "rain on a roof"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audioldm_utils import checkpoint as checkpoints
 from audioldm_utils.ddcm import stream
 from audioldm_utils.ddcm.codec import Codec
-from audioldm_utils.stages import Stages
+from audioldm_utils.model import checkpoint as checkpoints
+from audioldm_utils.model.networks import Stages
 from tests.golden.make_golden_ddcm import (
     EVERY,
     settings,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audioldm_utils import ladder
-from audioldm_utils.audio import Clip
-from audioldm_utils.stages import Stages
-from audioldm_utils.tables import ResultsBuilder
+from audioldm_utils.audio.clips import Clip
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.results.tables import ResultsBuilder
+from audioldm_utils.studies import bottleneck as ladder
 
 
 @pytest.fixture(scope="module")

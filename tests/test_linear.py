@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.linear import LinearDenoiser
+from audioldm_utils.model.linear_denoiser import LinearDenoiser
 
 
 def draws(count, frames, seed=0):
@@ -52,7 +52,7 @@ def test_as_a_network_it_follows_the_prediction_type():
     epsilon = linear.denoiser(config)(x, 400)
     clean = linear.denoiser({**config, "prediction_type": "sample"})(x, 400)
     v = linear.denoiser({**config, "prediction_type": "v_prediction"})(x, 400)
-    from audioldm_utils.schedule import training_alphas_bar
+    from audioldm_utils.model.schedule import training_alphas_bar
 
     a = float(training_alphas_bar(config)[400])
     assert torch.allclose(a**0.5 * clean + (1 - a) ** 0.5 * epsilon, x, atol=1e-4)

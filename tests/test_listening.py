@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from audioldm_utils import listening
+from audioldm_utils.book import listening
+from audioldm_utils.book.listening import Row, Take
 from audioldm_utils.files import PAGE_VARIABLE
-from audioldm_utils.listening import Row, Take
 
 RATE = 16000
 

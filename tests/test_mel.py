@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from audioldm_utils import mel as front
-from audioldm_utils.mel import MelConfig, griffin_lim, linear_magnitude, log_mel, with_phase
-from audioldm_utils.mistakes import MISTAKES, check_latents, check_mel, mistake_cost
+from audioldm_utils.model import mel as front
+from audioldm_utils.model.mel import MelConfig, griffin_lim, linear_magnitude, log_mel, with_phase
+from audioldm_utils.model.mistakes import MISTAKES, check_latents, check_mel, mistake_cost
 from tests.golden.make_golden_mel import PADDING, librosa_log_mel, signal
 
 GOLDEN = Path(__file__).parent / "golden" / "mel.npz"

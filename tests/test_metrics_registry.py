@@ -9,7 +9,7 @@ from tests.sounds import RATE, X, Y
 
 
 def test_registry_is_complete():
-    from audioldm_utils.tables import UNITS
+    from audioldm_utils.results.tables import UNITS
 
     for name, metric in REGISTRY.items():
         assert metric.unit in UNITS

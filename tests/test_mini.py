@@ -65,9 +65,9 @@ def test_text_to_audio_by_plain_diffusers(pipe):
 
 def test_latents_have_unit_spread_and_the_mel_comes_back():
     """A model with random weights is far from both."""
-    from audioldm_utils.audio import load_clip, to_model_rate
-    from audioldm_utils.checkpoint import load
-    from audioldm_utils.stages import Stages, normalise
+    from audioldm_utils.audio.clips import load_clip, to_model_rate
+    from audioldm_utils.model.checkpoint import load
+    from audioldm_utils.model.networks import Stages, normalise
 
     stages = Stages(load("mini"))
     errors = []

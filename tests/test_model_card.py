@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from audioldm_utils import model_card
-from audioldm_utils.audio import find_clips, load_clip, to_model_rate
-from audioldm_utils.checkpoint_fingerprint import fingerprint
-from audioldm_utils.stages import Stages, normalise
+from audioldm_utils.audio.clips import find_clips, load_clip, to_model_rate
+from audioldm_utils.model.checkpoint_fingerprint import fingerprint
+from audioldm_utils.model.networks import Stages, normalise
+from audioldm_utils.studies import model_card
 
 ROOT = Path(__file__).resolve().parents[1]
 MINI = ROOT / "data" / "checkpoints" / "mini"
@@ -69,7 +69,7 @@ def test_plain_diffusers_gives_the_stored_figures():
 
     figures = model_card.read_figures(MINI)
     assert set(figures) >= set(model_card.FIGURE_PARTS), (
-        "figures of other weights, or none: python -m audioldm_utils.training evaluate"
+        "figures of other weights, or none: python data/checkpoints/recipe evaluate"
     )
     stored = figures["shipped"]
     pipe = AudioLDM2Pipeline.from_pretrained(MINI)

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-
-from audioldm_utils.training.noise_path import fit_output, open_noise_path, read_noise_path
-from audioldm_utils.training.unet import PATH_GROUPS, build_unet
+from recipe.noise_path import fit_output, open_noise_path, read_noise_path
+from recipe.unet import PATH_GROUPS, build_unet
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from audioldm_utils.chapters import COMMON, find_chapters, is_paired, read_chapter, write_pair
+from audioldm_utils.book.chapters import COMMON, find_chapters, is_paired, read_chapter, write_pair
 from tests.demo_project import LISTEN, ROOT, write_notebook
 
 NOTEBOOKS = ROOT / "notebooks"

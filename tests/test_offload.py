@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from audioldm_utils import offload
-from audioldm_utils.checkpoint import load
 from audioldm_utils.errors import UserError
+from audioldm_utils.model import offload
+from audioldm_utils.model.checkpoint import load
 
 
 class Net(torch.nn.Module):

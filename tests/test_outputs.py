@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from audioldm_utils import cli, commands, results
+from audioldm_utils.cli import commands
+from audioldm_utils.cli import main as cli
+from audioldm_utils.cli.jobs import each, pairs, sentence
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path, atomic_write
-from audioldm_utils.jobs import each, pairs, sentence
 from audioldm_utils.outputs import (
     AUDIO,
     TABLE,
@@ -23,6 +24,7 @@ from audioldm_utils.outputs import (
     check_outputs,
     mark_folder,
 )
+from audioldm_utils.results import summaries as results
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,7 +47,7 @@ READERS = {"inspect"}
 # All in one process, which must not have loaded the networks' library by the end.
 SCRIPT = """
 import contextlib, io, json, sys
-from audioldm_utils.cli import main
+from audioldm_utils.cli.main import main
 told = []
 for arguments in json.load(sys.stdin):
     said = io.StringIO()
@@ -234,7 +236,7 @@ def test_a_folder_belongs_to_what_filled_it(tmp_path):
 
 
 def test_a_report_touches_no_folder_that_is_not_its_own(tmp_path):
-    from audioldm_utils.report import run_report
+    from audioldm_utils.book.report import run_report
     from tests.demo_project import write_notebook
 
     root = tmp_path.resolve() / "clone"
@@ -277,7 +279,8 @@ def test_a_sweep_touches_no_folder_that_is_not_its_own(place):
 def test_a_fit_that_could_not_be_kept_is_not_begun(place, monkeypatch, capsys):
     (place / "fits").write_text("a file")
     monkeypatch.setenv("AUDIOLDM_UTILS_FITS", str(place / "fits"))
-    monkeypatch.setattr("audioldm_utils.checkpoint.load", lambda *_, **__: pytest.fail("loaded"))
+    load = "audioldm_utils.model.checkpoint.load"
+    monkeypatch.setattr(load, lambda *_, **__: pytest.fail("loaded"))
     assert cli.main(["fit", "--audio", str(place / "clips"), "--parts", "vq"]) == 2
     assert "fits is a file" in capsys.readouterr().err
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from audioldm_utils import cli, clips
-from audioldm_utils.audio import find_clips
-from audioldm_utils.chapters import find_chapters
+from audioldm_utils.audio import survey as clips
+from audioldm_utils.audio.clips import find_clips
+from audioldm_utils.book.chapters import find_chapters
+from audioldm_utils.cli import main as cli
 from audioldm_utils.errors import UserError
 from tests.demo_project import ROOT
 from tests.mixed_folder import BAD, make_mixed, sound

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from audioldm_utils.codebook.planning import PLACEMENT_BY_RATE
+from audioldm_utils.ddcm.codebook.planning import PLACEMENT_BY_RATE
 from audioldm_utils.ddcm.placement import (
     CANDIDATES,
     load_rules,

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from audioldm_utils import plotting
-from audioldm_utils.plotting import METHOD_STYLE, look
+from audioldm_utils.book import plotting
+from audioldm_utils.book.plotting import METHOD_STYLE, look
 
 mpl.use("Agg")
 
@@ -217,7 +217,7 @@ def test_glued_value_is_what_a_reader_sees(monkeypatch):
 
 
 def test_import_is_light():
-    code = "import audioldm_utils.plotting, sys; print([m for m in sys.modules if m in %r])"
+    code = "import audioldm_utils.book.plotting, sys; print([m for m in sys.modules if m in %r])"
     heavy = ["seaborn", "matplotlib", "pandas", "scipy", "torch", "IPython", "myst_nb"]
     said = subprocess.run(
         [sys.executable, "-c", code % heavy], capture_output=True, text=True, check=True
@@ -228,7 +228,7 @@ def test_import_is_light():
 def test_trade_off_draws_a_line_a_method_and_names_the_points():
     import pandas as pd
 
-    from audioldm_utils.plotting import trade_off
+    from audioldm_utils.book.plotting import trade_off
 
     spread = {f"{axis}_{side}": [float("nan")] * 3 for axis in "xy" for side in ("low", "high")}
     points = pd.DataFrame(
@@ -249,7 +249,7 @@ def test_trade_off_draws_a_line_a_method_and_names_the_points():
 def test_a_table_has_the_pages_look_and_the_same_bytes_each_time():
     import pandas as pd
 
-    from audioldm_utils.plotting import plain_table
+    from audioldm_utils.book.plotting import plain_table
 
     frame = pd.DataFrame({"a_b": [0.12345, float("nan")], "n": [3, 4], "met": [True, False]})
     shown = plain_table(frame, 2, caption="x < y").data

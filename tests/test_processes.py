@@ -18,11 +18,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from audioldm_utils import execution
+from audioldm_utils.book import execution
+from audioldm_utils.book.layout import Layout, recover
+from audioldm_utils.book.report import run_report
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import folder_lock
-from audioldm_utils.layout import Layout, recover
-from audioldm_utils.report import run_report
 from tests.demo_project import write_audio, write_notebook
 
 pytestmark = [
@@ -162,7 +162,7 @@ def test_what_outlives_a_killed_run_holds_its_lock(tmp_path):
     script = (
         "import os, subprocess, sys, time\n"
         "from audioldm_utils.files import folder_lock\n"
-        "from audioldm_utils.lifeline import command, lifeline\n"
+        "from audioldm_utils.book.lifeline import command, lifeline\n"
         "with folder_lock(sys.argv[1]) as lock, lifeline(lock) as (variables, passed):\n"
         "    sleep = ['-n1', '-r1', '-s', 'print(1, flush=True)', 'import time; time.sleep(600)']\n"
         "    child = subprocess.Popen(command('timeit', *sleep),\n"

@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from audioldm_utils import codebook_tables, rates
 from audioldm_utils.errors import UserError
-from audioldm_utils.tables import ResultsBuilder
+from audioldm_utils.results.tables import ResultsBuilder
+from audioldm_utils.studies import codebook_tables
+from audioldm_utils.studies import rate_curves as rates
 from tests.demo_project import ROOT
 
 
@@ -67,7 +68,7 @@ def test_groups_of_clips(table):
 
 
 def test_families_of_classes():
-    from audioldm_utils.ddcm.study import family
+    from audioldm_utils.studies.rates import family
 
     assert family("speech_english") == "speech and voice"
     assert family("dog") == "animals"

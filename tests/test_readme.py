@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from audioldm_utils.cli import build_parser
+from audioldm_utils.cli.main import build_parser
 from audioldm_utils.files import sha256_file
-from audioldm_utils.reconstruct import METHODS
+from audioldm_utils.methods.registry import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,13 +11,13 @@ import pytest
 import soundfile
 import torch
 
-from audioldm_utils.audio import Clip
-from audioldm_utils.checkpoint import load
-from audioldm_utils.enhance import bands
-from audioldm_utils.enhance.fitting import fit
+from audioldm_utils.audio.clips import Clip
 from audioldm_utils.errors import UserError
-from audioldm_utils.reconstruct import METHODS, find_method, reconstruct
-from audioldm_utils.stages import Stages
+from audioldm_utils.methods.enhance import bands
+from audioldm_utils.methods.enhance.fitting import fit
+from audioldm_utils.methods.registry import METHODS, find_method, reconstruct
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.networks import Stages
 
 
 def sound(seconds: float = 0.48, rate: int = 22050, seed: int = 0) -> np.ndarray:
@@ -31,8 +31,8 @@ def sound(seconds: float = 0.48, rate: int = 22050, seed: int = 0) -> np.ndarray
 @pytest.fixture(scope="module")
 def stages(tiny_checkpoint: Path, tmp_path_factory) -> Stages:
     """A copy of its own, since fits are stored beside the checkpoint."""
-    from audioldm_utils.codebook.fitted import save_quantiser
-    from audioldm_utils.codebook.quantiser import VectorQuantiser
+    from audioldm_utils.ddcm.codebook.fitted import save_quantiser
+    from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser
 
     folder = tmp_path_factory.mktemp("methods") / "tiny"
     shutil.copytree(tiny_checkpoint, folder)
@@ -108,7 +108,7 @@ def test_same_seed_same_bytes_in_any_company(method, stages, clip):
 
 
 def test_vae_is_the_stages_own(stages, clip):
-    from audioldm_utils.audio import to_model_rate
+    from audioldm_utils.audio.clips import to_model_rate
 
     plain = stages.reconstruct_vae(torch.from_numpy(to_model_rate(clip))[None])[0].numpy()
     result = one(clip, "vae", stages)
@@ -286,7 +286,7 @@ def test_registry_documents_every_option():
 
 
 def command(*arguments) -> int:
-    from audioldm_utils.cli import main
+    from audioldm_utils.cli.main import main
 
     return main(["reconstruct", *map(str, arguments)])
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from audioldm_utils import recordings
-from audioldm_utils.cli import main
+from audioldm_utils.audio import recordings
+from audioldm_utils.cli.main import main
 from audioldm_utils.errors import UserError
 
 OPEN = {"Public Domain", "CC0", "CC BY 3.0", "CC BY 4.0"}

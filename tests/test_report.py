@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from audioldm_utils import report
-from audioldm_utils.commands import report as command
+from audioldm_utils.book import report
+from audioldm_utils.book.execution import Layout
+from audioldm_utils.cli.commands import report as command
 from audioldm_utils.errors import UserError
-from audioldm_utils.execution import Layout
 from tests.demo_project import built_demo, sources
 
 __all__ = ["built_demo", "sources"]

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from audioldm_utils import __version__, evidence, results, tables
+from audioldm_utils import __version__
 from audioldm_utils.errors import UserError
+from audioldm_utils.results import evidence, tables
+from audioldm_utils.results import summaries as results
 
 FINGERPRINT = hashlib.sha256(b"weights").hexdigest()
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from audioldm_utils import sampling_study
-from audioldm_utils.prompts import PROMPTS
-from audioldm_utils.sampling_study import diversity, equivalence, frechet, methods
-from audioldm_utils.sampling_tables import equivalences, sample_scores
-from audioldm_utils.tables import ResultsBuilder
+from audioldm_utils.results.tables import ResultsBuilder
+from audioldm_utils.studies import sampling as sampling_study
+from audioldm_utils.studies.prompts import PROMPTS
+from audioldm_utils.studies.sampling import diversity, equivalence, frechet, methods
+from audioldm_utils.studies.sampling_tables import equivalences, sample_scores
 
 
 def pairs(mean, noises=30, seed=0, prompts=20, methods=1):
@@ -84,8 +84,8 @@ def test_equivalence_table_of_invented_rows():
 
 
 def test_the_study_on_a_tiny_checkpoint(tiny_checkpoint, monkeypatch):
-    from audioldm_utils.checkpoint import load
-    from audioldm_utils.stages import Stages
+    from audioldm_utils.model.checkpoint import load
+    from audioldm_utils.model.networks import Stages
 
     monkeypatch.setattr(sampling_study, "STEPS", 2)
     monkeypatch.setattr(sampling_study, "SUBSET", 2)

@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.schedule import PLACEMENTS, Schedule, place, training_alphas_bar
+from audioldm_utils.model.schedule import PLACEMENTS, Schedule, place, training_alphas_bar
 from tests.oracle import CONFIG, oracle, white
 
 TRAIN = {k: v for k, v in CONFIG.items() if k not in ("set_alpha_to_one", "prediction_type")}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from audioldm_utils import checkpoint as checkpoints
-from audioldm_utils.mel import log_mel
-from audioldm_utils.stages import Stages, crossfade, normalise, window_starts
+from audioldm_utils.model import checkpoint as checkpoints
+from audioldm_utils.model.mel import log_mel
+from audioldm_utils.model.networks import Stages, crossfade, normalise, window_starts
 
 SILENCE = np.log(1e-5)
 

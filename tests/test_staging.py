@@ -8,10 +8,10 @@ from pathlib import PurePosixPath
 import nbformat
 import pytest
 
-from audioldm_utils import chapters as chapters_module
-from audioldm_utils import staging
+from audioldm_utils.book import chapters as chapters_module
+from audioldm_utils.book import pages as staging
+from audioldm_utils.book.execution import Layout
 from audioldm_utils.errors import UserError
-from audioldm_utils.execution import Layout
 from tests.demo_project import sources, write_notebook
 
 __all__ = ["sources"]

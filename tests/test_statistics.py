@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audioldm_utils import bjontegaard, statistics
 from audioldm_utils.errors import UserError
+from audioldm_utils.metrics import bjontegaard, statistics
 
 
 def test_bootstrap_of_constant_values_is_a_point():

@@ -14,13 +14,14 @@ import pytest
 import soundfile as sf
 import torch
 
-from audioldm_utils import cli, streaming
-from audioldm_utils.checkpoint import load
+from audioldm_utils.book.pages import table_values
+from audioldm_utils.cli import main as cli
 from audioldm_utils.ddcm import stream as ddcm
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
-from audioldm_utils.stages import Stages, crossfade, window_starts
-from audioldm_utils.staging import table_values
+from audioldm_utils.model import streaming
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.networks import Stages, crossfade, window_starts
 from tests.demo_project import ROOT
 
 
@@ -307,7 +308,7 @@ def test_an_empty_stream_leaves_what_was_there(
 
 def test_command_on_pipes(tiny_checkpoint):
     """Raw samples in, raw samples out, through a real pipe."""
-    program = "import sys; from audioldm_utils.cli import main; sys.exit(main())"
+    program = "import sys; from audioldm_utils.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", program, "stream", "-", "-", "--checkpoint"]
     command += [str(tiny_checkpoint), "--window", "0.32", "--overlap", "0.08"]
     raw = np.rint(clip(16000) * 32767).astype("<i2").tobytes()

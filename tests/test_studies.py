@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from audioldm_utils import study_list
-from audioldm_utils.audio import find_clips
+from audioldm_utils.audio.clips import find_clips
 from audioldm_utils.errors import UserError
-from audioldm_utils.evidence import StaleEvidenceError
-from audioldm_utils.findings import findings, why_alone
-from audioldm_utils.studies import measure, measure_clips, run_study, write_evidence
-from audioldm_utils.study_list import Study
+from audioldm_utils.results.evidence import StaleEvidenceError
+from audioldm_utils.studies import registry as study_list
+from audioldm_utils.studies.findings import findings, why_alone
+from audioldm_utils.studies.registry import Study
+from audioldm_utils.studies.run import measure, measure_clips, run_study, write_evidence
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from audioldm_utils.evidence import provenance
-from audioldm_utils.summary import by_chapter, overview, studies_of
-from audioldm_utils.tables import ResultsBuilder, write
+from audioldm_utils.results.evidence import provenance
+from audioldm_utils.results.tables import ResultsBuilder, write
+from audioldm_utils.studies.summary import by_chapter, overview, studies_of
 
 OWN, FOREIGN = "a" * 64, "b" * 64
 

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from distributed import Client
 
-from audioldm_utils import comparison, results
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import folder_lock
+from audioldm_utils.results import comparison
+from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep import plan, run
 from audioldm_utils.sweep.store import Store
 from tests import sweep_tasks

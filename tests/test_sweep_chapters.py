@@ -5,8 +5,9 @@ import shutil
 import jupytext
 import pytest
 
-from audioldm_utils import chapters, results
+from audioldm_utils.book import chapters
 from audioldm_utils.errors import UserError
+from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep.chapters import plan_chapters, run_chapter
 from audioldm_utils.sweep.file import read_sweep
 from audioldm_utils.sweep.store import Store
@@ -29,7 +30,7 @@ limit: int = 2  # clips
 # %%
 from pathlib import Path
 
-from audioldm_utils import results
+from audioldm_utils.results import summaries as results
 
 builder = results.ResultsBuilder("", 0, "vae")
 for path in sorted(Path(audio_dir).iterdir())[:limit]:

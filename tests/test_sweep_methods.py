@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from audioldm_utils import audio, cli, results
-from audioldm_utils.checkpoint_fingerprint import fingerprint
-from audioldm_utils.commands import sweep as command
+from audioldm_utils.audio import clips as audio
+from audioldm_utils.cli import main as cli
+from audioldm_utils.cli.commands import sweep as command
 from audioldm_utils.errors import UserError
+from audioldm_utils.model.checkpoint_fingerprint import fingerprint
+from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep.file import read_sweep
 from audioldm_utils.sweep.store import Store
 from audioldm_utils.sweep.tasks import measure

@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 import pandas as pd
 import pytest
 
-from audioldm_utils import results
 from audioldm_utils.errors import UserError
+from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep import plan
 from audioldm_utils.sweep.file import read_sweep
 from audioldm_utils.sweep.store import Store

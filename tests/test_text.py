@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from audioldm_utils import cli, jobs, text
+from audioldm_utils import text
+from audioldm_utils.book.report import run_report
+from audioldm_utils.cli import jobs
+from audioldm_utils.cli import main as cli
 from audioldm_utils.errors import UserError
-from audioldm_utils.report import run_report
 from tests.demo_project import ROOT, write_notebook
 
 #: File names without suffix; each would do something to a page or a terminal.
@@ -144,9 +146,13 @@ out_dir: str = "build/results/01_names"  # tables and audio
 # %%
 from pathlib import Path
 
-from audioldm_utils import listening, plotting, results
-from audioldm_utils.audio import load_clip
-from audioldm_utils.clips import usable_clips
+from audioldm_utils.book import listening
+
+from audioldm_utils.book import plotting
+
+from audioldm_utils.results import summaries as results
+from audioldm_utils.audio.clips import load_clip
+from audioldm_utils.audio.survey import usable_clips
 
 plotting.style()
 clips = [load_clip(info) for info in usable_clips(audio_dir)]

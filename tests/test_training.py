@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 import soundfile as sf
 import torch
-
-from audioldm_utils.training.captions import augment, joined
-from audioldm_utils.training.data import load_corpus
-from audioldm_utils.training.loop import Trainer, anneal, parse_budget
+from recipe.captions import augment, joined
+from recipe.data import load_corpus
+from recipe.loop import Trainer, anneal, parse_budget
 
 
 @pytest.mark.parametrize(
@@ -123,7 +122,7 @@ def test_captions_are_deterministic_and_keep_their_subject():
 
 
 def test_retrieval_counts_equal_captions_and_knows_chance():
-    from audioldm_utils.training.clap import retrieval
+    from recipe.clap import retrieval
 
     perfect = torch.eye(4)
     found = retrieval(perfect, perfect, ["a", "b", "c", "d"], at=1)
@@ -137,7 +136,7 @@ def test_retrieval_counts_equal_captions_and_knows_chance():
 
 
 def test_a_second_run_keeps_the_effort_of_the_first(tmp_path):
-    from audioldm_utils.training.export import earlier_effort
+    from recipe.export import earlier_effort
 
     card = tmp_path / "README.md"
     assert earlier_effort(card) == {}
@@ -151,8 +150,7 @@ def test_a_second_run_keeps_the_effort_of_the_first(tmp_path):
 def test_noise_levels_count_alike_where_a_white_prior_is_known():
     """Of white latents of variance 1 the best denoiser leaves alpha_bar of the noise."""
     import torch
-
-    from audioldm_utils.training.unet import level_weights
+    from recipe.unet import level_weights
 
     alphas_bar = torch.tensor([0.98, 0.5, 0.1, 0.01])
     weights = level_weights(alphas_bar, [torch.randn(8, 20000, 1)])
@@ -161,8 +159,7 @@ def test_noise_levels_count_alike_where_a_white_prior_is_known():
 
 def test_bfloat16_is_used_on_no_cpu_that_emulates_it(monkeypatch):
     import torch
-
-    from audioldm_utils.training.loop import mixed_precision
+    from recipe.loop import mixed_precision
 
     for native in (False, True):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)

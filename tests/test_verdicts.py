@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from audioldm_utils import published, verdicts
 from audioldm_utils.errors import UserError
-from audioldm_utils.statistics import bootstrap_reduction
-from audioldm_utils.tables import ResultsBuilder
+from audioldm_utils.metrics.statistics import bootstrap_reduction
+from audioldm_utils.results.tables import ResultsBuilder
+from audioldm_utils.studies import published, verdicts
 
 
 def table_of(bias, error, mrstft):

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from audioldm_utils import verification
-from audioldm_utils.audio import Clip
-from audioldm_utils.checkpoint import load
-from audioldm_utils.prompts import CONTRASTING
-from audioldm_utils.stages import Stages
-from audioldm_utils.tables import ResultsBuilder
-from audioldm_utils.verification import METRICS, other_prompt, wrong_network
-from audioldm_utils.verification_tables import (
+from audioldm_utils.audio.clips import Clip
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.results.tables import ResultsBuilder
+from audioldm_utils.studies import verification
+from audioldm_utils.studies.prompts import CONTRASTING
+from audioldm_utils.studies.verification import METRICS, other_prompt, wrong_network
+from audioldm_utils.studies.verification_tables import (
     ALPHA,
     by_call,
     comparisons,

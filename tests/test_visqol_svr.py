@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from audioldm_utils import visqol_svr
 from audioldm_utils.errors import UserError
+from audioldm_utils.metrics import visqol_svr
 
 MODEL = importlib.resources.files("visqol") / "model" / "libsvm_nu_svr_model.txt"
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
-from audioldm_utils.ddcm.core import DDCM, Callback, Codes, Step, derived_seed
-from audioldm_utils.ddcm.windows import Denoiser, windowed
-
 if TYPE_CHECKING:
+    from audioldm_utils.ddcm.core import DDCM, Callback, Codes, Step, derived_seed
     from audioldm_utils.ddcm.scheduler import DDCMScheduler
+    from audioldm_utils.ddcm.windows import Denoiser, windowed
 
 __all__ = [
     "DDCM",
@@ -22,9 +22,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "DDCMScheduler":  # diffusers takes seconds to import; the codec does without
-        from audioldm_utils.ddcm.scheduler import DDCMScheduler
+_HOMES = {"DDCMScheduler": "scheduler", "Denoiser": "windows", "windowed": "windows"}
 
-        return DDCMScheduler
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    # Files and codebooks of this room are read without torch, the codec without diffusers.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'core')}")
+    return getattr(module, name)

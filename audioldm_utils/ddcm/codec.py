@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from audioldm_utils import bitstream
-from audioldm_utils.audio import fit_length
-from audioldm_utils.bitstream import Header, Sizes
-from audioldm_utils.bitstream.work import (
+from audioldm_utils.audio.clips import fit_length
+from audioldm_utils.ddcm import bitstream
+from audioldm_utils.ddcm.bitstream import Header, Sizes
+from audioldm_utils.ddcm.bitstream.work import (
     MODEL_RATE,
     OVERLAP,
     SEGMENT,
@@ -30,11 +30,11 @@ from audioldm_utils.ddcm.core import DDCM, Callback, Codes
 from audioldm_utils.ddcm.settings import Settings, codebook_for, header_for
 from audioldm_utils.ddcm.windows import Denoiser, segment_frames, windowed
 from audioldm_utils.errors import UserError
-from audioldm_utils.schedule import Schedule
-from audioldm_utils.stages import DOWNSAMPLING, Level, Stages, normalise
+from audioldm_utils.model.networks import DOWNSAMPLING, Level, Stages, normalise
+from audioldm_utils.model.schedule import Schedule
 
 if TYPE_CHECKING:
-    from audioldm_utils.conditioning import Conditioning
+    from audioldm_utils.model.conditioning import Conditioning
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from audioldm_utils.codebook import start_noise
+from audioldm_utils.ddcm.codebook import start_noise
 from audioldm_utils.ddcm.windows import Denoiser, fold, unfold
 
 if TYPE_CHECKING:
-    from audioldm_utils.codebook import Codebook
-    from audioldm_utils.schedule import Schedule
+    from audioldm_utils.ddcm.codebook import Codebook
+    from audioldm_utils.model.schedule import Schedule
 
 
 @dataclass(frozen=True)

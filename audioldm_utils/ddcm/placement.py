@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-from audioldm_utils.codebook import CyclicShift
-from audioldm_utils.codebook.fitted import fitted_path
-from audioldm_utils.codebook.planning import PLACEMENT_BY_RATE, Rule, plan_rate
+from audioldm_utils.ddcm.codebook import CyclicShift
+from audioldm_utils.ddcm.codebook.fitted import fitted_path
+from audioldm_utils.ddcm.codebook.planning import PLACEMENT_BY_RATE, Rule, plan_rate
 from audioldm_utils.ddcm.core import DDCM
 from audioldm_utils.ddcm.windows import Denoiser
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
-from audioldm_utils.schedule import Schedule
+from audioldm_utils.model.schedule import Schedule
 
 #: What is tried, from most steps in the noise to most steps near the clean latents:
 #: (placement, power, stop).

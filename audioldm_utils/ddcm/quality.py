@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from audioldm_utils import bounds
-from audioldm_utils.codebook.planning import RateTooLowError, find_rate
+from audioldm_utils.ddcm.codebook.planning import RateTooLowError, find_rate
 from audioldm_utils.ddcm.codec import Codec, Encoded
 from audioldm_utils.ddcm.settings import Settings
 

@@ -15,11 +15,11 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin
 
-from audioldm_utils import codebook as codebooks
+from audioldm_utils.ddcm import codebook as codebooks
 from audioldm_utils.ddcm.core import Codes, derived_seed
 from audioldm_utils.ddcm.windows import unfold
 from audioldm_utils.errors import UserError
-from audioldm_utils.schedule import Schedule, training_alphas_bar
+from audioldm_utils.model.schedule import Schedule, training_alphas_bar
 
 # What a configuration of diffusers calls the placements that both know.
 _SPACINGS = {"leading": "uniform", "trailing": "trailing", "linspace": "linspace"}

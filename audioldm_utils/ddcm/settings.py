@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from audioldm_utils import bitstream, bounds
-from audioldm_utils import codebook as codebooks
-from audioldm_utils.bitstream import FINGERPRINT_BYTES, Header
-from audioldm_utils.bitstream.packing import BLOCK
-from audioldm_utils.bitstream.work import OVERLAP, SEGMENT
-from audioldm_utils.codebook.fitted import load_kmeans
-from audioldm_utils.codebook.planning import PLACEMENT_BY_RATE, Rule, plan_rate
+from audioldm_utils import bounds
+from audioldm_utils.ddcm import bitstream
+from audioldm_utils.ddcm import codebook as codebooks
+from audioldm_utils.ddcm.bitstream import FINGERPRINT_BYTES, Header
+from audioldm_utils.ddcm.bitstream.packing import BLOCK
+from audioldm_utils.ddcm.bitstream.work import OVERLAP, SEGMENT
+from audioldm_utils.ddcm.codebook.fitted import load_kmeans
+from audioldm_utils.ddcm.codebook.planning import PLACEMENT_BY_RATE, Rule, plan_rate
 from audioldm_utils.errors import UserError
 
 if TYPE_CHECKING:
-    from audioldm_utils.codebook import Codebook
-    from audioldm_utils.stages import Level, Stages
+    from audioldm_utils.ddcm.codebook import Codebook
+    from audioldm_utils.model.networks import Level, Stages
 
 #: Ranges of those settings that are one number, or None.
 _BOUNDS = {

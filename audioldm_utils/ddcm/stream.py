@@ -28,13 +28,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from audioldm_utils import bitstream, bounds
-from audioldm_utils.bitstream.work import MODEL_RATE
+from audioldm_utils import bounds
+from audioldm_utils.ddcm import bitstream
+from audioldm_utils.ddcm.bitstream.work import MODEL_RATE
 from audioldm_utils.ddcm.codec import Codec, finite
 from audioldm_utils.ddcm.settings import SEGMENT, Settings
 from audioldm_utils.errors import UserError
-from audioldm_utils.stages import DOWNSAMPLING, PEAK, Stages
-from audioldm_utils.streaming import Crossfade, Decoder, ToMel, Windows
+from audioldm_utils.model.networks import DOWNSAMPLING, PEAK, Stages
+from audioldm_utils.model.streaming import Crossfade, Decoder, ToMel, Windows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +52,7 @@ class Encoder:
     """Samples as they come to the bytes of a stream."""
 
     def __init__(self, stages: Stages, settings: Settings = Settings(), peak: float = 1.0) -> None:
-        """Take the blocks of ``stages`` (:func:`~audioldm_utils.streaming.block_stages`).
+        """Take the blocks of ``stages`` (:func:`~audioldm_utils.model.streaming.block_stages`).
 
         Raises:
             UserError: the blocks are longer than what is coded together.

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from audioldm_utils import audio
-from audioldm_utils.audio import MODEL_RATE, Clip
-from audioldm_utils.enhance.bands import (
+from audioldm_utils.audio import clips as audio
+from audioldm_utils.audio.clips import MODEL_RATE, Clip
+from audioldm_utils.errors import UserError
+from audioldm_utils.methods.enhance.bands import (
     Compensation,
     compensation_path,
     identity_compensation,
     load_compensation,
 )
-from audioldm_utils.errors import UserError
-from audioldm_utils.stages import Stages
+from audioldm_utils.model.networks import Stages
 
 
 @dataclass(frozen=True)

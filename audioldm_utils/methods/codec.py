@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import torch
 
 from audioldm_utils import bounds
-from audioldm_utils.codebook.fitted import load_quantiser
+from audioldm_utils.ddcm.codebook.fitted import load_quantiser
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.methods.base import Job, Output

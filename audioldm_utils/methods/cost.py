@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from audioldm_utils.checkpoint import Checkpoint
+from audioldm_utils.model.checkpoint import Checkpoint
 
 #: Networks that are counted.
 NETWORKS = ("unet", "vae_encoder", "vae_decoder", "vocoder")

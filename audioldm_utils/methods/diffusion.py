@@ -14,9 +14,9 @@ import torch
 
 from audioldm_utils import bounds
 from audioldm_utils.ddcm.windows import windowed
-from audioldm_utils.enhance.latent import mel_distance
 from audioldm_utils.methods.base import Job, Output, check_choice
-from audioldm_utils.schedule import Schedule
+from audioldm_utils.methods.enhance.latent import mel_distance
+from audioldm_utils.model.schedule import Schedule
 
 #: Latent frames that the UNet sees at once (10.24 s), and how far windows overlap.
 WINDOW, OVERLAP = 256, 64

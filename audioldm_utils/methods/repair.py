@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from audioldm_utils import bounds, metrics
-from audioldm_utils.audio import MODEL_RATE
-from audioldm_utils.enhance import bands, bandwidth, noise
-from audioldm_utils.enhance.latent import refine_latents
-from audioldm_utils.enhance.phase import only_cuts_below, refine_phase
-from audioldm_utils.enhance.stft import log_energy_of
+from audioldm_utils.audio.clips import MODEL_RATE
 from audioldm_utils.methods.base import Job, Output, check_choice
+from audioldm_utils.methods.enhance import bands, bandwidth, noise
+from audioldm_utils.methods.enhance.latent import refine_latents
+from audioldm_utils.methods.enhance.phase import only_cuts_below, refine_phase
+from audioldm_utils.methods.enhance.stft import log_energy_of
 
 #: Latent frames refined at once (10.24 s), so that memory stays flat in the clip's length.
 REFINE_ROWS = 256

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from audioldm_utils.audio.signals import resample
 from audioldm_utils.errors import UserError
 from audioldm_utils.metrics.signal import NotApplicable, validate
-from audioldm_utils.signals import resample
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def _visqol(mode: str) -> VisqolApi:
     from visqol import VisqolApi
 
-    from audioldm_utils.visqol_svr import provide
+    from audioldm_utils.metrics.visqol_svr import provide
 
     provide()
     api = VisqolApi()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from audioldm_utils.audio.signals import resample
 from audioldm_utils.metrics.signal import NotApplicable, validate
-from audioldm_utils.signals import resample
 
 if TYPE_CHECKING:
     import numpy.typing as npt

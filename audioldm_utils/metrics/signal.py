@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from audioldm_utils.audio.signals import normalise, resample
 from audioldm_utils.errors import UserError
-from audioldm_utils.mel import MelConfig, log_mel
-from audioldm_utils.signals import normalise, resample
+from audioldm_utils.model.mel import MelConfig, log_mel
 
 if TYPE_CHECKING:
     import auraloss

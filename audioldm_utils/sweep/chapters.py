@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audioldm_utils import chapters, execution
-from audioldm_utils.comparison import read_run
+from audioldm_utils.book import chapters, execution
 from audioldm_utils.files import folder_lock
+from audioldm_utils.results.comparison import read_run
+from audioldm_utils.results.tables import validate
 from audioldm_utils.sweep.file import Sweep
 from audioldm_utils.sweep.plan import Task, code_hash, grid, label
-from audioldm_utils.tables import validate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,8 +23,8 @@ from audioldm_utils.sweep.file import Sweep, check_count
 
 #: Parts of the package that no task's numbers depend on.
 NOT_IN_RESULTS = {
-    *("cli", "commands", "training", "sweep", "report", "staging", "execution", "chapters"),
-    *("worker", "plotting", "listening", "pages", "comparison", "correlation", "evidence"),
+    *("cli", "sweep", "book", "outputs"),
+    *("results/comparison", "results/evidence", "metrics/correlation"),
 }
 
 #: Fields of a task that say where things lie, not what they are.

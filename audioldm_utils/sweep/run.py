@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from audioldm_utils import evidence, results
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write, folder_lock
+from audioldm_utils.results import evidence
+from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep.cluster import connect
 from audioldm_utils.sweep.file import Sweep
 from audioldm_utils.sweep.plan import Task

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
-from audioldm_utils.tables import from_csv, to_csv
+from audioldm_utils.results.tables import from_csv, to_csv
 
 if TYPE_CHECKING:
     import pandas as pd

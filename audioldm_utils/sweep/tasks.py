@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import sha256_file
+from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.sweep.plan import code_hash
-from audioldm_utils.tables import ResultsBuilder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from audioldm_utils.checkpoint import Checkpoint
+    from audioldm_utils.model.checkpoint import Checkpoint
     from audioldm_utils.sweep.plan import Task
 
 
 @lru_cache(maxsize=1)
 def _checkpoint(name: str) -> Checkpoint:
     """The last checkpoint that this worker used; tasks come checkpoint by checkpoint."""
-    from audioldm_utils import checkpoint
+    from audioldm_utils.model import checkpoint
 
     return checkpoint.load(name)
 
@@ -40,8 +40,9 @@ def measure(task: Task) -> pd.DataFrame:
         UserError: clip, checkpoint or package are not what was planned with, or the clip
             cannot be used.
     """
-    from audioldm_utils import audio, metrics
-    from audioldm_utils.reconstruct import reconstruct
+    from audioldm_utils import metrics
+    from audioldm_utils.audio import clips as audio
+    from audioldm_utils.methods.registry import reconstruct
 
     if task.code != code_hash():
         raise UserError("this worker has another version of audioldm_utils; install the same one")

@@ -17,9 +17,10 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from audioldm_utils import ladder, results
+from audioldm_utils.book.plotting import points_with_intervals, style
 from audioldm_utils.files import atomic_path, sha256_file
-from audioldm_utils.plotting import points_with_intervals, style
+from audioldm_utils.results import summaries as results
+from audioldm_utils.studies import bottleneck as ladder
 
 HERE = Path(__file__).resolve().parent
 EVIDENCE = HERE.parent / "evidence" / "01_ladder.csv"

@@ -103,11 +103,11 @@ def nudged(codec, header_denoiser):
 
 def make(folder: Path) -> dict[str, np.ndarray]:
     """Files and sounds by the names ``<name>.ddcm`` and ``<name>.sound``."""
-    from audioldm_utils.checkpoint import load
     from audioldm_utils.ddcm.codec import Codec
     from audioldm_utils.ddcm.stream import VERSION, Encoder, decode_stream
-    from audioldm_utils.stages import Stages
-    from audioldm_utils.streaming import block_stages
+    from audioldm_utils.model.checkpoint import load
+    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.streaming import block_stages
     from tests import tiny
 
     checkpoint = load(tiny.build_checkpoint(folder / "tiny"), ())

@@ -1,0 +1,348 @@
+"""Audio files to arrays and back: load, resample, normalise, align, match loudness, save.
+
+Conventions: samples are float32, mono, one-dimensional, full scale ±1, at the rate given
+beside them; the average of all channels is the mono mix. Whatever a user can get wrong
+about a file is a :class:`~audioldm_utils.errors.UserError` of one sentence that names it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile as sf
+
+from audioldm_utils import bounds
+from audioldm_utils.audio.captions import caption_from_name
+from audioldm_utils.audio.containers import MAX_CHANNELS, check_header
+from audioldm_utils.audio.signals import (
+    SILENCE,
+    Gain,
+    fit_length,
+    lag,
+    match_loudness,
+    normalise,
+    resample,
+    shift,
+)
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import atomic_write
+from audioldm_utils.outputs import AUDIO
+
+__all__ = [
+    "MAX_CHANNELS",
+    "MIN_SECONDS",
+    "MODEL_RATE",
+    "Clip",
+    "ClipInfo",
+    "Gain",
+    "find_clips",
+    "fit_length",
+    "lag",
+    "load_clip",
+    "load_folder",
+    "match_loudness",
+    "normalise",
+    "resample",
+    "save",
+    "shift",
+    "to_model_rate",
+]
+
+#: Sample rate of AudioLDM2's front end, Hz.
+MODEL_RATE = 16000
+#: Shortest clip, seconds; the front end itself needs 433 samples at 16 kHz (0.027 s).
+MIN_SECONDS = bounds.CLIP_SECONDS.low
+
+# The last eight are audio that libsndfile does not read: found, so that its owner is told.
+_AUDIO_SUFFIXES = tuple(
+    f".{name}"
+    for name in (
+        *("wav", "wave", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "au", "snd"),
+        *("caf", "w64", "rf64", "voc", "m4a", "aac", "mp4", "wma", "ape", "wv", "amr", "ac3"),
+    )
+)
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """A clip that was found but not read.
+
+    Attributes:
+        path: the file.
+        name: unique among the clips found together; the stem unless two files share it.
+        caption: from the manifest, else the words of the file's name, else None.
+        category: the manifest's ``class``, or None.
+        named: whether the caption is no more than the file's name.
+    """
+
+    path: Path
+    name: str
+    caption: str | None = None
+    category: str | None = None
+    named: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A clip in memory: ``samples`` is float32 ``(n,)``, mono, at ``sample_rate`` Hz."""
+
+    name: str
+    samples: np.ndarray
+    sample_rate: int
+    path: Path
+    caption: str | None = None
+    category: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Duration, seconds."""
+        return len(self.samples) / self.sample_rate
+
+
+def find_clips(folder: str | Path) -> list[ClipInfo]:
+    """List the clips of a folder, or the one clip that ``folder`` names.
+
+    In this order: the rows of ``folder/manifest.csv``; the rows of the table
+    ``folder.csv`` beside the folder if it has the column ``file``; every file with an audio
+    suffix, by name. In a table the column ``file`` is relative to the table's own folder;
+    ``caption`` and ``class`` are optional: without a column ``caption``, as without a table, a
+    clip's caption is what its file's name says (``naming.caption_from_name``), maybe nothing.
+    A row whose file is gone is kept, and :func:`load_clip` names it.
+
+    Raises:
+        UserError: no such folder, no audio in it, or a manifest without the column ``file``.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        return [_named(folder)]
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such file or folder; give a folder of audio files.")
+    sibling = folder.resolve().with_name(folder.resolve().name + ".csv")
+    rows = None
+    if (folder / "manifest.csv").is_file():
+        rows = _read_table(folder / "manifest.csv")
+    elif sibling.is_file():
+        # A table beside the folder may be about something else, such as its results.
+        rows = _read_table(sibling, required=False)
+    if rows is None:
+        rows = [
+            _named(path)
+            for path in sorted(folder.iterdir())
+            if path.suffix.lower() in _AUDIO_SUFFIXES
+            and path.is_file()
+            and not path.name.startswith(".")
+        ]
+        if not rows:
+            raise UserError(
+                f"{folder}: no audio files here; put WAV, FLAC, Ogg or MP3 files in it."
+            )
+    stems = [info.path.stem for info in rows]
+    # Two files of one stem (a.wav, a.flac) are told apart by their suffix.
+    return [
+        info if stems.count(info.name) == 1 else replace(info, name=info.path.name) for info in rows
+    ]
+
+
+def _named(path: Path, category: str | None = None) -> ClipInfo:
+    """A clip whose file name alone says what it is."""
+    caption = caption_from_name(path.stem)
+    return ClipInfo(path, path.stem, caption, category, named=caption is not None)
+
+
+def _read_table(table: Path, required: bool = True) -> list[ClipInfo] | None:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.DictReader(handle)
+            columns, rows = reader.fieldnames or [], list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not a CSV table in UTF-8 ({error}); save it again.") from error
+    if "file" not in columns:
+        if not required:
+            return None
+        raise UserError(
+            f"{table}: the table has no column 'file' (it has {', '.join(columns) or 'none'}); "
+            "name the column of file names 'file'."
+        )
+    rows = [row for row in rows if row["file"]]
+    if not rows:
+        raise UserError(f"{table}: the table lists no files; add rows or remove the table.")
+    found = [_named(table.parent / row["file"], row.get("class") or None) for row in rows]
+    if "caption" not in columns:
+        return found
+    return [
+        replace(info, caption=row["caption"] or None, named=False)
+        for info, row in zip(found, rows, strict=True)
+    ]
+
+
+def load_clip(source: str | Path | ClipInfo, max_seconds: float | None = None) -> Clip:
+    """Read a file of any format that libsndfile knows, any rate, 1 to 8 channels, any length.
+
+    The channels are averaged block by block, so that a long file costs the memory of its
+    mono mix. Samples are kept as stored: no gain, no clipping, no resampling.
+
+    Args:
+        source: a path, or what :func:`find_clips` gave (its caption and class are kept).
+        max_seconds: read no more than this from the start; None reads everything.
+
+    Raises:
+        UserError: missing, a folder, empty (0 bytes), not audio, corrupt or cut short, no
+            samples, shorter than 0.1 s, more than 8 channels, NaN or infinite, silent; or
+            ``max_seconds`` is out of range.
+    """
+    info = source if isinstance(source, ClipInfo) else _named(Path(source))
+    path = info.path
+    if max_seconds is not None:
+        bounds.CLIP_SECONDS.check("max_seconds", max_seconds)
+    if path.is_dir():
+        raise UserError(f"{path}: this is a folder; give a file, or use the folder commands.")
+    if not path.exists():
+        raise UserError(f"{path}: no such file; check the path.")
+    try:
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: the file is empty (0 bytes); export it again.")
+        with path.open("rb") as handle, sf.SoundFile(handle) as file:
+            rate, channels, promised = file.samplerate, file.channels, file.frames
+            check_header(path, rate, channels, promised)
+            limit = None if max_seconds is None else round(max_seconds * rate)
+            samples, loudest = _read_mono(file, limit)
+            lossy = file.format == "MP3"
+    except sf.LibsndfileError as error:
+        raise UserError(
+            f"{path}: cannot be read as audio ({error.error_string.rstrip('.')}); "
+            "convert it to WAV or FLAC."
+        ) from error
+    except PermissionError as error:
+        raise UserError(f"{path}: no permission to read the file.") from error
+    expected = promised if limit is None else min(limit, promised)
+    # MP3 headers may only estimate the length.
+    if not lossy and len(samples) < expected < 1 << 62:
+        raise UserError(
+            f"{path}: the file is cut short or corrupt ({len(samples)} of {expected} samples "
+            "could be read); export it again."
+        )
+    if len(samples) < MIN_SECONDS * rate:
+        raise UserError(
+            f"{path}: too short ({len(samples)} samples, {len(samples) / rate:.4f} s); "
+            f"at least {MIN_SECONDS} s are needed."
+        )
+    bad = len(samples) - int(np.isfinite(samples).sum())
+    if bad:
+        raise UserError(f"{path}: {bad} samples are NaN or infinite; export it again.")
+    if loudest < 2 * SILENCE:
+        raise UserError(f"{path}: the clip is silent; give one with sound in it.")
+    # Rounding to 16 bits leaves about -90 dB of two channels that cancel.
+    if np.ptp(samples) < max(2 * SILENCE, 1e-4 * loudest):
+        raise UserError(
+            f"{path}: silent as mono, its channels cancel each other; "
+            "invert the polarity of one channel."
+        )
+    return Clip(info.name, samples, rate, path, info.caption, info.category)
+
+
+def _read_mono(file: sf.SoundFile, limit: int | None) -> tuple[np.ndarray, float]:
+    """The mean of the channels, and the largest swing (maximum - minimum) of any channel."""
+    blocks: list[np.ndarray] = []
+    low = np.full(file.channels, np.inf)
+    high = np.full(file.channels, -np.inf)
+    read = 0
+    while limit is None or read < limit:
+        count = _BLOCK if limit is None else min(_BLOCK, limit - read)
+        block = file.read(count, dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        low = np.minimum(low, block.min(axis=0))
+        high = np.maximum(high, block.max(axis=0))
+        blocks.append(block[:, 0].copy() if file.channels == 1 else block.mean(axis=1))
+        read += len(block)
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    return samples, float((high - low).max()) if blocks else 0.0
+
+
+def load_folder(
+    folder: str | Path,
+    limit: int | None = None,
+    max_seconds: float | None = None,
+    on_error: Callable[[ClipInfo, UserError], None] | None = None,
+) -> Iterator[Clip]:
+    """Load the clips of a folder one after another; only one is in memory at a time.
+
+    Args:
+        folder: as in :func:`find_clips`.
+        limit: stop after the first ``limit`` listed clips; None takes all.
+        max_seconds: as in :func:`load_clip`.
+        on_error: told of each clip that cannot be used, and the rest goes on; without it
+            the first such clip raises.
+    """
+    for info in find_clips(folder)[:limit]:
+        try:
+            clip = load_clip(info, max_seconds)
+        except UserError as error:
+            if on_error is None:
+                raise
+            on_error(info, error)
+        else:
+            yield clip
+
+
+def to_model_rate(clip: Clip) -> np.ndarray:
+    """The clip's samples at 16 kHz, float32 ``(n,)``."""
+    return resample(clip.samples, clip.sample_rate, MODEL_RATE)
+
+
+def save(path: str | Path, x: np.ndarray, rate: int, bits: Literal[16, 24] = 16) -> float:
+    """Write a WAV or FLAC file, whole or not at all; never clip.
+
+    Samples within ±1 come back from the file to within half a quantisation step. If the
+    peak exceeds full scale, the whole clip is scaled to it, with a warning that says by how
+    much; the gain is returned so that it can be noted.
+
+    Args:
+        path: ends in ``.wav`` or ``.flac``.
+        x: ``(n,)`` or ``(n, channels)``, full scale ±1.
+        rate: Hz.
+        bits: 16 or 24 bits a sample, integer PCM, no dither (same input, same bytes).
+
+    Returns:
+        The gain applied; 1.0 unless the peak exceeded full scale.
+
+    Raises:
+        UserError: another suffix, or the file cannot be written.
+        ValueError: wrong shape, no samples, or samples that are not finite.
+    """
+    path = Path(path)
+    AUDIO.check(path)
+    x = np.asarray(x, np.float64)
+    if x.ndim not in (1, 2) or not x.size or not np.isfinite(x).all():
+        raise ValueError(f"save wants finite samples (n,) or (n, channels), got shape {x.shape}")
+    if bits not in (16, 24):
+        raise ValueError(f"bits must be 16 or 24, got {bits}")
+    peak = float(np.abs(x).max())
+    gain = 1.0 if peak <= 1.0 else 1.0 / peak
+    if gain < 1.0:
+        warnings.warn(
+            f"{path}: the peak was {20 * np.log10(peak):.2f} dB over full scale; the clip was "
+            "scaled down by that much.",
+            stacklevel=2,
+        )
+    full = 1 << (bits - 1)
+    # Rounded here with the reader's own scale, so that reading returns the same samples.
+    steps = np.clip(np.rint(x * gain * full), -full, full - 1)
+    samples = steps.astype(np.int16) if bits == 16 else steps.astype(np.int32) << 8
+    # Through memory, since libsndfile does not say why a file cannot be written.
+    whole = io.BytesIO()
+    try:
+        sf.write(whole, samples, rate, subtype=f"PCM_{bits}", format=path.suffix[1:])
+        atomic_write(path, whole.getvalue())
+    except (OSError, sf.LibsndfileError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be written ({reason}); name another place.") from error
+    return gain

@@ -1,0 +1,152 @@
+"""The clips of a folder that can be used; those that cannot are named and left out.
+
+One corrupt file among many must not stop a report, and must not vanish from it in silence
+either. Every chapter takes its clips from :func:`usable_clips`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from audioldm_utils import bounds
+from audioldm_utils.audio.clips import Clip, ClipInfo, find_clips, load_clip
+from audioldm_utils.errors import UserError
+from audioldm_utils.text import one_line
+
+#: Seconds of each clip that chapters use, from its start: what the published model was
+#: trained on. Longer clips would cost minutes each and weigh no more in a mean over clips.
+LONGEST = 10.24
+
+#: What a chapter says in place of a figure by class.
+NO_CLASS = (
+    "None of these clips has a class; a manifest.csv beside them, with the columns file and class,"
+    " gives them one."
+)
+
+# What people keep beside their audio; nobody needs to hear that it is not audio.
+_COMPANIONS = frozenset({".csv", ".json", ".md", ".yml", ".yaml", ".png", ".jpg", ".parquet"})
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a folder holds.
+
+    Attributes:
+        usable: clips that can be used, as listed.
+        refused: a sentence for each clip that cannot; it names the file.
+        longer: names of usable clips of which only the first :data:`LONGEST` seconds are used.
+        ignored: names of files that are no audio by their suffix.
+    """
+
+    usable: list[ClipInfo]
+    refused: list[str]
+    longer: list[str]
+    ignored: list[str]
+
+    def sentences(self) -> list[str]:
+        """What the reader should know, a line each; none where there is nothing to say."""
+        lines = [f"left out: {sentence}" for sentence in self.refused]
+        if self.longer:
+            lines.append(f"only the first {LONGEST:g} s are used of: {', '.join(self.longer)}")
+        if self.ignored:
+            lines.append(f"not audio by their names, passed over: {', '.join(self.ignored)}")
+        named = [info for info in self.usable if info.named]
+        if named:
+            lines.append(
+                f"captions are the words of file names, such as «{named[0].caption}» for"
+                f" {named[0].path.name}; a manifest.csv with the columns file, caption and class"
+                " says better"
+            )
+        return [one_line(line) for line in lines]
+
+
+def survey(folder: str | Path, limit: int = 0) -> Survey:
+    """Open every clip of a folder and sort out what cannot be used.
+
+    Args:
+        folder: as in :func:`~audioldm_utils.audio.clips.find_clips`.
+        limit: stop after so many usable clips; 0 for all.
+
+    Raises:
+        UserError: no such folder, no audio in it, or none of it can be used.
+    """
+    from soundfile import info as header
+
+    folder = Path(folder)
+    bounds.CLIPS_OR_ALL.check("limit", limit)
+    found = find_clips(folder)
+    usable: list[ClipInfo] = []
+    refused: list[str] = []
+    longer: list[str] = []
+    for info in found:
+        try:
+            load_clip(info, LONGEST)
+        except UserError as error:
+            refused.append(str(error))
+            continue
+        usable.append(info)
+        if header(info.path).duration > LONGEST + 0.01:
+            longer.append(info.name)
+        if len(usable) == limit:
+            break
+    if not usable:
+        many = f"{folder}: none of its {len(found)} clips can be used, the first since "
+        raise UserError(refused[0] if len(found) == 1 else many + refused[0])
+    known = {info.path.name for info in found}
+    ignored = [
+        path.name
+        for path in (sorted(folder.iterdir()) if folder.is_dir() else ())
+        if path.is_file()
+        and path.name not in known
+        and not path.name.startswith(".")
+        and path.suffix.lower() not in _COMPANIONS
+    ]
+    listed = (folder / "manifest.csv").is_file()
+    return Survey(usable, refused, longer, [] if listed else ignored)
+
+
+def loaded(
+    infos: Iterable[ClipInfo], max_seconds: float | None = None, say: Callable[[str], None] = print
+) -> Iterator[Clip]:
+    """The clips that can be loaded, one after another; says of each other why it is left out.
+
+    Args:
+        infos: as :func:`~audioldm_utils.audio.clips.find_clips` gives them.
+        max_seconds: of each clip.
+        say: takes a sentence for each clip left out.
+
+    Raises:
+        UserError: none of them can be used.
+    """
+    none, last = True, None
+    for info in infos:
+        try:
+            clip = load_clip(info, max_seconds)
+        except UserError as error:
+            last = error
+            say(f"left out: {error}")
+            continue
+        none = False
+        yield clip
+    if none and last is not None:
+        raise last
+
+
+def usable_clips(
+    folder: str | Path, limit: int = 0, say: Callable[[str], None] = print
+) -> list[ClipInfo]:
+    """The clips of a folder for a chapter; says on its page what was left out and why.
+
+    Args:
+        folder, limit: as in :func:`survey`.
+        say: takes each line; printed by default.
+
+    Raises:
+        UserError: as in :func:`survey`.
+    """
+    found = survey(folder, limit)
+    for line in found.sentences():
+        say(line)
+    return found.usable

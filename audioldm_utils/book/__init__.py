@@ -1,0 +1,1 @@
+"""Notebooks run, pages staged, the book built; figures and players."""

@@ -1,0 +1,336 @@
+"""Run chapters through papermill: in parallel, only what changed, nothing half-written.
+
+Every chapter runs in a worker process of its own (``python -m audioldm_utils.book.worker``),
+which starts one kernel, reports each cell as it begins, and measures seconds and the kernel's
+peak memory. A chapter writes its tables, figures and audio into its own results folder; a
+stamp beside them holds the hash of everything that went in and the list of what came out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import graphlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audioldm_utils.book.chapters import Chapter
+from audioldm_utils.book.layout import Layout, recover, replacing, tidy
+from audioldm_utils.book.lifeline import command, lifeline
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import PAGE_VARIABLE, atomic_write, package_hash, sha256_file
+
+NOT_IN_CHAPTERS = frozenset(
+    {
+        *("cli", "sweep", "outputs", "book/report", "book/pages", "book/execution"),
+        *("book/chapters", "book/worker", "book/layout", "book/lifeline"),
+    }
+)
+"""Modules and folders of the package that no chapter's page depends on."""
+
+
+@dataclass
+class Stamp:
+    """What a chapter's run was made from, what it cost and what it left."""
+
+    chapter: str
+    key: str
+    seconds: float
+    peak_mb: float
+    cells: int
+    files: dict[str, int] = field(default_factory=dict)
+    reused: bool = False
+
+
+class ChapterError(UserError):
+    """One or more chapters failed; the message names notebook, cell and the last line."""
+
+    @property
+    def sentences(self) -> list[str]:
+        """One for each chapter that failed."""
+        return str(self).splitlines()
+
+
+def hash_tree(paths: Iterable[Path]) -> str:
+    """SHA-256 over names and contents of files and of all files under folders.
+
+    Hidden files, caches and missing paths are passed over; names are relative to each path, so
+    that a moved folder keeps its hash.
+    """
+    digest = hashlib.sha256()
+    for root in paths:
+        files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+        for path in files:
+            name = path.relative_to(root).as_posix() if path != root else path.name
+            if any(part.startswith(".") or part == "__pycache__" for part in Path(name).parts):
+                continue
+            digest.update(f"{name}\0{sha256_file(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def environment_hash() -> str:
+    """SHA-256 over Python, all installed versions and the package source chapters can import."""
+    versions = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions()})
+    sources = package_hash(NOT_IN_CHAPTERS, {".py", ".css", ".js", ".csv"})
+    return hashlib.sha256(f"{sys.version}\n{versions}\n{sources}".encode()).hexdigest()
+
+
+def chapter_key(
+    chapter: Chapter, parameters: Mapping[str, Any], inputs: str, upstream: Mapping[str, str]
+) -> str:
+    """Hash of all that a chapter's run depends on.
+
+    Args:
+        chapter: its notebook's bytes count.
+        parameters: as injected.
+        inputs: hash of environment, audio, checkpoint and evidence.
+        upstream: keys of the chapters it reads from.
+    """
+    text = json.dumps(
+        [sha256_file(chapter.path), dict(parameters), inputs, dict(upstream)], sort_keys=True
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_stamp(layout: Layout, chapter: str) -> Stamp | None:
+    """The stamp of a chapter whose files are all still there in their sizes, else None."""
+    path = layout.stamp(chapter)
+    if not path.is_file():
+        return None
+    try:
+        stamp = Stamp(**json.loads(path.read_text()))
+    except (json.JSONDecodeError, TypeError):
+        return None  # of another version, or damaged: the chapter runs again
+    kept = all(
+        (layout.out / name).is_file() and (layout.out / name).stat().st_size == size
+        for name, size in stamp.files.items()
+    )
+    return stamp if kept else None
+
+
+def available_cores() -> int:
+    """Cores this process may use (its affinity counts, not the machine)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_chapters(
+    chapters: Sequence[Chapter],
+    parameters: Mapping[str, Mapping[str, Any]],
+    layout: Layout,
+    root: Path,
+    inputs: str,
+    jobs: int,
+    report: Callable[[str, str, Mapping[str, Any]], None],
+    lock: int | None = None,
+) -> dict[str, Stamp]:
+    """Run what changed, each chapter after those it reads from, up to ``jobs`` at once.
+
+    A failure stops the chapters that read from the failed one and no others, so that one
+    command shows every failure. A failed chapter leaves its earlier results and its earlier
+    executed notebook as they were. Workers and kernels end with this process, however it ends.
+
+    Args:
+        chapters: in an order in which each comes after those that it reads.
+        parameters: chapter name to all injected parameters, results folder included.
+        layout: of the output folder.
+        root: project folder; kernels run there.
+        inputs: hash of environment, audio, checkpoint and evidence.
+        jobs: workers at once; each gets cores / jobs threads.
+        report: called as ``report(event, chapter, details)`` with the events ``"reused"``,
+            ``"started"``, ``"cell"``, ``"finished"``, ``"failed"``, from several threads.
+        lock: descriptor of the lock on ``layout.out``, which workers and kernels hold too.
+
+    Raises:
+        ChapterError: after all that could run has run.
+    """
+    names = {chapter.name: chapter for chapter in chapters}
+    sorter = graphlib.TopologicalSorter({c.name: c.after for c in chapters})
+    sorter.prepare()
+    stamps: dict[str, Stamp] = {}
+    failures: dict[str, str] = {}
+    running: dict[Future[Stamp], str] = {}
+    workers: set[subprocess.Popen[str]] = set()
+    recover(layout)
+    with (
+        _worker_options(max(1, available_cores() // jobs), layout, lock) as options,
+        ThreadPoolExecutor(jobs) as pool,
+        _stop_on_failure(pool, workers),
+    ):
+        while sorter.is_active():
+            for name in sorter.get_ready():
+                chapter = names[name]
+                missing = [earlier for earlier in chapter.after if earlier not in stamps]
+                if missing:
+                    failures.setdefault(name, f"{name} was not run, since {missing[0]} failed")
+                    sorter.done(name)
+                    continue
+                key = chapter_key(
+                    chapter, parameters[name], inputs, {n: stamps[n].key for n in chapter.after}
+                )
+                kept = read_stamp(layout, name)
+                if kept and kept.key == key:
+                    kept.reused = True
+                    stamps[name] = kept
+                    report("reused", name, asdict(kept))
+                    sorter.done(name)
+                    continue
+                job = (chapter, parameters[name], key, layout, root, options, workers, report)
+                work = pool.submit(_run_one, *job)
+                running[work] = name
+            if not running:
+                continue
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for work in finished:
+                name = running.pop(work)
+                try:
+                    stamps[name] = work.result()
+                except ChapterError as error:
+                    failures[name] = str(error)
+                except OSError as error:  # disk full, folder read-only: not the chapter's fault
+                    failures[name] = f"{name} could not be kept: {error}"
+                sorter.done(name)
+    tidy(layout)
+    if failures:
+        raise ChapterError("\n".join(failures[name] for name in names if name in failures))
+    return stamps
+
+
+def _run_one(
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    key: str,
+    layout: Layout,
+    root: Path,
+    options: Mapping[str, Any],
+    workers: set[subprocess.Popen[str]],
+    report: Callable[[str, str, Mapping[str, Any]], None],
+) -> Stamp:
+    """Run one chapter in a worker; its results folder is put back as it was if it fails."""
+    name, results = chapter.name, layout.results(chapter.name)
+    temporary = layout.running(name)
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    layout.log(name).parent.mkdir(parents=True, exist_ok=True)
+    job = {
+        "notebook": str(chapter.path.resolve()),
+        "output": str(temporary.resolve()),
+        "parameters": dict(parameters),
+        "cwd": str(root),
+    }
+    with replacing(layout, name):
+        report("started", name, {"cells": chapter.cells})
+        outcome: dict[str, Any] = {}
+        with layout.log(name).open("w") as log:
+            worker = subprocess.Popen(
+                command("audioldm_utils.book.worker"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                **options,
+            )
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            workers.add(worker)
+            try:
+                # A worker that died at once is told apart below, by what it did not say.
+                with contextlib.suppress(BrokenPipeError):
+                    worker.stdin.write(json.dumps(job))
+                    worker.stdin.close()
+                for line in worker.stdout:
+                    outcome = json.loads(line)
+                    if outcome["event"] == "cell":
+                        report("cell", name, outcome)
+                worker.wait()
+            finally:
+                worker.terminate()
+                worker.wait()
+                workers.discard(worker)
+        if outcome.get("event") == "failed":
+            layout.log(name).with_suffix(".ipynb").unlink(missing_ok=True)
+            shutil.move(temporary, layout.log(name).with_suffix(".ipynb"))
+            report("failed", name, outcome)
+            raise ChapterError(
+                f"{chapter.path.name}, cell {outcome['cell']} (`{outcome['line']}`) failed: "
+                f"{outcome['error']} The notebook as far as it came is "
+                f"{layout.log(name).with_suffix('.ipynb')}."
+            )
+        if outcome.get("event") != "finished":
+            report("failed", name, outcome)
+            raise ChapterError(
+                f"{chapter.path.name}: its kernel died (exit status {worker.returncode}); "
+                f"the log is {layout.log(name)}."
+            )
+        files = sorted(p for p in results.rglob("*") if p.is_file())
+        sizes = {p.relative_to(layout.out).as_posix(): p.stat().st_size for p in files}
+        executed = layout.executed(name).relative_to(layout.out).as_posix()
+        stamp = Stamp(
+            chapter=name,
+            key=key,
+            seconds=outcome["seconds"],
+            peak_mb=outcome["peak_mb"],
+            cells=chapter.cells,
+            files={executed: temporary.stat().st_size, **sizes},
+        )
+        # From here on the new results count; the notebook follows, even after a kill.
+        atomic_write(layout.stamp(name), json.dumps(asdict(stamp), indent=1) + "\n")
+    report("finished", name, asdict(stamp))
+    return stamp
+
+
+@contextlib.contextmanager
+def _stop_on_failure(
+    pool: ThreadPoolExecutor, workers: set[subprocess.Popen[str]]
+) -> Iterator[None]:
+    """On an interruption start nothing that still waits and end what runs.
+
+    A kernel ends when the worker that started it is gone.
+    """
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in list(workers):
+            worker.terminate()
+        raise
+
+
+@contextlib.contextmanager
+def _worker_options(threads: int, layout: Layout, lock: int | None) -> Iterator[dict[str, Any]]:
+    """Options of ``Popen`` for workers: environment, and what ties them to this process.
+
+    The environment gives this interpreter's kernel, this package and so many threads.
+    A kernel specification written here comes before any that the user has under the name
+    ``python3``, which may belong to another interpreter.
+    """
+    folder = layout.out.resolve() / ".kernel"
+    launch = command("ipykernel_launcher", "-f", "{connection_file}")
+    specification = {"argv": launch, "display_name": "Python 3", "language": "python"}
+    atomic_write(folder / "kernels" / "python3" / "kernel.json", json.dumps(specification))
+    environment = dict(os.environ)
+    for variable in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM"):
+        environment[f"{variable}_NUM_THREADS"] = str(threads)
+    for variable, first in (
+        ("JUPYTER_PATH", folder),
+        ("PYTHONPATH", Path(__file__).resolve().parents[2]),
+    ):
+        rest = environment.get(variable)
+        environment[variable] = f"{first}{os.pathsep}{rest}" if rest else str(first)
+    environment["IPYTHONDIR"] = str(folder / "ipython")
+    environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    environment[PAGE_VARIABLE] = str(layout.notebooks.resolve())
+    try:
+        with lifeline(lock) as (variables, passed):
+            yield {"env": {**environment, **variables}, "pass_fds": passed}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,239 @@
+"""Points with intervals, curves and heat maps over summaries of results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from audioldm_utils.book.plotting.looks import DIFFERENCE_MAP, look
+from audioldm_utils.text import one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+#: Columns of a heat map up to which a number fits into each cell.
+MOST_NUMBERED = 12
+
+
+def points_with_intervals(
+    summary: pd.DataFrame,
+    x_label: str,
+    category: str = "method",
+    series: str | None = None,
+    order: Sequence[str] | None = None,
+    reference: float | None = None,
+    axes: Axes | None = None,
+    values: tuple[str, str, str] = ("mean", "low", "high"),
+) -> Axes:
+    """Means as points with their intervals, one row a category, best read from left to right.
+
+    Args:
+        summary: one row a point, as ``results.summarise`` gives it.
+        x_label: what is measured, with its unit.
+        category: column whose values become rows; methods are written with their labels.
+        series: column that tells points within a row apart (drawn side by side).
+        order: categories from top to bottom; None keeps the table's order.
+        reference: a vertical line there (zero difference, say).
+        axes: to draw into; None makes a figure of fitting height.
+        values: columns of mean and interval; an interval may be NaN.
+    """
+    import matplotlib.pyplot as plt
+
+    order = list(order or dict.fromkeys(summary[category]))
+    groups = list(dict.fromkeys(summary[series])) if series else [None]
+    if axes is None:
+        height = 0.9 + len(order) * max(0.36, 0.2 * len(groups))
+        _, axes = plt.subplots(figsize=(7.2, height))
+    spread = np.linspace(-0.28, 0.28, len(groups)) if len(groups) > 1 else [0.0]
+    mean, low, high = values
+    for group, offset in zip(groups, spread, strict=True):
+        part = summary if group is None else summary[summary[series] == group]
+        for _, row in part.iterrows():
+            drawn = look(str(row[category] if group is None else group))
+            y = order.index(row[category]) + offset
+            bars = None
+            if not np.isnan(row[low]):
+                bars = [[row[mean] - row[low]], [row[high] - row[mean]]]
+            axes.errorbar(
+                row[mean], y, xerr=bars, color=drawn.colour, marker=drawn.marker or "o", capsize=3
+            )
+        if group is not None:
+            drawn = look(str(group))
+            axes.plot([], [], **{**drawn.line_style(), "linestyle": "none"})
+    axes.set_yticks(range(len(order)), [look(str(name)).label for name in order])
+    axes.set_ylim(len(order) - 0.5, -0.5)
+    axes.set_xlabel(x_label)
+    axes.grid(axis="y", visible=False)
+    if reference is not None:
+        axes.axvline(reference, color="#555555", linewidth=1, linestyle="--", zorder=0)
+    if series:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return axes
+
+
+def curves(
+    summary: pd.DataFrame,
+    x: str,
+    x_label: str,
+    y_label: str,
+    method: str = "method",
+    log_x: bool = False,
+    ceilings: Mapping[str, float] | None = None,
+    axes: Axes | None = None,
+    values: tuple[str, str, str] = ("mean", "low", "high"),
+) -> Axes:
+    """Curves of means with interval bands, one a method, each in its fixed look.
+
+    Args:
+        summary: one row a point; column ``x`` holds numbers (``rate_quality`` sets it up for
+            kbit/s).
+        x: column of the abscissa.
+        x_label: with unit.
+        y_label: with unit and the direction that is better.
+        method: column that tells curves apart.
+        log_x: logarithmic abscissa.
+        ceilings: method to a level drawn as a horizontal line (``{"vae": 0.2}``).
+        axes: to draw into; None makes a figure.
+        values: columns of mean and interval; an interval may be NaN.
+    """
+    import matplotlib.pyplot as plt
+
+    if axes is None:
+        _, axes = plt.subplots()
+    mean, low, high = values
+    for name in dict.fromkeys(summary[method]):
+        part = summary[summary[method] == name].sort_values(x)
+        drawn = look(str(name))
+        axes.plot(part[x], part[mean], **drawn.line_style())
+        axes.fill_between(
+            part[x].to_numpy(float),
+            part[low].to_numpy(float),
+            part[high].to_numpy(float),
+            color=drawn.colour,
+            alpha=0.18,
+            linewidth=0,
+        )
+    for name, level in (ceilings or {}).items():
+        drawn = look(name)
+        axes.axhline(level, color=drawn.colour, linestyle=drawn.line, linewidth=1.4)
+        axes.annotate(
+            drawn.label, (0.99, level), xycoords=("axes fraction", "data"), ha="right",
+            va="bottom", color=drawn.colour, fontsize=9,
+        )  # fmt: skip
+    if log_x:
+        from matplotlib.ticker import FuncFormatter, LogLocator
+
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        axes.minorticks_off()
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.legend()
+    return axes
+
+
+def rate_quality(summary: pd.DataFrame, y_label: str, x: str = "kbps", **options: Any) -> Axes:
+    """Quality over rate: ``curves`` with a logarithmic axis in kbit/s."""
+    return curves(summary, x, "rate, kbit/s", y_label, log_x=True, **options)
+
+
+def heatmap(
+    table: pd.DataFrame,
+    label: str,
+    x_label: str = "",
+    y_label: str = "",
+    difference: bool = False,
+    digits: int = 1,
+    axes: Axes | None = None,
+) -> Axes:
+    """A table as coloured cells, numbered where they are few enough to be read on a page.
+
+    Args:
+        table: rows and columns named as they are to be shown; NaN cells stay empty.
+        label: what the numbers are, with unit.
+        x_label: what the columns are.
+        y_label: what the rows are.
+        difference: diverging colours centred at zero instead of a magnitude map.
+        digits: behind the point.
+        axes: to draw into; None makes a figure of fitting size.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    table = table.rename(index=_drawn, columns=_drawn)
+    numbered = table.shape[1] <= MOST_NUMBERED
+    if axes is None:
+        cell = (0.85, 0.38) if numbered else (0.26, 0.26)
+        # Never so flat that slanted column names leave no room for the cells.
+        size = (2.2 + cell[0] * table.shape[1], 1.2 + cell[1] * max(table.shape[0], 4))
+        _, axes = plt.subplots(figsize=size)
+    span = float(np.nanmax(np.abs(table.to_numpy(float)))) or 1.0
+    limits = (
+        {"vmin": -span, "vmax": span, "cmap": DIFFERENCE_MAP} if difference else {"cmap": "viridis"}
+    )
+    sns.heatmap(
+        table, annot=numbered, fmt=f".{digits}f", linewidths=0.6, linecolor="white", ax=axes,
+        cbar_kws={"label": label}, annot_kws={"fontsize": 9}, xticklabels=True, yticklabels=True,
+        **limits,
+    )  # fmt: skip
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.tick_params(length=0)
+    axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
+    return axes
+
+
+def _drawn(name: Any) -> Any:
+    """A name of a clip or class without what no font has a sign for."""
+    return one_line(name) if isinstance(name, str) else name
+
+
+def trade_off(
+    points: pd.DataFrame,
+    x_label: str,
+    y_label: str,
+    method: str = "method",
+    stage: str = "stage",
+    axes: Axes | None = None,
+) -> Axes:
+    """Two measures against each other: a point an operating point, a line a method.
+
+    Args:
+        points: one row a point, in the order in which a method's points are joined; columns
+            ``x``, ``x_low``, ``x_high``, ``y``, ``y_low``, ``y_high`` (intervals may be NaN).
+        x_label: with unit and the direction that is better.
+        y_label: the same.
+        method: column that tells lines apart.
+        stage: column whose values are written beside the points; empty ones are not.
+        axes: to draw into; None makes a figure.
+    """
+    import matplotlib.pyplot as plt
+
+    if axes is None:
+        _, axes = plt.subplots(figsize=(7.2, 4.6))
+    for name in dict.fromkeys(points[method]):
+        part = points[points[method] == name]
+        drawn = look(str(name))
+        axes.plot(part["x"], part["y"], **drawn.line_style())
+        for axis in ("x", "y"):
+            spread = part[axis] - part[f"{axis}_low"], part[f"{axis}_high"] - part[axis]
+            bars = np.nan_to_num(np.stack([np.asarray(side, float) for side in spread]))
+            axes.errorbar(
+                part["x"], part["y"], **{f"{axis}err": np.maximum(bars, 0)}, fmt="none",
+                ecolor=drawn.colour, elinewidth=0.9, alpha=0.6,
+            )  # fmt: skip
+        for row in part.itertuples():
+            text = one_line(getattr(row, stage))
+            if text:
+                axes.annotate(
+                    text, (row.x, row.y), xytext=(5, 4), textcoords="offset points",
+                    fontsize=8, color=drawn.colour,
+                )  # fmt: skip
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.legend()
+    return axes

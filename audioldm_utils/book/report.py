@@ -1,0 +1,333 @@
+"""From a folder of audio and a checkpoint to the book: run the chapters, build the pages.
+
+Under the output folder lie afterwards ``html/`` (the book; open ``html/index.html``),
+``notebooks/`` (executed), ``results/NN_title/`` (tables, figures and audio of each chapter),
+``stamps/`` (what each was made from) and ``logs/``. The book needs no network and no server.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from audioldm_utils import __version__, bounds
+from audioldm_utils.audio.survey import Survey, survey
+from audioldm_utils.book.chapters import Chapter, check_parameters, find_chapters, is_paired, select
+from audioldm_utils.book.execution import (
+    ChapterError,
+    Layout,
+    Stamp,
+    available_cores,
+    environment_hash,
+    hash_tree,
+    run_chapters,
+)
+from audioldm_utils.book.lifeline import command, lifeline
+from audioldm_utils.book.pages import stage
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import folder_lock
+from audioldm_utils.model.checkpoint_files import MINI
+from audioldm_utils.outputs import check_folder, mark_folder
+from audioldm_utils.text import code
+
+OWN = ("audio_dir", "checkpoint", "out_dir", "evidence_dir")
+"""Parameters that the report itself gives to the chapters that have them."""
+
+FILLED = frozenset({"html", "notebooks", "results", "stage", "stamps", "logs"})
+"""What the report writes under the output folder; what else lies there is not touched."""
+
+
+def run_report(
+    audio_dir: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
+    chapters: Iterable[str] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    jobs: int | None = None,
+    root: str | Path | None = None,
+    progress: IO[str] | None = sys.stderr,
+) -> Path:
+    """Run the chapters on audio and checkpoint and build the book.
+
+    Only what changed runs: a chapter's stamp holds a hash of its notebook, its parameters, the
+    package's source, the installed versions, the audio, the checkpoint, the evidence and the
+    chapters it reads from.
+
+    Args:
+        audio_dir: folder of clips; a relative one is sought from the current folder, then
+            from ``root``.
+        checkpoint: ``mini``, a folder (sought likewise), or a hub id.
+        out: output folder; what lies there is kept where it is still right.
+        chapters: numbers or names; those they read from come along. None means all.
+        parameters: further parameters, given to every chapter that declares them.
+        jobs: chapters at once; None means as many as there are cores. Each chapter gets
+            cores / jobs threads.
+        root: project folder with ``notebooks/`` and ``book/``; None means the current folder
+            or else the one that the package lies in.
+        progress: where progress is shown; None means nowhere.
+
+    Returns:
+        The book's first page.
+
+    Raises:
+        UserError: something given cannot be used; nothing has been run.
+        ChapterError: a cell failed; the message names notebook and cell.
+    """
+    root = find_root(root)
+    out = Path(out)
+    audio = _find_folder(audio_dir, root)
+    if audio is None:
+        raise UserError(f"{audio_dir}: there is no such folder of audio; name one by --audio.")
+    local = None if str(checkpoint) == MINI else _find_folder(checkpoint, root)
+    name = _shown(local, root) if local else str(checkpoint)
+    _check_out(out, root, [audio, *([local] if local else [])])
+    if jobs is not None:
+        bounds.PROCESSES.check("jobs", jobs)
+    chosen = select(find_chapters(root / "notebooks"), chapters)
+    taken = check_parameters(chosen, _without_own(parameters or {}))
+    _check_pairs(chosen)
+    jobs = jobs or max(1, min(available_cores(), len(chosen)))
+    layout = Layout(out)
+    for chapter in chosen:
+        own = {
+            "audio_dir": _shown(audio, root),
+            "checkpoint": name,
+            "out_dir": _shown(layout.results(chapter.name), root),
+            "evidence_dir": "book/evidence",
+        }
+        given = {name: value for name, value in own.items() if chapter.parameter(name)}
+        taken[chapter.name] = {**given, **taken[chapter.name]}
+    limits = [taken[c.name].get("limit", 0) for c in chosen if c.parameter("audio_dir")]
+    found = survey(audio, 0 if 0 in limits else max(limits, default=0))
+    facts = _facts(audio, found, name, root)
+    inputs = "\n".join(
+        [
+            environment_hash(),
+            hash_tree([audio, audio.with_name(f"{audio.name}.csv")]),
+            checkpoint_hash(name, root),
+            hash_tree([root / "book" / "evidence"]),
+        ]
+    )
+    with folder_lock(out) as lock, _Display(chosen, progress) as display:
+        mark_folder(out, "report")
+        for line in found.sentences():
+            display.say(line)
+        stamps = run_chapters(chosen, taken, layout, root, inputs, jobs, display.event, lock)
+        display.say("building the book")
+        folder = stage(root / "book", layout, chosen, stamps, facts)
+        _write_execution(layout, chosen, stamps)
+        return build_book(folder, layout, root / "book" / "evidence", lock)
+
+
+def _check_pairs(chapters: Iterable[Chapter]) -> None:
+    for chapter in chapters:
+        source = chapter.path.with_suffix(".py")
+        if source.is_file() and not is_paired(chapter.path):
+            raise UserError(
+                f"{chapter.path.name} and {source.name} differ: write the notebook anew by "
+                "`audioldm-utils report --write-pairs`."
+            )
+
+
+def _check_out(out: Path, root: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output folder in which something would be lost.
+
+    The clone's own ``build/`` may hold other commands' folders beside the report's.
+
+    Raises:
+        UserError: as ``outputs.check_folder``; or the folder lies in the book's sources, or
+            holds audio or checkpoint where the report writes.
+    """
+    place = out.resolve()
+    check_folder(out, "report", FILLED if place == root / "build" else None)
+    for sources in (root / "notebooks", root / "book"):
+        if place.is_relative_to(sources):
+            raise UserError(f"{out} lies in {sources}, which the book is made of; name another.")
+    for given in inputs:
+        if any(given.is_relative_to(place / name) for name in FILLED):
+            raise UserError(f"{given} lies where the report writes; name another --out than {out}.")
+
+
+def find_root(root: str | Path | None = None) -> Path:
+    """The project folder: given, else the current one, else the one the package lies in."""
+    candidates = [Path(root)] if root else [Path.cwd(), Path(__file__).resolve().parents[2]]
+    for candidate in candidates:
+        if (candidate / "notebooks").is_dir() and (candidate / "book").is_dir():
+            return candidate.resolve()
+    raise UserError(
+        f"{candidates[0]} has no notebooks/ and book/: run the report in a clone of the project."
+    )
+
+
+def checkpoint_hash(checkpoint: str | Path, root: Path) -> str:
+    """Hash of a checkpoint's files, or its name where it is a hub id."""
+    shipped = root / "data" / "checkpoints" / checkpoint
+    # A folder of the shipped checkpoint's name beside it is not meant: see `locate`.
+    for folder in (shipped,) if str(checkpoint) == MINI else (root / checkpoint, shipped):
+        if folder.is_dir():
+            return hash_tree([folder])
+    return str(checkpoint)
+
+
+def build_book(folder: Path, layout: Layout, evidence: Path, lock: int | None = None) -> Path:
+    """Build a staged folder with warnings as errors; put results and evidence beside the pages.
+
+    The earlier book is replaced only by a complete new one. The build ends with this process
+    and holds ``lock``, the descriptor of the lock on the output folder, while it runs.
+
+    Returns:
+        The path of ``index.html``.
+
+    Raises:
+        UserError: Jupyter Book warned or failed; the message quotes it.
+    """
+    work = layout.out / ".book"
+    shutil.rmtree(work, ignore_errors=True)
+    words = ["build", str(folder), "--path-output", str(work), "-W", "--keep-going", "--all"]
+    build = command("jupyter_book.cli.main:main", *words)
+    log = layout.log("book")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as handle, lifeline(lock) as (variables, passed):
+        environment = {**os.environ, **variables, "PYTHONWARNINGS": "ignore"}
+        options = {"stdout": handle, "stderr": subprocess.STDOUT, "pass_fds": passed}
+        status = subprocess.run(build, env=environment, check=False, **options).returncode
+    built = work / "_build" / "html"
+    if status != 0 or not (built / "index.html").is_file():
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")).splitlines()
+        said = [
+            line.strip() for line in lines if re.search(r"WARNING|ERROR|rror: |exception:", line)
+        ]
+        raise UserError(f"the book did not build (all of it: {log}): " + " / ".join(said[:5]))
+    if (layout.out / "results").is_dir():
+        shutil.copytree(layout.out / "results", built / "results")
+    if evidence.is_dir():
+        shutil.copytree(evidence, built / "results" / "evidence")
+    shutil.rmtree(built / ".doctrees", ignore_errors=True)
+    final, old = layout.html, layout.html_before
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.replace(final, old)
+    os.replace(built, final)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
+    return final / "index.html"
+
+
+def _without_own(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in OWN:
+        if name in parameters:
+            options = {"audio_dir": "--audio", "checkpoint": "--checkpoint", "out_dir": "--out"}
+            hint = f"; use {options[name]}" if name in options else ""
+            raise UserError(f"parameter {name} is given by the report itself{hint}.")
+    return parameters
+
+
+def _shown(path: Path, root: Path) -> str:
+    """A path as the notebooks show it: relative to the project folder where it lies in it."""
+    path = path.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _find_folder(path: str | Path, root: Path) -> Path | None:
+    """A folder, sought from the current one and then from the project's."""
+    places = (Path.cwd() / path, root / path)
+    return next((place.resolve() for place in places if place.is_dir()), None)
+
+
+def _facts(audio: Path, found: Survey, checkpoint: str, root: Path) -> dict[str, str]:
+    digest = checkpoint_hash(checkpoint, root)
+    return {
+        "audio": code(_shown(audio, root)),
+        "clips": str(len(found.usable)),
+        "skipped": _skipped(found),
+        "checkpoint": code(checkpoint),
+        "fingerprint": digest[:12] if digest != checkpoint else "unknown: not a local folder",
+        "version": __version__,
+        "cores": str(available_cores()),
+        "python": ".".join(map(str, sys.version_info[:3])),
+    }
+
+
+def _skipped(found: Survey) -> str:
+    """What was left out of the audio, as a Markdown list."""
+    listed = "\n".join(f"- {code(line)}" for line in found.sentences())
+    return listed or "Every clip of the folder was used as it is."
+
+
+def _write_execution(layout: Layout, chapters: list[Chapter], stamps: Mapping[str, Stamp]) -> None:
+    from audioldm_utils.files import atomic_write
+
+    rows = ["chapter,cells,seconds,peak_mb"]
+    for chapter in chapters:
+        stamp = stamps[chapter.name]
+        rows.append(f"{chapter.name},{stamp.cells},{stamp.seconds},{stamp.peak_mb}")
+    atomic_write(layout.out / "results" / "execution.csv", "\n".join(rows) + "\n")
+
+
+class _Display:
+    """One bar over the cells of all chapters, and a line as each chapter ends."""
+
+    def __init__(self, chapters: list[Chapter], stream: IO[str] | None) -> None:
+        from tqdm import tqdm
+
+        self._cells = {chapter.name: chapter.cells for chapter in chapters}
+        self._done = dict.fromkeys(self._cells, 0)
+        self._running: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._stream = stream
+        self._bar = tqdm(
+            total=sum(self._cells.values()),
+            unit="cell",
+            desc="report",
+            file=stream,
+            disable=stream is None or not stream.isatty(),
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def say(self, text: str) -> None:
+        """Show a line above the bar."""
+        if self._stream is not None:
+            self._bar.write(text, file=self._stream)
+            self._stream.flush()
+
+    def event(self, event: str, chapter: str, details: Mapping[str, Any]) -> None:
+        """Take an event of ``run_chapters``, from any thread."""
+        with self._lock:
+            if event == "cell":
+                self._advance(chapter, details["cell"] - 1)
+                self._running[chapter] = details["cell"]
+            elif event in ("finished", "reused", "failed"):
+                self._running.pop(chapter, None)
+                if event != "failed":
+                    self._advance(chapter, self._cells[chapter])
+                self.say(_line(event, chapter, details))
+            at = [f"{n[:2]}:{cell}/{self._cells[n]}" for n, cell in sorted(self._running.items())]
+            self._bar.set_postfix_str(" ".join(at))
+
+    def _advance(self, chapter: str, to: int) -> None:
+        self._bar.update(to - self._done[chapter])
+        self._done[chapter] = to
+
+
+def _line(event: str, chapter: str, details: Mapping[str, Any]) -> str:
+    if event == "failed":
+        return f"{chapter}: failed"
+    if event == "reused":
+        return f"{chapter}: unchanged"
+    return f"{chapter}: {details['seconds']:.1f} s, {details['peak_mb']:.0f} MB"
+
+
+__all__ = ["ChapterError", "build_book", "checkpoint_hash", "find_root", "run_report"]

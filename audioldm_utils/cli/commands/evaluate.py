@@ -1,0 +1,170 @@
+"""``audioldm-utils evaluate``: every metric of a folder of estimates against its references."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from audioldm_utils import bounds
+from audioldm_utils.text import visible
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from audioldm_utils.audio.clips import ClipInfo
+
+HELP = "measure a folder of estimates against a folder of references"
+EXAMPLES = """\
+  audioldm-utils evaluate original/ reconstructed/
+  audioldm-utils evaluate original/ reconstructed/ --out table.csv --lag 32
+  audioldm-utils evaluate a/ b/ --metrics snr,log_mel_distance --rate 16000
+  audioldm-utils evaluate --list"""
+
+#: Lengths may differ by this much, seconds (frames fill up to a multiple of four).
+_SLACK = 0.25
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("reference", metavar="REF_DIR", nargs="?", help="the originals")
+    parser.add_argument(
+        "estimate", metavar="EST_DIR", nargs="?", help="files of the same names (any suffix)"
+    )
+    parser.add_argument("--list", action="store_true", help="list the metrics and end")
+    parser.add_argument(
+        "--metrics",
+        metavar="A,B",
+        help="only these; 'NAME@BAND' for one band (default: all, speech metrics for speech)",
+    )
+    parser.add_argument("--out", metavar="FILE", help="write the table: FILE.csv and FILE.parquet")
+    parser.add_argument(
+        "--rate",
+        type=bounds.RATE,
+        metavar="HZ",
+        help="compare at this rate (default: the reference's)",
+    )
+    parser.add_argument(
+        "--lag", type=bounds.LAG, default=0, metavar="N", help="samples the estimates come late (0)"
+    )
+    parser.add_argument(
+        "--speech", action="store_true", help="speech metrics for every clip, not only by class"
+    )
+    parser.add_argument("--method", metavar="NAME", help="method in the table (EST_DIR's name)")
+    parser.add_argument("--seed", type=bounds.SEED, default=0, help="of the intervals (0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print the summary, name what failed; 1 if anything did."""
+    from audioldm_utils import metrics
+    from audioldm_utils.errors import UserError
+
+    if args.list:
+        for name, metric in metrics.REGISTRY.items():
+            print(f"{name:24}{metric.unit:5}{metric.better:8}{metric.description}")
+        return 0
+    if not (args.reference and args.estimate):
+        raise UserError("evaluate needs two folders: REF_DIR EST_DIR.")
+    names = [name.strip() for name in args.metrics.split(",")] if args.metrics else None
+    if names:
+        metrics.parse_names(names)
+    return _evaluate(args, names)
+
+
+def _evaluate(args: argparse.Namespace, names: list[str] | None) -> int:
+    from tqdm.auto import tqdm
+
+    from audioldm_utils import metrics
+    from audioldm_utils.audio.clips import find_clips
+    from audioldm_utils.cli.jobs import sentence
+    from audioldm_utils.outputs import TABLE, check_outputs, clip_files
+    from audioldm_utils.results import summaries as results
+
+    folders = (args.reference, args.estimate)
+    references, estimates = ({info.name: info for info in find_clips(f)} for f in folders)
+    if args.out:
+        inputs = [
+            path
+            for folder, clips in zip(folders, (references, estimates), strict=True)
+            for path in clip_files(folder, list(clips.values()))
+        ]
+        TABLE.check(Path(args.out))
+        check_outputs([Path(args.out).with_suffix(s) for s in TABLE.suffixes], inputs)
+    failed = [
+        *(f"{references[n].path}: no estimate of this name" for n in references.keys() - estimates),
+        *(f"{estimates[n].path}: no reference of this name" for n in estimates.keys() - references),
+    ]
+    pairs = [name for name in references if name in estimates]
+    method = args.method or Path(args.estimate).resolve().name
+    rows = results.ResultsBuilder(seed=args.seed, method=method)
+    for name in tqdm(pairs, desc="evaluate", unit="clip", file=sys.stderr, disable=None):
+        info = references[name]
+        try:
+            reference, estimate, rate = load_pair(info, estimates[name], args.rate, args.lag)
+            scores = metrics.evaluate_pair(
+                reference, estimate, rate, names, "speech" if args.speech else info.category
+            )
+        except Exception as error:  # one clip's trouble leaves the others their measures
+            failed.append(sentence(error, info.path))
+            continue
+        for score in scores:
+            rows.add(
+                name, score.metric, score.value, score.unit, category=info.category, band=score.band
+            )
+    if rows.rows:
+        table = rows.table()
+        if args.out:
+            results.write(table, args.out)
+        _print_summary(table, args.seed)
+    else:
+        print("nothing could be measured")
+    for said in sorted(failed):
+        print(f"audioldm-utils: not measured: {visible(said)}", file=sys.stderr)
+    return 1 if failed or not rows.rows else 0
+
+
+def load_pair(
+    reference: ClipInfo, estimate: ClipInfo, rate: int | None = None, lag: int = 0
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Load a pair at one rate, lag removed, cut to the shorter.
+
+    Args:
+        reference: the original.
+        estimate: the other; at any rate.
+        rate: Hz; None takes the reference's.
+        lag: samples at ``rate`` by which the estimate comes late.
+
+    Returns:
+        Two float32 ``(samples,)`` of equal length, and their rate.
+
+    Raises:
+        UserError: a file cannot be used, or the lengths differ by more than 0.25 s.
+    """
+    from audioldm_utils.audio.clips import load_clip, resample, shift
+    from audioldm_utils.errors import UserError
+
+    clips = [load_clip(info) for info in (reference, estimate)]
+    if abs(clips[0].seconds - clips[1].seconds) > _SLACK:
+        raise UserError(
+            f"{estimate.path}: lasts {clips[1].seconds:.2f} s and its reference "
+            f"{clips[0].seconds:.2f} s; give estimates of the same length."
+        )
+    rate = rate or clips[0].sample_rate
+    x, y = (resample(clip.samples, clip.sample_rate, rate) for clip in clips)
+    y = shift(y, lag)
+    length = min(len(x), len(y))
+    return x[:length], y[:length], rate
+
+
+def _print_summary(table: object, seed: int) -> None:
+    from audioldm_utils.results import summaries as results
+
+    summary = results.summarise(table, by=("metric", "band"), seed=seed)
+    print(f"{'metric':24}{'band':14}{'mean':>10}  {'95 % interval':24}{'n':>4}  unit")
+    for row in summary.itertuples():
+        interval = f"[{row.low:.4g}, {row.high:.4g}]" if row.n > 1 else "-"
+        print(
+            f"{row.metric:24}{row.band:14}{row.mean:10.4g}  {interval:24}{row.n:4d}  "
+            f"{row.unit} {row.better}"
+        )

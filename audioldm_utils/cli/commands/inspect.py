@@ -1,0 +1,44 @@
+"""``audioldm-utils inspect``: what a ``.ddcm`` file says of itself."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "Show what .ddcm files hold: configuration, true rate, checkpoint."
+EXAMPLES = """  audioldm-utils inspect out.ddcm
+  audioldm-utils inspect coded/*.ddcm
+  audioldm-utils inspect out.ddcm --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the subcommand."""
+    parser.add_argument("input", nargs="+", help=".ddcm files")
+    parser.add_argument("--json", action="store_true", help="one JSON object a file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print header and sizes; nothing is decoded and no checkpoint is needed."""
+    import json
+
+    from audioldm_utils.ddcm import bitstream
+
+    for path in args.input:
+        header, _, sizes = bitstream.read(path)
+        values = bitstream.describe(header)
+        values |= {
+            "seconds": round(sizes.seconds, 3),
+            "bytes": sizes.file,
+            "bytes_fixed": sizes.fixed,
+            "bytes_optional": sizes.optional,
+            "bytes_codes": sizes.payload,
+            "kbps": round(sizes.kbps, 4),
+            "kbps_codes": round(sizes.payload_kbps, 4),
+        }
+        if args.json:
+            print(json.dumps({"file": str(path), **values}, ensure_ascii=False))
+            continue
+        print(f"{path}")
+        for name, value in values.items():
+            if value not in (None, "", ()):
+                print(f"  {name.replace('_', ' '):<18} {value}")
+    return 0

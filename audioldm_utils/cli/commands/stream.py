@@ -1,0 +1,221 @@
+"""``audioldm-utils stream``: sound through VAE and vocoder, or DDCM, while it comes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from audioldm_utils import bounds
+from audioldm_utils.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from audioldm_utils.errors import UserError
+    from audioldm_utils.model.networks import Stages
+
+HELP = "reconstruct or code sound while it comes, in overlapping blocks"
+EXAMPLES = """\
+  audioldm-utils stream clip.wav out.wav
+  audioldm-utils stream clip.wav out.wav --window 0.64 --overlap 0.16
+  audioldm-utils stream - - --rate 48000 < sound.raw > out.raw
+  audioldm-utils stream clip.wav clip.ddcs --kbps 1 --steps 10
+  audioldm-utils stream clip.ddcs out.wav
+
+A dash is standard input or output: samples of 16 bits, one channel, no header; --rate Hz in,
+16000 Hz out. A file OUT.ddcs gets a DDCM stream, which is decoded from IN.ddcs."""
+
+#: Samples that are read at once: 20 ms at the model's rate.
+CHUNK = 0.02
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("input", help="audio file, .ddcs file, or - for raw samples")
+    parser.add_argument("output", help=".wav, .flac or .ddcs file, or - for raw samples")
+    parser.add_argument("--checkpoint", default="mini", help="mini, a folder, or a hub id")
+    parser.add_argument(
+        "--device", type=bounds.device, default="cpu", help="torch device (default: cpu)"
+    )
+    parser.add_argument("--window", type=bounds.WINDOW, default=1.28, help="block, seconds (1.28)")
+    parser.add_argument(
+        "--overlap", type=bounds.OVERLAP, default=0.32, help="shared, seconds (0.32)"
+    )
+    parser.add_argument(
+        "--peak", type=bounds.PEAK, default=1.0, help="highest level expected, full scale 1 (1)"
+    )
+    parser.add_argument("--rate", type=bounds.RATE, default=16000, help="of raw input, Hz (16000)")
+    parser.add_argument("--kbps", type=bounds.KBPS, default=1.0, help="of a .ddcs, a block (1)")
+    parser.add_argument(
+        "--steps", type=bounds.STEPS, default=10, help="of a .ddcs, most a block (10)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Stream from input to output; what it cost goes to standard error."""
+    from audioldm_utils.outputs import AUDIO, check_outputs
+
+    coded_in, coded_out = (name.lower().endswith(".ddcs") for name in (args.input, args.output))
+    if coded_in and coded_out:
+        raise UserError("a .ddcs file is decoded to sound; name OUT.wav, OUT.flac or -.")
+    if coded_in and not Path(args.input).is_file():
+        raise UserError(f"{args.input}: no such file; check the path.")
+    if args.output != "-":
+        read = [] if args.input == "-" else [args.input]
+        check_outputs([args.output], read, None if coded_out else AUDIO)
+    if args.overlap >= args.window:
+        raise UserError(
+            f"--overlap must be shorter than --window ({args.window:g} s), not {args.overlap:g}."
+        )
+    return _stream(args, coded_in, coded_out)
+
+
+def _stream(args: argparse.Namespace, coded_in: bool, coded_out: bool) -> int:
+    import time
+
+    from audioldm_utils.model.checkpoint import load
+    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.streaming import block_stages
+
+    chunks = None if coded_in else _opened(args.input, args.rate)
+    base = Stages(load(args.checkpoint, (), args.device))
+    blocks = block_stages(base, args.window, args.overlap)
+    begin = time.perf_counter()
+    if coded_in:
+        made = _decoded(args.input, base)
+    elif coded_out:
+        return _encode(chunks, blocks, args)
+    else:
+        made = _reconstructed(chunks, blocks, args.peak)
+    count = _write(args.output, made, args.input)
+    seconds = time.perf_counter() - begin
+    print(
+        f"{count / 16000:.2f} s of sound in {seconds:.2f} s: real-time factor "
+        f"{seconds / (count / 16000):.2f}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _opened(name: str, rate: int) -> Iterator[np.ndarray]:
+    """Pieces of the input at 16 kHz; an error in a file is told before any network is loaded."""
+    from audioldm_utils.audio.clips import load_clip
+
+    if name == "-":
+        return _resampled(_raw(sys.stdin.buffer, round(CHUNK * rate)), rate)
+    clip = load_clip(name)
+    size = max(1, round(CHUNK * clip.sample_rate))
+    pieces = (clip.samples[i : i + size] for i in range(0, len(clip.samples), size))
+    return _resampled(pieces, clip.sample_rate)
+
+
+def _raw(stream: BinaryIO, count: int) -> Iterator[np.ndarray]:
+    import numpy as np
+
+    rest = b""
+    while data := stream.read1(2 * count):  # what is there, without waiting for more
+        data = rest + data
+        whole = len(data) // 2 * 2
+        rest = data[whole:]
+        yield np.frombuffer(data[:whole], "<i2").astype(np.float32) / 32768
+
+
+def _resampled(pieces: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+    import numpy as np
+    import soxr
+
+    if rate == 16000:
+        yield from pieces
+        return
+    stream = soxr.ResampleStream(rate, 16000, 1, dtype="float32", quality="HQ")
+    for piece in pieces:
+        yield stream.resample_chunk(piece)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def _reconstructed(
+    chunks: Iterator[np.ndarray], blocks: Stages, peak: float
+) -> Iterator[np.ndarray]:
+    from audioldm_utils.model.streaming import Reconstructor
+
+    stream = Reconstructor(blocks, peak)
+    for chunk in chunks:
+        yield stream.push(chunk)
+    yield stream.finish()
+
+
+def _decoded(name: str, base: Stages) -> Iterator[np.ndarray]:
+    from audioldm_utils.ddcm.stream import decode_stream
+
+    with open(name, "rb") as file:
+        yield from decode_stream(file.read, base, name)
+
+
+def _encode(chunks: Iterator[np.ndarray], blocks: Stages, args: argparse.Namespace) -> int:
+    from audioldm_utils.ddcm.settings import Settings
+    from audioldm_utils.ddcm.stream import Encoder
+    from audioldm_utils.files import atomic_path
+
+    encoder = Encoder(blocks, Settings(kbps=args.kbps, steps=args.steps), args.peak)
+    size = 0
+    with atomic_path(args.output) as temporary, Path(temporary).open("wb") as file:
+        for chunk in chunks:
+            size += file.write(encoder.push(chunk))
+        if encoder.taken == 0:
+            raise _nothing(args.input)
+        size += file.write(encoder.finish())
+    seconds = encoder.taken / 16000
+    print(f"{args.output}: {size} bytes for {seconds:.2f} s, {size / 125 / seconds:.3f} kbit/s")
+    return 0
+
+
+def _nothing(source: str) -> UserError:
+    """Raised inside ``atomic_path``, so that what stood at the output's place stays."""
+    from audioldm_utils.errors import UserError
+
+    named = "standard input" if source == "-" else source
+    return UserError(f"{named}: no samples came; nothing was written.")
+
+
+def _write(name: str, made: Iterator[np.ndarray], source: str) -> int:
+    """Write pieces as they come, a file whole or not at all; returns the samples.
+
+    Raises:
+        UserError: there are none, or the file cannot be written.
+    """
+    import numpy as np
+    import soundfile as sf
+
+    from audioldm_utils.errors import UserError
+    from audioldm_utils.files import atomic_path
+
+    def put(write: Callable[[np.ndarray], object]) -> int:
+        count = 0
+        for piece in made:
+            if len(piece):
+                write(np.clip(np.rint(piece * 32768), -32768, 32767).astype("<i2"))
+                count += len(piece)
+        if count == 0:
+            raise _nothing(source)
+        return count
+
+    if name == "-":
+
+        def send(samples: np.ndarray) -> None:
+            sys.stdout.buffer.write(samples.tobytes())
+            sys.stdout.buffer.flush()
+
+        return put(send)
+    try:
+        with (
+            atomic_path(name) as temporary,
+            sf.SoundFile(temporary, "w", 16000, 1, subtype="PCM_16") as file,
+        ):
+            return put(file.write)
+    except sf.LibsndfileError as error:  # it names the temporary file, and no reason
+        raise UserError(
+            f"{name}: cannot be written (is the disk full?); make room or name another place."
+        ) from error

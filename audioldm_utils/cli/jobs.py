@@ -1,0 +1,138 @@
+"""A file or a whole folder: what commands that turn files into files share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from audioldm_utils.errors import UserError
+from audioldm_utils.outputs import AUDIO, CODES, Kind, check_outputs, clip_files
+from audioldm_utils.text import visible
+
+Job = tuple[Path, Path]
+
+
+def pairs(source: str | Path, target: str | Path, suffix: str, audio: bool) -> list[Job]:
+    """Input and output of each file; every output has passed the gate.
+
+    Args:
+        source: a file or a folder.
+        target: a file, or a folder if ``source`` is one.
+        suffix: of outputs in a folder.
+        audio: the inputs are audio files, else ``.ddcm`` files.
+
+    Raises:
+        UserError: nothing there, a folder and a file are mixed, or an output that
+            ``outputs.check_outputs`` refuses.
+    """
+    given, wanted = Path(source), Path(target)
+    kind = CODES if suffix in CODES.suffixes else AUDIO
+    if not given.is_dir():
+        if not given.exists():
+            raise UserError(f"{given}: no such file or folder; check the path")
+        if wanted.is_dir():
+            raise UserError(f"{wanted} is a folder; name the output file for {given}")
+        check_outputs([wanted], [given], kind)
+        return [(given, wanted)]
+    check_target(given, wanted, kind)
+    if audio:
+        from audioldm_utils.audio.clips import find_clips
+
+        clips = find_clips(given)
+        jobs = [(clip.path, wanted / f"{clip.name}{suffix}") for clip in clips]
+        inputs = clip_files(given, clips)
+    else:
+        inputs = sorted(given.glob("*.ddcm"))
+        if not inputs:
+            raise UserError(f"{given} holds no .ddcm files; give a folder that `encode` wrote")
+        jobs = [(path, wanted / f"{path.stem}{suffix}") for path in inputs]
+    check_outputs([target for _, target in jobs], inputs, kind)
+    return jobs
+
+
+def check_target(folder: Path, target: Path, kind: Kind = AUDIO) -> None:
+    """Refuse what cannot be the output of a folder: a file, or, for audio, that very folder.
+
+    Raises:
+        UserError: as said.
+    """
+    if target.is_file():
+        raise UserError(f"{target} is a file, but {folder} is a folder; name a folder")
+    if not target.is_dir() and target.suffix.lower() in (*AUDIO.suffixes, ".mp3", ".ogg", ".ddcm"):
+        raise UserError(f"{target}: the input is a folder, so the output must be one too.")
+    if kind is AUDIO and target.is_dir() and target.samefile(folder):
+        raise UserError(
+            f"{target} is the input, whose files would be overwritten or mixed with; name another "
+            "folder."
+        )
+
+
+def sentence(error: Exception, source: Path) -> str:
+    """What went wrong with a file, on one line that names it."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename}: " if error.filename else ""
+        text = f"{named}{error.strerror}"
+    elif not isinstance(error, UserError):
+        text = f"{type(error).__name__}: {text}".rstrip(": ")
+    return text if source.name in text else f"{source}: {text}"
+
+
+def each(jobs: Sequence[Job], one: Callable[[Path, Path], str], verb: str) -> int:
+    """Do every job and print what it returns; broken files stop nothing and are told at the end.
+
+    Whatever goes wrong with one file of several, foreseen or not, is no reason to leave the
+    others undone.
+
+    Returns:
+        0, or 2 if a file of several failed. A single file's error is raised.
+    """
+    if len(jobs) == 1:
+        print(one(*jobs[0]))
+        return 0
+    from tqdm import tqdm
+
+    failed = []
+    with tqdm(jobs, desc=verb, unit="file", file=sys.stderr) as bar:
+        for source, target in bar:
+            bar.set_postfix_str(visible(source.name))
+            try:
+                line = one(source, target)
+            except Exception as error:
+                failed.append(sentence(error, source))
+            else:
+                bar.clear()
+                print(line, flush=True)
+    for said in failed:
+        print(f"audioldm-utils: error: {visible(said)}", file=sys.stderr)
+    if failed:
+        print(f"audioldm-utils: {len(failed)} of {len(jobs)} files failed", file=sys.stderr)
+    return 2 if failed else 0
+
+
+@contextmanager
+def steps_bar(shown: bool, total: int | None = None) -> Iterator[Callable[[Any], None] | None]:
+    """A progress bar over steps, as a callback; None where it is not shown.
+
+    It appears with the first step, so that an error before that is printed alone.
+    """
+    if not shown:
+        yield None
+        return
+    from tqdm import tqdm
+
+    bars: list[tqdm] = []
+
+    def advance(step: Any) -> None:
+        if not bars:
+            bars.append(tqdm(total=total, unit="step", leave=False, file=sys.stderr))
+        bars[0].update()
+
+    try:
+        yield advance
+    finally:
+        for bar in bars:
+            bar.close()

@@ -1,0 +1,257 @@
+"""Reading and writing whole ``.ddcm`` files; the layout is in the package's docstring."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+import struct
+import zlib
+from dataclasses import fields
+from pathlib import Path
+
+from audioldm_utils.ddcm.bitstream.header import (
+    CODEBOOKS,
+    FINGERPRINT_BYTES,
+    PLACEMENTS,
+    Header,
+    Sizes,
+    check,
+)
+from audioldm_utils.ddcm.bitstream.packing import Reader, varint, zigzag
+from audioldm_utils.ddcm.bitstream.work import check_paid
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import atomic_write
+
+MAGIC = b"DDCM"
+MAJOR, MINOR = 1, 0
+OPTIONAL_LIMIT = 2**14 - 1  # bytes of the optional fields
+FILE_LIMIT = 2**26  # bytes; no header's codes take as many
+_TAGS = {
+    "eta": 1,
+    "guidance": 2,
+    "prompt": 3,
+    "negative_prompt": 4,
+    "timesteps": 5,
+    "atoms_per_step": 6,
+    "segment": 7,
+    "window": 8,
+    "codebook_digest": 9,
+    "coefficient_bits": 10,
+}
+
+
+# --- header -----------------------------------------------------------------------------
+
+
+def stored(header: Header) -> Header:
+    """The header as a reader will see it: mean and scale rounded to what is stored."""
+    return _parse_header(Reader(b"".join(_header_bytes(header))), MINOR)[0]
+
+
+def _header_bytes(header: Header) -> tuple[bytes, bytes]:
+    """Fixed part without checksum, and optional fields."""
+    check(header)
+    optional = b""
+    for name, tag in _TAGS.items():
+        value = getattr(header, name)
+        if value == Header.__dataclass_fields__[name].default:
+            continue
+        if name in ("eta", "guidance"):
+            content = zigzag(value)
+        elif isinstance(value, str):
+            content = value.encode()
+        elif isinstance(value, bytes):
+            content = value
+        elif name == "timesteps":
+            drops = [a - b for a, b in itertools.pairwise(value)]
+            content = b"".join(map(varint, [value[0], *drops]))
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            content = b"".join(map(varint, values))
+        optional += varint(tag) + varint(len(content)) + content
+    if len(optional) > OPTIONAL_LIMIT:
+        raise UserError(
+            f"prompt and schedule take {len(optional)} bytes, but a .ddcm file has room for "
+            f"{OPTIONAL_LIMIT}; shorten the prompt"
+        )
+    fixed = (
+        MAGIC
+        + bytes([MAJOR << 4 | MINOR])
+        + header.fingerprint
+        + bytes([list(CODEBOOKS).index(header.codebook)])
+        + varint(header.size)
+        + bytes([list(PLACEMENTS).index(header.placement)])
+        + b"".join(map(zigzag, header.parameters))
+        + varint(header.steps)
+        + varint(header.atoms)
+        + varint(header.seed)
+        + varint(header.samples)
+        + varint(header.sample_rate)
+        + struct.pack("<eh", header.mean, round(math.log2(header.scale) * 1024))
+        + varint(len(optional))
+    )
+    return fixed, optional
+
+
+def _parse_optional(data: bytes) -> dict[str, object]:
+    names = {tag: name for name, tag in _TAGS.items()}
+    reader = Reader(data)
+    found: dict[str, object] = {}
+    while reader.position < len(data):
+        name = names.get(reader.varint())
+        field = Reader(reader.take(reader.varint()))
+        if name is None:
+            continue  # written by a newer minor version
+        if name in found:
+            raise ValueError(f"field {name} occurs twice")
+        if name in ("eta", "guidance"):
+            found[name] = field.thousandths()
+        elif name in ("prompt", "negative_prompt"):
+            found[name] = field.data.decode("utf-8")
+        elif name == "codebook_digest":
+            found[name] = field.data
+        elif name in ("segment", "coefficient_bits"):
+            found[name] = field.varint()
+        else:
+            values = list(field.rest())
+            if name == "timesteps":
+                values = list(itertools.accumulate(values, operator.sub))
+            if name == "window" and len(values) != 2:
+                raise ValueError("field window does not hold two numbers")
+            found[name] = tuple(values)
+    return found
+
+
+def _parse_header(reader: Reader, minor: int) -> tuple[Header, int]:
+    """Header and the bytes of its optional fields, unknown ones included."""
+    reader.take(len(MAGIC) + 1)
+    fingerprint = reader.take(FINGERPRINT_BYTES)
+    codebook, size = reader.take(1)[0], reader.varint()
+    placement = reader.take(1)[0]
+    if codebook >= len(CODEBOOKS) or placement >= len(PLACEMENTS):
+        newer = " (the file is of a newer version)" if minor > MINOR else ""
+        raise ValueError(f"its codebook or placement is unknown{newer}")
+    name = list(PLACEMENTS)[placement]
+    parameters = tuple(reader.thousandths() for _ in PLACEMENTS[name])
+    numbers = [reader.varint() for _ in range(5)]
+    mean, scale = struct.unpack("<eh", reader.take(4))
+    length = reader.varint()
+    if length > OPTIONAL_LIMIT:
+        raise ValueError(f"its optional fields take {length} bytes; a file holds {OPTIONAL_LIMIT}")
+    optional = reader.take(length)
+    header = Header(
+        fingerprint=fingerprint,
+        codebook=list(CODEBOOKS)[codebook],
+        size=size,
+        placement=name,
+        parameters=parameters,
+        steps=numbers[0],
+        atoms=numbers[1],
+        seed=numbers[2],
+        samples=numbers[3],
+        sample_rate=numbers[4],
+        mean=mean,
+        scale=2.0 ** (scale / 1024),
+        **_parse_optional(optional),
+    )
+    check(header)
+    return header, len(optional)
+
+
+# --- files ------------------------------------------------------------------------------
+
+
+def to_bytes(header: Header, payload: bytes) -> bytes:
+    """The whole file as bytes: fixed part, optional fields, payload, CRC-32."""
+    fixed, optional = _header_bytes(header)
+    body = fixed + optional + payload
+    return body + struct.pack("<I", zlib.crc32(body, len(body)))
+
+
+def from_bytes(data: bytes, name: str = "the data") -> tuple[Header, bytes, Sizes]:
+    """Read a file's bytes.
+
+    Args:
+        data: the whole file.
+        name: what to call it in an error.
+
+    Returns:
+        Header, payload, and where the bytes went.
+
+    Raises:
+        UserError: not a ``.ddcm`` file, a newer major version, damaged, or asking for more
+            than its codes can mean.
+    """
+    if data[: len(MAGIC)] != MAGIC:
+        raise UserError(f"{name} is not a .ddcm file; give one that `encode` wrote")
+    damaged = f"{name} is damaged or incomplete"
+    if len(data) < len(MAGIC) + 5:
+        raise UserError(f"{damaged}; copy or encode it again")
+    major, minor = data[len(MAGIC)] >> 4, data[len(MAGIC)] & 0x0F
+    if major > MAJOR:
+        raise UserError(
+            f"{name} is of format version {major}.{minor}, newer than the {MAJOR}.x that this "
+            "version of audioldm-utils reads, or damaged; update audioldm-utils"
+        )
+    body = data[:-4]
+    if struct.unpack("<I", data[-4:])[0] != zlib.crc32(body, len(body)):
+        raise UserError(f"{damaged} (its checksum does not match); copy or encode it again")
+    reader = Reader(body)
+    try:
+        header, optional = _parse_header(reader, minor)
+        check_paid(header, len(body) - reader.position)
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{name} cannot be read: {error}; encode it again") from error
+    payload = body[reader.position :]
+    fixed = len(data) - len(payload) - optional
+    return header, payload, Sizes(fixed, optional, len(payload), header.seconds)
+
+
+def write(path: str | Path, header: Header, payload: bytes) -> Sizes:
+    """Write a ``.ddcm`` file atomically; returns where its bytes went."""
+    data = to_bytes(header, payload)
+    atomic_write(path, data)
+    return from_bytes(data)[2]
+
+
+def read(path: str | Path) -> tuple[Header, bytes, Sizes]:
+    """Read a ``.ddcm`` file: header, payload, sizes.
+
+    Raises:
+        UserError: the file is missing, foreign, damaged, or of a newer major version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} is not a file; give a .ddcm file that `encode` wrote")
+    if path.stat().st_size > FILE_LIMIT:
+        raise UserError(f"{path} is too large for a .ddcm file; give one that `encode` wrote")
+    return from_bytes(path.read_bytes(), str(path))
+
+
+def check_checkpoint(header: Header, fingerprint: str, name: str, checkpoint: str) -> None:
+    """Refuse a file that another checkpoint wrote.
+
+    Args:
+        header: of the file.
+        fingerprint: of the checkpoint at hand, hexadecimal SHA-256.
+        name: of the file, for the error.
+        checkpoint: what the user called the checkpoint, for the error.
+
+    Raises:
+        UserError: the fingerprints differ in their first 48 bits.
+    """
+    if bytes.fromhex(fingerprint)[:FINGERPRINT_BYTES] != header.fingerprint:
+        raise UserError(
+            f"{name} was encoded with a checkpoint whose fingerprint begins with "
+            f"{header.fingerprint.hex()}, but {checkpoint}'s begins with "
+            f"{fingerprint[: 2 * FINGERPRINT_BYTES]}; give --checkpoint the one it was encoded with"
+        )
+
+
+def describe(header: Header) -> dict[str, object]:
+    """The header as plain values, for printing."""
+    values = {field.name: getattr(header, field.name) for field in fields(header)}
+    values["fingerprint"] = header.fingerprint.hex()
+    values["codebook_digest"] = header.codebook_digest.hex()
+    return values

@@ -1,0 +1,231 @@
+"""What every codebook is: choose, make the noise again, count the bits."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from audioldm_utils.ddcm.codebook import bits
+from audioldm_utils.errors import UserError
+
+
+class Codebook(ABC):
+    """Noise for each step of the reverse process, named by a few integers.
+
+    A choice is an integer tensor (batch, `length`) for each step; `radices` says how many
+    values each of its entries can take. `noise` is the one function that turns a choice into
+    noise: encoder and decoder both call it, so both have the same bits.
+
+    Args:
+        shape: of one clip's latents, without the batch, e.g. (8, 256, 16).
+        seed: 0 to 2^64 - 1; encoder and decoder must agree on it.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, shape: Sequence[int], seed: int = 0) -> None:
+        self.shape = tuple(int(n) for n in shape)
+        self.values = math.prod(self.shape)
+        self.seed = int(seed)
+        if self.values < 1:
+            raise UserError(f"a codebook needs a shape without zeros, not {self.shape}.")
+        if not 0 <= self.seed < 2**64:
+            raise UserError(f"a codebook's seed must lie between 0 and 2^64 - 1, not {seed}.")
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """K: how many messages one atom can carry."""
+
+    @abstractmethod
+    def choose(
+        self,
+        step: int,
+        residual: Tensor,
+        atoms: int = 1,
+        *,
+        weights: Tensor | None = None,
+        temperature: float = 0.0,
+        seeds: Sequence[int] | None = None,
+    ) -> Tensor:
+        """The atoms that point best towards the residual, for each clip of a batch.
+
+        Args:
+            step: number of the step.
+            residual: (batch, *shape), where the noise should lead (x0 minus the denoised value);
+                only its direction counts.
+            atoms: how many atoms to add up; 0 is a step without bits, whose noise is the seed's.
+            weights: positive, broadcast to the residual: what matters more (priority over time
+                or frequency). The decoder does not need them.
+            temperature: 0 takes the best atom (compression); above, an atom is drawn from the
+                softmax of its score over the temperature, the score in standard deviations of
+                a random atom's; infinity is plain sampling.
+            seeds: one a clip, for that draw; default 0, 1, 2, ...
+
+        Returns:
+            int64 (batch, `length` (atoms)) on the CPU.
+        """
+
+    @abstractmethod
+    def noise(self, step: int, choice: Tensor) -> Tensor:
+        """The noise that a choice names: float32 (batch, *shape) of unit variance, on the CPU."""
+
+    def length(self, atoms: int = 1) -> int:
+        """Integers in one clip's choice of a step."""
+        return len(self.radices(atoms))
+
+    def radices(self, atoms: int = 1) -> tuple[int, ...]:
+        """How many values each entry of a choice can take."""
+        return (self.size,) * atoms
+
+    def states(self, atoms: int = 1) -> int:
+        """How many different choices a step has: an exact integer."""
+        return math.prod(self.radices(atoms))
+
+    def bits(self, atoms: int = 1) -> float:
+        """Bits of one step's choice, log2 of `states`; not rounded up."""
+        return log2(self.states(atoms))
+
+    def to_integer(self, choice: Sequence[int], atoms: int = 1) -> int:
+        """One step's choice of one clip as an integer in [0, `states`)."""
+        result = 0
+        for entry, radix in zip(choice, self.radices(atoms), strict=True):
+            if not 0 <= int(entry) < radix:
+                raise ValueError(f"index {int(entry)} outside a codebook of {radix}")
+            result = result * radix + int(entry)
+        return result
+
+    def from_integer(self, value: int, atoms: int = 1) -> tuple[int, ...]:
+        """The choice that `to_integer` turned into ``value``."""
+        if not 0 <= value < self.states(atoms):
+            raise ValueError("integer outside the choices of this codebook")
+        result = []
+        for radix in reversed(self.radices(atoms)):
+            value, entry = divmod(value, radix)
+            result.append(entry)
+        return tuple(reversed(result))
+
+    def random_choice(self, step: int, seeds: Sequence[int], atoms: int = 1) -> Tensor:
+        """A uniform choice for each clip, from that clip's seed alone: int64 (batch, length)."""
+        states = self.states(atoms)
+        drawn = [bits.integer_below(states, seed, bits.CHOICES, step) for seed in seeds]
+        rows = [self.from_integer(value, atoms) for value in drawn]
+        return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), -1)
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments, beside shape and seed, that make this codebook again."""
+        return {}
+
+    def _flat(self, residual: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Residual and weights as (batch, values) float32, checked."""
+        if tuple(residual.shape[1:]) != self.shape:
+            raise ValueError(
+                f"residual of shape {tuple(residual.shape)}; this codebook wants (batch, "
+                f"{', '.join(map(str, self.shape))})"
+            )
+        flat = residual.detach().reshape(len(residual), -1).float()
+        if not bool(torch.isfinite(flat).all()):
+            raise ValueError("the residual holds NaN or infinity: the denoiser has failed")
+        if weights is None:
+            return flat, None
+        wide = torch.broadcast_to(weights.to(flat), residual.shape).reshape(flat.shape)
+        if not bool((wide > 0).all()):
+            raise UserError("priority weights must be positive.")
+        return flat, wide
+
+
+class GreedyCodebook(Codebook):
+    """Atoms chosen one after another, each from a fresh codebook against what is left.
+
+    The noise is the sum of the atoms over the square root of their number. What is left of
+    the residual after some atoms is its part orthogonal to their sum, since only the
+    direction of the sum will count. Subclasses say how one atom is scored and made.
+    """
+
+    @abstractmethod
+    def _best(
+        self, step: int, atom: int, target: Tensor, temperature: float, seeds: Sequence[int]
+    ) -> Tensor:
+        """Index of the best atom for each row of target (batch, values): int64 (batch,)."""
+
+    @abstractmethod
+    def _make(self, step: int, atom: int, index: Tensor) -> Tensor:
+        """The atoms of these indices (batch,): float32 (batch, values) on the CPU."""
+
+    def choose(  # noqa: D102
+        self,
+        step: int,
+        residual: Tensor,
+        atoms: int = 1,
+        *,
+        weights: Tensor | None = None,
+        temperature: float = 0.0,
+        seeds: Sequence[int] | None = None,
+    ) -> Tensor:
+        flat, wide = self._flat(residual, weights)
+        seeds = range(len(flat)) if seeds is None else seeds
+        if temperature < 0:
+            raise UserError(f"temperature must not be negative, not {temperature}.")
+        if math.isinf(temperature):
+            return self.random_choice(step, seeds, atoms)
+        target = flat if wide is None else flat * wide
+        total, left, chosen = None, target, []
+        for atom in range(atoms):
+            index = self._best(step, atom, left, temperature, seeds)
+            chosen.append(index)
+            if atom + 1 < atoms:
+                made = self._make(step, atom, index).to(flat.device)
+                total = made if total is None else total + made
+                weighted = total if wide is None else total * wide
+                gain = (target * total).sum(1) / (weighted * total).sum(1)
+                left = target - gain[:, None] * weighted
+        if not chosen:
+            return torch.empty(len(flat), 0, dtype=torch.int64)
+        return torch.stack(chosen, dim=1)
+
+    def noise(self, step: int, choice: Tensor) -> Tensor:  # noqa: D102
+        atoms = choice.shape[1]
+        if atoms == 0:  # a step without bits: the seed's own noise, the same for every clip
+            total = self._make(step, 0, torch.zeros(len(choice), dtype=torch.int64))
+        else:
+            total = self._make(step, 0, choice[:, 0])
+        for atom in range(1, atoms):
+            total = total + self._make(step, atom, choice[:, atom])
+        if atoms > 1:
+            total = total * (1 / math.sqrt(atoms))
+        return total.reshape(len(choice), *self.shape)
+
+
+def gumbel(seeds: Sequence[int], step: int, stream: int, first: int, count: int) -> Tensor:
+    """Gumbel noise for each clip and candidate: float32 (len(seeds), count).
+
+    The argmax of score / temperature + Gumbel noise is a draw from the softmax. ``first``
+    must be a multiple of 4.
+    """
+    import numpy as np
+
+    rows = [bits.uniforms(seed, bits.SAMPLING, step, stream, first, count) for seed in seeds]
+    return torch.from_numpy(-np.log(-np.log(np.stack(rows)))).float()
+
+
+def unit_rms(rows: Tensor) -> Tensor:
+    """Each row over its root mean square, the same bits on every machine: float32 (batch, n).
+
+    The sum of squares is taken over values rounded to 2^-8 and is exact in 64-bit integers
+    (for magnitudes below 2^16 and up to 2^16 values), so no order of summation can change it.
+    """
+    grid = (rows * 256).round().long()
+    square = (grid * grid).sum(1).tolist()
+    gains = [256 / math.sqrt(s / rows.shape[1]) if s else 0.0 for s in square]
+    return rows * torch.tensor(gains, dtype=torch.float64)[:, None].float()
+
+
+def log2(integer: int) -> float:
+    """Base-2 logarithm of a positive integer of any size."""
+    shift = max(integer.bit_length() - 60, 0)
+    return math.log2(integer >> shift) + shift

@@ -1,0 +1,314 @@
+"""What VAE and vocoder lose in each mel band, and putting it back.
+
+Two ways, kept apart:
+
+* **Blind**: a :class:`Compensation` holds, for each mel band and level, the mean log gain by
+  which the reconstruction misses the original. It is fitted on other clips than it is judged
+  on, stored under the checkpoint's fingerprint, and costs no bits.
+* **Side information**: the encoder, which has the original, sends what is still missing from
+  4 to 8 kHz as a coded field (:mod:`audioldm_utils.methods.enhance.coding`) at a bounded rate.
+
+A log-mel sums magnitudes, so that it does not say how much energy a band holds: a partial
+has up to 10 dB more of it than noise of the same log-mel, and a vocoder that answers a tonal
+mel with noise is too soft by that. :func:`tonality` reads from the whole mel which of the two
+it is, and the compensation knows what energy goes with it.
+
+Gains are natural logarithms, ``(frames, n_mels)``, on the front end's frame grid.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import scipy.ndimage
+
+from audioldm_utils.ddcm.codebook.fitted import fitted_path
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import atomic_write
+from audioldm_utils.methods.enhance.coding import FieldCoder, smooth_scale
+from audioldm_utils.methods.enhance.stft import (
+    Stft,
+    band_centres,
+    bands_to_bins,
+    log_energy_of,
+    log_mel_of,
+    mel_weights,
+)
+from audioldm_utils.model.mel import MelConfig
+
+#: Largest boost and cut that any repair applies, natural logarithm (17 dB and 35 dB).
+MAX_BOOST, MAX_CUT = 2.0, 4.0
+#: Edges of the band that "high frequencies" means below the model's limit, Hz.
+HIGH_BAND = (4000.0, 8000.0)
+#: Frames in a block of side information (0.32 s).
+BLOCK = 32
+#: Levels more than this below the loudest value carry no audible energy, nat (52 dB).
+RELEVANT = 6.0
+#: Tonality is measured over this many frames (0.17 s), against the mean of so many bands.
+STANDING, NEIGHBOURS = 17, 7
+_STFT = Stft()
+
+
+def high_bands(config: MelConfig = MelConfig()) -> np.ndarray:
+    """Indices of the mel bands whose centre lies from 4 to 8 kHz."""
+    centres = band_centres(config)
+    return np.flatnonzero((centres >= HIGH_BAND[0]) & (centres < HIGH_BAND[1]))
+
+
+def mel_of(waveform: np.ndarray) -> np.ndarray:
+    """Log-mel ``(frames, n_mels)`` of a 16 kHz waveform ``(samples,)``."""
+    return log_mel_of(_STFT.core(_STFT.analyse(waveform)))
+
+
+def energy_of(waveform: np.ndarray) -> np.ndarray:
+    """Log energy ``(frames, n_mels)`` of the mel bands of a 16 kHz waveform ``(samples,)``."""
+    return log_energy_of(_STFT.core(_STFT.analyse(waveform)))
+
+
+def tonality(mel: np.ndarray) -> np.ndarray:
+    """How far bands stand out from their neighbours, and stay so: ``(frames,)``, nat.
+
+    Near 0 for noise, whatever its envelope; about 1 for held tones with their partials.
+
+    Args:
+        mel: log-mel ``(frames, n_mels)``.
+    """
+    ripple = mel - scipy.ndimage.uniform_filter1d(mel, NEIGHBOURS, axis=1, mode="nearest")
+    standing = scipy.ndimage.uniform_filter1d(ripple, STANDING, axis=0, mode="nearest")
+    return np.abs(standing).mean(1)
+
+
+def apply_gain(
+    waveform: np.ndarray, gain: np.ndarray, limits: tuple[float, float] = (-MAX_CUT, MAX_BOOST)
+) -> np.ndarray:
+    """Multiply a 16 kHz waveform's bands by ``exp(gain)``, its phases kept.
+
+    Args:
+        waveform: ``(samples,)``.
+        gain: ``(frames, n_mels)``, natural logarithm. Between the bands it is interpolated,
+            between the frames overlapping windows cross-fade it.
+        limits: the gain is clipped to these.
+
+    Raises:
+        ValueError: the gain's shape does not belong to the waveform.
+    """
+    expected = (_STFT.frames(len(waveform)), MelConfig().n_mels)
+    if gain.shape != expected:
+        raise ValueError(f"gain must be {expected} for this waveform, got shape {gain.shape}")
+    if not len(gain):
+        return waveform.astype(np.float32)
+    bins = np.exp(np.clip(gain, *limits).astype(np.float32) @ bands_to_bins())
+    spectrum = _STFT.analyse(waveform) * _STFT.spread(bins)
+    return _STFT.synthesise(spectrum, len(waveform))
+
+
+def read_table(knots: np.ndarray, table: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Linear between a table's knots, band by band: ``(frames, n_mels)``.
+
+    Args:
+        knots: ``(knots,)``, rising.
+        table: ``(knots, n_mels)``.
+        at: ``(frames, n_mels)``, on the scale of the knots.
+    """
+    columns = zip(at.T, table.T, strict=True)
+    return np.stack([np.interp(x, knots, column) for x, column in columns], 1)
+
+
+@dataclass(frozen=True)
+class Compensation:
+    """Mean log gain per level and mel band, fitted for one checkpoint.
+
+    Attributes:
+        fingerprint: of the checkpoint it was fitted on.
+        levels: ``(levels,)`` log-mel values (natural logarithm) where the table has knots.
+        table: ``(levels, n_mels)`` gain, nat, of the vocoder's output at that level.
+        mel_table: the same for the VAE's decoded log-mel, before any vocoder.
+        tonalities: ``(knots,)`` values of :func:`tonality` where the next table has knots.
+        concentration: ``(knots, n_mels)`` how far the original's log energy lies above its
+            log-mel on average, nat, where the decoded mel is that tonal.
+        scale: ``(BLOCK, high bands)`` mean absolute cosine coefficient of the log energy that
+            is missing from 4 to 8 kHz after the gain; the side-information coder's statistics.
+        clips: names of the clips it was fitted on, so that nobody judges it on them.
+    """
+
+    fingerprint: str
+    levels: np.ndarray
+    table: np.ndarray
+    mel_table: np.ndarray
+    tonalities: np.ndarray
+    concentration: np.ndarray
+    scale: np.ndarray
+    clips: tuple[str, ...] = field(default=())
+
+    def gain(
+        self,
+        mel: np.ndarray,
+        bands: Sequence[int] | np.ndarray | None = None,
+        stage: Literal["waveform", "mel"] = "waveform",
+    ) -> np.ndarray:
+        """Gain ``(frames, n_mels)`` for a reconstruction's own log-mel; 0 outside ``bands``.
+
+        Args:
+            mel: of the vocoder's waveform, or the VAE's decoded one.
+            bands: indices to compensate; None is all.
+            stage: which of the two ``mel`` is.
+        """
+        table = self.table if stage == "waveform" else self.mel_table
+        gain = read_table(self.levels, table, mel)
+        return gain if bands is None else gain * np.isin(np.arange(gain.shape[1]), bands)
+
+    def energy_target(self, mel: np.ndarray) -> np.ndarray:
+        """Log energy ``(frames, n_mels)`` that the original is likely to have, nat.
+
+        Args:
+            mel: the VAE's decoded log-mel.
+        """
+        tonal = np.broadcast_to(tonality(mel)[:, None], mel.shape)
+        held = read_table(self.tonalities, self.concentration, tonal)
+        return mel + self.gain(mel, stage="mel") + held
+
+    def to_json(self) -> str:
+        """Text form, rounded to 1e-4 nat; one row of the table a line."""
+
+        def rows(matrix: np.ndarray) -> str:
+            lines = (json.dumps([round(float(v), 4) for v in row]) for row in matrix)
+            return "[\n  " + ",\n  ".join(lines) + "\n ]"
+
+        return (
+            f'{{\n "fingerprint": {json.dumps(self.fingerprint)},\n'
+            f' "levels": {json.dumps([round(float(v), 4) for v in self.levels])},\n'
+            f' "table": {rows(self.table)},\n "mel_table": {rows(self.mel_table)},\n'
+            f' "tonalities": {json.dumps([round(float(v), 4) for v in self.tonalities])},\n'
+            f' "concentration": {rows(self.concentration)},\n'
+            f' "scale": {rows(self.scale)},\n'
+            f' "clips": {json.dumps(list(self.clips))}\n}}\n'
+        )
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "compensation") -> Compensation:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            UserError: the text is not such a file.
+        """
+        try:
+            content = json.loads(text)
+            fit = cls(
+                str(content["fingerprint"]),
+                np.array(content["levels"], float),
+                np.array(content["table"], float),
+                np.array(content["mel_table"], float),
+                np.array(content["tonalities"], float),
+                np.array(content["concentration"], float),
+                np.array(content["scale"], float),
+                tuple(content["clips"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{source}: not a compensation file ({error}); fit it again") from error
+        expected = (len(fit.levels), MelConfig().n_mels)
+        if fit.table.shape != expected or fit.mel_table.shape != expected:
+            raise UserError(f"{source}: its tables have the wrong shape; fit it again")
+        if fit.concentration.shape != (len(fit.tonalities), MelConfig().n_mels):
+            raise UserError(f"{source}: its concentration has the wrong shape; fit it again")
+        if fit.scale.shape != (BLOCK, len(high_bands())):
+            raise UserError(f"{source}: its scale has the wrong shape; fit it again")
+        return fit
+
+
+def noise_concentration() -> np.ndarray:
+    """Log energy less log-mel of white noise, ``(n_mels,)``, nat.
+
+    With magnitudes from Rayleigh's distribution, whose mean square is 4 / pi of its squared
+    mean, and a band's filter weights adding to w: log(4 / pi) / 2 - log(w) / 2.
+    """
+    return 0.5 * (np.log(4 / np.pi) - np.log(mel_weights().sum(1)))
+
+
+def identity_compensation(fingerprint: str) -> Compensation:
+    """A compensation that changes nothing, with plausible statistics for the coder."""
+    levels = np.array([MelConfig().silence, 2.0])
+    return Compensation(
+        fingerprint,
+        levels,
+        np.zeros((2, MelConfig().n_mels)),
+        np.zeros((2, MelConfig().n_mels)),
+        np.array([0.0, 1.0]),
+        np.tile(noise_concentration(), (2, 1)),
+        smooth_scale(BLOCK, len(high_bands()), 0.6, 4.0, 2.0),
+    )
+
+
+def relevant_difference(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
+    """Reference minus estimate, both floored where the clip's loudest value masks them."""
+    floor = max(float(reference.max()) - RELEVANT, MelConfig().silence)
+    return np.maximum(reference, floor) - np.maximum(estimate, floor)
+
+
+def encode_high_bands(
+    reference: np.ndarray, estimate: np.ndarray, fit: Compensation, budget: float
+) -> tuple[bytes, int]:
+    """Side information for 4 to 8 kHz: what ``estimate`` lacks of ``reference``.
+
+    Args:
+        reference: log energy ``(frames, n_mels)`` of the original, :func:`energy_of`.
+        estimate: the same of the (compensated) reconstruction.
+        fit: its ``scale`` is the coder's statistics.
+        budget: bits allowed.
+
+    Returns:
+        The coded bytes and their exact number of bits, at most ``budget`` (or 1).
+    """
+    high = high_bands()
+    missing = relevant_difference(reference[:, high], estimate[:, high])
+    return FieldCoder(fit.scale).encode(missing, budget)
+
+
+def decode_high_bands(data: bytes, frames: int, fit: Compensation) -> np.ndarray:
+    """Gain ``(frames, n_mels)`` from the side information; 0 below 4 kHz."""
+    gain = np.zeros((frames, MelConfig().n_mels))
+    gain[:, high_bands()] = FieldCoder(fit.scale).decode(data, frames)
+    return gain
+
+
+def compensation_path(checkpoint: str | Path, fingerprint: str) -> Path:
+    """File of a checkpoint's fit, beside the fitted codebooks; its fingerprint names it."""
+    return fitted_path(checkpoint, fingerprint, "compensation", ".json")
+
+
+def save_compensation(fit: Compensation, checkpoint: str | Path) -> Path:
+    """Write a fit where :func:`load_compensation` finds it; returns the file.
+
+    Args:
+        fit: what to keep.
+        checkpoint: the checkpoint's folder.
+    """
+    path = compensation_path(checkpoint, fit.fingerprint)
+    atomic_write(path, fit.to_json())
+    return path
+
+
+def load_compensation(checkpoint: str | Path, fingerprint: str) -> Compensation:
+    """The fit stored for a checkpoint.
+
+    Args:
+        checkpoint: the checkpoint's folder.
+        fingerprint: of its contents.
+
+    Raises:
+        UserError: there is none, or it was fitted for another checkpoint.
+    """
+    path = compensation_path(checkpoint, fingerprint)
+    if not path.exists():
+        raise UserError(
+            f"no compensation is fitted for this checkpoint ({path} is missing): run "
+            f"audioldm-utils fit --checkpoint {checkpoint} --audio DIR."
+        )
+    fit = Compensation.from_json(path.read_text(), str(path))
+    if fit.fingerprint != fingerprint:
+        raise UserError(f"{path} belongs to another checkpoint: run audioldm-utils fit again.")
+    return fit

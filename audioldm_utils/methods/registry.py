@@ -1,0 +1,362 @@
+"""Every reconstruction method by name, with one signature.
+
+``reconstruct(clips, method, checkpoint, **options)`` gives one :class:`Reconstruction` a clip,
+one clip at a time, so that memory does not grow with their number. The registry
+:data:`METHODS` is what the command line and the notebooks list; a method's options are the
+keyword arguments of its function.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audioldm_utils import bounds
+from audioldm_utils.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from audioldm_utils.audio.clips import Clip
+    from audioldm_utils.methods.base import Output
+    from audioldm_utils.methods.cost import Cost
+    from audioldm_utils.model.checkpoint import Checkpoint
+    from audioldm_utils.model.networks import Stages
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a method: its name, type, default, what it does, and its range."""
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    bound: bounds.Number | None = None
+
+    def parse(self, method: str, value: Any) -> Any:
+        """A value of the option's type from text or from a value.
+
+        Raises:
+            UserError: it cannot be one, or is out of range.
+        """
+        sentence = UserError(
+            f"option {self.name} of {method} must be {self.bound or _KINDS[self.type]}, "
+            f"not {bounds.shown(value)}."
+        )
+        if self.type is bool:
+            words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+            found = words.get(str(value).lower())
+            if found is None:
+                raise sentence
+            return found
+        if isinstance(value, bool):
+            raise sentence
+        try:
+            result = self.type(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise sentence from error
+        if self.type is int and not isinstance(value, str) and result != value:
+            raise sentence
+        if self.bound and not self.bound.holds(result):
+            raise sentence
+        return result
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named method.
+
+    Attributes:
+        name: as the command line takes it.
+        summary: one line.
+        paper: its source.
+        function: ``module:function`` under ``audioldm_utils.methods``.
+        needs: components of the checkpoint.
+        fits: what must be fitted for the checkpoint, by the options with their defaults: the
+            name of a part that ``audioldm-utils fit`` stores, or an empty text.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    function: str
+    needs: tuple[str, ...] = ("vae", "vocoder")
+    fits: Callable[[dict[str, Any]], str] = lambda options: ""
+
+    def load(self) -> Callable[..., Output]:
+        """The function itself."""
+        module, name = self.function.split(":")
+        return getattr(importlib.import_module(f"audioldm_utils.methods.{module}"), name)
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """Its options by name, from the function's signature and docstring."""
+        function = self.load()
+        hints = typing.get_type_hints(function, include_extras=True)
+        helps = _argument_helps(inspect.getdoc(function) or "")
+        return {
+            name: Option(
+                name,
+                getattr(hints[name], "__origin__", hints[name]),
+                parameter.default,
+                helps.get(name, ""),
+                *getattr(hints[name], "__metadata__", ()),
+            )
+            for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+
+    def parse(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Check options given by name, as text or as values.
+
+        Raises:
+            UserError: an unknown name, or a value of the wrong type or out of range.
+        """
+        known = self.options
+        for name in options:
+            if name not in known:
+                choices = ", ".join(known) or "none"
+                raise UserError(f"method {self.name} has no option {name!r}; it has: {choices}.")
+        return {name: known[name].parse(self.name, value) for name, value in options.items()}
+
+
+def _argument_helps(doc: str) -> dict[str, str]:
+    """Text of each argument of a Google-style docstring."""
+    helps: dict[str, str] = {}
+    name = ""
+    lines = doc.partition("Args:\n")[2].splitlines()
+    for line in lines:
+        if line.strip() and not line.startswith("    "):
+            break
+        if line.startswith("    ") and line[4:5].strip() and ":" in line:
+            name, _, text = line.strip().partition(":")
+            helps[name] = text.strip()
+        elif name and line.strip():
+            helps[name] += " " + line.strip()
+    return helps
+
+
+_AUDIOLDM2 = "Liu et al. 2023, arXiv 2308.05734"
+_DDCM = "Ohayon et al. 2025, arXiv 2502.01189"
+_DIFFUSION = ("vae", "vocoder", "unet")
+
+#: Every method, in the order of the book.
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("vae", "VAE and vocoder as they are", _AUDIOLDM2, "repair:vae"),
+        Method(
+            "vae-highfreq",
+            "4 to 8 kHz compensated, the band above 8 kHz extended",
+            "Dietz et al. 2002, AES 5553 (spectral band replication)",
+            "repair:vae_highfreq",
+            fits=lambda o: "compensation" if o["blind"] != "none" and not o["oracle"] else "",
+        ),
+        Method(
+            "vae-denoise",
+            "noise and artefacts suppressed, mel-consistent phase refinement",
+            "Griffin and Lim 1984; Sainburg et al. 2020 (noisereduce)",
+            "repair:vae_denoise",
+            fits=lambda o: "compensation" if o["fitted"] else "",
+        ),
+        Method(
+            "vae-refined",
+            "latents refined by gradient steps on the mel distance",
+            "Abdal et al. 2019, arXiv 1904.03189 (optimisation-based inversion)",
+            "repair:vae_refined",
+        ),
+        Method(
+            "vae-restored",
+            "all repairs together, each left out where it would hurt",
+            "this project",
+            "repair:vae_restored",
+            fits=lambda o: "compensation" if o["blind"] and o["iterations"] else "",
+        ),
+        Method(
+            "sdedit",
+            "latents noised up to a strength and denoised again",
+            "Meng et al. 2022, arXiv 2108.01073",
+            "diffusion:sdedit",
+            _DIFFUSION,
+        ),
+        Method(
+            "ddpm-inversion",
+            "edit-friendly inversion: exact noise maps, replayed",
+            "Huberman-Spiegelglas et al. 2024, arXiv 2304.06140",
+            "diffusion:ddpm_inversion",
+            _DIFFUSION,
+        ),
+        Method(
+            "guided",
+            "reverse diffusion guided by the distance to the input",
+            "Chung et al. 2023, arXiv 2209.14687",
+            "diffusion:guided",
+            _DIFFUSION,
+        ),
+        Method(
+            "ddcm",
+            "noise chosen from codebooks so that diffusion follows the input",
+            _DDCM,
+            "codec:ddcm",
+            _DIFFUSION,
+            fits=lambda o: "k-means" if o["codebook"] == "k-means" else "",
+        ),
+        Method(
+            "ddcm-quantised",
+            "latent vectors quantised by a codebook, then DDCM",
+            _DDCM + "; van den Oord et al. 2017, arXiv 1711.00937",
+            "codec:ddcm_quantised",
+            _DIFFUSION,
+            fits=lambda o: o["quantiser"],
+        ),
+    )
+}
+
+
+def find_method(name: str) -> Method:
+    """A method by name.
+
+    Raises:
+        UserError: unknown.
+    """
+    if name not in METHODS:
+        raise UserError(f"unknown method {name!r}; choose one of: {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a method made of one clip, at the clip's own level and length.
+
+    Attributes:
+        clip: its name.
+        method: name of the method.
+        options: those given, the rest being the method's defaults.
+        audio: ``(samples,)`` float32.
+        sample_rate: 16000, or the clip's own where the band was extended.
+        latents: ``(8, frames / 4, 16)`` float32, scaled.
+        cost: network calls, seconds, memory.
+        side_bits: bits that a decoder needs beside the latents; for the codec methods, which
+            send no latents, all bits.
+        kbps: ``side_bits`` a second of the clip, in thousands.
+        seed: of all noise.
+        checkpoint: fingerprint.
+        oracle: the decoder was given the original: an upper bound, no method.
+        details: curves and figures of the method's own.
+    """
+
+    clip: str
+    method: str
+    options: dict[str, Any]
+    audio: np.ndarray
+    sample_rate: int
+    latents: torch.Tensor
+    cost: Cost
+    side_bits: int
+    kbps: float
+    seed: int
+    checkpoint: str
+    oracle: bool
+    details: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The method's name, marked where it is an oracle."""
+        return f"{self.method} (oracle)" if self.oracle else self.method
+
+
+def reconstruct(
+    clips: Clip | Iterable[Clip],
+    method: str = "vae",
+    checkpoint: Stages | Checkpoint | str | Path = "mini",
+    *,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+    **options: Any,
+) -> Iterator[Reconstruction]:
+    """Reconstruct clips by a named method, one after another.
+
+    Args:
+        clips: one clip or several, such as ``audio.load_folder`` yields; only one is held.
+        method: a key of :data:`METHODS`.
+        checkpoint: ``"mini"``, a folder, a hub id, or one that is loaded already.
+        seed: of all noise; each clip starts from it anew, so that its result depends neither
+            on its company nor on its place.
+        progress: gets a clip's name, a step's number and the number of all.
+        **options: of the method.
+
+    Raises:
+        UserError: unknown method or option, a value out of range, or a checkpoint that
+            lacks a component or what must be fitted for it; before any clip is read.
+    """
+    from audioldm_utils.audio.clips import Clip as ClipType
+    from audioldm_utils.methods.enhance.fitting import check_fitted
+    from audioldm_utils.model.networks import Stages as StagesType
+
+    chosen = find_method(method)
+    checked = chosen.parse(options)
+    bounds.SEED.check("seed", seed)
+    stages = checkpoint if isinstance(checkpoint, StagesType) else StagesType(checkpoint)
+    defaults = {name: option.default for name, option in chosen.options.items()}
+    if part := chosen.fits(defaults | checked):
+        check_fitted(stages.checkpoint, part)
+    for name in chosen.needs:
+        stages.checkpoint.part(name)
+    several = [clips] if isinstance(clips, ClipType) else clips
+    return _run(several, chosen, checked, stages, seed, progress)
+
+
+def _run(
+    clips: Iterable[Clip],
+    method: Method,
+    options: dict[str, Any],
+    stages: Stages,
+    seed: int,
+    progress: Callable[[str, int, int], None] | None,
+) -> Iterator[Reconstruction]:
+    from audioldm_utils.methods.base import Job
+    from audioldm_utils.methods.cost import measured
+
+    function = method.load()
+    fingerprint = stages.checkpoint.fingerprint
+    for clip in clips:
+        job = Job(clip, stages, seed)
+        if progress:
+            job.progress = lambda done, total, name=clip.name: progress(name, done, total)
+        with measured(stages.checkpoint, method.needs) as cost:
+            output = function(job, **options)
+        yield Reconstruction(
+            clip=clip.name,
+            method=method.name,
+            options=options,
+            audio=_own_length(output.waveform, output.sample_rate, job),
+            sample_rate=output.sample_rate,
+            latents=output.latents[0].detach().cpu(),
+            cost=cost,
+            side_bits=output.side_bits,
+            kbps=output.side_bits / clip.seconds / 1000,
+            seed=seed,
+            checkpoint=fingerprint,
+            oracle=output.oracle,
+            details=output.details,
+        )
+
+
+def _own_length(waveform: np.ndarray, rate: int, job: Any) -> np.ndarray:
+    """Undo the gain; as many samples as the clip has at that rate."""
+    import numpy as np
+
+    clip = job.clip
+    length = len(clip.samples) if rate == clip.sample_rate else len(job.waveform)
+    waveform = np.pad(waveform, (0, max(0, length - len(waveform))))[:length]
+    return np.asarray(job.gain.undo(waveform), np.float32)

@@ -1,0 +1,380 @@
+"""Does the output really follow the input? Correlations, and their null distributions.
+
+Four representations, from what the codec sees to what the ear does not need:
+
+- latent ``(batch, channels, time, frequency)``: a bin is one channel at one frequency;
+- log-mel ``(batch, frames, mels)``: a bin is one mel band;
+- envelope: RMS of octave bands every 10 ms, from the waveform; a bin is one band;
+- waveform ``(batch, samples)``: one bin. A vocoder makes up the phase, so that this one
+  can be near zero for a perfect-sounding output.
+
+Pearson's correlation over all bins and times is high for any two sounds, because all
+spectra fall alike. ``remove_bin_mean`` takes each bin's own mean over time away first, and
+what is left follows the input in time or not at all. A correlation convinces only beside
+its nulls: what the same codec gives with random indices, another clip's codes, another clip
+of the same class, another prompt, the wrong checkpoint's codes.
+
+1 is a perfect copy, 0 no relation; constant input (silence) has no correlation and gives 0.
+Correlation is blind to gain, and to the level of each bin once its mean is removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from audioldm_utils.metrics.statistics import (
+    Alternative,
+    bootstrap_interval,
+    cliffs_delta,
+    cohens_dz,
+    exchange_p,
+    holm,
+    tail_counts,
+)
+
+#: Which axis of each representation is time.
+TIME_AXIS = {"latent": 2, "log-mel": 1, "envelope": 1, "waveform": 1}
+_AXES = {"latent": 4, "log-mel": 3, "envelope": 3, "waveform": 2}
+
+#: Edges of the envelope's octave bands, Hz; the last one is cut at half the sample rate.
+OCTAVES = (62.5, 125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
+
+
+def _bins(values: torch.Tensor | np.ndarray, representation: str) -> torch.Tensor:
+    """``(batch, time, bins)`` in float64."""
+    if representation not in TIME_AXIS:
+        raise ValueError(f"representation must be one of {list(TIME_AXIS)}, got {representation!r}")
+    tensor = torch.as_tensor(values).detach().to("cpu", torch.float64)
+    if tensor.ndim != _AXES[representation] or 0 in tensor.shape:
+        raise ValueError(
+            f"{representation} needs {_AXES[representation]} non-empty axes, "
+            f"got shape {tuple(tensor.shape)}"
+        )
+    if tensor.ndim == 2:
+        return tensor[:, :, None]
+    return tensor.movedim(TIME_AXIS[representation], 1).flatten(2)
+
+
+def _unit_vectors(bins: torch.Tensor, remove_bin_mean: bool) -> torch.Tensor:
+    """Flattened, centred and of norm 1; zero where there is no variance."""
+    scale = bins.abs().amax(dim=(1, 2)).clamp(min=torch.finfo(bins.dtype).tiny)
+    if remove_bin_mean:
+        bins = bins - bins.mean(dim=1, keepdim=True)
+    flat = bins.flatten(1)
+    flat = flat - flat.mean(dim=1, keepdim=True)
+    norm = flat.norm(dim=1, keepdim=True)
+    # What centring leaves of a constant is rounding, of the size of its values.
+    constant = norm[:, 0] <= 1e-12 * scale * flat.shape[1] ** 0.5
+    return torch.where(constant[:, None], 0.0, flat / norm.clamp(min=1e-300))
+
+
+def band_envelope(waveform: torch.Tensor | np.ndarray, sample_rate: int = 16000) -> torch.Tensor:
+    """RMS of octave bands every 10 ms.
+
+    The edges are extended by odd reflection: the step to silence where an excerpt was cut would
+    be in every band, and in input and output alike.
+
+    Args:
+        waveform: ``(batch, samples)``.
+        sample_rate: Hz, at least 1000.
+
+    Returns:
+        ``(batch, frames, bands)``, linear amplitude; 7 bands from 62.5 Hz at 16 kHz.
+    """
+    tensor = torch.as_tensor(waveform).detach().to("cpu", torch.float64)
+    if tensor.ndim != 2:
+        raise ValueError(f"waveform must be (batch, samples), got shape {tuple(tensor.shape)}")
+    window = torch.hann_window(max(sample_rate * 32 // 1000, 2), dtype=tensor.dtype)
+    size = len(window)
+    if tensor.shape[1] < size:
+        raise ValueError(f"the waveform has {tensor.shape[1]} samples; 32 ms ({size}) are needed")
+    edges = ((0, 0), (size // 2, size // 2))
+    padded = np.pad(tensor.numpy(), edges, mode="reflect", reflect_type="odd")
+    power = torch.stft(
+        torch.from_numpy(padded),
+        size,
+        hop_length=sample_rate // 100,
+        window=window,
+        center=False,
+        return_complex=True,
+    )
+    power = power.real.square() + power.imag.square()
+    frequency = torch.fft.rfftfreq(size, 1 / sample_rate)
+    bands = [
+        power[:, (frequency >= low) & (frequency < high)].sum(dim=1)
+        for low, high in pairwise(OCTAVES)
+        if low < sample_rate / 2
+    ]
+    return (torch.stack(bands, dim=2) / window.square().sum() / size * 2).sqrt()
+
+
+def correlate(
+    reference: torch.Tensor | np.ndarray,
+    estimate: torch.Tensor | np.ndarray,
+    representation: str,
+    remove_bin_mean: bool = False,
+) -> torch.Tensor:
+    """Pearson correlation of each item of a batch with its reference.
+
+    Args:
+        reference, estimate: of one shape, that of ``representation``.
+        representation: ``latent``, ``log-mel``, ``envelope`` or ``waveform``.
+        remove_bin_mean: take each bin's mean over time away first.
+
+    Returns:
+        ``(batch,)``, float64, -1 to 1.
+
+    Raises:
+        ValueError: the shapes differ or are not the representation's.
+    """
+    a, b = _bins(reference, representation), _bins(estimate, representation)
+    if a.shape != b.shape:
+        shapes = [tuple(torch.as_tensor(values).shape) for values in (reference, estimate)]
+        raise ValueError(
+            f"reference and estimate must be of one shape, got {shapes[0]} and {shapes[1]}"
+        )
+    return (_unit_vectors(a, remove_bin_mean) * _unit_vectors(b, remove_bin_mean)).sum(dim=1)
+
+
+def latent_correlation(
+    reference: torch.Tensor, estimate: torch.Tensor, remove_bin_mean: bool = False
+) -> torch.Tensor:
+    """``correlate`` for latents ``(batch, channels, time, frequency)``."""
+    return correlate(reference, estimate, "latent", remove_bin_mean)
+
+
+def log_mel_correlation(
+    reference: torch.Tensor, estimate: torch.Tensor, remove_bin_mean: bool = False
+) -> torch.Tensor:
+    """``correlate`` for log-mels ``(batch, frames, mels)``."""
+    return correlate(reference, estimate, "log-mel", remove_bin_mean)
+
+
+def envelope_correlation(
+    reference: torch.Tensor,
+    estimate: torch.Tensor,
+    sample_rate: int = 16000,
+    remove_bin_mean: bool = False,
+) -> torch.Tensor:
+    """``correlate`` for the octave-band envelopes of waveforms ``(batch, samples)``."""
+    a, b = (band_envelope(waveform, sample_rate) for waveform in (reference, estimate))
+    return correlate(a, b, "envelope", remove_bin_mean)
+
+
+def waveform_correlation(
+    reference: torch.Tensor, estimate: torch.Tensor, remove_bin_mean: bool = False
+) -> torch.Tensor:
+    """``correlate`` for waveforms ``(batch, samples)``; one bin, so the mean goes either way."""
+    return correlate(reference, estimate, "waveform", remove_bin_mean)
+
+
+def correlation_matrix(
+    outputs: torch.Tensor | np.ndarray | Sequence[torch.Tensor],
+    inputs: torch.Tensor | np.ndarray | Sequence[torch.Tensor],
+    representation: str,
+    remove_bin_mean: bool = False,
+) -> np.ndarray:
+    """Correlation of every output with every input.
+
+    Args:
+        outputs, inputs: batches, or sequences of batches of one item each whose times
+            differ; a pair of different length is compared over the shorter one's time.
+
+    Returns:
+        ``(outputs, inputs)``; the diagonal is matched, the rest is not.
+    """
+    if not isinstance(outputs, Sequence) and not isinstance(inputs, Sequence):
+        a, b = _bins(outputs, representation), _bins(inputs, representation)
+        length = min(a.shape[1], b.shape[1])
+        return (
+            _unit_vectors(a[:, :length], remove_bin_mean)
+            @ _unit_vectors(b[:, :length], remove_bin_mean).T
+        ).numpy()
+    rows = [[_bins(item, representation) for item in items] for items in (outputs, inputs)]
+    matrix = np.empty((len(rows[0]), len(rows[1])))
+    for i, a in enumerate(rows[0]):
+        for j, b in enumerate(rows[1]):
+            length = min(a.shape[1], b.shape[1])
+            pair = [_unit_vectors(x[:, :length], remove_bin_mean) for x in (a, b)]
+            matrix[i, j] = float((pair[0] * pair[1]).sum())
+    return matrix
+
+
+def partners(clips: int, classes: Sequence[str] | None = None) -> np.ndarray:
+    """Which inputs are another clip's: ``(clips, clips)`` of bool.
+
+    With ``classes`` only another clip of the same class counts.
+    """
+    others = ~np.eye(clips, dtype=bool)
+    if classes is None:
+        return others
+    if len(classes) != clips:
+        raise ValueError(f"{clips} clips need as many classes, got {len(classes)}")
+    names = np.asarray(classes)
+    return others & (names[:, None] == names[None])
+
+
+def pairing_p(
+    matrix: npt.ArrayLike,
+    classes: Sequence[str] | None = None,
+    alternative: Alternative = "greater",
+    draws: int = 9999,
+    seed: int = 0,
+) -> np.ndarray:
+    """P-value that the outputs belong to their inputs no more than to others.
+
+    The inputs are dealt out to the outputs again, within their class if ``classes`` are
+    given. Since the whole pairing is permuted, it does not matter that the entries of a row
+    or a column depend on each other.
+
+    Args:
+        matrix: ``(..., clips, clips)`` of ``correlation_matrix``; leading axes are separate
+            experiments.
+
+    Returns:
+        p-values, shape ``(...)``.
+    """
+    matrix = np.asarray(matrix, dtype=np.float64)
+    n = matrix.shape[-1]
+    if matrix.ndim < 2 or matrix.shape[-2] != n:
+        raise ValueError(f"the matrix must be square, got shape {matrix.shape}")
+    rng = np.random.default_rng(seed)
+    order = np.tile(np.arange(n), (draws, 1))
+    groups = np.zeros(n) if classes is None else np.unique(classes, return_inverse=True)[1]
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        order[:, members] = rng.permuted(order[:, members], axis=1)
+    rows = matrix.reshape(-1, n, n)
+    # Less each output's mean over its possible partners and itself: about zero for all.
+    allowed = partners(n, classes) | np.eye(n, dtype=bool)
+    rows = rows - ((rows * allowed).sum(axis=2) / allowed.sum(axis=1))[..., None]
+    hits = [
+        tail_counts(row[np.arange(n), order].mean(axis=1), np.trace(row) / n, alternative)
+        for row in rows
+    ]
+    return ((1 + np.array(hits)) / (1 + draws)).reshape(matrix.shape[:-2])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The matched correlation against one null, in one representation.
+
+    Attributes:
+        representation, null: names.
+        matched, null_mean: means over clips.
+        difference, low, high: mean of matched minus the clip's mean null, with its
+            bootstrap interval over clips.
+        p, p_corrected: one-sided permutation p-value; after Holm over all comparisons.
+        d_z: effect size, the difference over its standard deviation over clips; NaN for one clip.
+        cliff: Cliff's delta of matched against all null values.
+        above: share of clips above every one of their own null values.
+        n: clips.
+    """
+
+    representation: str
+    null: str
+    matched: float
+    null_mean: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_corrected: float
+    d_z: float
+    cliff: float
+    above: float
+    n: int
+
+    def follows(self, alpha: float = 0.01, effect: float = 0.8) -> bool:
+        """Whether the output follows its input by this comparison."""
+        return self.p_corrected < alpha and self.d_z >= effect
+
+
+def _compare(
+    representation: str,
+    null: str,
+    matched: np.ndarray,
+    nulls: np.ma.MaskedArray,
+    p: float,
+    level: float,
+    seed: int,
+) -> Comparison:
+    means = nulls.mean(axis=1).filled(np.nan)
+    difference = matched - means
+    interval = bootstrap_interval(difference, seed, level=level)
+    return Comparison(
+        representation,
+        null,
+        float(matched.mean()),
+        float(means.mean()),
+        *(interval.mean, interval.low, interval.high),
+        p=p,
+        p_corrected=p,
+        # One clip has no spread to measure an effect by.
+        d_z=cohens_dz(difference) if len(difference) > 1 else np.nan,
+        cliff=cliffs_delta(matched, nulls.compressed()),
+        above=float((matched > nulls.max(axis=1).filled(np.nan)).mean()),
+        n=len(matched),
+    )
+
+
+def verify(
+    matched: Mapping[str, npt.ArrayLike],
+    nulls: Mapping[str, Mapping[str, npt.ArrayLike]],
+    matrices: Mapping[str, npt.ArrayLike] | None = None,
+    classes: Sequence[str] | None = None,
+    draws: int = 9999,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Test matched correlations against every null, in every representation.
+
+    Args:
+        matched: representation to one correlation a clip, shape ``(clips,)``.
+        nulls: null's name (such as ``random indices``) to representation to the same
+            clips' correlations under it, shape ``(clips,)`` or ``(clips, k)`` for k draws.
+            A representation may be absent from a null.
+        matrices: representation to ``correlation_matrix``, its diagonal equal to
+            ``matched``; adds the null ``another clip`` and, with ``classes``, ``another
+            clip of the class`` (over clips that have one), tested by re-pairing.
+        classes: one a clip.
+        draws: permutations; the smallest p-value is 1 / (1 + draws), or 2^-clips for one
+            null value and few clips.
+
+    Returns:
+        Comparisons, null by null; p-values corrected over all of them together.
+    """
+    found: list[Comparison] = []
+    for null, representations in nulls.items():
+        for name, values in representations.items():
+            own = np.asarray(matched[name], dtype=np.float64)
+            other = np.asarray(values, dtype=np.float64)
+            other = other[:, None] if other.ndim == 1 else other
+            p = float(exchange_p(own, other, draws=draws, seed=seed))
+            found.append(_compare(name, null, own, np.ma.array(other), p, level, seed))
+    names = {"another clip": None} | ({"another clip of the class": classes} if classes else {})
+    for null, groups in names.items() if matrices else ():
+        for name, values in matrices.items():
+            matrix = np.asarray(values, dtype=np.float64)
+            if not np.allclose(np.diag(matrix), matched[name], atol=1e-6):
+                raise ValueError(f"the {name} matrix has another diagonal than matched[{name!r}]")
+            allowed = partners(len(matrix), groups)
+            has = np.flatnonzero(allowed.any(axis=1))
+            if len(has) < 2:
+                continue
+            matrix, allowed = matrix[np.ix_(has, has)], allowed[np.ix_(has, has)]
+            kept = None if groups is None else [groups[i] for i in has]
+            p = float(pairing_p(matrix, kept, draws=draws, seed=seed))
+            masked = np.ma.array(matrix, mask=~allowed)
+            found.append(_compare(name, null, np.diag(matrix), masked, p, level, seed))
+    corrected = holm([comparison.p for comparison in found])
+    return [
+        replace(comparison, p_corrected=float(p))
+        for comparison, p in zip(found, corrected, strict=True)
+    ]

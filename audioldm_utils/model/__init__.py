@@ -1,0 +1,1 @@
+"""AudioLDM2 itself: front end, checkpoint, networks, prompts, schedule, generation, streaming."""

@@ -1,0 +1,153 @@
+"""The gate of checkpoints: what is wrong with one is said before anything heavy is loaded.
+
+Whether a folder holds an AudioLDM2 checkpoint at all (another family is named), whether all of
+its components are whole, and whether their configurations can be built. Only whether the
+weights are finite is seen on loading them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audioldm_utils.errors import UserError
+from audioldm_utils.model.checkpoint_build import check_build, check_types, component_class, refusal
+from audioldm_utils.model.checkpoint_files import COMPONENTS, check_component, read_json
+from audioldm_utils.model.checkpoint_weights import WeightSet
+from audioldm_utils.model.mel import MelConfig
+from audioldm_utils.model.schedule import training_alphas_bar
+
+
+def check_checkpoint(path: Path, mel: MelConfig, half: Callable[[str], bool]) -> None:
+    """Refuse a checkpoint of which any component that is there cannot be used.
+
+    A component that is not there is missed by those who need it.
+
+    Args:
+        path: folder of the checkpoint.
+        mel: the front end that it must fit.
+        half: whether a component of that name is loaded in half precision.
+
+    Raises:
+        UserError: one sentence with the checkpoint, the component and what is wrong.
+    """
+    check_kind(path)
+    for name in COMPONENTS:
+        if not (path / name).is_dir():
+            continue
+        weights = check_component(path / name, half(name))
+        check_configurations(path / name, weights, mel)
+
+
+def check_configurations(folder: Path, weights: WeightSet | None, mel: MelConfig) -> None:
+    """Refuse a component's configurations that do not fit its class, AudioLDM2 or its weights.
+
+    Raises:
+        UserError: one does not.
+    """
+    name, kind = folder.name, component_class(folder.name, folder)
+    file = {"scheduler": "scheduler_config.json"}.get(name, "config.json")
+    if weights is not None or name == "scheduler":
+        config = read_json(folder / file)
+        check_types(folder, kind, config)
+        check_geometry(name, config, folder.parent, mel)
+        check_build(folder, kind, config, weights)
+        return
+    for path in sorted(folder.glob("*_config.json")):
+        config = read_json(path)
+        check_types(folder, kind, config)
+        longest = config.get("model_max_length", 1)
+        if type(longest) is not int or longest < 1:
+            raise UserError(f"{path} has no usable model_max_length: give it a whole number")
+
+
+def _name(value: Any) -> str:
+    """A name or number as it may be shown, whatever was written in its place."""
+    return value if isinstance(value, str) and value.isidentifier() else repr(value)[:80]
+
+
+def check_kind(path: Path) -> None:
+    """Refuse another model family with one sentence that names it."""
+    advice = "this project runs AudioLDM2 only: give mini, cvssp/audioldm2 or one like them"
+    if (path / "model_index.json").is_file():
+        kind = _name(read_json(path / "model_index.json").get("_class_name", "nameless"))
+        if kind == "AudioLDMPipeline":
+            raise UserError(f"{path} is an AudioLDM 1 checkpoint, which is unsupported; {advice}")
+        if kind != "AudioLDM2Pipeline":
+            raise UserError(f"{path} is a {kind} checkpoint, which is unsupported; {advice}")
+    elif not any((path / name).is_dir() for name in COMPONENTS):
+        raise UserError(
+            f"{path} is not a checkpoint (neither model_index.json nor a component's folder):"
+            " give a folder in diffusers layout"
+        )
+    if (path / "unet" / "config.json").is_file():
+        kind = _name(read_json(path / "unet" / "config.json").get("_class_name"))
+        if kind != "AudioLDM2UNet2DConditionModel":
+            raise UserError(
+                f"the unet of {path} is a {kind}, as AudioLDM 1 has, which is unsupported; {advice}"
+            )
+
+
+def check_geometry(name: str, config: Mapping[str, Any], path: Path, mel: MelConfig) -> None:
+    """Refuse a component whose shapes are not AudioLDM2's, before its weights are read."""
+    if name == "vae":
+        factor = config.get("scaling_factor")
+        if factor is None:
+            raise UserError(f"{path / 'vae' / 'config.json'} has no scaling_factor: add it")
+        if factor <= 0:
+            raise UserError(
+                f"{path / 'vae' / 'config.json'} has a scaling_factor of {factor}: it must be"
+                " positive (1 over the latents' standard deviation)"
+            )
+        found = {
+            "in_channels": config.get("in_channels"),
+            "out_channels": config.get("out_channels"),
+            "latent_channels": config.get("latent_channels"),
+            "downsampling": 2 ** (len(config.get("block_out_channels", ())) - 1),
+        }
+        wanted = {"in_channels": 1, "out_channels": 1, "latent_channels": 8, "downsampling": 4}
+    elif name == "vocoder":
+        found = {
+            "model_in_dim": config.get("model_in_dim", 80),
+            "sampling_rate": config.get("sampling_rate", 16000),
+            "product of upsample_rates": math.prod(config.get("upsample_rates", (4, 4, 4, 4))),
+        }
+        wanted = {
+            "model_in_dim": mel.n_mels,
+            "sampling_rate": mel.sample_rate,
+            "product of upsample_rates": mel.hop_length,
+        }
+    elif name == "unet":
+        found = {key: config.get(key) for key in ("in_channels", "out_channels")}
+        wanted = {"in_channels": 8, "out_channels": 8}
+    elif name == "scheduler":
+        try:
+            curve = training_alphas_bar(config)
+        except (ValueError, TypeError, ZeroDivisionError) as error:
+            raise refusal(path / name, component_class(name, path / name), error) from error
+        if not (len(curve) and np.isfinite(curve).all() and (np.diff(curve, prepend=1) < 0).all()):
+            raise UserError(
+                f"the betas of {path / name / 'scheduler_config.json'} are no noise schedule"
+                " (each must lie between 0 and 1): correct or copy it again"
+            )
+        return
+    elif name == "text_encoder_2":
+        found = {"model_type": config.get("model_type")}
+        wanted = {"model_type": "t5"}
+    else:
+        return
+    wrong = [
+        f"{key} {_name(found[key])} (not {wanted[key]})"
+        for key in wanted
+        if found[key] != wanted[key]
+    ]
+    if wrong:
+        raise UserError(
+            f"the {name} of {path} does not fit AudioLDM2's front end of {mel.n_mels} mel bands at"
+            f" {mel.sample_rate} Hz, hop {mel.hop_length}: {', '.join(wrong)}; give a checkpoint"
+            " of AudioLDM2's geometry"
+        )

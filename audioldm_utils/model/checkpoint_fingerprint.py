@@ -1,0 +1,247 @@
+"""What determines a checkpoint's output, as one SHA-256, whatever files it lies in.
+
+Tensors count by name, shape and value, numbers with a fraction as float32 and whole numbers
+as int64: the same weights as safetensors, ``.bin``, in shards, or in a wider type are the same
+checkpoint. Configurations count without the entries that say nothing about what is computed
+(library versions, stored types, where they came from).
+
+Reading 1.6 GB takes seconds, so digests of tensors are remembered: beside the checkpoint in
+``.fingerprint.json``, in the user's cache where one cannot write there. They hold for the
+files' sizes and times; see :func:`_stamps`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from audioldm_utils.files import atomic_write, user_cache
+from audioldm_utils.model.checkpoint_files import COMPONENTS, parse_json
+from audioldm_utils.model.checkpoint_weights import (
+    SIZES,
+    TIED,
+    Entry,
+    WeightSet,
+    choose_weights,
+    corrupt,
+    is_weights,
+    read_header,
+)
+
+#: Where digests of tensors are remembered, beside the checkpoint's components.
+CACHE = ".fingerprint.json"
+
+#: Of the cache's content and of the definition of a tensor's digest.
+_VERSION = 1
+
+#: Entries of configurations that do not change what is computed. Types are given on loading.
+_SILENT = frozenset(
+    {"dtype", "torch_dtype", "transformers_version", "architectures", "local_files_only"}
+    | {"is_local", "name_or_path"}
+)
+
+#: Bytes that are hashed at once.
+_PIECE = 1 << 22
+
+#: Digest of a component's tensors by its folder, and the stamps that it holds for.
+_KNOWN: dict[str, tuple[dict[str, list[int]], str]] = {}
+
+
+def fingerprint(folder: Path, parts: Sequence[str] = ()) -> str:
+    """SHA-256 over what determines a checkpoint's output, in hexadecimal.
+
+    Covered, for every component that the folder has: configuration, tokenizer files and
+    one weight set (full-precision safetensors before others, so that a second copy of the
+    same weights changes nothing). Not covered: model cards, licences, ``model_index.json``
+    (components load as the classes that AudioLDM2 needs, whatever it names) and anything
+    outside the component folders.
+
+    Args:
+        folder: of the checkpoint.
+        parts: only these components; empty for all.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    total = hashlib.sha256()
+    for component in COMPONENTS:
+        place = folder / component
+        if (parts and component not in parts) or not place.is_dir():
+            continue
+        names = sorted(path.name for path in place.iterdir() if path.is_file())
+        for name in names:
+            if _is_text(name):
+                total.update(f"{component}/{name}\0{_text_digest(place / name)}\n".encode())
+        weights = choose_weights(names)
+        if weights:
+            total.update(f"{component}\0{_remembered(place, weights)}\n".encode())
+    return total.hexdigest()
+
+
+def _is_text(name: str) -> bool:
+    suffix = Path(name).suffix
+    return (
+        suffix in {".json", ".txt", ".model"} and not name.startswith(".") and not is_weights(name)
+    )
+
+
+def _text_digest(path: Path) -> str:
+    """Digest of a configuration's entries, or of another file's content."""
+    if path.suffix != ".json":
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    content = parse_json(path)
+    if path.name.endswith("config.json"):
+        content = _spoken(content)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _spoken(content: Any) -> Any:
+    """A configuration without its entries that change nothing."""
+    if isinstance(content, list):
+        return [_spoken(item) for item in content]
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: _spoken(value)
+        for key, value in content.items()
+        if key not in _SILENT and (key == "_class_name" or not key.startswith("_"))
+    }
+
+
+def _stamps(folder: Path, weights: WeightSet) -> dict[str, list[int]]:
+    """Size and times (ns) of each file, which change when it does.
+
+    The second time is that of the last change of the file's entry, which nobody can set: a file
+    of the same size that was given an old time is noticed.
+    """
+    found = {}
+    for name in weights.files:
+        stat = (folder / name).stat()
+        found[name] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    return found
+
+
+def _remembered(folder: Path, weights: WeightSet) -> str:
+    """Digest of a component's tensors, from memory or from the cache if its files are as then."""
+    stamps = _stamps(folder, weights)
+    key = str(folder.resolve())
+    caches = (folder.parent / CACHE, _users_cache(folder.parent))
+    for known in (_KNOWN.get(key), *(_read_cache(path).get(folder.name) for path in caches)):
+        if known and known[0] == stamps:
+            _KNOWN[key] = (stamps, known[1])
+            return known[1]
+    digest = _tensors_digest(folder, weights)
+    # A file that was written just now may be written again without another time.
+    if all(abs(time.time_ns() - stamp[1]) > 2e9 for stamp in stamps.values()):
+        _KNOWN[key] = (stamps, digest)
+        _write_cache(caches, folder.name, stamps, digest)
+    return digest
+
+
+def _users_cache(checkpoint: Path) -> Path:
+    place = hashlib.sha256(str(checkpoint.resolve()).encode()).hexdigest()[:16]
+    return user_cache() / "fingerprints" / f"{place}.json"
+
+
+def _read_cache(path: Path) -> dict[str, tuple[dict[str, list[int]], str]]:
+    """Stamps and digest of each component; empty if there is no such file or it is no cache."""
+    try:
+        content = json.loads(path.read_bytes())
+        if content["version"] != _VERSION:
+            return {}
+        return {
+            name: (entry["files"], str(entry["digest"]))
+            for name, entry in content["components"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _write_cache(
+    caches: Iterable[Path], name: str, stamps: dict[str, list[int]], digest: str
+) -> None:
+    """Add a component to the first cache that can be written; without one, it is hashed again."""
+    for path in caches:
+        entries = {**_read_cache(path), name: (stamps, digest)}
+        components = {key: {"files": own[0], "digest": own[1]} for key, own in entries.items()}
+        content = {"version": _VERSION, "components": components}
+        try:
+            atomic_write(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+        except OSError:
+            continue
+        return
+
+
+def _tensors_digest(folder: Path, weights: WeightSet) -> str:
+    """Digest over the names, shapes and values of a component's tensors, in the names' order."""
+    read = _of_safetensors if weights.format == "safetensors" else _of_pickle
+    found = {name: digest for file in weights.files for name, digest in read(folder / file)}
+    counts: dict[str, int] = {}
+    for digest in found.values():
+        counts[digest] = counts.get(digest, 0) + 1
+    total = hashlib.sha256()
+    for name, digest in sorted(found.items()):
+        # Pickles keep tensors that are another's double or are made at construction.
+        if name.endswith("position_ids") or (name.endswith(TIED) and counts[digest] > 1):
+            continue
+        total.update(f"{name}\0{digest}\n".encode())
+    return total.hexdigest()
+
+
+def _of_safetensors(path: Path) -> Iterator[tuple[str, str]]:
+    with path.open("rb") as handle:
+        for name, entry in read_header(path).items():
+            total = _begin(_is_whole(entry.dtype), entry.shape)
+            handle.seek(entry.start)
+            for start in range(entry.start, entry.end, _PIECE):
+                total.update(_canonical(handle.read(min(_PIECE, entry.end - start)), entry))
+            yield name, total.hexdigest()
+
+
+def _begin(whole: bool, shape: Sequence[int]) -> Any:
+    return hashlib.sha256(f"{'whole' if whole else 'float'} {list(shape)}\n".encode())
+
+
+def _is_whole(dtype: str) -> bool:
+    return dtype[0] in "BIU" and dtype != "BF16"
+
+
+def _canonical(data: bytes, entry: Entry) -> bytes:
+    """Stored numbers as float32 or int64, little endian; 8-bit floats as they are."""
+    import numpy as np
+
+    if entry.dtype in ("F32", "F8_E4M3", "F8_E5M2"):
+        return data
+    if entry.dtype == "BF16":  # the upper half of a float32
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).tobytes()
+    kind = {"F": "f", "I": "i", "U": "u", "B": "u"}[entry.dtype[0]]
+    with np.errstate(over="ignore"):
+        numbers = np.frombuffer(data, f"<{kind}{SIZES[entry.dtype]}")
+        return numbers.astype("<i8" if _is_whole(entry.dtype) else "<f4").tobytes()
+
+
+def _of_pickle(path: Path) -> Iterator[tuple[str, str]]:
+    import pickle
+    import zipfile
+
+    import torch
+
+    try:
+        # Weights only: nothing in a pickle is run.
+        tensors = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None
+        )
+        found = {str(k): v for k, v in dict(tensors).items() if isinstance(v, torch.Tensor)}
+    except (RuntimeError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise corrupt(path, "torch cannot read it") from error
+    for name, tensor in found.items():
+        flat, whole = tensor.detach().reshape(-1), not tensor.is_floating_point()
+        total = _begin(whole, tensor.shape)
+        for start in range(0, len(flat), _PIECE):
+            piece = flat[start : start + _PIECE].to(torch.int64 if whole else torch.float32)
+            total.update(piece.numpy().tobytes())
+        yield name, total.hexdigest()

@@ -1,0 +1,364 @@
+"""The text side of AudioLDM2: prompts to embeddings, CLAP scores, and the guided denoiser.
+
+A prompt reaches the UNet as two sequences: the T5 encoder's states, and eight states that
+GPT-2 generates from the CLAP text embedding followed by the T5 states. Both are made by
+diffusers' own ``AudioLDM2Pipeline.encode_prompt``, so that results equal the plain
+pipeline's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from audioldm_utils.errors import UserError
+from audioldm_utils.model.checkpoint import TEXT_COMPONENTS, Checkpoint
+
+if TYPE_CHECKING:
+    from diffusers import AudioLDM2Pipeline
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the UNet is told about a batch of prompts.
+
+    Attributes:
+        generated: GPT-2's sequence, ``(batch, 8, width)``.
+        t5: T5's sequence, ``(batch, tokens, width)``.
+        mask: 1 where ``t5`` holds a token, 0 where it is padding, ``(batch, tokens)``.
+        negative: the same for the negative prompts (the empty prompt by default), which
+            guidance leads away from; None if there is none.
+    """
+
+    generated: Tensor
+    t5: Tensor
+    mask: Tensor
+    negative: Conditioning | None = None
+
+    @property
+    def batch(self) -> int:
+        """Number of prompts."""
+        return self.t5.shape[0]
+
+    def __getitem__(self, index: slice) -> Conditioning:
+        """Some of the prompts."""
+        parts = self.generated[index], self.t5[index], self.mask[index]
+        return Conditioning(*parts, None if self.negative is None else self.negative[index])
+
+    def expand(self, batch: int) -> Conditioning:
+        """Repeat each prompt (a a b b) until there are ``batch``.
+
+        Raises:
+            ValueError: ``batch`` is not a multiple of the number of prompts.
+        """
+        times, rest = divmod(batch, self.batch)
+        if rest or times == 0:
+            raise ValueError(f"{self.batch} prompts cannot be spread over a batch of {batch}")
+        if times == 1:
+            return self
+        parts = (part.repeat_interleave(times, 0) for part in (self.generated, self.t5, self.mask))
+        return Conditioning(*parts, None if self.negative is None else self.negative.expand(batch))
+
+
+def _pad_tokens(conditioning: Conditioning, tokens: int) -> Conditioning:
+    missing = tokens - conditioning.t5.shape[1]
+    return Conditioning(
+        conditioning.generated,
+        torch.nn.functional.pad(conditioning.t5, (0, 0, 0, missing)),
+        torch.nn.functional.pad(conditioning.mask, (0, missing)),
+        None if conditioning.negative is None else _pad_tokens(conditioning.negative, tokens),
+    )
+
+
+def stack(items: Sequence[Conditioning]) -> Conditioning:
+    """Join conditionings into one batch; shorter T5 sequences are padded and masked."""
+    tokens = max(item.t5.shape[1] for item in items)
+    padded = [_pad_tokens(item, tokens) for item in items]
+    parts = (
+        torch.cat([getattr(item, name) for item in padded]) for name in ("generated", "t5", "mask")
+    )
+    negatives = [item.negative for item in padded]
+    have = all(negative is not None for negative in negatives)
+    return Conditioning(*parts, stack(negatives) if have else None)
+
+
+def _as_list(prompts: str | Sequence[str]) -> list[str]:
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+        raise ValueError(f"prompts must be a text or a sequence of texts, got {prompts!r}")
+    return prompts
+
+
+def _features(output: Any) -> Tensor:
+    """The embedding, which transformers 4 returns bare and 5 inside an output object."""
+    return output if isinstance(output, Tensor) else output.pooler_output
+
+
+class _AudioPrompt(torch.nn.Module):
+    """Stands in for CLAP in ``encode_prompt`` and gives an audio clip's embedding."""
+
+    def __init__(self, embedding: Tensor) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.config = SimpleNamespace(model_type="clap")
+
+    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The embedding, whatever the text is."""
+        return self.embedding.expand(len(input_ids), -1)
+
+
+class TextSide:
+    """Prompts to embeddings, and CLAP, on one checkpoint's components."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._pipeline: AudioLDM2Pipeline | None = None
+
+    @property
+    def pipeline(self) -> AudioLDM2Pipeline:
+        """A diffusers pipeline that holds the text side only."""
+        if self._pipeline is None:
+            self._pipeline = self.checkpoint.pipeline(TEXT_COMPONENTS)
+        return self._pipeline
+
+    def drop(self) -> None:
+        """Unload the text encoders; they are loaded again if they are needed again."""
+        self._pipeline = None
+        self.checkpoint.unload(*TEXT_COMPONENTS)
+
+    @cached_property
+    def unconditional(self) -> Conditioning:
+        """Embedding of the empty prompt, without a negative."""
+        return replace(self.embed(""), negative=None)
+
+    @torch.no_grad()
+    def embed(
+        self,
+        prompts: str | Sequence[str],
+        negative: str | Sequence[str] | None = None,
+        together: bool = False,
+    ) -> Conditioning:
+        """Embeddings of prompts and of their negatives.
+
+        Args:
+            prompts: one text or several.
+            negative: one text for all prompts or one a prompt; None is the empty text.
+            together: encode all prompts in one call, as the plain pipeline does. There a
+                prompt's embedding depends on the longest of its neighbours, since GPT-2
+                counts the padding as positions. By default each prompt is encoded as the
+                plain pipeline encodes it alone, so that batches do not change results.
+
+        Raises:
+            UserError: the checkpoint lacks a part of the text side.
+            ValueError: the numbers of prompts and negatives differ.
+        """
+        prompts, negatives = self._pairs(prompts, negative)
+        if together:
+            return self._encode(prompts, negatives)
+        return stack([self._encode([p], [n]) for p, n in zip(prompts, negatives, strict=True)])
+
+    @torch.no_grad()
+    def embed_audio(
+        self,
+        waveform: Tensor,
+        prompts: str | Sequence[str] = "",
+        negative: str | Sequence[str] | None = None,
+    ) -> Conditioning:
+        """Embeddings of audio prompts: CLAP's audio embedding in the place of its text's.
+
+        Args:
+            waveform: ``(batch, samples)`` at 16 kHz.
+            prompts: what T5 reads beside it, one for all clips or one a clip.
+            negative: as in :meth:`embed`; a text, encoded as texts are.
+        """
+        embeddings = self.clap_audio(waveform, self.checkpoint.mel_config.sample_rate)
+        prompts = _as_list(prompts)
+        prompts = prompts * len(embeddings) if len(prompts) == 1 else prompts
+        prompts, negatives = self._pairs(prompts, negative)
+        items = []
+        for embedding, prompt, other in zip(embeddings, prompts, negatives, strict=True):
+            pipeline = self.checkpoint.pipeline(
+                TEXT_COMPONENTS, text_encoder=_AudioPrompt(embedding[None])
+            )
+            heard = self._encode([prompt], None, pipeline)
+            items.append(replace(heard, negative=self._encode([prompt], [other]).negative))
+        return stack(items)
+
+    @staticmethod
+    def _pairs(
+        prompts: str | Sequence[str], negative: str | Sequence[str] | None
+    ) -> tuple[list[str], list[str]]:
+        prompts = _as_list(prompts)
+        negatives = _as_list("" if negative is None else negative)
+        negatives = negatives * len(prompts) if len(negatives) == 1 else negatives
+        if len(negatives) != len(prompts):
+            raise ValueError(f"{len(negatives)} negative prompts for {len(prompts)} prompts")
+        return prompts, negatives
+
+    def _encode(
+        self,
+        prompts: list[str],
+        negatives: list[str] | None,
+        pipeline: AudioLDM2Pipeline | None = None,
+    ) -> Conditioning:
+        t5, mask, generated = (pipeline or self.pipeline).encode_prompt(
+            prompts,
+            self.checkpoint.device,
+            1,
+            negatives is not None,
+            negative_prompt=negatives,
+        )
+        if negatives is None:
+            return Conditioning(generated, t5, mask)
+        # The pipeline puts the negatives first.
+        count = len(prompts)
+        unwanted = Conditioning(generated[:count], t5[:count], mask[:count])
+        return Conditioning(generated[count:], t5[count:], mask[count:], unwanted)
+
+    @torch.no_grad()
+    def clap_text(self, prompts: str | Sequence[str]) -> Tensor:
+        """CLAP embeddings of texts, ``(batch, width)``, unit norm, float32 on the CPU."""
+        tokenizer = self.checkpoint.part("tokenizer")
+        tokens = tokenizer(
+            _as_list(prompts),
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).to(self.checkpoint.device)
+        output = self.checkpoint.clap.get_text_features(
+            tokens.input_ids, attention_mask=tokens.attention_mask
+        )
+        return torch.nn.functional.normalize(_features(output).float(), dim=-1).cpu()
+
+    @torch.no_grad()
+    def clap_audio(self, waveform: Tensor, sample_rate: int) -> Tensor:
+        """CLAP embeddings of waveforms, unit norm.
+
+        Audio longer than the feature extractor's limit (10 s in the published checkpoint) is
+        embedded in consecutive windows, the last one at the end, whose mean is taken; the
+        extractor itself would crop it at random.
+
+        Args:
+            waveform: ``(batch, samples)``.
+            sample_rate: its rate, Hz; resampled to the feature extractor's.
+
+        Returns:
+            ``(batch, width)``, float32 on the CPU.
+        """
+        import numpy as np
+        import soxr
+
+        extractor = self.checkpoint.part("feature_extractor")
+        clap = self.checkpoint.clap
+        rate, limit = extractor.sampling_rate, extractor.nb_max_samples
+        if waveform.ndim != 2 or waveform.shape[1] == 0:
+            raise ValueError(f"waveform must be (batch, samples), got {tuple(waveform.shape)}")
+        # One clip after another: soxr takes channels last, and clips are no channels.
+        audio = np.stack(
+            [
+                soxr.resample(clip, sample_rate, rate, quality="HQ")
+                for clip in waveform.detach().cpu().float().numpy()
+            ]
+        )
+        length = audio.shape[1]
+        starts = [*range(0, length - limit, limit), length - limit] if length > limit else [0]
+        total = 0.0
+        for start in starts:
+            features = extractor(
+                list(audio[:, start : start + limit]), sampling_rate=rate, return_tensors="pt"
+            ).input_features.to(self.checkpoint.device, clap.dtype)
+            # No window is longer than the limit, so no clip needs the fusion of crops.
+            longer = torch.zeros(len(audio), 1, dtype=torch.bool, device=features.device)
+            output = clap.get_audio_features(features, is_longer=longer)
+            total = total + torch.nn.functional.normalize(_features(output).float(), dim=-1)
+        return torch.nn.functional.normalize(total, dim=-1).cpu()
+
+
+class Denoiser:
+    """The UNet with its prompts and guidance, as a function ``(x_t, t) -> output``.
+
+    The output is what the checkpoint's scheduler configuration calls ``prediction_type``,
+    epsilon in all published ones.
+
+    Attributes:
+        guidance: scale of classifier-free guidance.
+        calls: evaluations of the UNet so far, counted a clip: with guidance, one call of the
+            denoiser on a batch of 3 adds 6.
+    """
+
+    def __init__(
+        self, unet: torch.nn.Module, conditioning: Conditioning, guidance: float, grad: bool
+    ) -> None:
+        if guidance != 1.0 and conditioning.negative is None:
+            raise UserError(
+                f"guidance {guidance} needs a prompt to lead to: give one, or guidance 1"
+            )
+        self.unet = unet
+        self.guidance = guidance
+        self.calls = 0
+        self._grad = grad
+        # Asking a network for these walks over its parameters: once, not at each step.
+        self._device, self._dtype = unet.device, unet.dtype
+        self._conditioning = conditioning
+        self._ready: tuple[int, bool, tuple[Tensor, Tensor, Tensor]] | None = None
+
+    def _sequences(self, batch: int, both: bool) -> tuple[Tensor, Tensor, Tensor]:
+        if self._ready is None or self._ready[:2] != (batch, both):
+            wanted = self._conditioning.expand(batch)
+            if both:
+                wanted = stack(
+                    [replace(wanted.negative, negative=None), replace(wanted, negative=None)]
+                )
+            device, dtype = self._device, self._dtype
+            sequences = (
+                wanted.generated.to(device, dtype),
+                wanted.t5.to(device, dtype),
+                wanted.mask.to(device),
+            )
+            self._ready = (batch, both, sequences)
+        return self._ready[2]
+
+    def _run(self, x: Tensor, t: int | Tensor, both: bool) -> Tensor:
+        generated, t5, mask = self._sequences(len(x), both)
+        x = torch.cat([x, x]) if both else x
+        if isinstance(t, Tensor) and t.ndim == 1 and both and len(t) > 1:
+            t = torch.cat([t, t])
+        self.calls += len(x)
+        with torch.set_grad_enabled(self._grad):
+            output = self.unet(
+                x.to(self._device, self._dtype),
+                t,
+                encoder_hidden_states=generated,
+                encoder_hidden_states_1=t5,
+                encoder_attention_mask_1=mask,
+                return_dict=False,
+            )[0]
+        return output.float()
+
+    def pair(self, x: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Output for the negative prompt and for the prompt, each shaped as ``x``."""
+        if self._conditioning.negative is None:
+            raise UserError("without a prompt there is no pair of outputs: embed a prompt first")
+        return tuple(self._run(x, t, both=True).chunk(2))
+
+    def __call__(self, x: Tensor, t: int | Tensor) -> Tensor:
+        """The guided output.
+
+        Args:
+            x: ``(batch, 8, frames, 16)``, float32; batch a multiple of the prompts.
+            t: timestep of the training schedule, 0 to 999: one for all, or ``(batch,)``.
+
+        Returns:
+            Shaped as ``x``, float32.
+        """
+        if self.guidance == 1.0:
+            return self._run(x, t, both=False)
+        without, towards = self.pair(x, t)
+        return without + self.guidance * (towards - without)

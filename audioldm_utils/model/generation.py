@@ -1,0 +1,240 @@
+"""Text to audio, with the samplers by name.
+
+With the same seed and sampler the result equals that of the plain diffusers pipeline sample
+for sample: the same arithmetic in the same order on the same random numbers. What differs is
+what is held in memory: the text encoders go once the prompts are embedded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audioldm_utils import bounds
+from audioldm_utils.errors import UserError
+from audioldm_utils.model.checkpoint import Checkpoint, Precision, load
+from audioldm_utils.model.networks import DOWNSAMPLING, Stages
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A scheduler that turns noise into latents.
+
+    Attributes:
+        module, name: where its class is; it takes diffusers' scheduler configuration.
+        about: one line for lists.
+        source: paper.
+    """
+
+    module: str
+    name: str
+    about: str
+    source: str
+
+
+#: Samplers by the names that the command line knows.
+SAMPLERS = {
+    "ddim": Sampler(
+        "diffusers", "DDIMScheduler", "deterministic steps (eta 0)", "arXiv 2010.02502"
+    ),
+    "ddpm": Sampler("diffusers", "DDPMScheduler", "fresh noise at each step", "arXiv 2006.11239"),
+    "dpm-solver++": Sampler(
+        "diffusers", "DPMSolverMultistepScheduler", "second order, few steps", "arXiv 2211.01095"
+    ),
+    "ddcm": Sampler(
+        "audioldm_utils.ddcm", "DDCMScheduler", "noise from a codebook", "arXiv 2502.01189"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What :func:`generate` made.
+
+    Attributes:
+        audio: the best candidate of each prompt, ``(prompts, samples)``, float32, CPU.
+        sample_rate: Hz.
+        candidates: all candidates, the best first, ``(prompts, candidates, samples)``.
+        scores: CLAP similarity (cosine) of each with its prompt, ``(prompts, candidates)``,
+            falling; None with a single candidate.
+        latents: those of the candidates, in their order before ranking,
+            ``(prompts * candidates, 8, frames, 16)``.
+        calls: UNet evaluations, counted a clip; guidance takes two a step.
+        scheduler: the one that was used, after its run.
+    """
+
+    audio: Tensor
+    sample_rate: int
+    candidates: Tensor
+    scores: Tensor | None
+    latents: Tensor
+    calls: int
+    scheduler: Any
+
+
+def make_scheduler(sampler: str, config: Mapping[str, Any], **options: Any) -> Any:
+    """The scheduler of that name on a checkpoint's noise schedule.
+
+    Args:
+        sampler: one of ``SAMPLERS``.
+        config: the checkpoint's scheduler configuration.
+        options: override entries of it, or are the scheduler's own.
+
+    Raises:
+        UserError: no such sampler.
+    """
+    if sampler not in SAMPLERS:
+        raise UserError(f"there is no sampler '{sampler}': give one of {', '.join(SAMPLERS)}")
+    entry = SAMPLERS[sampler]
+    return getattr(importlib.import_module(entry.module), entry.name).from_config(
+        dict(config), **options
+    )
+
+
+def sample(
+    stages: Stages,
+    scheduler: Any,
+    denoiser: Callable[[Tensor, Tensor], Tensor],
+    latents: Tensor,
+    steps: int,
+    generator: torch.Generator | None = None,
+    eta: float = 0.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Run a diffusers scheduler from noise to latents.
+
+    Args:
+        stages: whose device is used.
+        scheduler: any of diffusers' interface.
+        denoiser: ``(x_t, t) -> output``.
+        latents: standard normal noise, ``(batch, 8, frames, 16)``.
+        steps: reverse steps, at least 1.
+        generator: of the noise that the scheduler adds, if it adds any.
+        eta: share of noise, 0 to 1; schedulers other than DDIM have none.
+        progress: called with (steps done, steps in all) after each step.
+    """
+    scheduler.set_timesteps(steps, device=stages.device)
+    accepted = inspect.signature(scheduler.step).parameters
+    extra = {k: v for k, v in {"eta": eta, "generator": generator}.items() if k in accepted}
+    latents = latents.to(stages.device) * scheduler.init_noise_sigma
+    timesteps = scheduler.timesteps
+    with torch.no_grad():
+        for done, t in enumerate(timesteps, start=1):
+            output = denoiser(scheduler.scale_model_input(latents, t), t)
+            latents = scheduler.step(output, t, latents, **extra).prev_sample
+            if progress is not None:
+                progress(done, len(timesteps))
+    return latents
+
+
+def starting_noise(seeds: Sequence[int], frames: int) -> Tensor:
+    """Standard normal latents ``(len(seeds), 8, frames, 16)``, each from a seed of its own.
+
+    So a sample does not depend on which others are made with it.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.cat([torch.randn((1, 8, frames, 16), generator=one) for one in generators])
+
+
+def _check(
+    steps: int, guidance: float, seconds: float, candidates: int, eta: float, seed: int
+) -> None:
+    bounds.STEPS.check("steps", steps)
+    bounds.FULL_GUIDANCE.check("guidance", guidance)
+    bounds.SECONDS.check("seconds", seconds)
+    bounds.CANDIDATES.check("candidates", candidates)
+    bounds.SHARE.check("eta", eta)
+    bounds.SEED.check("seed", seed)
+
+
+def generate(
+    prompts: str | Sequence[str],
+    checkpoint: Stages | Checkpoint | str | Path = "mini",
+    sampler: str = "ddim",
+    steps: int = 50,
+    guidance: float = 3.5,
+    seconds: float = 10.24,
+    seed: int = 0,
+    negative: str | Sequence[str] | None = None,
+    candidates: int = 1,
+    audio_prompt: Tensor | None = None,
+    eta: float = 0.0,
+    progress: Callable[[int, int], None] | None = None,
+    device: str | torch.device = "cpu",
+    dtype: Precision = torch.float32,
+    **sampler_options: Any,
+) -> Generated:
+    """Make sound from text, or from text and a sound.
+
+    Equals ``pipe(prompts, ..., generator=torch.Generator().manual_seed(seed))`` of plain
+    diffusers, whose scheduler is ``make_scheduler(sampler, pipe.scheduler.config)``, for
+    lengths of whole frames (10 ms) up to one window (10.24 s), candidates in the same order.
+
+    Args:
+        prompts: one text or several; several are embedded together, as diffusers does.
+        checkpoint: name, folder or hub id, whose text encoders are then unloaded as soon as
+            they are not needed, or a checkpoint or stages that are kept as they are.
+        sampler: one of ``SAMPLERS``.
+        steps: reverse steps, 1 to 1000.
+        guidance: classifier-free guidance; 1 is none.
+        seconds: length, from 0.04.
+        seed: of the noise, drawn on the CPU whatever the device is.
+        negative: what to lead away from, one for all or one a prompt.
+        candidates: made for each prompt and ranked by the checkpoint's own CLAP.
+        audio_prompt: waveform ``(1 or prompts, samples)`` at 16 kHz, whose CLAP embedding
+            takes the place of the text's.
+        eta: share of noise in DDIM, 0 to 1.
+        progress: called with (steps done, steps in all).
+        device: where a checkpoint given by name is loaded.
+        dtype: precision in which it is loaded.
+        sampler_options: of the scheduler, such as DDCM's ``codebook`` and ``size``.
+
+    Raises:
+        UserError: an argument out of range, or a checkpoint that cannot be used.
+    """
+    _check(steps, guidance, seconds, candidates, eta, seed)
+    own = not isinstance(checkpoint, Stages | Checkpoint)
+    if own:
+        checkpoint = load(checkpoint, ("scheduler",), device, dtype)
+    stages = checkpoint if isinstance(checkpoint, Stages) else Stages(checkpoint)
+    scheduler = make_scheduler(sampler, stages.checkpoint.scheduler_config, **sampler_options)
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if audio_prompt is None:
+        conditioning = stages.embed(texts, negative, together=True)
+    else:
+        conditioning = stages.embed_audio(audio_prompt, texts, negative)
+    if own:
+        stages.drop_text()
+    samples = round(seconds * stages.mel_config.sample_rate)
+    # The tolerance keeps 0.29 s, which is 28.999... frames in floating point, at 29.
+    frames = math.ceil(seconds * stages.mel_config.frame_rate - 1e-6)
+    frames += -frames % DOWNSAMPLING
+    batch = conditioning.batch * candidates
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn((batch, 8, frames // DOWNSAMPLING, 16), generator=generator)
+    denoiser = stages.denoiser(conditioning, guidance)
+    latents = sample(stages, scheduler, denoiser, noise, steps, generator, eta, progress)
+    if own:
+        stages.checkpoint.unload("unet")
+    audio = stages.vocode(stages.decode(latents), align=False)[:, :samples].cpu()
+    audio = audio.reshape(conditioning.batch, candidates, -1)
+    scores = None
+    if candidates > 1:
+        wanted = (
+            stages.clap_text(texts) if audio_prompt is None else stages.clap_audio(audio_prompt)
+        )
+        heard = stages.clap_audio(audio.flatten(0, 1)).reshape(*audio.shape[:2], -1)
+        scores, order = torch.einsum("pd,pcd->pc", wanted.expand(len(heard), -1), heard).sort(
+            dim=1, descending=True, stable=True
+        )
+        audio = audio.gather(1, order[:, :, None].expand_as(audio))
+    rate = stages.mel_config.sample_rate
+    return Generated(audio[:, 0], rate, audio, scores, latents, denoiser.calls, scheduler)

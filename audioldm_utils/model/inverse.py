@@ -1,0 +1,94 @@
+"""The fitted inverse of the mel filterbank: log-mel to linear magnitudes.
+
+A mel band sums several STFT bins, and which of them held the energy is lost: a pseudo-inverse
+spreads it evenly, and every partial of a tone becomes a narrow band of noise. But neighbouring
+bands tell where between them a partial lies, harmonics tell about each other, and a sound tells
+about itself over time. A small network learns that from real recordings. It belongs to the
+front end alone, so one set of weights serves every checkpoint.
+
+Definition: ConvNeXt blocks over time (Siuzdak, Vocos, arXiv 2306.00814, in the manner of Liu et
+al., arXiv 2201.03545) from 64 log-mel bands to 513 log magnitudes; the result is then scaled so
+that its mel is the one given (:func:`mel_consistent`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from audioldm_utils.model.mel import MelConfig, mel_filterbank
+
+#: Added to magnitudes before the logarithm: 2 dB above the rounding of 16-bit samples.
+FLOOR = 3e-4
+#: Largest log magnitude put out: a full-scale tone has 5.5. Keeps early training from spikes.
+CEILING = 6.5
+#: Times the bands' ratios are spread over their bins.
+ROUNDS = 8
+
+
+class _Block(nn.Module):
+    """Depthwise convolution over time, then a two-layer perceptron over channels."""
+
+    def __init__(self, width: int, hidden: int, kernel: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, hidden)
+        self.contract = nn.Linear(hidden, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.depthwise(x.transpose(1, 2)).transpose(1, 2))
+        return x + self.scale * self.contract(nn.functional.gelu(self.expand(y)))
+
+
+class MelInverse(nn.Module):
+    """Log magnitudes of a log-mel, before they are made consistent with it.
+
+    Args:
+        width: channels. ``hidden``: of the perceptrons. ``blocks``: how many, each of which
+            sees ``kernel // 2`` frames further to either side.
+    """
+
+    def __init__(
+        self,
+        width: int = 288,
+        hidden: int = 576,
+        blocks: int = 6,
+        kernel: int = 7,
+        config: MelConfig = MelConfig(),
+    ) -> None:
+        super().__init__()
+        self.settings = {"width": width, "hidden": hidden, "blocks": blocks, "kernel": kernel}
+        self.enter = nn.Conv1d(config.n_mels, width, kernel, padding=kernel // 2)
+        self.blocks = nn.ModuleList(_Block(width, hidden, kernel) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.leave = nn.Linear(width, config.n_fft // 2 + 1)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """``(batch, frames, 64)`` log-mel to ``(batch, frames, 513)``: ln(magnitude + FLOOR)."""
+        x = self.enter((mel.transpose(1, 2) + 5) / 3).transpose(1, 2)
+        for block in self.blocks:
+            x = block(x)
+        return self.leave(self.norm(x)).clamp(max=CEILING)
+
+
+def mel_consistent(
+    magnitude: Tensor, mel: Tensor, config: MelConfig = MelConfig(), rounds: int = ROUNDS
+) -> Tensor:
+    """Scale magnitudes so that their mel is ``mel``, keeping their shape within each band.
+
+    Multiplicative updates for the Kullback-Leibler divergence with the filterbank fixed (Lee and
+    Seung, NeurIPS 2000): each bin is multiplied by the mean ratio of the bands it lies in.
+
+    Args:
+        magnitude: ``(batch, frames, n_fft / 2 + 1)``, not negative.
+        mel: log-mel ``(batch, frames, n_mels)``.
+    """
+    weights = mel_filterbank(config, magnitude.dtype, str(magnitude.device))
+    share = weights.sum(0).clamp(min=1e-12)
+    target = mel.exp()
+    for _ in range(rounds):
+        ratio = target / (magnitude @ weights.T).clamp(min=1e-12)
+        magnitude = magnitude * (ratio @ weights) / share
+    return magnitude

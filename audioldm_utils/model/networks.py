@@ -1,0 +1,377 @@
+"""The stages of AudioLDM2: waveform to log-mel to latents and back, prompts to a denoiser.
+
+Shapes: waveform ``(batch, samples)`` at 16 kHz; log-mel ``(batch, frames, 64)``; latents
+``(batch, 8, frames / 4, 16)``, multiplied by the VAE's ``scaling_factor`` as diffusion wants
+them. Everything runs without gradients unless a name ends in ``_grad``, takes any batch, and
+goes through audio longer than ``window`` frames in overlapping windows, so that the networks'
+memory stays flat.
+
+Definition: haoheliu/AudioLDM2 (arXiv 2308.05734) and diffusers' ``AudioLDM2Pipeline``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audioldm_utils.model.checkpoint import Checkpoint, load
+from audioldm_utils.model.conditioning import Conditioning, Denoiser, TextSide
+from audioldm_utils.model.mel import log_mel
+
+#: Mel frames that the VAE turns into one latent frame.
+DOWNSAMPLING = 4
+#: Peak that the front end scales a waveform to.
+PEAK = 0.5
+# Three hops reach past the 432 samples that a frame's window takes from its neighbours.
+_MEL_CONTEXT = 3
+_MEL_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Level:
+    """What :func:`normalise` removed: mean and scale, each ``(batch, 1)``."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def undo(self, waveform: Tensor) -> Tensor:
+        """Give a normalised waveform ``(batch, samples)`` its own level and mean back."""
+        return waveform / self.scale.to(waveform) + self.mean.to(waveform)
+
+
+def normalise(waveform: Tensor) -> tuple[Tensor, Level]:
+    """Subtract each clip's mean and scale its peak to 0.5; silence is left as it is."""
+    mean = waveform.mean(dim=1, keepdim=True)
+    centred = waveform - mean
+    peak = centred.abs().amax(dim=1, keepdim=True)
+    scale = torch.where(peak > 0, PEAK / peak.clamp(min=1e-30), torch.ones_like(peak))
+    return centred * scale, Level(mean, scale)
+
+
+def window_starts(length: int, window: int, overlap: int) -> list[int]:
+    """Where windows begin so that they cover ``length``: regular, the last one at the end.
+
+    Each start but the last depends only on what has come so far, as streaming needs.
+    """
+    if not 0 <= overlap < window:
+        raise ValueError(f"overlap must be from 0 to below window={window}, got {overlap}")
+    if length <= window:
+        return [0]
+    return [*range(0, length - window, window - overlap), length - window]
+
+
+def crossfade(pieces: Iterable[tuple[int, Tensor]], length: int, overlap: int, dim: int) -> Tensor:
+    """Join overlapping pieces, each with its start along ``dim``, by linear cross-fades."""
+    total = weights = None
+    for start, piece in pieces:
+        count = piece.shape[dim]
+        if count == length:
+            return piece
+        position = torch.arange(count, device=piece.device, dtype=torch.float32)
+        ramp = torch.minimum(position + 1, count - position).clamp(max=overlap + 1)
+        shape = [1] * piece.ndim
+        shape[dim] = count
+        if total is None:
+            full = list(piece.shape)
+            full[dim] = length
+            total = piece.new_zeros(full)
+            weights = piece.new_zeros([length if i == dim else 1 for i in range(piece.ndim)])
+        total.narrow(dim, start, count).add_(piece * ramp.view(shape))
+        weights.narrow(dim, start, count).add_(ramp.view(shape))
+    return total / weights
+
+
+class Stages:
+    """The networks of one checkpoint, as functions of tensors.
+
+    Attributes:
+        checkpoint: where the networks come from; loaded when first needed.
+        window: mel frames that the VAE and the vocoder see at once, a multiple of 4; None
+            for no limit. Published training used 1024 (10.24 s). The VAE's normalisation
+            layers and attention see the whole window, so this changes the result of longer
+            audio; the vocoder's windows change nothing but rounding.
+        overlap: frames over which neighbouring windows are cross-faded, a multiple of 4.
+        lead: samples cut from the start of the vocoder's output.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | str | Path = "mini",
+        window: int | None = 1024,
+        overlap: int = 128,
+        lead: int | None = None,
+    ) -> None:
+        self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load(checkpoint)
+        if window is not None and (window % DOWNSAMPLING or overlap % DOWNSAMPLING):
+            raise ValueError(f"window and overlap must be multiples of 4, got {window}, {overlap}")
+        if window is not None and not 0 <= overlap < window:
+            raise ValueError(f"overlap must be from 0 to below window={window}, got {overlap}")
+        self.window = window
+        self.overlap = overlap
+        self.mel_config = self.checkpoint.mel_config
+        self.text = TextSide(self.checkpoint)
+        self._lead = lead
+        self._scaling_factor: float | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run."""
+        return self.checkpoint.device
+
+    @property
+    def scaling_factor(self) -> float:
+        """What the VAE's latents are multiplied by, from its configuration."""
+        if self._scaling_factor is None:
+            self._scaling_factor = self.checkpoint.scaling_factor
+        return self._scaling_factor
+
+    # Waveform and mel.
+
+    @torch.no_grad()
+    def to_mel(self, waveform: Tensor) -> Tensor:
+        """Log-mel of a waveform, padded to whole latent frames.
+
+        Args:
+            waveform: ``(batch, samples)`` at 16 kHz, at least one sample, as it should reach
+                the VAE (see :func:`normalise`).
+
+        Returns:
+            ``(batch, frames, 64)`` in the training framing; ``frames`` covers every sample
+            (the last hop is filled with zeros) and is a multiple of 4 (filled with silence,
+            ln 1e-5, never with 0).
+        """
+        if waveform.ndim != 2 or waveform.shape[1] == 0:
+            raise ValueError(f"waveform must be (batch, samples), got {tuple(waveform.shape)}")
+        hop = self.mel_config.hop_length
+        # The front end reflects 432 samples, so it needs three hops at least.
+        frames = max(math.ceil(waveform.shape[1] / hop), _MEL_CONTEXT)
+        waveform = waveform.to(self.device, torch.float32)
+        waveform = torch.nn.functional.pad(waveform, (0, frames * hop - waveform.shape[1]))
+        blocks = []
+        for start in range(0, frames, _MEL_BLOCK):
+            first = max(0, start - _MEL_CONTEXT)
+            last = min(frames, start + _MEL_BLOCK + _MEL_CONTEXT)
+            block = log_mel(waveform[:, first * hop : last * hop], self.mel_config)
+            blocks.append(block[:, start - first : start - first + _MEL_BLOCK])
+        mel = torch.cat(blocks, dim=1)[:, :frames]
+        return self.pad_mel(mel)
+
+    def pad_mel(self, mel: Tensor) -> Tensor:
+        """Append silent frames until their number is a multiple of 4."""
+        missing = -mel.shape[1] % DOWNSAMPLING
+        return torch.nn.functional.pad(mel, (0, 0, 0, missing), value=self.mel_config.silence)
+
+    # Mel and latents.
+
+    def _encode(self, mel: Tensor) -> Tensor:
+        vae = self.checkpoint.vae
+        posterior = vae.encode(mel[:, None].to(self.device, vae.dtype)).latent_dist
+        return posterior.mode().float() * self.scaling_factor
+
+    @torch.no_grad()
+    def encode(self, mel: Tensor) -> Tensor:
+        """Posterior mode of the VAE, scaled.
+
+        Args:
+            mel: ``(batch, frames, 64)``, frames a multiple of 4 (see :meth:`pad_mel`).
+
+        Returns:
+            ``(batch, 8, frames / 4, 16)``, float32.
+        """
+        if mel.ndim != 3 or mel.shape[1] % DOWNSAMPLING or mel.shape[2] != self.mel_config.n_mels:
+            raise ValueError(
+                f"mel must be (batch, frames, {self.mel_config.n_mels}) with frames a multiple of"
+                f" {DOWNSAMPLING}, got {tuple(mel.shape)}"
+            )
+        frames = mel.shape[1]
+        window = self.window or frames
+        pieces = (
+            (start // DOWNSAMPLING, self._encode(mel[:, start : start + window]))
+            for start in window_starts(frames, window, self.overlap if self.window else 0)
+        )
+        return crossfade(pieces, frames // DOWNSAMPLING, self.overlap // DOWNSAMPLING, dim=2)
+
+    def decode_grad(self, latents: Tensor) -> Tensor:
+        """As :meth:`decode`, differentiable with respect to the latents."""
+        if latents.ndim != 4 or latents.shape[1] != 8 or latents.shape[3] != 16:
+            raise ValueError(f"latents must be (batch, 8, frames, 16), got {tuple(latents.shape)}")
+        vae = self.checkpoint.vae
+        length = latents.shape[2]
+        window = self.window // DOWNSAMPLING if self.window else length
+        overlap = self.overlap // DOWNSAMPLING if self.window else 0
+        # Multiplied by the reciprocal, as the plain pipeline does, so that roundings agree.
+        scaled = (latents.to(self.device, torch.float32) * (1 / self.scaling_factor)).to(vae.dtype)
+        pieces = (
+            (
+                start * DOWNSAMPLING,
+                vae.decode(scaled[:, :, start : start + window]).sample[:, 0].float(),
+            )
+            for start in window_starts(length, window, overlap)
+        )
+        return crossfade(pieces, length * DOWNSAMPLING, self.overlap, dim=1)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Log-mel ``(batch, 4 * frames, 64)`` of scaled latents ``(batch, 8, frames, 16)``."""
+        return self.decode_grad(latents)
+
+    # Mel to waveform.
+
+    @property
+    def lead(self) -> int:
+        """Samples by which the vocoder's output lags its input.
+
+        A transposed convolution whose kernel exceeds its rate by an odd number puts each
+        input half a sample late at its own rate. In the published geometry (kernel 16 at
+        rate 5, 32-fold after it) the output is 32 samples longer than 160 a frame, and 16 of
+        them lead. :meth:`measure_lead` checks this on a trained vocoder.
+        """
+        if self._lead is None:
+            config = self.checkpoint.vocoder.config
+            lag, later = 0.0, math.prod(config.upsample_rates)
+            for rate, kernel in zip(
+                config.upsample_rates, config.upsample_kernel_sizes, strict=True
+            ):
+                later //= rate
+                lag += ((kernel - rate) % 2) / 2 * later
+            self._lead = round(lag)
+        return self._lead
+
+    @property
+    def vocoder_context(self) -> int:
+        """Mel frames on each side that one output sample of the vocoder depends on."""
+        config = self.checkpoint.vocoder.config
+        # Kernel 7 before and after, at the lowest and the highest rate.
+        reach, rate = 3.0, 1
+        for factor, kernel in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
+            reach += kernel / factor / rate
+            rate *= factor
+            blocks = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
+            reach += (
+                max((size - 1) / 2 * (sum(steps) + len(steps)) for size, steps in blocks) / rate
+            )
+        return math.ceil(reach + 3 / rate)
+
+    def vocode_grad(self, mel: Tensor, align: bool = True) -> Tensor:
+        """As :meth:`vocode`, differentiable with respect to the mel, in one pass."""
+        vocoder = self.checkpoint.vocoder
+        waveform = vocoder(mel.to(self.device, vocoder.dtype)).float()
+        lead = self.lead if align else 0
+        return waveform[:, lead : lead + mel.shape[1] * self.mel_config.hop_length]
+
+    @torch.no_grad()
+    def vocode(self, mel: Tensor, align: bool = True) -> Tensor:
+        """Waveform ``(batch, 160 * frames)`` of a log-mel ``(batch, frames, 64)``.
+
+        The vocoder has no layer that sees the whole clip: windows with enough context on
+        both sides give what one pass gives.
+
+        Args:
+            mel: natural logarithm, silence -11.51.
+            align: cut the fixed lag (:attr:`lead`) from the start; the plain pipeline, which
+                has nothing to align to, does not.
+        """
+        if mel.ndim != 3 or mel.shape[2] != self.mel_config.n_mels:
+            raise ValueError(f"mel must be (batch, frames, 64), got {tuple(mel.shape)}")
+        frames, hop = mel.shape[1], self.mel_config.hop_length
+        if self.window is None or frames <= self.window:
+            return self.vocode_grad(mel, align)
+        context = self.vocoder_context
+        blocks = []
+        for start in range(0, frames, self.window):
+            first, last = max(0, start - context), min(frames, start + self.window + context)
+            block = self.vocode_grad(mel[:, first:last], align)
+            blocks.append(block[:, (start - first) * hop :][:, : self.window * hop])
+        return torch.cat(blocks, dim=1)
+
+    @torch.no_grad()
+    def measure_lead(self, waveform: Tensor) -> int:
+        """The lead that a trained vocoder really has, in steps of 4 samples.
+
+        The vocoder makes up the phase, so its output cannot be aligned by correlation; the
+        lead is the cut after which the output's log-mel is nearest the input's. That is flat
+        to a few samples, and steady sounds do not locate it at all: a check of
+        :attr:`lead` (16; a trained one measured 20 on five clips), not a replacement.
+
+        Args:
+            waveform: ``(batch, samples)`` of sounds with onsets, normalised.
+        """
+        mel = self.to_mel(waveform)
+        vocoder = self.checkpoint.vocoder
+        raw = vocoder(mel.to(vocoder.dtype)).float()
+        length = mel.shape[1] * self.mel_config.hop_length
+        margin = 160
+        raw = torch.nn.functional.pad(raw, (margin, margin))
+        errors = {}
+        for lead in range(-48, 81, 4):
+            cut = raw[:, margin + lead :][:, :length]
+            errors[lead] = (log_mel(cut, self.mel_config) - mel).abs().mean().item()
+        return min(errors, key=errors.__getitem__)
+
+    @torch.no_grad()
+    def reconstruct_vae(self, waveform: Tensor) -> Tensor:
+        """A waveform through mel, VAE, and vocoder, at its own level and length.
+
+        Args:
+            waveform: ``(batch, samples)`` at 16 kHz, as loaded: it is normalised here, and
+                the mean and gain are undone.
+
+        Returns:
+            ``(batch, samples)``, on the CPU.
+        """
+        normalised, level = normalise(waveform)
+        decoded = self.vocode(self.decode(self.encode(self.to_mel(normalised))))
+        return level.undo(decoded.cpu())[:, : waveform.shape[1]]
+
+    # Prompts and diffusion.
+
+    def embed(
+        self,
+        prompts: str | Sequence[str],
+        negative: str | Sequence[str] | None = None,
+        together: bool = False,
+    ) -> Conditioning:
+        """Embeddings of prompts; see :meth:`audioldm_utils.model.conditioning.TextSide.embed`."""
+        return self.text.embed(prompts, negative, together)
+
+    def embed_audio(
+        self,
+        waveform: Tensor,
+        prompts: str | Sequence[str] = "",
+        negative: str | Sequence[str] | None = None,
+    ) -> Conditioning:
+        """Embeddings of audio prompts; see ``TextSide.embed_audio``."""
+        return self.text.embed_audio(waveform, prompts, negative)
+
+    def clap_text(self, prompts: str | Sequence[str]) -> Tensor:
+        """CLAP embeddings ``(batch, width)`` of texts, unit norm."""
+        return self.text.clap_text(prompts)
+
+    def clap_audio(self, waveform: Tensor, sample_rate: int | None = None) -> Tensor:
+        """CLAP embeddings ``(batch, width)`` of waveforms ``(batch, samples)``, unit norm."""
+        return self.text.clap_audio(waveform, sample_rate or self.mel_config.sample_rate)
+
+    def drop_text(self) -> None:
+        """Unload the text encoders; embeddings made before stay valid."""
+        self.text.drop()
+
+    def denoiser(
+        self, conditioning: Conditioning | None = None, guidance: float = 1.0, grad: bool = False
+    ) -> Denoiser:
+        """The network's output as a function of ``(x_t, t)``.
+
+        Args:
+            conditioning: from :meth:`embed`; of one prompt for any batch, or one a clip.
+                None is the empty prompt, whose embedding is made once and kept.
+            guidance: scale of classifier-free guidance, ``uncond + guidance * (cond -
+                uncond)``; 1 is none and costs half.
+            grad: make it differentiable with respect to ``x_t``.
+        """
+        if conditioning is None:
+            conditioning = self.text.unconditional
+        return Denoiser(self.checkpoint.unet, conditioning, guidance, grad)

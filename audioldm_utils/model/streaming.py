@@ -1,0 +1,301 @@
+"""Real time: sound that comes in pieces goes through VAE and vocoder as it comes.
+
+The blocks are those of :class:`~audioldm_utils.model.networks.Stages`: windows of ``stages.window``
+mel frames that overlap by ``stages.overlap`` and are cross-faded, for the VAE's encoder and
+again for its decoder; the vocoder sees some frames more on both sides. So the stream's result
+is :func:`offline`'s, but for rounding. It differs from one pass over the whole clip, since
+the VAE's normalisation layers and attention see a window instead.
+
+The level is fixed beforehand: a clip's peak and mean are known only at its end.
+
+Everything here is for one channel at 16 kHz; ``(n,)`` float32 in, ``(n,)`` float32 out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audioldm_utils import bounds
+from audioldm_utils.errors import UserError
+from audioldm_utils.model.mel import log_mel
+from audioldm_utils.model.networks import DOWNSAMPLING, PEAK, Stages
+
+# As in ``stages``: hops on each side that one mel frame depends on.
+_CONTEXT = 3
+#: Mel frames that the vocoder waits for, beside its context.
+VOCODER_BLOCK = 32
+
+
+def seconds_to_frames(seconds: float) -> int:
+    """Mel frames of a duration, a multiple of 4, at least 4."""
+    return max(DOWNSAMPLING, round(seconds * 100 / DOWNSAMPLING) * DOWNSAMPLING)
+
+
+def block_stages(stages: Stages, window: float, overlap: float) -> Stages:
+    """The same checkpoint with windows of so many seconds.
+
+    Raises:
+        UserError: a number is out of range, or the overlap no shorter than it.
+    """
+    bounds.WINDOW.check("window", window)
+    bounds.OVERLAP.check("overlap", overlap)
+    frames, shared = seconds_to_frames(window), seconds_to_frames(overlap) if overlap else 0
+    if shared >= frames:
+        raise UserError(f"the overlap ({overlap:g} s) must be shorter than the window.")
+    return Stages(stages.checkpoint, window=frames, overlap=shared)
+
+
+@torch.no_grad()
+def offline(stages: Stages, samples: np.ndarray, peak: float = 1.0) -> np.ndarray:
+    """What the stream gives, from a whole clip: the same windows, the same fixed level."""
+    scale = PEAK / peak
+    mel = stages.to_mel(torch.from_numpy(np.asarray(samples, np.float32))[None] * scale)
+    waveform = stages.vocode(stages.decode(stages.encode(mel)))
+    return (waveform[0, : len(samples)] / scale).cpu().numpy()
+
+
+class Windows:
+    """``stages.window_starts`` while the length is not known yet.
+
+    A regular window is given out as soon as something comes after it; the last one, which
+    ends where the input ends, by :meth:`finish`.
+
+    Attributes:
+        settled: no window that is still to come begins before this position.
+    """
+
+    def __init__(self, window: int, overlap: int, dim: int) -> None:
+        self.window, self.step, self.dim = window, window - overlap, dim
+        self.settled = 0
+        self._next = 0
+        self._kept: Tensor | None = None
+        self._first = 0
+
+    def push(self, piece: Tensor) -> list[tuple[int, Tensor]]:
+        """Take what comes next along ``dim``; give the windows that it completes."""
+        self._kept = piece if self._kept is None else torch.cat([self._kept, piece], self.dim)
+        end = self._first + self._kept.shape[self.dim]
+        found = []
+        while end > self._next + self.window:
+            found.append((self._next, self._cut(self._next, self.window)))
+            self._next += self.step
+        self.settled = max(0, end - self.window)
+        self._kept = self._cut(self.settled, end - self.settled)
+        self._first = self.settled
+        return found
+
+    def finish(self) -> list[tuple[int, Tensor]]:
+        """The last window."""
+        if self._kept is None:
+            return []
+        count = self._kept.shape[self.dim]
+        start, self.settled = self._first, self._first + count
+        return [(start, self._kept)]
+
+    def _cut(self, start: int, count: int) -> Tensor:
+        assert self._kept is not None
+        return self._kept.narrow(self.dim, start - self._first, count)
+
+
+class Crossfade:
+    """``stages.crossfade`` for pieces that come one after another."""
+
+    def __init__(self, overlap: int, dim: int) -> None:
+        self.overlap, self.dim = overlap, dim
+        self._total: Tensor | None = None
+        self._weights: Tensor | None = None
+        self._first = 0
+
+    def add(self, start: int, piece: Tensor) -> None:
+        """Add a piece that begins at ``start``, which has not been taken yet."""
+        count = piece.shape[self.dim]
+        position = torch.arange(count, device=piece.device, dtype=torch.float32)
+        ramp = torch.minimum(position + 1, count - position).clamp(max=self.overlap + 1)
+        shape = [1] * piece.ndim
+        shape[self.dim] = count
+        ramp = ramp.view(shape)
+        offset = start - self._first
+        for name, more in (("_total", piece * ramp), ("_weights", ramp)):
+            kept = getattr(self, name)
+            missing = offset + count - (0 if kept is None else kept.shape[self.dim])
+            if missing > 0:
+                size = list(more.shape)
+                size[self.dim] = missing
+                fresh = more.new_zeros(size)
+                kept = fresh if kept is None else torch.cat([kept, fresh], self.dim)
+            kept.narrow(self.dim, offset, count).add_(more)
+            setattr(self, name, kept)
+
+    def take(self, until: int) -> Tensor | None:
+        """What lies before ``until``, to which nothing will be added any more."""
+        if self._total is None or self._weights is None or until <= self._first:
+            return None
+        count = min(until - self._first, self._total.shape[self.dim])
+        rest = self._total.shape[self.dim] - count
+        done = self._total.narrow(self.dim, 0, count) / self._weights.narrow(self.dim, 0, count)
+        self._total = self._total.narrow(self.dim, count, rest)
+        self._weights = self._weights.narrow(self.dim, count, rest)
+        self._first += count
+        return done
+
+
+class ToMel:
+    """``Stages.to_mel`` of samples that come in pieces."""
+
+    def __init__(self, stages: Stages) -> None:
+        self.config = stages.mel_config
+        self._device = stages.device
+        self._samples = torch.zeros(1, 0)
+        # Frame that the kept samples begin with, and the next one to give out.
+        self._first = self._next = 0
+
+    def push(self, samples: Tensor) -> Tensor | None:
+        """Samples ``(1, n)`` to the log-mel ``(1, frames, 64)`` that they complete."""
+        self._samples = torch.cat([self._samples, samples], 1)
+        hop = self.config.hop_length
+        # The last three hops wait for what comes after them.
+        end = self._first + self._samples.shape[1] // hop - _CONTEXT
+        if end <= self._next:
+            return None
+        return self._frames(end, (end + _CONTEXT - self._first) * hop)
+
+    def finish(self) -> Tensor | None:
+        """The rest, filled as ``Stages.to_mel`` fills it."""
+        hop = self.config.hop_length
+        count = self._first + math.ceil(self._samples.shape[1] / hop)
+        if count == 0:
+            return None
+        frames = max(count, _CONTEXT)
+        missing = (frames - self._first) * hop - self._samples.shape[1]
+        self._samples = torch.nn.functional.pad(self._samples, (0, missing))
+        mel = self._frames(frames, self._samples.shape[1])
+        silent = (0, 0, 0, -frames % DOWNSAMPLING)
+        return torch.nn.functional.pad(mel, silent, value=self.config.silence)
+
+    def _frames(self, end: int, samples: int) -> Tensor:
+        mel = log_mel(self._samples[:, :samples].to(self._device), self.config)
+        mel = mel[:, self._next - self._first : end - self._first]
+        keep = max(0, end - _CONTEXT)
+        self._samples = self._samples[:, (keep - self._first) * self.config.hop_length :]
+        self._first, self._next = keep, end
+        return mel
+
+
+class Vocode:
+    """``Stages.vocode`` of a mel that comes in pieces."""
+
+    def __init__(self, stages: Stages, block: int = VOCODER_BLOCK) -> None:
+        self.stages, self.block = stages, block
+        self.context = stages.vocoder_context
+        self._mel: Tensor | None = None
+        self._first = self._next = 0
+
+    def push(self, mel: Tensor) -> Tensor | None:
+        """Mel ``(1, frames, 64)`` to the waveform ``(1, n)`` that can be told already."""
+        self._mel = mel if self._mel is None else torch.cat([self._mel, mel], 1)
+        end = self._first + self._mel.shape[1] - self.context
+        return self._until(end) if end - self._next >= self.block else None
+
+    def finish(self) -> Tensor | None:
+        """The rest."""
+        return None if self._mel is None else self._until(self._first + self._mel.shape[1])
+
+    @torch.no_grad()
+    def _until(self, end: int) -> Tensor:
+        assert self._mel is not None
+        hop = self.stages.mel_config.hop_length
+        waveform = self.stages.vocode_grad(self._mel)
+        waveform = waveform[:, (self._next - self._first) * hop : (end - self._first) * hop]
+        keep = max(0, end - self.context)
+        self._mel = self._mel[:, keep - self._first :]
+        self._first, self._next = keep, end
+        return waveform
+
+
+class Decoder:
+    """Latents that come in pieces to a waveform: the VAE's decoder and the vocoder."""
+
+    def __init__(self, stages: Stages) -> None:
+        assert stages.window is not None
+        self.stages = stages
+        size, shared = stages.window // DOWNSAMPLING, stages.overlap // DOWNSAMPLING
+        self._windows, self._mels = Windows(size, shared, 2), Crossfade(stages.overlap, 1)
+        self._vocode = Vocode(stages)
+
+    def push(self, latents: Tensor) -> list[Tensor]:
+        """Latents ``(1, 8, frames, 16)`` to pieces of waveform ``(1, n)``."""
+        return self._mel(self._windows.push(latents))
+
+    def finish(self) -> list[Tensor]:
+        """The rest."""
+        pieces = self._mel(self._windows.finish())
+        last = self._vocode.finish()
+        return pieces if last is None else [*pieces, last]
+
+    def _mel(self, windows: list[tuple[int, Tensor]]) -> list[Tensor]:
+        for start, latents in windows:
+            self._mels.add(start * DOWNSAMPLING, self.stages.decode(latents))
+        mel = self._mels.take(self._windows.settled * DOWNSAMPLING)
+        waveform = None if mel is None else self._vocode.push(mel)
+        return [] if waveform is None else [waveform]
+
+
+@dataclass
+class Reconstructor:
+    """A stream through VAE and vocoder: :meth:`push` samples as they come, then :meth:`finish`.
+
+    Attributes:
+        stages: its ``window`` and ``overlap`` are the stream's blocks (:func:`block_stages`).
+        peak: highest level expected of the input, full scale 1; what the front end scales to
+            0.5. A lower level than the true one drives the networks harder than they know.
+        taken, given: samples so far.
+    """
+
+    stages: Stages
+    peak: float = 1.0
+    taken: int = 0
+    given: int = 0
+    _to_mel: ToMel = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.stages.window is None:
+            raise ValueError("a stream needs stages with a window")
+        bounds.PEAK.check("peak", self.peak)
+        self._to_mel, self._decoder = ToMel(self.stages), Decoder(self.stages)
+        self._windows = Windows(self.stages.window, self.stages.overlap, 1)
+        self._latents = Crossfade(self.stages.overlap // DOWNSAMPLING, 2)
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take samples ``(n,)``; give those that are ready, often none."""
+        self.taken += len(samples)
+        wave = torch.from_numpy(np.asarray(samples, np.float32))[None] * (PEAK / self.peak)
+        mel = self._to_mel.push(wave)
+        pieces = [] if mel is None else self._encode(self._windows.push(mel))
+        return self._give(pieces)
+
+    def finish(self) -> np.ndarray:
+        """The rest, so that as many samples came out as went in."""
+        mel = self._to_mel.finish()
+        pieces = [] if mel is None else self._encode(self._windows.push(mel))
+        pieces += self._encode(self._windows.finish())
+        return self._give(pieces + self._decoder.finish())
+
+    def _encode(self, windows: list[tuple[int, Tensor]]) -> list[Tensor]:
+        for start, mel in windows:
+            self._latents.add(start // DOWNSAMPLING, self.stages.encode(mel))
+        latents = self._latents.take(self._windows.settled // DOWNSAMPLING)
+        return [] if latents is None else self._decoder.push(latents)
+
+    def _give(self, pieces: list[Tensor]) -> np.ndarray:
+        if not pieces:
+            return np.zeros(0, np.float32)
+        made = torch.cat(pieces, 1)[0].cpu().numpy() * np.float32(self.peak / PEAK)
+        # The last frames reach past the end of the input.
+        made = made[: max(0, self.taken - self.given)]
+        self.given += len(made)
+        return made

@@ -1,0 +1,1 @@
+"""One long table of results: written, read, summarised, compared, kept as evidence."""

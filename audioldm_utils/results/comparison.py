@@ -1,0 +1,184 @@
+"""Two runs side by side: paired differences of everything that both measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import atomic_path
+from audioldm_utils.metrics.statistics import bootstrap_interval, compare_pairs, holm
+from audioldm_utils.results.summaries import concat, directions, per_clip, read, select
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+
+def read_run(path: str | Path) -> pd.DataFrame:
+    """All results of a run: a table, a sweep's folder, or every table below a folder.
+
+    A sweep's folder is read from its ``results.parquet``; else, where a table lies
+    as CSV and as Parquet, it is read once. Files that are not
+    results tables are passed over in a folder, and refused when named.
+
+    Raises:
+        UserError: nothing there, or no results table in the folder.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return read(path)
+    if (path / "results.parquet").is_file():
+        return read(path / "results.parquet")
+    stems = {p.with_suffix(""): p for p in sorted(path.rglob("[!.]*.csv"))}
+    stems |= {p.with_suffix(""): p for p in sorted(path.rglob("[!.]*.parquet"))}
+    tables = []
+    for file in stems.values():
+        try:
+            tables.append(read(file))
+        except UserError as error:
+            if "is no results table" not in str(error):
+                raise
+    if not tables:
+        raise UserError(f"{path}: no results table in this folder; run a report or sweep first")
+    return concat(tables)
+
+
+def tables_of(path: str | Path) -> list[Path]:
+    """The tables of a run, which no comparison may overwrite; those that one wrote are none."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path.with_suffix(suffix) for suffix in (path.suffix, ".csv", ".parquet")]
+    found = [p for suffix in ("csv", "parquet") for p in sorted(path.rglob(f"[!.]*.{suffix}"))]
+    return [p for p in found if not _is_comparison(p)]
+
+
+def _is_comparison(path: Path) -> bool:
+    with path.open("rb") as handle:
+        return b",mean_a,mean_b,difference," in handle.readline(1000)
+
+
+def compare_runs(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    metrics: Sequence[str] | None = None,
+    methods: tuple[str, str] | None = None,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+    better: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Paired differences ``a - b`` for each method, stage, metric and band of both runs.
+
+    Args:
+        a, b: results tables; clips are paired by name, seeds averaged within the clip.
+        metrics: only these.
+        methods: compare this method of ``a`` with that one of ``b``, instead of each with
+            its namesake.
+        level: of the intervals.
+        draws: bootstrap samples.
+        seed: of bootstrap and permutation.
+        better: metric to ``higher`` or ``lower``; the registry of ``metrics`` by default.
+
+    Returns:
+        One row a comparison: ``method``, ``stage``, ``metric``, ``band``, ``unit``, ``n``,
+        ``mean_a``, ``mean_b``, ``difference``, ``low``, ``high``, ``p`` (permutation, Holm
+        over all rows), ``d_z``, ``verdict`` (``A better``, ``B better``, ``equal`` where no
+        clip differs, else ``not told apart``).
+
+    Raises:
+        UserError: the runs have no clip, metric or method in common.
+    """
+    import pandas as pd
+
+    if metrics:
+        a, b = (select(table, metric=list(metrics)) for table in (a, b))
+    if methods:
+        a, b = select(a, method=methods[0]), select(b, method=methods[1])
+        name = methods[0] if methods[0] == methods[1] else f"{methods[0]} - {methods[1]}"
+        a, b = a.assign(method=name), b.assign(method=name)
+    better = directions() if better is None else better
+    cell = ["method", "stage", "metric", "band", "unit"]
+    groups = [dict(list(table.groupby(cell))) for table in (a, b)]
+    rows = []
+    for key in sorted(groups[0].keys() & groups[1].keys()):
+        one, two = (per_clip(group[key]) for group in groups)
+        # A perfect copy's infinite SNR has no difference to another value.
+        finite = [values[values.map(math.isfinite)] for values in (one, two)]
+        shared = finite[0].index.intersection(finite[1].index).sort_values()
+        if shared.empty:
+            continue
+        row = dict(zip(cell, key, strict=True)) | {"n": len(shared)}
+        x, y = finite[0][shared].to_numpy(), finite[1][shared].to_numpy()
+        if len(shared) == 1:
+            single = bootstrap_interval(x - y)
+            row |= {"mean_a": x[0], "mean_b": y[0], "difference": single.mean}
+            row |= {"low": math.nan, "high": math.nan, "p": 1.0, "d_z": math.nan}
+        else:
+            pair = compare_pairs(x, y, seed, draws, level)
+            row |= {"mean_a": pair.mean_a, "mean_b": pair.mean_b, "difference": pair.mean}
+            row |= {"low": pair.low, "high": pair.high, "p": pair.p, "d_z": pair.d_z}
+        rows.append(row | {"same": bool((x == y).all())})
+    if not rows:
+        raise UserError(
+            "the two runs have nothing in common: no clip with the same method, stage and metric "
+            f"(A: {_contents(a)}; B: {_contents(b)})"
+        )
+    table = pd.DataFrame(rows)
+    table["p"] = holm(table["p"])
+    table["verdict"] = [
+        _verdict(row, better.get(row.metric, ""), 1 - level) for row in table.itertuples()
+    ]
+    return table.drop(columns="same")
+
+
+def _verdict(row: Any, direction: str, alpha: float) -> str:
+    """A claim needs the interval and the corrected p-value; empty for a neutral measure."""
+    if row.same:
+        return "equal"
+    if direction not in ("higher", "lower"):
+        return ""
+    if row.p >= alpha or not (row.low > 0 or row.high < 0):
+        return "not told apart"
+    return "A better" if (row.low > 0) == (direction == "higher") else "B better"
+
+
+def _contents(table: pd.DataFrame) -> str:
+    clips = sorted(set(table["clip"]))
+    methods = ", ".join(sorted(set(table["method"])))
+    return f"{len(clips)} clips such as {clips[0]!r}, methods {methods}"
+
+
+def write_differences(table: pd.DataFrame, path: Path) -> None:
+    """The table of ``compare_runs`` as CSV, atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
+    except OSError as error:
+        raise UserError(f"{path} could not be written: {error.strerror or error}") from error
+
+
+def format_differences(table: pd.DataFrame, level: float = 0.95) -> str:
+    """The table of ``compare_runs`` as aligned text, one line a comparison."""
+    header = ["method", "stage", "metric", "band", "n", "A", "B"]
+    header += [f"A - B [{100 * level:g} %]", "p (Holm)", "d_z", ""]
+    lines = [header]
+    for row in table.itertuples():
+        interval = f"{row.difference:+.3g}"
+        if not math.isnan(row.low):
+            interval += f" [{row.low:+.3g}, {row.high:+.3g}]"
+        unit = "" if row.unit == "1" else f" {row.unit}"
+        values = [f"{row.mean_a:.4g}{unit}", f"{row.mean_b:.4g}{unit}", interval]
+        effect = "–" if math.isnan(row.d_z) else f"{row.d_z:+.2f}"
+        names = [row.method, row.stage, row.metric, row.band, str(row.n)]
+        lines.append([*names, *values, f"{row.p:.2g}", effect, row.verdict])
+    kept = [i for i in range(len(header)) if any(line[i] for line in lines[1:])]
+    widths = {i: max(len(line[i]) for line in lines) for i in kept}
+    return "\n".join("  ".join(line[i].ljust(widths[i]) for i in kept).rstrip() for line in lines)

@@ -1,0 +1,1 @@
+"""What each chapter measures and concludes: one module a question, with its verdicts."""

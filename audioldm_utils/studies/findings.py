@@ -1,0 +1,207 @@
+"""What a chapter's sentences rest on: committed evidence, or the run at hand alone.
+
+Committed rows stand for a run only if they were made with the run's own parameters, with its
+checkpoint and from its clips. Here that is decided, once: which clips are measured again, which
+rows are judged and what the page says about it all follow from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audioldm_utils.files import sha256_file
+from audioldm_utils.studies.registry import STUDIES, WHOLE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from audioldm_utils.audio.clips import ClipInfo
+
+#: What a study takes besides clips and checkpoint, and the committed evidence was made with.
+DEFAULTS: Mapping[str, Any] = {"seed": 0}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a chapter's sentences rest on.
+
+    Attributes:
+        table: rows of the judged clips.
+        n: how many clips they are.
+        source: says which, for captions.
+        rests: the same as a sentence, with the reason where it is this run alone.
+        compared: rows of this run that were checked against the evidence; 0 if there is none.
+        at_hand: rows of the clips that can be played here: this run's, and the committed ones
+            of the same clips.
+        run: rows of this run.
+    """
+
+    table: pd.DataFrame
+    n: int
+    source: str
+    rests: str
+    compared: int
+    at_hand: pd.DataFrame
+    run: pd.DataFrame
+
+
+def made_with(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a study, from its table's sidecar; older ones hold its seed alone."""
+    return dict(record.get("parameters") or {"seed": record["seeds"][0]})
+
+
+def as_recorded(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as a sidecar gives them back: tuples as lists, paths as text."""
+    return json.loads(json.dumps(dict(parameters), default=str))
+
+
+def why_alone(
+    name: str,
+    clips: Sequence[ClipInfo],
+    parameters: Mapping[str, Any],
+    checkpoint: str,
+    evidence_dir: str | Path,
+) -> str:
+    """Why a run of a study cannot rest on the committed table; empty if it can.
+
+    Args:
+        name: of the study.
+        clips: of the run.
+        parameters: that the run gives to the study, ``seed`` among them.
+        checkpoint: fingerprint of those components that the study uses.
+        evidence_dir: where ``<name>.csv`` and its sidecar ``<name>.json`` lie.
+
+    Returns:
+        The end of a sentence, such as "seed is 1, while the committed table has 0".
+    """
+    path = Path(evidence_dir) / f"{name}.json"
+    if not path.is_file() or not path.with_suffix(".csv").is_file():
+        return f"{evidence_dir} holds no table of {name}"
+    record = json.loads(path.read_text())
+    made, now = made_with(record), as_recorded(parameters)
+    differing = [key for key in sorted({*made, *now}) if made.get(key) != now.get(key)]
+    if differing:
+        return "; ".join(
+            f"{key} is {now.get(key, 'not given')}, while the committed table has "
+            f"{made.get(key, 'none')}"
+            for key in differing
+        )
+    if record["checkpoint"][:12] != checkpoint[:12]:
+        return "the committed table is of another checkpoint"
+    study = STUDIES[name]
+    if study.scope != "samples" and not evidence_clips(name, clips, evidence_dir):
+        if study.group > 1:
+            return "these clips do not make up the groups of the committed table"
+        return "the committed table holds none of these clips"
+    return ""
+
+
+def rests_on_evidence(
+    name: str,
+    clips: Sequence[ClipInfo],
+    parameters: Mapping[str, Any],
+    fingerprint_of: Callable[[Sequence[str]], str],
+    evidence_dir: str | Path,
+) -> bool:
+    """Whether :func:`findings` of such a run are the evidence's; never of an unknown study.
+
+    Args:
+        name, clips, parameters, evidence_dir: as in :func:`why_alone`.
+        fingerprint_of: of the run's checkpoint (``Checkpoint.fingerprint_of``).
+    """
+    if name not in STUDIES:
+        return False
+    checkpoint = fingerprint_of(STUDIES[name].parts)
+    return not why_alone(name, clips, parameters, checkpoint, evidence_dir)
+
+
+def evidence_clips(
+    name: str, clips: Sequence[ClipInfo], evidence_dir: str | Path
+) -> Sequence[ClipInfo]:
+    """Those of the clips that a study's evidence was made from: same file name, same SHA-256.
+
+    Of a study of groups only all clips of one folder count: with some of them missing, the
+    others would fall into other groups than the evidence's.
+    """
+    record = json.loads((Path(evidence_dir) / f"{name}.json").read_text())
+    inputs = record["inputs"]
+    named = [info for info in clips if info.path.name in inputs]  # no other is worth a hash
+    held = [info for info in named if inputs[info.path.name] == sha256_file(info.path)]
+    if STUDIES[name].group == 1:
+        return held
+    shipped = {file for file in inputs if Path(file).stem in record["shipped"]}
+    there = {info.path.name for info in held}
+    whole = [part for part in (shipped, set(inputs) - shipped) if part <= there]
+    return [info for info in held if any(info.path.name in part for part in whole)]
+
+
+def findings(
+    run: pd.DataFrame,
+    clips: Sequence[ClipInfo],
+    name: str,
+    evidence_dir: str | Path,
+    parameters: Mapping[str, Any] = DEFAULTS,
+) -> Findings:
+    """Committed evidence if it is of these clips, parameters and checkpoint; else this run.
+
+    Clips are the same if file name and SHA-256 are. The rows of this run are checked
+    against the committed ones before those are used.
+
+    Args:
+        run: this run's table of the study.
+        clips: what it was run on.
+        name: of the study.
+        evidence_dir: where ``<name>.csv`` and its sidecar ``<name>.json`` lie.
+        parameters: what it was run with.
+
+    Raises:
+        StaleEvidenceError: this run's rows disagree with the committed ones.
+    """
+    from audioldm_utils.results.evidence import compare_evidence
+    from audioldm_utils.results.tables import read
+
+    checkpoints = set(run["checkpoint"])
+    if len(checkpoints) != 1:
+        raise ValueError(f"a run is of one checkpoint, got {sorted(checkpoints)}")
+    study = STUDIES[name]
+    reason = why_alone(name, clips, parameters, checkpoints.pop(), evidence_dir)
+    if reason:
+        return _alone(run, study.scope == "samples", reason)
+    committed = read(Path(evidence_dir) / f"{name}.csv")
+    # What a set of samples has depends on how many they are, and on the clips at hand.
+    single = run[run["clip"] != WHOLE] if study.scope == "samples" else run
+    compared = compare_evidence(single, committed, study.tolerance, study.relative)
+    if study.scope == "samples":
+        judged, n, at_hand = committed, _count(committed, samples=True), run
+        source = f"{n} generated samples"
+    else:
+        record = json.loads((Path(evidence_dir) / f"{name}.json").read_text())
+        judged = committed[~committed["clip"].isin(record["shipped"])]
+        n = judged["clip"].nunique()
+        shared = {info.name for info in evidence_clips(name, clips, evidence_dir)}
+        at_hand = committed[committed["clip"].isin(shared)]
+        source = f"{n} real recordings never trained on"
+    rests = (
+        f"The findings rest on {source}, from a committed table; {compared} of its rows were "
+        "measured again in this run and agree."
+    )
+    return Findings(judged, n, source, rests, compared, at_hand, run)
+
+
+def _alone(run: pd.DataFrame, samples: bool, reason: str) -> Findings:
+    n, kind = _count(run, samples), "generated sample" if samples else "clip"
+    source = f"{n} {kind}{'' if n == 1 else 's'} of this run"
+    rests = f"The findings rest on this run alone ({n} {kind}{'' if n == 1 else 's'}): {reason}."
+    return Findings(run, n, source, rests, 0, run, run)
+
+
+def _count(table: pd.DataFrame, samples: bool) -> int:
+    """How many clips, or generated sounds, a table is about."""
+    if not samples:
+        return table["clip"].nunique()
+    made = table[table["clip"] != WHOLE]
+    return len(made[["clip", "method", "stage"]].drop_duplicates())

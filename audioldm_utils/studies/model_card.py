@@ -1,0 +1,211 @@
+"""What the model card tells, read from the tables that lie in the checkpoint's folder.
+
+``figures.json``: of ``python data/checkpoints/recipe evaluate``. ``card/sources.csv`` and
+``card/classes.csv``: what it was trained on. ``card/curves.csv``: how training went. Any of
+them may be absent from a checkpoint that was not trained here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audioldm_utils import bounds
+from audioldm_utils.model.checkpoint_fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from audioldm_utils.audio.clips import ClipInfo
+    from audioldm_utils.model.networks import Stages
+
+#: The published ``cvssp/audioldm2``, from its configurations; parameters in millions, counted on
+#: the same architecture with random weights.
+PUBLISHED = {
+    ("vae", "parameters, M"): 55.38,
+    ("vae", "block_out_channels"): [128, 256, 512],
+    ("vae", "latent_channels"): 8,
+    ("vocoder", "parameters, M"): 55.27,
+    ("vocoder", "upsample_initial_channel"): 1024,
+    ("vocoder", "upsample_rates"): [5, 4, 2, 2, 2],
+    ("unet", "parameters, M"): 346.94,
+    ("unet", "block_out_channels"): [128, 256, 384, 640],
+    ("unet", "layers_per_block"): 2,
+    ("text_encoder", "projection_dim"): 512,
+    ("text_encoder_2", "d_model"): 1024,
+    ("text_encoder_2", "num_layers"): 24,
+    ("language_model", "n_embd"): 768,
+    ("language_model", "n_layer"): 12,
+    ("scheduler", "beta_start"): 0.0015,
+    ("scheduler", "beta_end"): 0.0195,
+}
+#: What is asked of the figures: label, keys in ``figures.json``, which bound of what, and it.
+#: ``most``, ``least``: of the value; ``above``, ``below``: of the whole interval.
+ASKED = (
+    ("VAE, log-mel error, nat", ("vae", "mel_error_nat"), "most", 0.20),
+    ("VAE, ratio to the best PCA of mel patches", ("vae", "ratio_to_best_pca"), "most", 1.0),
+    ("vocoder, STFT distance re Griffin-Lim's", ("vocoder", "mrstft_ratio"), "most", 1.0),
+    ("vocoder, log-mel error, nat", ("vocoder", "mel_vocoder"), "most", 0.30),
+    ("ViSQOL, vocoder minus Griffin-Lim, MOS", ("visqol", "difference"), "above", -0.05),
+    ("CLAP, recall at 10 over chance", ("clap", "over_chance"), "least", 4.0),
+    ("class of samples, share told", ("text", "accuracy"), "", None),
+    ("class of samples, over chance", ("text", "over_chance"), "least", 4.0),
+    ("class of real clips through VAE and vocoder, share told",
+     ("text", "real_through_vae_and_vocoder"), "", None),
+    ("other GPT-2 sequence, change of share told", ("text", "other_gpt2", "difference"),
+     "below", 0.0),
+    ("other T5 sequence, change of share told", ("text", "other_t5", "difference"),
+     "below", 0.0),
+    ("denoiser, error re the best linear one's", ("denoiser", "mean_ratio"), "most", 0.90),
+)  # fmt: skip
+#: Components that each figure depends on; all where none is named.
+FIGURE_PARTS: dict[str, tuple[str, ...]] = {
+    "vae": ("vae",),
+    "vocoder": ("vocoder",),
+    "visqol": ("vae", "vocoder"),
+    "shipped": ("vae", "vocoder"),
+    "clap": ("text_encoder", "tokenizer", "feature_extractor"),
+    "denoiser": (),
+    "text": (),
+}
+#: Seconds of each shipped clip in `clip_figures`.
+SECONDS = 2.56
+
+
+def read_figures(folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
+    """``figures.json`` of a checkpoint folder, without what was computed of other weights.
+
+    Args:
+        folder: where the file lies; figures are empty where there is none.
+        checkpoint: the checkpoint's folder, if that is another one.
+    """
+    path = folder / "figures.json"
+    stored = json.loads(path.read_text()) if path.is_file() else {}
+    weights = stored.get("weights", {})
+    return {
+        name: stored[name]
+        for name, parts in FIGURE_PARTS.items()
+        if name in stored and weights.get(name) == fingerprint(checkpoint or folder, parts)
+    }
+
+
+def read_table(folder: Path, name: str) -> pd.DataFrame | None:
+    """``card/NAME.csv`` of a checkpoint folder, or None."""
+    import pandas as pd
+
+    path = folder / "card" / f"{name}.csv"
+    return pd.read_csv(path) if path.is_file() else None
+
+
+def figures_table(figures: Mapping[str, Any]) -> pd.DataFrame:
+    """Every figure that was computed, with its interval, what is asked, and whether it is met."""
+    import pandas as pd
+
+    rows = []
+    for label, keys, kind, bound in ASKED:
+        found: Any = figures
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        if found is None:
+            continue
+        interval = found if isinstance(found, Mapping) else {"mean": found}
+        value = interval["mean"]
+        low, high = interval.get("low", math.nan), interval.get("high", math.nan)
+        met = None
+        if kind:
+            met = {
+                "most": value <= bound,
+                "least": value >= bound,
+                "above": low > bound,
+                "below": high < bound,
+            }[kind]
+        said = {"most": "≤", "least": "≥", "above": "interval above", "below": "interval below"}
+        rows.append(
+            {
+                "figure": label,
+                "value": value,
+                "low": low,
+                "high": high,
+                "n": interval.get("n", ""),
+                "asked": f"{said[kind]} {bound:g}" if kind else "",
+                "met": {True: "yes", False: "no", None: ""}[met],
+            }
+        )
+    return pd.DataFrame(rows, columns=["figure", "value", "low", "high", "n", "asked", "met"])
+
+
+def parameters_of(folder: Path) -> float:
+    """Millions of parameters in a component folder, from the headers of its weights."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as handle:
+            for key in handle.keys():  # noqa: SIM118
+                total += math.prod(handle.get_slice(key).get_shape())
+    return total / 1e6
+
+
+def architecture(folder: Path) -> pd.DataFrame:
+    """The checkpoint's configuration beside the published one, one row a property."""
+    import pandas as pd
+
+    rows = []
+    for (component, name), published in PUBLISHED.items():
+        part = folder / component
+        if name == "parameters, M":
+            own: Any = round(parameters_of(part), 2)
+        else:
+            file = "scheduler_config.json" if component == "scheduler" else "config.json"
+            own = json.loads((part / file).read_text()).get(name, "") if part.is_dir() else ""
+        rows.append((component, name.replace("_", " "), str(own), str(published)))
+    return pd.DataFrame(rows, columns=["component", "property", "this", "published"])
+
+
+def clip_figures(stages: Stages, clips: Sequence[ClipInfo]) -> dict[str, dict[str, float]]:
+    """Log-mel error of VAE and of vocoder, nat, on the first seconds of each clip."""
+    import torch
+
+    from audioldm_utils.audio.clips import load_clip, to_model_rate
+    from audioldm_utils.model.networks import normalise
+
+    found = {}
+    for info in clips:
+        wave = torch.from_numpy(to_model_rate(load_clip(info)))[None, : round(SECONDS * 16000)]
+        wave, _ = normalise(wave)
+        mel = stages.to_mel(wave)
+        decoded = stages.decode(stages.encode(mel))
+        again = stages.to_mel(stages.vocode(mel))
+        found[info.name] = {
+            "vae_nat": (decoded - mel).abs().mean().item(),
+            "vocoder_nat": (again - mel).abs().mean().item(),
+        }
+    return found
+
+
+def samples(
+    stages: Stages, prompts: Sequence[str], steps: int, seconds: float, seed: int = 0
+) -> list[Any]:
+    """A sound a prompt, (n,) each at 16 kHz, by DDIM with guidance, in batches."""
+    import torch
+
+    from audioldm_utils.model.generation import make_scheduler, sample
+
+    bounds.STEPS.check("steps", steps)
+    bounds.SECONDS.check("seconds", seconds)
+    bounds.SEED.check("seed", seed)
+    stages.checkpoint.use_channels_last()
+    frames, made = round(seconds * 25), []
+    for first in range(0, len(prompts), 22):
+        texts = list(prompts[first : first + 22])
+        noise = torch.randn(
+            (len(texts), 8, frames, 16), generator=torch.Generator().manual_seed(seed + first)
+        )
+        scheduler = make_scheduler("ddim", stages.checkpoint.scheduler_config)
+        denoiser = stages.denoiser(stages.embed(texts, ""), 3.5)
+        latents = sample(stages, scheduler, denoiser, noise, steps)
+        made += [wave.numpy() for wave in stages.vocode(stages.decode(latents)).cpu()]
+    return made

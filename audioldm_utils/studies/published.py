@@ -1,0 +1,103 @@
+"""What the published architecture costs at its own size, beside a checkpoint at hand."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from audioldm_utils.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from audioldm_utils.model.networks import Stages
+
+#: What ``benchmarks/published_size.py`` writes.
+TABLE = "published_size.csv"
+VARIANT = "ours-float32"
+STAGES = ("encode", "UNet step", "decode", "vocode")
+#: Without the table: what to do about it.
+MISSING = "not measured: run benchmarks/published_size.py"
+
+
+def stage_seconds(stages: Stages, seconds: float = 2.56, seed: int = 0) -> dict[str, float]:
+    """Wall-clock seconds of each of :data:`STAGES` for one second of sound.
+
+    Args:
+        stages: of the checkpoint; a first, unmeasured pass loads its networks.
+        seconds: length of the sound that is timed, whole latent frames (0.04 s).
+        seed: of the noise that stands for mel and latents.
+
+    Returns:
+        Stage to seconds. A UNet step is one call, without guidance.
+    """
+    frames = round(seconds * 25) * 4
+    generator = torch.Generator().manual_seed(seed)
+    mel = torch.randn((1, frames, 64), generator=generator) * 2 - 6
+    noise = torch.randn((1, 8, frames // 4, 16), generator=generator)
+    denoiser = stages.denoiser()
+    work = {
+        "encode": lambda: stages.encode(mel),
+        "UNet step": lambda: denoiser(noise, 500),
+        "decode": lambda: stages.decode(noise),
+        "vocode": lambda: stages.vocode(mel),
+    }
+    found = {}
+    for name, run in work.items():
+        run()
+        began = time.perf_counter()
+        run()
+        found[name] = (time.perf_counter() - began) / seconds
+    return found
+
+
+def read_published(*folders: str | Path) -> dict[str, float] | None:
+    """Seconds a second of sound at the published size, from the first folder with the table.
+
+    The benchmark's UNet step is a guided one, two calls; half of it is taken. None where no
+    folder has the table.
+
+    Raises:
+        UserError: the table lacks a stage.
+    """
+    import pandas as pd
+
+    path = next((p for p in (Path(f) / TABLE for f in folders) if p.is_file()), None)
+    if path is None:
+        return None
+    table = pd.read_csv(path)
+    table = table[table["variant"] == VARIANT]
+    figures = table.set_index("figure")["value"]
+    missing = [name for name in STAGES if f"{name} wall s" not in figures]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)} of {VARIANT}: make it again")
+    length = float(table["audio seconds"].iloc[0])
+    calls = {"UNet step": 2}
+    return {name: float(figures[f"{name} wall s"]) / length / calls.get(name, 1) for name in STAGES}
+
+
+def beside(stages: Stages, name: str, *folders: str | Path) -> pd.DataFrame:
+    """Seconds a second of sound by stage: the checkpoint's and the published size's.
+
+    Args:
+        stages: timed here and now.
+        name: of the checkpoint, for the header.
+        folders: where the benchmark's table may lie.
+
+    Returns:
+        Columns ``stage``, ``NAME, s``, ``published size, s`` and ``ratio``, the last two
+        :data:`MISSING` and empty where there is no table.
+    """
+    import pandas as pd
+
+    own, published = stage_seconds(stages), read_published(*folders)
+    rows = []
+    for stage, seconds in own.items():
+        row = {"stage": stage, f"{name}, s": f"{seconds:.3g}"}
+        row["published size, s"] = f"{published[stage]:.3g}" if published else MISSING
+        row["ratio"] = f"{published[stage] / seconds:.3g}" if published else ""
+        rows.append(row)
+    return pd.DataFrame(rows)

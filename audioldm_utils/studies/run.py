@@ -1,0 +1,269 @@
+"""Measurements that chapters and committed evidence share: one function a study.
+
+A study maps clips and a checkpoint to a results table. A chapter runs it on the audio it is
+given; ``audioldm-utils evidence`` runs the very same function on an eval folder and on the
+shipped clips and commits the table. The chapter then checks its own rows against the
+committed ones, so that evidence cannot go stale, and takes its findings from the larger set.
+What differs from the evidence in a parameter, in checkpoint or clips rests on the run alone.
+
+What studies there are is declared in :mod:`audioldm_utils.studies.registry`, what findings rest
+on in :mod:`audioldm_utils.studies.findings`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audioldm_utils import bounds
+from audioldm_utils.audio.clips import ClipInfo, find_clips
+from audioldm_utils.audio.survey import LONGEST, survey
+from audioldm_utils.errors import UserError
+from audioldm_utils.studies.findings import (
+    DEFAULTS,
+    Findings,
+    as_recorded,
+    evidence_clips,
+    findings,
+    why_alone,
+)
+from audioldm_utils.studies.registry import STUDIES, Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from audioldm_utils.model.networks import Stages
+
+_WORKER: dict[str, Stages] = {}
+
+
+def _prepare(checkpoint: str, threads: int | None = None) -> None:
+    import torch
+
+    from audioldm_utils.model.checkpoint import load
+    from audioldm_utils.model.networks import Stages
+
+    if threads:
+        torch.set_num_threads(threads)
+    _WORKER["stages"] = Stages(load(checkpoint))
+
+
+def _measure(
+    study: Study,
+    infos: Sequence[ClipInfo],
+    parameters: Mapping[str, Any],
+    most: int | None = None,
+) -> list[dict[str, object]]:
+    """Rows of one clip, of one group of clips or of all clips, as the study takes them."""
+    from audioldm_utils.audio.clips import load_clip
+    from audioldm_utils.results.tables import ResultsBuilder
+
+    stages = _WORKER["stages"]
+    rows = ResultsBuilder(stages.checkpoint.fingerprint_of(study.parts), parameters["seed"])
+    clips = [load_clip(info, LONGEST) for info in infos]
+    alone = study.scope == "clip" and study.group == 1
+    more = {"most": most} if study.scope == "samples" else {}
+    study.measure()(clips[0] if alone else clips, stages, rows, **parameters, **more)
+    return rows.rows
+
+
+def measure(
+    name: str,
+    clips: Sequence[ClipInfo],
+    checkpoint: str | Path,
+    parameters: Mapping[str, Any],
+    out_dir: str | Path,
+    evidence_dir: str | Path,
+    most: int | None = None,
+    own: int = 0,
+    say: Callable[[str], None] = print,
+) -> Findings:
+    """Run a study for a chapter, keep its table, and say what findings rest on.
+
+    Args:
+        name, clips, checkpoint: as in :func:`measure_clips`.
+        parameters: all that the study takes; the committed evidence serves only a run with
+            the very ones that it was made with.
+        out_dir: gets ``<name>.csv``, ``.parquet`` and a sidecar with the parameters.
+        evidence_dir, most, own: as in :func:`run_study`.
+        say: takes the sentence that tells what the findings rest on; printed by default.
+
+    Raises:
+        UserError: a number that cannot be, or as in :func:`measure_clips`.
+        StaleEvidenceError: the rows of this run disagree with the committed ones.
+    """
+    from audioldm_utils.results.tables import write
+
+    place = {"evidence_dir": evidence_dir, "most": most, "own": own}
+    run = run_study(name, clips, checkpoint, parameters, progress=False, **place)
+    write(run, Path(out_dir) / name, {"parameters": as_recorded(parameters)})
+    found = findings(run, clips, name, evidence_dir, parameters)
+    say(f"{name}: {found.rests}")
+    return found
+
+
+def run_study(
+    name: str,
+    clips: Sequence[ClipInfo],
+    checkpoint: str | Path = "mini",
+    parameters: Mapping[str, Any] = DEFAULTS,
+    jobs: int = 1,
+    progress: bool = True,
+    evidence_dir: str | Path = "book/evidence",
+    most: int | None = None,
+    own: int = 0,
+) -> pd.DataFrame:
+    """As :func:`measure_clips`, on those of the clips that the committed evidence holds.
+
+    Where it does not serve this run (see :func:`~audioldm_utils.studies.findings.why_alone`),
+    as many of the clips are measured as ``own`` says, spread over them.
+
+    Args:
+        name, clips, checkpoint, parameters, jobs, progress: as in :func:`measure_clips`.
+        evidence_dir: where the committed table lies.
+        most: recompute at most so many of the evidence's clips, or groups of them; None for
+            all. With 0 the committed rows stand in: for a study that another one of the same
+            code is checked for. Of a study of samples: at most so many of a kind.
+        own: most of the clips, or groups of them, that no evidence serves; 0 for all.
+    """
+    from audioldm_utils.model.checkpoint import load
+    from audioldm_utils.results.tables import read
+
+    if name not in STUDIES:
+        raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
+    bounds.SEED.check("seed", parameters["seed"])
+    bounds.CLIPS_OR_ALL.check("own", own)
+    if most is not None:
+        bounds.CLIPS_OR_ALL.check("most", most)
+    study = STUDIES[name]
+    if study.scope == "samples":
+        return measure_clips(name, clips, checkpoint, parameters, progress=progress, most=most)
+    fingerprint = load(checkpoint).fingerprint_of(study.parts)
+    if why_alone(name, clips, parameters, fingerprint, evidence_dir):
+        count = min(own * study.group or len(clips), len(clips))
+        chosen = [clips[i * len(clips) // count] for i in range(count)]
+        return measure_clips(name, chosen, checkpoint, parameters, jobs, progress)
+    held = evidence_clips(name, clips, evidence_dir)
+    if most == 0:
+        table = read(Path(evidence_dir) / f"{name}.csv")
+        table = table[table["clip"].isin([info.name for info in held])]
+        return table.reset_index(drop=True)
+    chosen = held[: None if most is None else most * study.group]
+    return measure_clips(name, chosen, checkpoint, parameters, jobs, progress)
+
+
+def measure_clips(
+    name: str,
+    clips: Sequence[ClipInfo],
+    checkpoint: str | Path = "mini",
+    parameters: Mapping[str, Any] = DEFAULTS,
+    jobs: int = 1,
+    progress: bool = True,
+    most: int | None = None,
+) -> pd.DataFrame:
+    """The study's table for these clips.
+
+    Args:
+        name: a key of :data:`STUDIES`.
+        clips: as ``find_clips`` gives them.
+        checkpoint: name, folder or hub id.
+        parameters: given to the study by name; ``seed``, of every random draw, is among them.
+        jobs: worker processes, each with its share of the cores; 1 stays in this process, as
+            do studies that are not of single clips.
+        progress: a bar with the time that is left, on the screen and never on the page of a
+            running notebook.
+        most: samples of a kind, for studies of samples.
+
+    Raises:
+        UserError: no clips, an unknown study, or an unusable clip (the message names it).
+    """
+    import pandas as pd
+
+    from audioldm_utils.results.tables import COLUMNS, validate
+    from audioldm_utils.studies.progress import screen_bar
+
+    if not clips:
+        raise UserError("there are no clips to measure")
+    study = STUDIES[name]
+    if study.scope != "clip":
+        _prepare(str(checkpoint))
+        rows = _measure(study, clips, parameters, most)
+        return validate(pd.DataFrame(rows, columns=list(COLUMNS)))
+    rows: list[dict[str, object]] = []
+    groups = [clips[i : i + study.group] for i in range(0, len(clips), study.group)]
+    bar = screen_bar(len(groups), name, "clip", progress)
+    if jobs == 1:
+        # The report gives each chapter its share of the cores; that is left as it is.
+        _prepare(str(checkpoint))
+        for infos in groups:
+            rows += _measure(study, infos, parameters)
+            bar.update()
+    else:
+        with ProcessPoolExecutor(
+            jobs,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_prepare,
+            initargs=(str(checkpoint), max(1, len(os.sched_getaffinity(0)) // jobs)),
+        ) as pool:
+            for future in [pool.submit(_measure, study, infos, parameters) for infos in groups]:
+                rows += future.result()
+                bar.update()
+    bar.close()
+    return validate(pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
+def write_evidence(
+    name: str,
+    audio_dir: str | Path,
+    shipped_dir: str | Path,
+    out: str | Path,
+    checkpoint: str = "mini",
+    parameters: Mapping[str, Any] = DEFAULTS,
+    jobs: int = 1,
+    limit: int | None = None,
+) -> Path:
+    """Run a study on an eval folder and on the shipped clips; write table and sidecar."""
+    from audioldm_utils.model.checkpoint import load
+    from audioldm_utils.results.evidence import provenance
+    from audioldm_utils.results.tables import concat, write
+
+    found = survey(audio_dir, limit or 0)
+    for line in found.sentences():
+        print(line, file=sys.stderr)
+    judged = found.usable
+    shipped = find_clips(shipped_dir)
+    study = STUDIES[name]
+    judged = study.chosen(judged)
+    shipped = (
+        [] if study.scope == "samples" else shipped[study.first :: study.shipped or study.every]
+    )
+    names = {info.name for info in judged} & {info.name for info in shipped}
+    if names:
+        raise UserError(f"clips of both folders are called {', '.join(sorted(names))}: rename them")
+    if study.scope == "clip":
+        table = measure_clips(name, [*judged, *shipped], checkpoint, parameters, jobs)
+    else:
+        # Clips of one folder are never compared with those of the other.
+        table = concat(
+            measure_clips(name, part, checkpoint, parameters) for part in (judged, shipped) if part
+        )
+    seed = parameters["seed"]
+    record = provenance(
+        f"audioldm-utils evidence --audio EVAL --checkpoint {checkpoint} --studies {name}"
+        + (f" --seed {seed}" if seed else ""),
+        inputs=[info.path for info in [*judged, *shipped]],
+        seeds=[seed],
+        parameters=as_recorded(parameters),
+        checkpoint=load(checkpoint).fingerprint_of(study.parts),
+        parts=list(study.parts),
+        n=len(judged),
+        shipped=sorted(info.name for info in shipped),
+    )
+    path = Path(out) / f"{name}.csv"
+    write(table, path, record)
+    return path

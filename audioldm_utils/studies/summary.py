@@ -1,0 +1,148 @@
+"""One table of everything that the chapters measured, for chapter 08."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audioldm_utils.errors import UserError
+from audioldm_utils.results.summaries import directions, read, summarise
+from audioldm_utils.studies.findings import DEFAULTS, made_with
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Metrics of the summary and what their columns are called; the rest is in the chapters.
+METRICS = {
+    "rate": "rate, kbit/s",
+    "network_calls": "network calls",
+    "log_mel_distance": "log-mel distance, dB ↓",
+    "mel_error": "log-mel error, nat ↓",
+    "multi_resolution_stft": "multi-resolution STFT ↓",
+    "visqol": "ViSQOL, MOS ↑",
+    "hf_retention": "high-frequency retention → 1",
+    "latent_correlation": "latent correlation ↑",
+    "latent_correlation_centred": "the same, means removed ↑",
+    "log_mel_correlation_centred": "log-mel correlation, means removed ↑",
+    "clap_score": "CLAP score ↑",
+    "snr": "SNR, dB (not judged by)",
+    "correlation": "waveform correlation (not judged by)",
+    "mae": "waveform MAE (not judged by)",
+}
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What the chapters' findings rest on.
+
+    Attributes:
+        tables: name of each study to its judged rows.
+        of_run: names of those that rest on this run alone.
+        rests: the same as a sentence.
+    """
+
+    tables: dict[str, pd.DataFrame]
+    of_run: list[str]
+    rests: str
+
+
+def studies_of(
+    results_dir: Path,
+    evidence_dir: Path,
+    fingerprint_of: Callable[[Sequence[str]], str],
+    rests_on_evidence: Callable[[str, Mapping[str, Any]], bool],
+) -> Gathered:
+    """The rows that each chapter's findings rest on.
+
+    A table of this run goes first, unless the findings rest on committed evidence of this
+    checkpoint; evidence also stands in for what this run has not measured.
+
+    Args:
+        results_dir: folder of the chapters' output folders.
+        evidence_dir: where the committed tables lie.
+        fingerprint_of: the checkpoint's, of those components that a study's rows are marked
+            by (``Checkpoint.fingerprint_of``); of none, the whole checkpoint's.
+        rests_on_evidence: whether findings of a run of the study of that name with those
+            parameters are the evidence's (``findings.rests_on_evidence``).
+    """
+    found: dict[str, pd.DataFrame] = {}
+    given: dict[str, Mapping[str, Any]] = {}
+    for path in sorted(results_dir.glob("[0-9][0-9]_*/[0-9][0-9]_*.csv")):
+        table = _results(path)
+        if table is not None:
+            found[path.stem] = table
+            sidecar = path.with_suffix(".json")
+            made = made_with(json.loads(sidecar.read_text())) if sidecar.is_file() else DEFAULTS
+            given[path.stem] = made
+    of_run = set(found)
+    for path in sorted(evidence_dir.glob("[0-9][0-9]_*.csv")):
+        table = _results(path)
+        if table is None:
+            continue
+        if path.stem in found and not rests_on_evidence(path.stem, given[path.stem]):
+            continue
+        record = json.loads(path.with_suffix(".json").read_text())
+        own = fingerprint_of(record.get("parts", ()))[:12]
+        if set(table["checkpoint"]) <= {own, ""}:
+            found[path.stem] = table[~table["clip"].isin(record.get("shipped", ()))]
+            of_run.discard(path.stem)
+    alone = sorted(of_run)
+    rests = f"{len(found) - len(alone)} of {len(found)} studies rest on committed tables"
+    rests += f", and on this run alone: {', '.join(alone)}." if alone else "."
+    return Gathered(dict(sorted(found.items())), alone, rests)
+
+
+def _results(path: Path) -> pd.DataFrame | None:
+    try:
+        return read(path)
+    except UserError:
+        return None
+
+
+def overview(tables: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+    """Means over clips: one row a study, method and stage, one column a metric.
+
+    Args:
+        tables: (study, its rows).
+
+    Returns:
+        Columns ``chapter``, ``method``, ``stage``, those of `METRICS` that were measured, and
+        ``n``, the largest number of clips behind a row.
+    """
+    import pandas as pd
+
+    parts = []
+    for name, table in tables:
+        rows = table[(table["band"] == "") & table["metric"].isin(METRICS)]
+        if rows.empty:
+            continue
+        known = directions()
+        summary = summarise(rows, by=("method", "stage", "metric"), draws=2, better=known)
+        parts.append(summary.assign(chapter=name[:2]))
+    columns = ["chapter", "method", "stage"]
+    if not parts:
+        return pd.DataFrame(columns=[*columns, "n"])
+    every = pd.concat(parts)
+    wide = every.pivot_table(index=columns, columns="metric", values="mean").reset_index()
+    count = every.groupby(columns)["n"].max().reset_index()
+    wide = wide.merge(count, on=columns)
+    kept = [metric for metric in METRICS if metric in wide]
+    return wide[[*columns, *kept, "n"]].rename(columns=METRICS)
+
+
+def by_chapter(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The overview chapter by chapter, each with those columns only that it filled.
+
+    Args:
+        table: of :func:`overview`.
+
+    Returns:
+        (caption, rows) of each chapter in order.
+    """
+    return [
+        (f"Chapter {chapter}", part.drop(columns="chapter").dropna(axis="columns", how="all"))
+        for chapter, part in table.groupby("chapter", sort=True)
+    ]

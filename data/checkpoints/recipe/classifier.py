@@ -1,0 +1,249 @@
+"""Is what the model makes from a prompt heard as the prompt's class?
+
+A classifier is trained on real train clips, and told the class of generated samples. Its
+accuracy on real held-out clips that went through VAE and vocoder says how far it can be
+trusted on what comes out of them. Samples that nearly copy a train clip are left out: they
+would be recognised whatever the model had learnt.
+
+The same with the GPT-2 sequence, or the T5 sequence, of another prompt, asks whether the
+network listens to each of its two text inputs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from audioldm_utils.metrics.statistics import bootstrap_interval, compare_pairs
+from audioldm_utils.model.generation import make_scheduler, sample, starting_noise
+from audioldm_utils.model.networks import normalise
+
+if TYPE_CHECKING:
+    from audioldm_utils.model.networks import Stages
+    from recipe.data import Corpus
+
+#: The largest classes of train, samples of each, and how they are made. The contrasts make
+#: fewer samples, with the prompts and the noise of the first of the others.
+CLASSES, EACH, CONTRAST_EACH = 20, 10, 3
+STEPS, GUIDANCE, FRAMES = 50, 3.5, 256
+BATCH = 20
+#: Frames that are averaged before mels are compared with train clips.
+POOL = 8
+
+
+def features(mel: np.ndarray) -> np.ndarray:
+    """What the classifier sees of a log-mel ``(frames, 64)``: blind to level and to position.
+
+    Mean, spread, two quantiles and mean change over time of each band, and how strongly the
+    level fluctuates at each rate up to 25 Hz.
+    """
+    mel = mel.astype(np.float64) - mel.mean()
+    envelope = mel.mean(axis=1) - mel.mean()
+    size = 256
+    rates = np.abs(np.fft.rfft(envelope, size))[1:65].reshape(16, 4).mean(1) / len(envelope) ** 0.5
+    return np.concatenate(
+        [
+            mel.mean(0),
+            mel.std(0),
+            *np.quantile(mel, (0.1, 0.9), axis=0),
+            np.abs(np.diff(mel, axis=0)).mean(0),
+            np.log1p(rates),
+        ]
+    )
+
+
+def crops(mel: np.ndarray, frames: int = FRAMES) -> list[np.ndarray]:
+    """Pieces of ``frames`` frames, half overlapping; a shorter clip as it is."""
+    starts = range(0, max(len(mel) - frames, 0) + 1, frames // 2)
+    return [mel[start : start + frames] for start in starts]
+
+
+def fit(mels: Sequence[np.ndarray], classes: Sequence[str], frames: int = FRAMES) -> Any:
+    """A logistic regression on `features` of all crops of the clips."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    pieces = [
+        (features(crop), name)
+        for mel, name in zip(mels, classes, strict=True)
+        for crop in crops(mel, frames)
+    ]
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=0.05, max_iter=2000, class_weight="balanced")
+    )
+    return model.fit(np.stack([x for x, _ in pieces]), [name for _, name in pieces])
+
+
+def told(model: Any, mels: Sequence[np.ndarray]) -> list[str]:
+    """The classes that the model takes mels for."""
+    return list(model.predict(np.stack([features(mel) for mel in mels])))
+
+
+def _pooled(mel: np.ndarray) -> torch.Tensor:
+    """``(64, frames / POOL)``: averaged over time."""
+    count = len(mel) // POOL
+    return torch.from_numpy(mel[: count * POOL].reshape(count, POOL, 64).mean(1).T.copy()).float()
+
+
+def nearest(mels: Sequence[np.ndarray], train: Sequence[np.ndarray]) -> np.ndarray:
+    """RMS log-mel difference, nat, of each mel to the nearest place in any train clip.
+
+    Args:
+        mels: all of one length, ``(frames, 64)``, averaged over ``POOL`` frames here.
+        train: clips; those that are shorter than ``mels`` are passed over.
+    """
+    wanted = torch.stack([_pooled(mel) for mel in mels])
+    size = wanted.shape[2]
+    # Differences of large numbers lose digits: levels are taken about their mean.
+    level = wanted.mean()
+    wanted = wanted.flatten(1) - level
+    own = wanted.square().sum(1)
+    best = torch.full((len(mels),), torch.inf)
+    for mel in train:
+        clip = _pooled(mel) - level
+        if clip.shape[1] < size:
+            continue
+        places = clip.unfold(1, size, 1).transpose(0, 1).flatten(1)
+        squared = places.square().sum(1, keepdim=True) + own - 2 * places @ wanted.T
+        best = torch.minimum(best, squared.amin(0))
+    return (best.clamp(min=0) / wanted.shape[1]).sqrt().numpy()
+
+
+def through(stages: Stages, mel: torch.Tensor) -> np.ndarray:
+    """Log-mel ``(frames, 64)`` of what VAE and vocoder make of a log-mel ``(1, frames, 64)``."""
+    return heard(stages, stages.encode(mel))[0]
+
+
+def heard(stages: Stages, latents: torch.Tensor) -> list[np.ndarray]:
+    """Log-mels of latents' sound, at the level of the front end."""
+    waves, _ = normalise(stages.vocode(stages.decode(latents)).cpu())
+    return [mel.numpy() for mel in stages.to_mel(waves).cpu()]
+
+
+def generated(
+    stages: Stages, prompts: Sequence[str], others: Sequence[str], which: str, seed: int
+) -> list[np.ndarray]:
+    """Log-mels of a sample a prompt.
+
+    Args:
+        prompts, others: as many.
+        which: ``own``; ``gpt2`` or ``t5``: that sequence comes from ``others``.
+        seed: of the noise; a sample's does not depend on how many there are.
+    """
+    made: list[np.ndarray] = []
+    for first in tqdm(range(0, len(prompts), BATCH), desc=f"samples, {which}", unit="batch"):
+        part = slice(first, first + BATCH)
+        conditioning = stages.embed(prompts[part])
+        foreign = stages.embed(others[part])
+        if which == "gpt2":
+            conditioning = replace(conditioning, generated=foreign.generated)
+        elif which == "t5":
+            conditioning = replace(conditioning, t5=foreign.t5, mask=foreign.mask)
+        seeds = [seed * 100003 + first + i for i in range(conditioning.batch)]
+        noise = starting_noise(seeds, FRAMES // 4)
+        scheduler = make_scheduler("ddim", stages.checkpoint.scheduler_config)
+        # Negatives stand beside a sequence of their own length.
+        denoiser = _guided(stages, conditioning)
+        made += heard(stages, sample(stages, scheduler, denoiser, noise, STEPS))
+    return made
+
+
+def _guided(stages: Stages, conditioning: Any) -> Any:
+    if conditioning.negative is None:
+        conditioning = replace(conditioning, negative=stages.text.unconditional)
+    return stages.denoiser(conditioning, GUIDANCE)
+
+
+def prompts_of(train: Corpus, names: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
+    """Captions and classes of the samples: each class in turn, ``EACH`` rounds."""
+    rng = np.random.default_rng(seed)
+    table = train.table
+    texts: list[str] = []
+    for _ in range(EACH):
+        for name in names:
+            texts.append(str(rng.choice(table.loc[table["class"] == name, "caption"])))
+    return texts, list(names) * EACH
+
+
+def classifier_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """Accuracy on generated samples, with both sequences and with either one of another prompt."""
+    seed = 0
+    stages.checkpoint.use_channels_last()
+    names = list(train.table["class"].value_counts().index[:CLASSES])
+    rows = [i for i, name in enumerate(train.table["class"]) if name in names]
+    classes = train.table["class"].tolist()
+    model = fit([train.log_mel(i) for i in rows], [classes[i] for i in rows])
+    held = [i for i, name in enumerate(held_out.table["class"]) if name in names]
+    real = [crops(held_out.log_mel(i))[0] for i in held]
+    real = [mel[: len(mel) // 4 * 4] for mel in real]
+    passed = [through(stages, torch.from_numpy(mel)[None]) for mel in real]
+    truth = [held_out.table["class"].iloc[i] for i in held]
+
+    texts, wanted = prompts_of(train, names, seed)
+    # The classes lie around a circle of CLASSES: half way round is another one for each.
+    others = [texts[i - i % CLASSES + (i + CLASSES // 2) % CLASSES] for i in range(len(texts))]
+    begun = time.process_time()
+    own = generated(stages, texts, others, "own", seed)
+    each = (time.process_time() - begun) / len(own)
+    whole = [train.log_mel(i) for i in range(len(train))]
+    distance = nearest(own, whole)
+    copied = [crops(mel)[0] for mel in whole[:: max(len(whole) // 40, 1)]]
+    copied = [mel for mel in copied if len(mel) == FRAMES]
+    same = nearest([through(stages, torch.from_numpy(mel)[None]) for mel in copied], whole)
+    limit = float(np.quantile(same, 0.95))
+    fresh = distance > limit
+    unseen = nearest([mel for mel in real if len(mel) == FRAMES], whole)
+    # The limit is meant to miss no copy; how often it takes for one what cannot be one, real
+    # clips that are not in train tell, and so does a limit that one in twenty of them passes.
+    strict = float(np.quantile(unseen, 0.05))
+
+    def right(mels: Sequence[np.ndarray], labels: Sequence[str]) -> np.ndarray:
+        found = told(model, mels)
+        return np.array([a == b for a, b in zip(found, labels, strict=True)], float)
+
+    hits = right(own, wanted)
+    count = CONTRAST_EACH * CLASSES
+    found: dict[str, Any] = {
+        "chance": 1 / CLASSES,
+        "classes": names,
+        "accuracy": bootstrap_interval(hits[fresh]).as_dict(),
+        "over_chance": float(hits[fresh].mean() * CLASSES),
+        "per_class": {
+            name: float(hits[fresh & (np.array(wanted) == name)].mean())
+            for name in names
+            if (fresh & (np.array(wanted) == name)).any()
+        },
+        "real": bootstrap_interval(right(real, truth)).as_dict(),
+        "real_through_vae_and_vocoder": bootstrap_interval(right(passed, truth)).as_dict(),
+        "near_copies": int((~fresh).sum()),
+        "copy_limit_nat": limit,
+        "nearest_train_nat": bootstrap_interval(distance).as_dict(),
+        "nearest_train_of_eval_nat": bootstrap_interval(unseen).as_dict(),
+        "near_copies_of_eval": bootstrap_interval((unseen <= limit).astype(float)).as_dict(),
+        "accuracy_of_all": bootstrap_interval(hits).as_dict(),
+        "strict_copy_limit_nat": strict,
+        "strict_near_copies": int((distance <= strict).sum()),
+        "strict_accuracy": bootstrap_interval(hits[distance > strict]).as_dict(),
+        "seconds_a_sample": each,
+        "steps": STEPS,
+        "guidance": GUIDANCE,
+        "seconds": FRAMES / 100,
+    }
+    for which in ("gpt2", "t5"):
+        foreign = right(generated(stages, texts[:count], others[:count], which, seed),
+                        wanted[:count])  # fmt: skip
+        pair = compare_pairs(foreign, hits[:count])
+        found[f"other_{which}"] = {
+            "accuracy": bootstrap_interval(foreign).as_dict(),
+            "own_accuracy": bootstrap_interval(hits[:count]).as_dict(),
+            "difference": pair.as_dict(),
+            "p": pair.p,
+        }
+    return found

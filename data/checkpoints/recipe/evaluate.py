@@ -1,0 +1,203 @@
+"""The figures that the model card quotes, each from this one command.
+
+``python data/checkpoints/recipe evaluate --data DIR --checkpoint C`` judges on eval what
+was trained on train; what is fitted here (PCA, linear denoiser, classifier) is fitted on
+train as well. Every figure is a function of the checkpoint and the data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from audioldm_utils.files import atomic_write
+from audioldm_utils.metrics.statistics import bootstrap_interval
+from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.checkpoint_fingerprint import fingerprint
+from audioldm_utils.model.linear_denoiser import PATCH, LinearDenoiser
+from audioldm_utils.model.mel import griffin_lim
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.studies.model_card import FIGURE_PARTS, read_figures
+from recipe.data import Corpus, load_corpus
+from recipe.vocoder import spectral_loss
+
+#: Frames of the patches whose PCA is compared with the VAE, and channels kept of each.
+PCA_FRAMES = (4, 8, 16)
+#: Noise levels (timesteps of the 1000) at which the denoiser is judged.
+LEVELS = (20, 60, 120, 200, 300, 400, 500, 650, 800, 950)
+
+
+def _mels(corpus: Corpus, multiple: int = 4) -> list[torch.Tensor]:
+    return [
+        torch.from_numpy(corpus.log_mel(i)[: corpus.table["frames"][i] // multiple * multiple])[
+            None
+        ]
+        for i in range(len(corpus))
+    ]
+
+
+def vae_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """Mean absolute log-mel error in nat, and that of PCA with equally many coefficients."""
+    errors = [
+        (stages.decode(stages.encode(mel)) - mel).abs().mean().item()
+        for mel in tqdm(_mels(held_out), desc="VAE", unit="clip")
+    ]
+    found: dict[str, Any] = {"mel_error_nat": bootstrap_interval(errors).as_dict()}
+    for frames in PCA_FRAMES:
+        wide = np.concatenate(
+            [m[0, : m.shape[1] // frames * frames].numpy().reshape(-1, frames * 64)
+             for m in _mels(train)[::4]]
+        ).astype(np.float64)  # fmt: skip
+        mean = wide.mean(0)
+        _, vectors = np.linalg.eigh(np.cov(wide.T))
+        # Half of the values are kept: 8 latent channels for 4 x 4 mel values.
+        basis = vectors[:, -frames * 32 :]
+        scores = []
+        for mel in _mels(held_out):
+            patches = mel[0, : mel.shape[1] // frames * frames].numpy().reshape(-1, frames * 64)
+            rebuilt = (patches - mean) @ basis @ basis.T + mean
+            scores.append(float(np.abs(rebuilt - patches).mean()))
+        found[f"pca_{frames}_frames_nat"] = bootstrap_interval(scores).as_dict()
+    best = min(found[f"pca_{frames}_frames_nat"]["mean"] for frames in PCA_FRAMES)
+    found["ratio_to_best_pca"] = found["mel_error_nat"]["mean"] / best
+    return found
+
+
+def vocoder_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """From the true mel: multi-resolution STFT distance and mel error beside Griffin-Lim's."""
+    loss = spectral_loss()
+    ours, theirs = [], []
+    for clip, mel in enumerate(tqdm(_mels(held_out, 1), desc="vocoder", unit="clip")):
+        target = torch.from_numpy(held_out.waveform(clip))[None]
+        ours.append(loss(stages.vocode(mel), target)[1])
+        theirs.append(loss(griffin_lim(mel, iterations=32, seed=0), target)[1])
+    found = {
+        f"{key}_{who}": bootstrap_interval([row[key] for row in rows]).as_dict()
+        for key in ("mrstft", "mel")
+        for who, rows in (("vocoder", ours), ("griffin_lim", theirs))
+    }
+    found["mrstft_ratio"] = found["mrstft_vocoder"]["mean"] / found["mrstft_griffin_lim"]["mean"]
+    return found
+
+
+def visqol_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """ViSQOL of VAE + vocoder minus that of VAE mel + Griffin-Lim, paired over clips."""
+    from audioldm_utils.metrics import visqol
+
+    differences, both = [], {"vae": [], "vae-griffinlim": []}
+    for clip, mel in enumerate(tqdm(_mels(held_out), desc="ViSQOL", unit="clip")):
+        decoded = stages.decode(stages.encode(mel))
+        target = held_out.waveform(clip)[: mel.shape[1] * 160]
+        scores = [
+            visqol(target, wave[0].numpy(), 16000)
+            for wave in (stages.vocode(decoded), griffin_lim(decoded, iterations=32, seed=0))
+        ]
+        both["vae"].append(scores[0])
+        both["vae-griffinlim"].append(scores[1])
+        differences.append(scores[0] - scores[1])
+    return {
+        "difference": bootstrap_interval(differences).as_dict(),
+        **{name: bootstrap_interval(values).as_dict() for name, values in both.items()},
+    }
+
+
+def clap_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """Caption-to-audio retrieval among all eval clips."""
+    from recipe.clap import retrieval
+
+    captions = held_out.table["caption"].tolist()
+    audio = torch.cat(
+        [
+            stages.clap_audio(torch.from_numpy(held_out.waveform(clip)[:160000])[None])
+            for clip in tqdm(range(len(held_out)), desc="CLAP", unit="clip")
+        ]
+    )
+    return retrieval(stages.clap_text(captions).float(), audio.float(), captions)
+
+
+def denoiser_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """Squared epsilon error at ten noise levels and its ratio to the best linear denoiser's."""
+    fitted = [stages.encode(mel)[0] for mel in tqdm(_mels(train)[::8], desc="latents")]
+    linear = LinearDenoiser.fit(fitted, PATCH)
+    betas = stages.checkpoint.scheduler_config
+    steps = betas["num_train_timesteps"]
+    beta = torch.linspace(betas["beta_start"] ** 0.5, betas["beta_end"] ** 0.5, steps) ** 2
+    alphas_bar = torch.cumprod(1 - beta, 0)
+    captions = held_out.table["caption"].tolist()
+    generator = torch.Generator().manual_seed(0)
+    ours = {level: [] for level in LEVELS}
+    theirs = {level: [] for level in LEVELS}
+    half = PATCH // 2
+    for clip, mel in enumerate(tqdm(_mels(held_out), desc="denoiser", unit="clip")):
+        z = stages.encode(mel[:, :256])
+        denoise = stages.denoiser(stages.embed([captions[clip]]))
+        for level in LEVELS:
+            a = alphas_bar[level].item()
+            noise = torch.randn(z.shape, generator=generator)
+            x_t = a**0.5 * z + (1 - a) ** 0.5 * noise
+            inner = slice(half, z.shape[2] - half)
+            error = (denoise(x_t, level) - noise)[0, :, inner]
+            ours[level].append(error.square().mean().item())
+            missed = (linear.noise(x_t[0], a) - noise[0])[:, inner]
+            theirs[level].append(missed.square().mean().item())
+    ratios = {level: float(np.mean(ours[level]) / np.mean(theirs[level])) for level in LEVELS}
+    return {
+        "alpha_bar": {level: alphas_bar[level].item() for level in LEVELS},
+        "epsilon_error": {level: float(np.mean(ours[level])) for level in LEVELS},
+        "linear_error": {level: float(np.mean(theirs[level])) for level in LEVELS},
+        "ratio": ratios,
+        "mean_ratio": float(np.mean(list(ratios.values()))),
+    }
+
+
+def text_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """Class of generated samples, told by a classifier of real clips."""
+    from recipe.classifier import classifier_figures
+
+    return classifier_figures(stages, train, held_out)
+
+
+def shipped_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """VAE's and vocoder's log-mel error on each clip that the project ships, for checks."""
+    from audioldm_utils.audio.clips import find_clips
+    from audioldm_utils.studies.model_card import clip_figures
+
+    folder = Path(__file__).resolve().parents[2] / "audio"
+    return clip_figures(stages, find_clips(folder))
+
+
+FIGURES: dict[str, Callable[[Stages, Corpus, Corpus], dict[str, Any]]] = {
+    "vae": vae_figures,
+    "vocoder": vocoder_figures,
+    "visqol": visqol_figures,
+    "clap": clap_figures,
+    "denoiser": denoiser_figures,
+    "text": text_figures,
+    "shipped": shipped_figures,
+}
+
+
+def evaluate(
+    data: str | Path,
+    checkpoint: str,
+    out: str | Path,
+    figures: Sequence[str] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compute the figures and write ``<out>/figures.json``; others of the same weights stay."""
+    stages = Stages(load(checkpoint), window=None)
+    train, held_out = load_corpus(data), load_corpus(data, "eval")
+    path, folder = Path(out) / "figures.json", stages.checkpoint.path
+    found = read_figures(Path(out), folder)
+    for name in figures or FIGURES:
+        found[name] = FIGURES[name](stages, train, held_out)
+        weights = {kept: fingerprint(folder, FIGURE_PARTS[kept]) for kept in found}
+        atomic_write(path, json.dumps({"weights": weights, **found}, indent=1) + "\n")
+        print(name, json.dumps(found[name], indent=1))
+    return found
