@@ -108,6 +108,7 @@ judged = measure(
 )
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("n", judged.n, "d")
+glue_value("source", judged.source)
 glue_value("rests", judged.rests)
 glue_value("seconds", SECONDS, ".2f", "s")
 glue_value("steps", STEPS, "d")

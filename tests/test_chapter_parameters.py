@@ -227,3 +227,22 @@ def test_the_summary_takes_committed_rows_for_such_runs_only_as_the_chapters_did
 def test_the_model_card_runs_with_its_parameters_changed(places, monkeypatch, tmp_path):
     for change in ("card", "all"):
         run("09_model_card", change, places, monkeypatch, tmp_path)
+
+
+def test_plain_papermill_takes_another_seed_than_the_evidence(places, tmp_path):
+    """``papermill NN.ipynb out.ipynb -p seed 1``: a kernel of its own, nothing replayed."""
+    import papermill
+
+    chapter = "04_codebooks"
+    given = {**places[0], "out_dir": str(tmp_path / chapter), "seed": 1, "limit": 1}
+    done = papermill.execute_notebook(
+        CHAPTERS[chapter].path,
+        tmp_path / "out.ipynb",
+        parameters=given,
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=str(ROOT),
+        extra_arguments=["--IPKernelApp.log_level=40"],
+    )
+    said = "".join(out.get("text", "") for cell in done.cells for out in cell.get("outputs", ()))
+    assert f"04_choices: The findings rest on this run alone (1 clip): {REASONS['seed']}." in said

@@ -139,14 +139,21 @@ FAILING = {
 }
 
 
-def test_the_line_that_failed_is_named():
+def test_the_line_that_failed_is_named(tmp_path):
     """By what a kernel says about it; all cells run in one."""
-    from nbclient import NotebookClient
+    import papermill
 
-    cells = [nbformat.v4.new_code_cell(source) for source in ("'before'", *FAILING.values())]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute()
-    for line, cell in zip(FAILING, notebook.cells[1:], strict=True):
+    cells = [
+        nbformat.v4.new_code_cell(source, metadata={"tags": ["raises-exception"]})
+        for source in ("'before'", *FAILING.values())
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "in.ipynb")
+    places = (tmp_path / "in.ipynb", tmp_path / "out.ipynb")
+    with pytest.raises(papermill.PapermillExecutionError):
+        papermill.execute_notebook(*places, kernel_name="python3", progress_bar=False)
+    executed = nbformat.read(places[1], as_version=4).cells
+    ran = [cell for cell in executed if "raises-exception" in cell.metadata.get("tags", ())]
+    for line, cell in zip(FAILING, ran[1:], strict=True):
         sent = cell.outputs[-1].traceback
         assert failed_line(cell.source, cell.execution_count, sent) == line
         assert failed_line(cell.source, cell.execution_count, []) == cell.source.splitlines()[0]
