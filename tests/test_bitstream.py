@@ -58,6 +58,7 @@ def headers(draw):
     window = st.integers(0, 499).flatmap(
         lambda overlap: st.tuples(st.integers(2 * overlap + 1, 999), st.just(overlap))
     )
+    prompt = draw(st.none() | st.text(max_size=40))
     return Header(
         fingerprint=draw(st.binary(min_size=6, max_size=6)),
         samples=draw(st.integers(1, 10 * parts * rate)),
@@ -74,8 +75,8 @@ def headers(draw):
         mean=draw(st.floats(-1, 1, width=16)),
         scale=draw(st.integers(-30000, 30000).map(lambda v: 2.0 ** (v / 1024))),
         eta=draw(st.integers(0, 1000).map(lambda v: v / 1000)),
-        guidance=draw(st.integers(-5000, 50000).map(lambda v: v / 1000)),
-        prompt=draw(st.none() | st.text(max_size=40)),
+        guidance=1.0 if prompt is None else draw(st.integers(-5000, 50000)) / 1000,
+        prompt=prompt,
         segment=draw(st.just(0) | st.integers(256, 4096)),
         window=draw(st.just((0, 0)) | window),
         codebook_digest=draw(st.binary(max_size=8)),
@@ -125,7 +126,7 @@ def test_full_header_comes_back_and_its_options_are_counted():
     assert payload == b"abc"
     assert back.mean == pytest.approx(-0.01, rel=1e-3)
     assert dataclasses.replace(back, mean=FULL.mean) == FULL
-    prompt_free = dataclasses.replace(FULL, prompt=None)
+    prompt_free = dataclasses.replace(FULL, prompt=None)  # the negative one is left
     shorter = bitstream.to_bytes(prompt_free, b"abc")
     assert len(data) - len(shorter) == 2 + len(FULL.prompt.encode())
     assert bitstream.from_bytes(shorter)[2].optional == sizes.optional - 14
@@ -289,6 +290,7 @@ def test_wrong_checkpoint_is_named():
         ({"window": (8, 200)}, "overlap"),
         ({"window": (WINDOW + 1, 0)}, "at most 1024"),
         ({"eta": 1.001}, "eta is"),
+        ({"guidance": 2.5}, "needs a prompt"),
         ({"coefficient_bits": 9}, "coefficient_bits is 9"),
     ],
 )

@@ -48,7 +48,7 @@ class Header:
         mean: of the original waveform; stored to 11 bits.
         scale: gain of the original, > 0; stored to 0.07 %.
         eta: share of the DDPM noise, 0 to 1, multiple of 1/1000.
-        guidance: classifier-free guidance scale, multiple of 1/1000.
+        guidance: classifier-free guidance scale, multiple of 1/1000; 1 without a prompt.
         prompt: text that the denoiser was given, or None.
         negative_prompt: text that guidance leads away from, or None.
         timesteps: explicit schedule, strictly falling, placement "given" only.
@@ -183,6 +183,8 @@ def check(header: Header) -> None:
         raise ValueError("atoms_per_step does not hold steps - 1 numbers that sum to atoms")
     if header.steps == 1 and header.atoms:
         raise ValueError(f"{header.atoms} atoms have no step; a single step adds no noise")
+    if header.guidance != 1 and header.prompt is None and header.negative_prompt is None:
+        raise ValueError(f"guidance {header.guidance:g} needs a prompt to lead to")
     if not math.isfinite(header.mean) or not abs(header.mean) < 65504:
         raise ValueError(f"mean is {header.mean}")
     if not (math.isfinite(header.scale) and 2.0**-31 < header.scale < 2.0**31):
