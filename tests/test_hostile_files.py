@@ -16,16 +16,15 @@ import zlib
 import numpy as np
 import pytest
 
-from audioldm_utils import bitstream
-from audioldm_utils import checkpoint as checkpoints
-from audioldm_utils.bitstream.packing import varint, zigzag
-from audioldm_utils.bitstream.work import latent_frames, layout, model_samples
+from audioldm_utils.ddcm import bitstream, stream
 from audioldm_utils.ddcm import codec as codecs
-from audioldm_utils.ddcm import stream
+from audioldm_utils.ddcm.bitstream.packing import varint, zigzag
+from audioldm_utils.ddcm.bitstream.work import latent_frames, layout, model_samples
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
-from audioldm_utils.stages import Stages, window_starts
-from audioldm_utils.streaming import block_stages
+from audioldm_utils.model import checkpoint as checkpoints
+from audioldm_utils.model.networks import Stages, window_starts
+from audioldm_utils.model.streaming import block_stages
 
 COUNT = int(os.environ.get("AUDIOLDM_UTILS_HOSTILE_FILES", "300"))
 SECONDS, MEGABYTES = 2.0, 200.0
