@@ -48,9 +48,10 @@ report: $(READY) ## Run the notebooks and build the book into build/html
 evidence: $(READY) ## Write the eval-scale tables of book/evidence (AUDIO=DIR)
 	$(BIN)/audioldm-utils evidence --audio "$(AUDIO)" --checkpoint "$(CHECKPOINT)" --out book/evidence
 
-lint: $(READY) ## Check style, format and that each notebook pair agrees
+lint: $(READY) ## Check style, format, which way rooms import, and that each notebook pair agrees
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest tests/test_notebooks.py -k pair
 
 format: $(READY) ## Put the code into format and write each .ipynb from its .py

@@ -8,16 +8,12 @@ after all the work.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
-
-if TYPE_CHECKING:
-    from audioldm_utils.audio.clips import ClipInfo
 
 MARK = ".audioldm-utils"
 """File in an output folder that says which command fills it."""
@@ -83,13 +79,6 @@ def check_outputs(
         raise UserError(f"{twice} would be written twice; give its inputs names of their own.")
     for parent in {path.parent for path in outputs}:
         check_place(parent)
-
-
-def clip_files(folder: str | Path, clips: Sequence[ClipInfo]) -> list[Path]:
-    """What is read of a folder of clips: the files, and the tables that may list them."""
-    folder = Path(folder)
-    tables = [folder / "manifest.csv", folder.resolve().with_name(f"{folder.resolve().name}.csv")]
-    return [*(info.path for info in clips), *(tables if folder.is_dir() else ())]
 
 
 def check_folder(folder: str | Path, maker: str, only: frozenset[str] | None = None) -> None:

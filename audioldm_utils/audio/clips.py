@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -181,6 +181,13 @@ def _read_table(table: Path, required: bool = True) -> list[ClipInfo] | None:
         replace(info, caption=row["caption"] or None, named=False)
         for info, row in zip(found, rows, strict=True)
     ]
+
+
+def clip_files(folder: str | Path, clips: Sequence[ClipInfo]) -> list[Path]:
+    """What is read of a folder of clips: the files, and the tables that may list them."""
+    folder = Path(folder)
+    tables = [folder / "manifest.csv", folder.resolve().with_name(f"{folder.resolve().name}.csv")]
+    return [*(info.path for info in clips), *(tables if folder.is_dir() else ())]
 
 
 def load_clip(source: str | Path | ClipInfo, max_seconds: float | None = None) -> Clip:

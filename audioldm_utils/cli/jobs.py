@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from audioldm_utils.audio.clips import clip_files
 from audioldm_utils.errors import UserError
-from audioldm_utils.outputs import AUDIO, CODES, Kind, check_outputs, clip_files
+from audioldm_utils.outputs import AUDIO, CODES, Kind, check_outputs
 from audioldm_utils.text import visible
 
 Job = tuple[Path, Path]

@@ -251,12 +251,3 @@ def with_phase(
         phase = np.exp(1j * np.angle(spectrum))
         waves.append(librosa.istft(magnitude * phase, **options)[pad:-pad])
     return torch.from_numpy(np.stack(waves).astype(np.float32)).to(mel.device)
-
-
-def __getattr__(name: str) -> object:
-    """``check_mel`` and the mistakes belong to the front end; they live in ``mistakes``."""
-    if name in ("MISTAKES", "Finding", "check_latents", "check_mel", "mistake_cost"):
-        from audioldm_utils.model import mistakes
-
-        return getattr(mistakes, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from audioldm_utils.text import markup, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
-    from IPython.display import HTML
+
+
+@dataclass(frozen=True)
+class Html:
+    """Markup that a notebook shows as it is."""
+
+    data: str
+
+    def _repr_html_(self) -> str:
+        return self.data
 
 
 def plain_table(
     frame: pd.DataFrame, digits: int = 3, index: bool = False, caption: str = ""
-) -> HTML:
+) -> Html:
     """A frame as HTML, the same frame giving the same bytes.
 
     A pandas Styler draws a random name into every table, and the theme leaves its tables
@@ -26,10 +36,8 @@ def plain_table(
         index: show the index as well.
         caption: above the table.
     """
-    from IPython.display import HTML
-
     if frame.empty:
-        return HTML("<p>Nothing of this was measured on these clips.</p>")
+        return Html("<p>Nothing of this was measured on these clips.</p>")
     truths = frame.select_dtypes(bool).columns
     frame = frame.assign(**{name: frame[name].map({True: "yes", False: "no"}) for name in truths})
     # pandas escapes markup, but a blank line would end the table for whoever reads Markdown.
@@ -41,7 +49,7 @@ def plain_table(
     if caption:
         head, rest = table.split(">", 1)
         table = f"{head}><caption>{markup(caption)}</caption>{rest}"
-    return HTML(table)
+    return Html(table)
 
 
 def _number(digits: int) -> Callable[[float], str]:

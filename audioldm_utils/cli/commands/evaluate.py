@@ -76,9 +76,9 @@ def _evaluate(args: argparse.Namespace, names: list[str] | None) -> int:
     from tqdm.auto import tqdm
 
     from audioldm_utils import metrics
-    from audioldm_utils.audio.clips import find_clips
+    from audioldm_utils.audio.clips import clip_files, find_clips
     from audioldm_utils.cli.jobs import sentence
-    from audioldm_utils.outputs import TABLE, check_outputs, clip_files
+    from audioldm_utils.outputs import TABLE, check_outputs
     from audioldm_utils.results import summaries as results
 
     folders = (args.reference, args.estimate)

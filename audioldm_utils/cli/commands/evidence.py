@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the studies one after another."""
-    from audioldm_utils.audio.clips import find_clips
-    from audioldm_utils.outputs import check_outputs, clip_files
+    from audioldm_utils.audio.clips import clip_files, find_clips
+    from audioldm_utils.outputs import check_outputs
     from audioldm_utils.studies.registry import STUDIES
     from audioldm_utils.studies.run import write_evidence
 

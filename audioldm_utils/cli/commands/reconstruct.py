@@ -91,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
 def _jobs(args: argparse.Namespace) -> list[tuple[ClipInfo, Path]]:
     """Each clip with its output, which has passed the gate."""
     from audioldm_utils.audio import clips as audio
-    from audioldm_utils.outputs import AUDIO, check_outputs, clip_files
+    from audioldm_utils.audio.clips import clip_files
+    from audioldm_utils.outputs import AUDIO, check_outputs
 
     found = audio.find_clips(args.input)[: args.limit]
     if args.input.is_dir():

@@ -9,10 +9,7 @@ the header; nothing is allocated for it.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from audioldm_utils.ddcm.bitstream.header import Header
+from typing import Protocol
 
 MODEL_RATE = 16000  # Hz
 SEGMENT = 256  # latent frames, 10.24 s: the length that AudioLDM2 is trained on
@@ -31,6 +28,27 @@ _LEAST_FRAMES = 64  # a shorter window costs the network as much as one of these
 _FULL_RATE = 48000  # Hz; a clip of a higher rate is longer than its seconds, by its samples
 
 
+class Asked(Protocol):
+    """What a :class:`~audioldm_utils.ddcm.bitstream.Header` says of sizes."""
+
+    samples: int
+    sample_rate: int
+    steps: int
+    codebook: str
+    size: int
+    atoms: int
+    segment: int
+    window: tuple[int, int]
+
+    @property
+    def seconds(self) -> float:
+        """Of sound."""
+
+    @property
+    def atom_counts(self) -> tuple[int, ...]:
+        """Of each noisy step."""
+
+
 def model_samples(samples: int, sample_rate: int) -> int:
     """Samples at the model's rate of a clip of ``samples`` at ``sample_rate`` Hz."""
     return max(1, round(samples * MODEL_RATE / sample_rate))
@@ -41,14 +59,14 @@ def latent_frames(samples: int) -> int:
     return math.ceil(math.ceil(samples / 160) / 4)
 
 
-def layout(header: Header) -> tuple[int, int]:
+def layout(header: Asked) -> tuple[int, int]:
     """Segments of a header's clip, and the latent frames of each."""
     frames = latent_frames(model_samples(header.samples, header.sample_rate))
     parts = -(-frames // (header.segment or SEGMENT))
     return parts, -(-frames // parts)
 
 
-def check_size(header: Header) -> None:
+def check_size(header: Asked) -> None:
     """Refuse sizes that no file of this program has, whatever follows.
 
     Raises:
@@ -73,7 +91,7 @@ def check_size(header: Header) -> None:
             )
 
 
-def check_paid(header: Header, size: int) -> None:
+def check_paid(header: Asked, size: int) -> None:
     """Refuse a header that asks for more than ``size`` bytes of codes can mean.
 
     Every atom takes a bit at least. Sound and network calls without codes lead nowhere, so a
