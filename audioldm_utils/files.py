@@ -126,3 +126,10 @@ def package_hash(
         if path.suffix in suffixes and places.isdisjoint(left_out):
             digest.update(f"{name.as_posix()}\0{sha256_file(path)}\0".encode())
     return digest.hexdigest()
+
+
+def available_cores() -> int:
+    """Cores this process may use (its affinity counts, not the machine)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

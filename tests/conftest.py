@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from audioldm_utils.book.execution import available_cores
+from audioldm_utils.files import available_cores
 
 # Workers that run beside each other share the cores, and what they start inherits the limit:
 # more threads than cores wait for each other and are several times as slow.

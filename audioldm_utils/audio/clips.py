@@ -19,6 +19,7 @@ import numpy as np
 import soundfile as sf
 
 from audioldm_utils import bounds
+from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio.captions import caption_from_name
 from audioldm_utils.audio.containers import MAX_CHANNELS, check_header
 from audioldm_utils.audio.signals import (
@@ -55,8 +56,6 @@ __all__ = [
     "to_model_rate",
 ]
 
-#: Sample rate of AudioLDM2's front end, Hz.
-MODEL_RATE = 16000
 #: Shortest clip, seconds; the front end itself needs 433 samples at 16 kHz (0.027 s).
 MIN_SECONDS = bounds.CLIP_SECONDS.low
 

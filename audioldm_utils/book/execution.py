@@ -27,7 +27,13 @@ from audioldm_utils.book.chapters import Chapter
 from audioldm_utils.book.layout import Layout, recover, replacing, tidy
 from audioldm_utils.book.lifeline import command, lifeline
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import PAGE_VARIABLE, atomic_write, package_hash, sha256_file
+from audioldm_utils.files import (
+    PAGE_VARIABLE,
+    atomic_write,
+    available_cores,
+    package_hash,
+    sha256_file,
+)
 
 NOT_IN_CHAPTERS = frozenset(
     {
@@ -115,13 +121,6 @@ def read_stamp(layout: Layout, chapter: str) -> Stamp | None:
         for name, size in stamp.files.items()
     )
     return stamp if kept else None
-
-
-def available_cores() -> int:
-    """Cores this process may use (its affinity counts, not the machine)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_chapters(

@@ -24,7 +24,6 @@ from audioldm_utils.book.execution import (
     ChapterError,
     Layout,
     Stamp,
-    available_cores,
     environment_hash,
     hash_tree,
     run_chapters,
@@ -32,7 +31,7 @@ from audioldm_utils.book.execution import (
 from audioldm_utils.book.lifeline import command, lifeline
 from audioldm_utils.book.pages import stage
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import folder_lock
+from audioldm_utils.files import available_cores, folder_lock
 from audioldm_utils.model.checkpoint_files import MINI
 from audioldm_utils.outputs import check_folder, mark_folder
 from audioldm_utils.text import code

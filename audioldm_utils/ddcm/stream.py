@@ -29,8 +29,8 @@ import numpy as np
 import torch
 
 from audioldm_utils import bounds
+from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.ddcm import bitstream
-from audioldm_utils.ddcm.bitstream.work import MODEL_RATE
 from audioldm_utils.ddcm.codec import Codec, finite
 from audioldm_utils.ddcm.settings import SEGMENT, Settings
 from audioldm_utils.errors import UserError

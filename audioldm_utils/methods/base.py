@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio import clips as audio
-from audioldm_utils.audio.clips import MODEL_RATE, Clip
+from audioldm_utils.audio.clips import Clip
 from audioldm_utils.errors import UserError
 from audioldm_utils.methods.enhance.bands import (
     Compensation,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from audioldm_utils import bounds, metrics
-from audioldm_utils.audio.clips import MODEL_RATE
+from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.methods.base import Job, Output, check_choice
 from audioldm_utils.methods.enhance import bands, bandwidth, noise
 from audioldm_utils.methods.enhance.latent import refine_latents

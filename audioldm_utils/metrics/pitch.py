@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio.signals import resample
 from audioldm_utils.metrics.signal import NotApplicable, validate
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 COMB = 100.0
 #: Half the width of a tooth, Hz, and the range that is looked at.
 TOOTH, COMB_RANGE = 3.0, (150.0, 4000.0)
-#: Rate at which chroma is computed, Hz, and its hop, samples.
-CHROMA_RATE, CHROMA_HOP = 16000, 512
+#: Hop of the chroma, samples at 16 kHz.
+CHROMA_HOP = 512
 #: Shorter signals are filled up to this with silence, which is left out again.
 CHROMA_SAMPLES = 36000
 #: Frames quieter than this re the reference's loudest count for nothing in the chroma.
@@ -54,10 +55,10 @@ def chroma_correlation(
         raise NotApplicable("chroma needs at least 1 s")
     if not y.any():
         raise NotApplicable("a silent estimate has no pitch")
-    pair = [resample(signal, sample_rate, CHROMA_RATE) for signal in (x, y)]
+    pair = [resample(signal, sample_rate, MODEL_RATE) for signal in (x, y)]
     # The filters of the lowest octave are two seconds long.
     pair = [np.pad(signal, (0, max(0, CHROMA_SAMPLES - len(signal)))) for signal in pair]
-    options = {"sr": CHROMA_RATE, "hop_length": CHROMA_HOP, "tuning": 0.0}
+    options = {"sr": MODEL_RATE, "hop_length": CHROMA_HOP, "tuning": 0.0}
     a, b = (librosa.feature.chroma_cqt(y=signal, **options) for signal in pair)
     power = librosa.feature.rms(y=pair[0], frame_length=4 * CHROMA_HOP, hop_length=CHROMA_HOP)[0]
     loud = power > power.max() * 10 ** (QUIET_DB / 20)

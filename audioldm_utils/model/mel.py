@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from audioldm_utils.audio import MODEL_RATE
+
 if TYPE_CHECKING:
     import torch
 
@@ -35,7 +37,7 @@ class MelConfig:
         floor: smallest magnitude before the logarithm.
     """
 
-    sample_rate: int = 16000
+    sample_rate: int = MODEL_RATE
     n_fft: int = 1024
     hop_length: int = 160
     n_mels: int = 64

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from audioldm_utils.audio.clips import MODEL_RATE, Clip
+from audioldm_utils.audio import MODEL_RATE
+from audioldm_utils.audio.clips import Clip
 from audioldm_utils.ddcm.codebook.planning import RateTooLowError
 from audioldm_utils.methods.base import Job, Output
 from audioldm_utils.methods.cost import NETWORKS, Cost, measured

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audioldm_utils.audio.clips import MODEL_RATE, Clip
+from audioldm_utils.audio import MODEL_RATE
+from audioldm_utils.audio.clips import Clip
 from audioldm_utils.methods import repair
 from audioldm_utils.methods.base import Job, Output
 from audioldm_utils.methods.cost import measured

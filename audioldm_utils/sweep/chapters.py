@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audioldm_utils.book import chapters, execution
-from audioldm_utils.files import folder_lock
+from audioldm_utils.files import available_cores, folder_lock
 from audioldm_utils.results.comparison import read_run
 from audioldm_utils.results.tables import validate
 from audioldm_utils.sweep.file import Sweep
@@ -92,7 +92,7 @@ def run_chapter(task: Task) -> pd.DataFrame:
         taken[chapter.name] = given | taken[chapter.name]
     root = Path(task.notebooks).resolve().parent
     # A kernel gets cores / jobs threads: as many as this worker may use.
-    jobs = max(1, execution.available_cores() // int(os.environ.get("OMP_NUM_THREADS", "1")))
+    jobs = max(1, available_cores() // int(os.environ.get("OMP_NUM_THREADS", "1")))
     with folder_lock(layout.out) as lock:
         execution.run_chapters(chosen, taken, layout, root, task.key, jobs, lambda *_: None, lock)
     table = read_run(layout.results(task.method))

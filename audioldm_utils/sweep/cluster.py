@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import WorkerPlugin
 
 from audioldm_utils.errors import UserError
+from audioldm_utils.files import available_cores
 
 if TYPE_CHECKING:
     from distributed import Client, Worker
@@ -52,13 +53,6 @@ def limit_threads(threads: int) -> None:
     threadpoolctl.threadpool_limits(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
-
-
-def available_cores() -> int:
-    """Cores that this process may use; its affinity counts, not the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 #: For computers that are busy with numerical work, where an answer and the restart of a

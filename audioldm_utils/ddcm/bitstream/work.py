@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-MODEL_RATE = 16000  # Hz
+from audioldm_utils.audio import MODEL_RATE
+
 SEGMENT = 256  # latent frames, 10.24 s: the length that AudioLDM2 is trained on
 OVERLAP = 64
 

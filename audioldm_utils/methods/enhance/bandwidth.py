@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.ndimage
 
+from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.methods.enhance.coding import BitReader, BitWriter, FieldCoder, smooth_scale
 from audioldm_utils.methods.enhance.stft import Stft
 
 #: The model's own rate, Hz, and the crossover: centre and width of the cross-fade, Hz. The
 #: resampler to 16 kHz rolls off from 7.3 kHz, so that the carrier takes over before.
-MODEL_RATE = 16000
 CROSSOVER, FADE = 7400.0, 600.0
 #: Width of an envelope band, Hz, and frames in a coded block.
 BAND_WIDTH, BLOCK = 1500.0, 32
