@@ -154,6 +154,8 @@ BLOCK_FREQUENCY = Number(int, 1, 16)
 VECTORS = Number(int, 1, 1_000_000)
 #: Rounds of an iteration, and steps of a gradient descent.
 ROUNDS = Number(int, 0, 1000)
+#: Iterations of Griffin-Lim.
+ITERATIONS = Number(int, 1, 1000)
 DESCENT_STEPS = Number(int, 0, 10_000)
 LEARNING_RATE = Number(float, 1e-8, 10.0)
 #: Any other parameter of a chapter: finite, and exact where it is whole.

@@ -156,6 +156,20 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("vae", "VAE and vocoder as they are", _AUDIOLDM2, "repair:vae"),
         Method(
+            "vae-griffinlim",
+            "the VAE's mel through Griffin-Lim, without the vocoder",
+            "Griffin and Lim 1984; Perraudin et al. 2013",
+            "repair:vae_griffinlim",
+            ("vae",),
+        ),
+        Method(
+            "vae-inverse",
+            "the VAE's mel through a fitted inverse of the mel filterbank, then Griffin-Lim",
+            "this project; Siuzdak 2023, arXiv 2306.00814 (blocks)",
+            "repair:vae_inverse",
+            ("vae",),
+        ),
+        Method(
             "vae-highfreq",
             "4 to 8 kHz compensated, the band above 8 kHz extended",
             "Dietz et al. 2002, AES 5553 (spectral band replication)",

@@ -15,6 +15,8 @@ from audioldm_utils.methods.enhance import bands, bandwidth, noise
 from audioldm_utils.methods.enhance.latent import refine_latents
 from audioldm_utils.methods.enhance.phase import only_cuts_below, refine_phase
 from audioldm_utils.methods.enhance.stft import log_energy_of
+from audioldm_utils.model.inverse import synthesise_inverse
+from audioldm_utils.model.mel import griffin_lim
 
 #: Latent frames refined at once (10.24 s), so that memory stays flat in the clip's length.
 REFINE_ROWS = 256
@@ -35,6 +37,30 @@ SWITCHES = 5
 def vae(job: Job) -> Output:
     """Plain reconstruction: posterior mode, decoder, vocoder; gain and lag undone."""
     return job.finish(job.latents)
+
+
+def vae_griffinlim(job: Job, *, iterations: Annotated[int, bounds.ITERATIONS] = 32) -> Output:
+    """The VAE's mel through Griffin-Lim in place of the vocoder: the plain baseline.
+
+    Args:
+        job: the clip.
+        iterations: of Griffin-Lim.
+    """
+    mel = job.stages.decode(job.latents)
+    waveform = griffin_lim(mel, iterations, job.seed)[0, : len(job.waveform)]
+    return Output(waveform.cpu().numpy(), MODEL_RATE, job.latents)
+
+
+def vae_inverse(job: Job, *, iterations: Annotated[int, bounds.ITERATIONS] = 32) -> Output:
+    """The VAE's mel through the fitted inverse of the filterbank, then Griffin-Lim.
+
+    Args:
+        job: the clip.
+        iterations: of Griffin-Lim.
+    """
+    mel = job.stages.decode(job.latents)
+    waveform = synthesise_inverse(mel, iterations, job.seed)[0, : len(job.waveform)]
+    return Output(waveform.cpu().numpy(), MODEL_RATE, job.latents)
 
 
 def vae_highfreq(

@@ -13,10 +13,17 @@ that its mel is the one given (:func:`mel_consistent`).
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
-from audioldm_utils.model.mel import MelConfig, mel_filterbank
+from audioldm_utils.errors import UserError
+from audioldm_utils.model.mel import MelConfig, griffin_lim_from, mel_filterbank
+
+#: The weights that the recipe fitted, half precision, with the network's sizes.
+WEIGHTS = Path(__file__).with_name("inverse.safetensors")
 
 #: Added to magnitudes before the logarithm: 2 dB above the rounding of 16-bit samples.
 FLOOR = 3e-4
@@ -86,9 +93,74 @@ def mel_consistent(
         mel: log-mel ``(batch, frames, n_mels)``.
     """
     weights = mel_filterbank(config, magnitude.dtype, str(magnitude.device))
-    share = weights.sum(0).clamp(min=1e-12)
+    share = weights.sum(0)
+    # No band holds 0 Hz or half the sample rate: there the estimate stays as it is.
+    held, share = share > 0, share.clamp(min=1e-12)
     target = mel.exp()
     for _ in range(rounds):
         ratio = target / (magnitude @ weights.T).clamp(min=1e-12)
-        magnitude = magnitude * (ratio @ weights) / share
+        magnitude = magnitude * torch.where(held, (ratio @ weights) / share, 1.0)
     return magnitude
+
+
+def save_inverse(inverse: MelInverse, path: str | Path) -> None:
+    """Write weights in half precision, the network's sizes in the file's metadata."""
+    from safetensors.torch import save_file
+
+    weights = {key: value.half().contiguous() for key, value in inverse.state_dict().items()}
+    save_file(weights, path, metadata={key: str(value) for key, value in inverse.settings.items()})
+
+
+@lru_cache(maxsize=2)
+def load_inverse(path: str | Path = WEIGHTS) -> MelInverse:
+    """The network in single precision, without gradients; read once.
+
+    Raises:
+        UserError: the file is missing or not one that :func:`save_inverse` wrote.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as handle:
+            settings = {key: int(value) for key, value in handle.metadata().items()}
+            weights = {key: handle.get_tensor(key).float() for key in handle.keys()}  # noqa: SIM118
+        inverse = MelInverse(**settings)
+        inverse.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{path} holds no inverse of the mel; install the package anew") from error
+    return inverse.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def inverse_magnitude(mel: Tensor, network: MelInverse | None = None) -> Tensor:
+    """STFT magnitudes of a log-mel, with exactly its mel.
+
+    Args:
+        mel: ``(batch, frames, 64)``, finite.
+        network: another than the shipped one.
+
+    Returns:
+        ``(batch, 513, frames)``, float32.
+
+    Raises:
+        ValueError: the shape is wrong or there are NaN or infinite values.
+    """
+    if mel.ndim != 3 or mel.shape[2] != MelConfig().n_mels:
+        raise ValueError(f"mel must be (batch, frames, 64), got {tuple(mel.shape)}")
+    if not torch.isfinite(mel).all():
+        raise ValueError("the log-mel has NaN or infinite values")
+    network = network or load_inverse()
+    mel = mel.to(next(network.parameters()))
+    magnitude = (network(mel).exp() - FLOOR).clamp(min=1e-7)
+    return mel_consistent(magnitude, mel).transpose(1, 2)
+
+
+def synthesise_inverse(
+    mel: Tensor, iterations: int = 32, seed: int = 0, network: MelInverse | None = None
+) -> Tensor:
+    """Waveform ``(batch, frames * 160)`` of a log-mel ``(batch, frames, 64)``, without lag.
+
+    Magnitudes by :func:`inverse_magnitude`, phase by Griffin-Lim
+    (:func:`~audioldm_utils.model.mel.griffin_lim_from`).
+    """
+    return griffin_lim_from(inverse_magnitude(mel, network), iterations, seed).to(mel.device)

@@ -202,24 +202,33 @@ def griffin_lim(
     Raises:
         ValueError: the shape is wrong or there are NaN or infinite values.
     """
+    return griffin_lim_from(linear_magnitude(mel, config), iterations, seed, config)
+
+
+def griffin_lim_from(
+    magnitude: torch.Tensor,
+    iterations: int = 32,
+    seed: int = 0,
+    config: MelConfig = MelConfig(),
+) -> torch.Tensor:
+    """As :func:`griffin_lim`, from magnitudes ``(batch, n_fft / 2 + 1, frames)``."""
     import librosa
     import numpy as np
     import torch
 
     pad = (config.n_fft - config.hop_length) // 2
-    magnitudes = linear_magnitude(mel, config).cpu().numpy()
     waves = [
         librosa.griffinlim(
-            magnitude,
+            one,
             n_iter=iterations,
             hop_length=config.hop_length,
             n_fft=config.n_fft,
             center=False,
             random_state=seed,
         )[pad:-pad]
-        for magnitude in magnitudes
+        for one in magnitude.detach().cpu().numpy()
     ]
-    return torch.from_numpy(np.stack(waves).astype(np.float32)).to(mel.device)
+    return torch.from_numpy(np.stack(waves).astype(np.float32)).to(magnitude.device)
 
 
 def with_phase(

@@ -48,6 +48,7 @@ METHOD_STYLE: dict[str, Look] = {
     "mel-original-phase": Look("true mel + original phase (oracle)", "#7a6a00", "P", ":"),
     "vae": Look("VAE + vocoder", "#c44e00", "o", "-"),
     "vae-griffinlim": Look("VAE + Griffin-Lim", "#c44e00", "^", "--"),
+    "vae-inverse": Look("VAE + fitted inverse", "#c44e00", "X", "-."),
     "vae-original-phase": Look("VAE + original phase (oracle)", "#c44e00", "P", ":"),
     "refined-latent": Look("best latent found (oracle)", "#8c2d04", "X", ":"),
     "vae-highfreq": Look("VAE, high frequencies", "#e07b39", "D", "-."),

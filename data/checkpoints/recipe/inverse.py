@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from audioldm_utils.model.inverse import FLOOR, MelInverse, mel_consistent
+from audioldm_utils.model.inverse import FLOOR, MelInverse, mel_consistent, save_inverse
 from audioldm_utils.model.mel import MelConfig, log_mel, stft_magnitude
 from recipe.data import Corpus, load_corpus
 from recipe.loop import Trainer
@@ -80,9 +79,7 @@ def train_inverse(
     device: str = "cpu",
     learning_rate: float = 1e-3,
 ) -> torch.nn.Module:
-    """Fit, and write ``inverse/`` (weights and configuration) under ``folder``."""
-    from safetensors.torch import save_file
-
+    """Fit, and write ``inverse.safetensors`` under ``folder``."""
     corpus = load_corpus(data)
     held = tune_mask(corpus.table)
     weights = np.where(held, 0.0, corpus.table["frames"].to_numpy(float))
@@ -106,8 +103,5 @@ def train_inverse(
         evaluate=lambda average: inverse_error(average["inverse"], corpus, np.flatnonzero(held)),
     )
     average = trainer.run()["inverse"].cpu()
-    out = Path(folder) / "inverse"
-    out.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.half() for k, v in average.state_dict().items()}, out / "model.safetensors")
-    (out / "config.json").write_text(json.dumps(average.settings, indent=2) + "\n")
+    save_inverse(average, Path(folder) / "inverse.safetensors")
     return average
