@@ -385,7 +385,7 @@ def test_a_hub_checkpoint_that_is_not_cached_says_what_to_do(hub):
 def test_without_a_network_and_without_the_offline_variable(tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
     environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path)}
-    script = "from audioldm_utils import checkpoint; checkpoint.load('cvssp/audioldm2')"
+    script = "from audioldm_utils.model import checkpoint; checkpoint.load('cvssp/audioldm2')"
     result = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
     )

@@ -81,11 +81,12 @@ def run(args: argparse.Namespace) -> int:
         if not sign:
             raise UserError(f"option {text!r} has no value; write -o {text}=VALUE")
         options[name] = value
-    jobs = _jobs(args)
     from audioldm_utils.methods.registry import find_method
 
-    find_method(args.method).parse(options)
-    return _reconstruct(args, options, jobs)
+    method = find_method(args.method)
+    if options:  # to know a method's options is to import it, and torch with it
+        method.parse(options)
+    return _reconstruct(args, options, _jobs(args))
 
 
 def _jobs(args: argparse.Namespace) -> list[tuple[ClipInfo, Path]]:
