@@ -53,6 +53,8 @@ from audioldm_utils.book.plotting import (
     points_with_intervals,
     style,
 )
+
+# %% tags=["remove-input"]
 from audioldm_utils.methods.enhance.fitting import fit_if_missing
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages

@@ -50,6 +50,8 @@ from audioldm_utils.book.plotting import (
     style,
     trade_off,
 )
+
+# %% tags=["remove-input"]
 from audioldm_utils.methods.registry import reconstruct
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages

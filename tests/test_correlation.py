@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from audioldm_utils.metrics import correlation
+from audioldm_utils.metrics import correlations as correlation
 from audioldm_utils.metrics.statistics import exchange_p, holm
 
 EXPERIMENTS = 1000

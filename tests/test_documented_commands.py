@@ -49,7 +49,7 @@ ELSEWHERE = {
     r"audioldm-utils evidence": "hours on a real folder; tests/test_studies.py runs two clips",
     r"papermill ": "minutes; tests/test_notebooks.py runs every chapter so",
     r"python book/assets/make_ladder\.py": "writes into the project; see tests/test_readme.py",
-    r"python -m audioldm_utils\.training": "hours; tests/test_training.py has its loop on a toy",
+    r"python data/checkpoints/recipe": "hours; tests/test_training.py has its loop on a toy",
     r"python benchmarks/": "minutes and an idle machine; a person runs them",
     r"audioldm-utils encode .*--mel-error": "a search; tests/test_codec_commands.py has its own",
     r"audioldm-utils fit (?!.*--size)": "a codebook of 1024 asks for many clips; tests/test_fit.py",

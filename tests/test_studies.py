@@ -222,7 +222,11 @@ def test_every_parameter_of_the_evidence_is_compared_and_named(places):
 
 @pytest.mark.parametrize(
     ("seed", "own", "sentence"),
-    [(-1, 0, "seed must be from 0"), (2**63, 0, "seed must be"), (0, -1, "as many as -1 cannot")],
+    [
+        (-1, 0, "seed must be a whole number from 0 to 268435455, not -1"),
+        (2**63, 0, "seed must be"),
+        (0, -1, "own must be a whole number from 0 to .*, not -1"),
+    ],
 )
 def test_numbers_that_cannot_be_are_refused(places, tmp_path, seed, own, sentence):
     _, shipped, out, checkpoint = places

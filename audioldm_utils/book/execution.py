@@ -37,7 +37,7 @@ from audioldm_utils.files import (
 
 NOT_IN_CHAPTERS = frozenset(
     {
-        *("cli", "sweep", "outputs", "book/report", "book/pages", "book/execution"),
+        *("cli", "sweep", "book/report", "book/pages", "book/execution"),
         *("book/chapters", "book/worker", "book/layout", "book/lifeline"),
     }
 )

@@ -73,12 +73,13 @@ def check_target(folder: Path, target: Path, kind: Kind = AUDIO) -> None:
 
 def sentence(error: Exception, source: Path) -> str:
     """What went wrong with a file, on one line that names it."""
-    text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
         named = f"{error.filename}: " if error.filename else ""
         text = f"{named}{error.strerror}"
-    elif not isinstance(error, UserError):
-        text = f"{type(error).__name__}: {text}".rstrip(": ")
+    elif isinstance(error, UserError):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
     return text if source.name in text else f"{source}: {text}"
 
 

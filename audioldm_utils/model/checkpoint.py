@@ -290,6 +290,9 @@ class Checkpoint:
         from diffusers import AudioLDM2Pipeline
 
         parts = dict.fromkeys(COMPONENTS)
+        for name in components:
+            if name not in instead and name not in self.present:
+                self.part(name)  # which says what is missing, in the order given
         # Those without weights first: what is wrong with a tokenizer is said in no time.
         order = sorted(components, key=lambda name: name not in WEIGHTLESS)
         parts |= {name: self.part(name) for name in order if name not in instead}

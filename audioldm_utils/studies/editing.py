@@ -18,7 +18,7 @@ import torch
 from audioldm_utils.audio.clips import Clip, fit_length, to_model_rate
 from audioldm_utils.ddcm import codebook as codebooks
 from audioldm_utils.ddcm.core import DDCM
-from audioldm_utils.metrics.correlation import correlate
+from audioldm_utils.metrics.correlations import correlate
 from audioldm_utils.model.networks import normalise
 from audioldm_utils.model.schedule import Schedule
 from audioldm_utils.studies.verification import other_prompt

@@ -23,8 +23,8 @@ from audioldm_utils.sweep.file import Sweep, check_count
 
 #: Parts of the package that no task's numbers depend on.
 NOT_IN_RESULTS = {
-    *("cli", "sweep", "book", "outputs"),
-    *("results/comparison", "results/evidence", "metrics/correlation"),
+    *("cli", "sweep", "book"),
+    *("results/comparison", "results/evidence", "metrics/correlations"),
 }
 
 #: Fields of a task that say where things lie, not what they are.
