@@ -43,8 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--start",
         type=Path,
-        help="checkpoint folder whose weights vocoder, clap or unet begin from (clap: its text"
-        " branch is kept)",
+        help="checkpoint folder whose weights a component begins from (clap: its text branch is"
+        " kept; inverse: the shipped weights)",
     )
     parser.add_argument(
         "--learning-rate", type=bounds.LEARNING_RATE, help="peak (default: the component's own)"

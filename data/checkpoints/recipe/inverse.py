@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audioldm_utils.model.inverse import FLOOR, MelInverse, mel_consistent, save_inverse
+from audioldm_utils.model.inverse import (
+    FLOOR,
+    MelInverse,
+    load_inverse,
+    mel_consistent,
+    save_inverse,
+)
 from audioldm_utils.model.mel import MelConfig, log_mel, stft_magnitude
 from recipe.data import Corpus, load_corpus
 from recipe.loop import Trainer
@@ -77,14 +83,22 @@ def train_inverse(
     budget: float,
     seed: int = 0,
     device: str = "cpu",
+    start: str | Path | None = None,
     learning_rate: float = 1e-3,
 ) -> torch.nn.Module:
-    """Fit, and write ``inverse.safetensors`` under ``folder``."""
+    """Fit, and write ``inverse.safetensors`` under ``folder``.
+
+    Args:
+        data, folder, budget, seed, device: as for every component.
+        start: anything but None goes on from the shipped weights, which no checkpoint holds.
+        learning_rate: peak.
+    """
     corpus = load_corpus(data)
     held = tune_mask(corpus.table)
     weights = np.where(held, 0.0, corpus.table["frames"].to_numpy(float))
     torch.manual_seed(seed)
-    inverse = MelInverse().to(device)
+    inverse = load_inverse().requires_grad_(True) if start else MelInverse()
+    inverse.to(device)
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         wave = crop_audio(corpus, rng, weights, CROPS, FRAMES).to(device)
