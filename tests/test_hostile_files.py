@@ -1,6 +1,6 @@
 """Files of a stranger, under right checksums: refused in a sentence, or decoded to their sound.
 
-Made at random from a number each, so that one that fails can be made again. A few hundred in an
+Made at random from a number each, so that one that fails can be made again. Two hundred in an
 ordinary run; ``AUDIOLDM_UTILS_HOSTILE_FILES=10000`` makes as many of them.
 """
 
@@ -27,7 +27,7 @@ from audioldm_utils.model import checkpoint as checkpoints
 from audioldm_utils.model.networks import Stages, window_starts
 from audioldm_utils.model.streaming import block_stages
 
-COUNT = int(os.environ.get("AUDIOLDM_UTILS_HOSTILE_FILES", "300"))
+COUNT = int(os.environ.get("AUDIOLDM_UTILS_HOSTILE_FILES", "200"))
 SECONDS, MEGABYTES = 2.0, 200.0
 EDGES = (0, 1, 2, 3, 7, 8, 50, 127, 128, 255, 256, 999, 1000, 1024, 4096)
 EDGES += tuple(2**n - m for n in (14, 16, 21, 28, 31, 32, 35, 63) for m in (0, 1, 4))
