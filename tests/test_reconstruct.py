@@ -261,7 +261,9 @@ def test_fit_on_a_folder(stages, tmp_path):
 
 
 def test_unknown_names_and_values_list_the_choices(stages, clip):
-    with pytest.raises(UserError, match="unknown method 'vea'; choose one of: vae, vae-griffinlim, "):
+    with pytest.raises(
+        UserError, match="unknown method 'vea'; choose one of: vae, vae-griffinlim, "
+    ):
         reconstruct(clip, "vea", stages)
     with pytest.raises(UserError, match="no option 'strenght'; it has: strength, steps"):
         reconstruct(clip, "sdedit", stages, strenght=1)
