@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from audioldm_utils.model import mel as front
 from audioldm_utils.model.mel import MelConfig, griffin_lim, linear_magnitude, log_mel, with_phase
 from audioldm_utils.model.mistakes import MISTAKES, check_latents, check_mel, mistake_cost
 from tests.golden.make_golden_mel import PADDING, librosa_log_mel, signal
@@ -288,10 +287,3 @@ def test_scaling_of_latents():
     assert names(check_latents(z / 0.41, 0.41)) == ["scaling-missing"]
     assert names(check_latents(z * 0.41, 0.41)) == ["scaling-twice"]
     assert names(check_latents(z / 0, 0.41)) == ["not-finite"]
-
-
-def test_mel_offers_the_checker():
-    assert front.check_mel is check_mel
-    assert front.MISTAKES is MISTAKES
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = front.nothing
