@@ -70,20 +70,21 @@ def places(tmp_path_factory, tiny_checkpoint, replays):
     from tests import tiny
 
     base = tmp_path_factory.mktemp("parameters")
+    own = shutil.copytree(tiny_checkpoint, base / "checkpoint")  # chapters store fits in it
     bare = shutil.copytree(
         EVIDENCE, base / "bare", ignore=shutil.ignore_patterns(*(f"{name}.*" for name in STUDIES))
     )
     full = shutil.copytree(bare, base / "evidence")
     folder = write_clips(base / "clips", "chirp hiss hum")
     clips = find_clips(folder)
-    of = checkpoint.load(tiny_checkpoint).fingerprint_of
+    of = checkpoint.load(own).fingerprint_of
     paths = [clip.path for clip in clips]
     for name, study in STUDIES.items():
-        table = studies.measure_clips(name, clips, tiny_checkpoint, progress=False)
+        table = studies.measure_clips(name, clips, own, progress=False)
         made = {"parameters": dict(DEFAULTS), "shipped": [], "parts": list(study.parts)}
         record = provenance("x", paths, [0], of(study.parts), **made)
         write(table, full / name, record)
-    usual = {"audio_dir": folder, "checkpoint": tiny_checkpoint, "evidence_dir": full}
+    usual = {"audio_dir": folder, "checkpoint": own, "evidence_dir": full}
     other = {
         "audio_dir": write_clips(base / "own", "boom click", classes=False),
         "checkpoint": tiny.build_checkpoint(base / "other", seed=1),
