@@ -52,7 +52,7 @@ lint: $(READY) ## Check style, format, which way rooms import, and that each not
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest tests/test_notebooks.py -k pair
+	$(BIN)/python -m pytest tests/book/test_notebooks.py -k pair
 
 format: $(READY) ## Put the code into format and write each .ipynb from its .py
 	$(BIN)/ruff check --fix .

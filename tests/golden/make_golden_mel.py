@@ -1,4 +1,4 @@
-"""Write ``mel.npz``: log-mels that librosa alone computes, for ``tests/test_mel.py``.
+"""Write ``mel.npz``: log-mels that librosa alone computes, for ``tests/model/test_mel.py``.
 
 Run from the repository's root: ``python tests/golden/make_golden_mel.py``.
 """

@@ -7,7 +7,7 @@ import pytest
 
 from tests import tiny
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "published_size.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "published_size.py"
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 import jupytext
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     *sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")),
     *sorted((ROOT / "book" / "guides").glob("*.md")),

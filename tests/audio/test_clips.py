@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from scipy import signal
 
-FOLDER = Path(__file__).resolve().parent.parent / "data" / "audio"
+FOLDER = Path(__file__).resolve().parents[2] / "data" / "audio"
 with (FOLDER / "manifest.csv").open(newline="") as handle:
     ROWS = {row["file"].removesuffix(".flac"): row for row in csv.DictReader(handle)}
 

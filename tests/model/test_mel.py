@@ -11,7 +11,7 @@ from audioldm_utils.model.mel import MelConfig, griffin_lim, linear_magnitude, l
 from audioldm_utils.model.mistakes import MISTAKES, check_latents, check_mel, mistake_cost
 from tests.golden.make_golden_mel import PADDING, librosa_log_mel, signal
 
-GOLDEN = Path(__file__).parent / "golden" / "mel.npz"
+GOLDEN = Path(__file__).parents[1] / "golden" / "mel.npz"
 
 
 def batch(x, dtype=torch.float64):

@@ -177,7 +177,8 @@ def test_inputs_are_not_modified_and_any_float_will_do(name):
     ],
 )
 def test_rejected_input(name, change, sentence, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pesq", types.ModuleType("pesq"))
+    if name == "pesq":  # for others never: a library that looks for it would find no true one
+        monkeypatch.setitem(sys.modules, "pesq", types.ModuleType("pesq"))
     with (
         np.errstate(all="ignore"),
         pytest.raises(ValueError, match=sentence),

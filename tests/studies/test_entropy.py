@@ -7,7 +7,7 @@ from audioldm_utils.ddcm import DDCM
 from audioldm_utils.ddcm.codebook import make
 from audioldm_utils.model.schedule import Schedule
 from audioldm_utils.studies.entropy import index_entropy
-from tests.test_ddcm import CONFIG, SHAPE, latents, network
+from tests.ddcm.test_ddcm import CONFIG, SHAPE, latents, network
 
 
 def random(shape, size, seed=0):

@@ -18,7 +18,7 @@ from tests.golden.make_golden_ddcm import (
     with_fingerprint,
 )
 
-GOLDEN = Path(__file__).parent / "golden" / "ddcm.npz"
+GOLDEN = Path(__file__).parents[1] / "golden" / "ddcm.npz"
 # Of full scale. Moving every output of the network by a millionth of its size, ten times what
 # rounding does, moves these sounds by at most 1.2e-6; one step of 16-bit audio is 3e-5.
 TOLERANCE = 1e-5

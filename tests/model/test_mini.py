@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-MINI = Path(__file__).resolve().parents[1] / "data" / "checkpoints" / "mini"
+MINI = Path(__file__).resolve().parents[2] / "data" / "checkpoints" / "mini"
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from tests.demo_sweep import FINGERPRINT, FoundClip, in_process, make_tasks, wit
 
 __all__ = ["in_process"]
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 
 # --- runs on an embedded cluster ---

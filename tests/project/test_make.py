@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 INSTALLER = str(ROOT / ".ci" / "install.py")
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="there is no make")

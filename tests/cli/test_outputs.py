@@ -26,7 +26,7 @@ from audioldm_utils.outputs import (
 )
 from audioldm_utils.results import summaries as results
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 #: Each command that writes, with {in} for what it reads and {out} for what it writes, and the
 #: suffix of both where one file can be named as either.

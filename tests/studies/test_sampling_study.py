@@ -90,7 +90,7 @@ def test_the_study_on_a_tiny_checkpoint(tiny_checkpoint, monkeypatch):
     monkeypatch.setattr(sampling_study, "STEPS", 2)
     monkeypatch.setattr(sampling_study, "SUBSET", 2)
     rows = ResultsBuilder("0" * 12, 0)
-    from tests.test_verification import clip
+    from tests.studies.test_verification import clip
 
     sampling_study.study([clip("a"), clip("b", seed=1)], Stages(load(tiny_checkpoint)), rows, 0, 1)
     table = rows.table()

@@ -11,7 +11,7 @@ from audioldm_utils.cli.main import build_parser
 from audioldm_utils.files import sha256_file
 from audioldm_utils.methods.registry import METHODS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CODE = re.findall(r"```sh\n(.*?)```", README, re.DOTALL) + re.findall(r"`([^`\n]+)`", README)
 LINES = [part.strip() for block in CODE for line in block.splitlines() for part in line.split("&&")]

@@ -15,7 +15,7 @@ from audioldm_utils.model.checkpoint_fingerprint import fingerprint
 from audioldm_utils.model.networks import Stages, normalise
 from audioldm_utils.studies import model_card
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MINI = ROOT / "data" / "checkpoints" / "mini"
 
 

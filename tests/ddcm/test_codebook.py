@@ -1,9 +1,9 @@
 import hashlib
 import math
-import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -112,9 +112,9 @@ def test_the_same_noise_in_another_process_with_other_threads():
     code = (
         "import hashlib, sys; sys.path.insert(0, sys.argv[1])\n"
         "import torch; torch.set_num_threads(2)\n"
-        "from tests.test_codebook import digest; print(digest())"
+        "from tests.ddcm.test_codebook import digest; print(digest())"
     )
-    root = os.path.dirname(os.path.dirname(__file__))
+    root = str(Path(__file__).parents[2])
     shown = subprocess.run(
         [sys.executable, "-c", code, root],
         capture_output=True,

@@ -42,18 +42,18 @@ PROGRAMS = ("audioldm-utils ", "make ", "papermill ", "python ", "conda ", ".ven
 #: What is not run here, and what runs it. ``make`` is asked for what it would do.
 ELSEWHERE = {
     r"\.ci/run": "it is what runs these tests",
-    r"\. \.venv/bin/activate": "sets up the shell; tests/test_make.py makes the environment",
+    r"\. \.venv/bin/activate": "sets up the shell; test_make makes the environment",
     r"conda env create|\.venv/bin/pip install": "needs a network and minutes",
     r"audioldm-utils report(?! --(list|write-pairs))": "minutes; .ci/run makes the report, and "
-    "tests/test_report.py one of two small chapters",
-    r"audioldm-utils evidence": "hours on a real folder; tests/test_studies.py runs two clips",
-    r"papermill ": "minutes; tests/test_notebooks.py runs every chapter so",
-    r"python book/assets/make_ladder\.py": "writes into the project; see tests/test_readme.py",
-    r"python data/checkpoints/recipe": "hours; tests/test_training.py has its loop on a toy",
+    "test_report one of two small chapters",
+    r"audioldm-utils evidence": "hours on a real folder; test_studies runs two clips",
+    r"papermill ": "minutes; test_notebooks runs every chapter so",
+    r"python book/assets/make_ladder\.py": "writes into the project; see test_readme",
+    r"python data/checkpoints/recipe": "hours; test_training has its loop on a toy",
     r"python benchmarks/": "minutes and an idle machine; a person runs them",
-    r"audioldm-utils encode .*--mel-error": "a search; tests/test_codec_commands.py has its own",
-    r"audioldm-utils fit (?!.*--size)": "a codebook of 1024 asks for many clips; tests/test_fit.py",
-    r".*--scheduler": "tests/test_sweep.py starts a scheduler and workers over TCP",
+    r"audioldm-utils encode .*--mel-error": "a search; test_codec_commands has its own",
+    r"audioldm-utils fit (?!.*--size)": "a codebook of 1024 asks for many clips; test_fit",
+    r".*--scheduler": "test_sweep starts a scheduler and workers over TCP",
 }
 #: Words in the text that only name a command which asks for more: its help is run.
 NAMED = re.compile(r"audioldm-utils (encode|evaluate|generate|reconstruct)")

@@ -105,7 +105,7 @@ def test_codes_of_another_process_give_the_same_latents(tmp_path):
         "torch.save(coder.decode(codes, t.network()), sys.argv[1] + '/latents')\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path), str(torch.get_num_threads())]
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
     assert torch.equal(torch.load(tmp_path / "latents"), codes.latents)
 
 
