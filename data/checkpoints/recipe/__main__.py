@@ -50,9 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--learning-rate", type=bounds.LEARNING_RATE, help="peak (default: the component's own)"
     )
     parser.add_argument(
-        "--noise-path",
+        "--adversarial",
         action="store_true",
-        help="unet with --start: open a straight way for the noise first, in weights without it",
+        help="vocoder: go on from the one in --work against discriminators",
     )
     parser.add_argument("--budget", default="120m", help="such as 90s, 120m, 2h")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -77,10 +77,10 @@ def train(args: argparse.Namespace, component: str, budget: float, device: str) 
     more = {}
     if args.start:
         more["start"] = args.start
-    if args.noise_path:
-        if component != "unet" or not args.start:
-            raise UserError("--noise-path goes with the unet and --start")
-        more["noise_path"] = True
+    if args.adversarial:
+        if component != "vocoder":
+            raise UserError("--adversarial goes with the vocoder")
+        more["adversarial"] = True
     if args.learning_rate:
         more["learning_rate"] = args.learning_rate
     run(args.data, args.work, budget, seed=args.seed, device=device, **more)

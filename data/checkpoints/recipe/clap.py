@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 from recipe.captions import augment, roberta_tokenizer, vocabulary_text
 from recipe.data import Corpus, default_cache, load_corpus
 from recipe.loop import Trainer, mixed_precision
-from recipe.split import tune_mask
 
 EMBEDDING = 128
 BATCH = 48
@@ -201,7 +200,6 @@ def train_clap(
     """
     folder = Path(folder)
     corpus = load_corpus(data)
-    held = tune_mask(corpus.table)
     tokenizer, clap = _begin(corpus, start, seed)
     tokenizer.save_pretrained(folder / "tokenizer")
     feature_extractor().save_pretrained(folder / "feature_extractor")
@@ -212,7 +210,7 @@ def train_clap(
     head = torch.nn.Linear(EMBEDDING, len(names)).to(device)
     # Rare classes are drawn more often, not equally: a class of one clip would be memorised.
     frequency = corpus.table["class"].map(corpus.table["class"].value_counts()).to_numpy(float)
-    weights = np.where(held, 0.0, frequency**-0.5)
+    weights = np.where(corpus.held, 0.0, frequency**-0.5)
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         clips = rng.choice(len(corpus), size=BATCH, p=weights / weights.sum(), replace=False)
@@ -237,7 +235,7 @@ def train_clap(
         return value + 0.5 * classes, {"contrastive": value.item(), "class": classes.item()}
 
     def evaluate(average: dict[str, torch.nn.Module]) -> dict[str, float]:
-        clips = np.flatnonzero(held)
+        clips = np.flatnonzero(corpus.held)
         said = [captions[clip] for clip in clips]
         text = embed_text(average["clap"], tokenizer, said)
         return retrieval(text, embed_audio(average["clap"], features[clips]), said)

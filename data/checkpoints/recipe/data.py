@@ -1,6 +1,6 @@
 """Training audio: the clips of a ``train.csv``, cached as 16-bit samples and log-mels.
 
-Only the train split is ever opened here; the eval split is read by ``evaluate`` alone.
+Training reads train without ``tune`` (:mod:`recipe.split`); ``evaluate`` alone reads eval.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ import torch
 from tqdm.auto import tqdm
 
 from audioldm_utils.model.mel import MelConfig, log_mel
+from recipe.split import tune_mask
 
-#: Frames kept between clips in the joined array are none: crops never cross a clip.
 _MEL = MelConfig()
+#: Speeds of `Corpus.varied_audio`.
+SPEED = (0.8, 1.25)
 
 
 def default_cache() -> Path:
@@ -52,6 +55,16 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.table)
 
+    @cached_property
+    def held(self) -> np.ndarray:
+        """Which clips are held out for tuning, ``(clips,)``."""
+        return tune_mask(self.table)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """How often a clip is drawn for training: by its length, and never one of `held`."""
+        return np.where(self.held, 0.0, self.table["frames"].to_numpy(float))
+
     def waveform(self, index: int) -> np.ndarray:
         """Normalised float32 samples of one clip."""
         first = self.start[index] * _MEL.hop_length
@@ -66,7 +79,7 @@ class Corpus:
         self, rng: np.random.Generator, count: int, frames: int, weights: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Choose random crops: clip indices and first frames (0 where the clip is shorter)."""
-        probability = weights if weights is not None else self.table["frames"].to_numpy(float)
+        probability = self.weights if weights is None else weights
         clips = rng.choice(len(self), size=count, p=probability / probability.sum())
         spare = np.maximum(self.table["frames"].to_numpy()[clips] - frames, 0)
         return clips, (rng.random(count) * (spare + 1)).astype(int)
@@ -78,6 +91,23 @@ class Corpus:
             piece = self.log_mel(clip)[begin : begin + frames]
             out[row, : len(piece)] = piece
         return torch.from_numpy(out)[:, None]
+
+    def varied_audio(self, rng: np.random.Generator, count: int, frames: int) -> torch.Tensor:
+        """Crops ``(count, frames * 160)`` at other speeds and levels, some of them two at once.
+
+        Most instruments of train play a handful of pitches; at other speeds they play others.
+        """
+        longest = int(np.ceil(frames * SPEED[1])) + 1
+        out = np.zeros((count, frames * _MEL.hop_length), np.float32)
+        pairs = rng.random(count) < 0.25
+        for row in range(count):
+            for layer in range(2 if pairs[row] else 1):
+                wave = self.audio_batch(*self.crops(rng, 1, longest), longest)[0].numpy()
+                speed = np.exp(rng.uniform(*np.log(SPEED))) if rng.random() < 0.6 else 1.0
+                places = np.arange(out.shape[1]) * speed
+                gain = 10 ** (rng.uniform(-25, 3) / 20) if rng.random() < 0.5 or layer else 1.0
+                out[row] += gain * np.interp(places, np.arange(len(wave)), wave).astype("f4")
+        return torch.from_numpy(out)
 
     def audio_batch(self, clips: np.ndarray, first: np.ndarray, frames: int) -> torch.Tensor:
         """Waveform crops ``(count, frames * 160)`` aligned with :meth:`mel_batch`."""

@@ -23,14 +23,14 @@ from audioldm_utils.model.checkpoint_fingerprint import fingerprint
 from audioldm_utils.model.linear_denoiser import PATCH, LinearDenoiser
 from audioldm_utils.model.mel import griffin_lim
 from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.schedule import training_alphas_bar
 from audioldm_utils.studies.model_card import FIGURE_PARTS, read_figures
 from recipe.data import Corpus, load_corpus
+from recipe.unet import denoiser_ratios
 from recipe.vocoder import spectral_loss
 
 #: Frames of the patches whose PCA is compared with the VAE, and channels kept of each.
 PCA_FRAMES = (4, 8, 16)
-#: Noise levels (timesteps of the 1000) at which the denoiser is judged.
-LEVELS = (20, 60, 120, 200, 300, 400, 500, 650, 800, 950)
 
 
 def _mels(corpus: Corpus, multiple: int = 4) -> list[torch.Tensor]:
@@ -124,33 +124,32 @@ def clap_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, A
 def denoiser_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
     """Squared epsilon error at ten noise levels and its ratio to the best linear denoiser's."""
     fitted = [stages.encode(mel)[0] for mel in tqdm(_mels(train)[::8], desc="latents")]
-    linear = LinearDenoiser.fit(fitted, PATCH)
-    betas = stages.checkpoint.scheduler_config
-    steps = betas["num_train_timesteps"]
-    beta = torch.linspace(betas["beta_start"] ** 0.5, betas["beta_end"] ** 0.5, steps) ** 2
-    alphas_bar = torch.cumprod(1 - beta, 0)
+    curve = training_alphas_bar(stages.checkpoint.scheduler_config)
+    alphas_bar = torch.from_numpy(curve).float()
+    kept = [(stages.encode(mel[:, :256])[0], i) for i, mel in enumerate(_mels(held_out))]
     captions = held_out.table["caption"].tolist()
-    generator = torch.Generator().manual_seed(0)
-    ours = {level: [] for level in LEVELS}
-    theirs = {level: [] for level in LEVELS}
-    half = PATCH // 2
-    for clip, mel in enumerate(tqdm(_mels(held_out), desc="denoiser", unit="clip")):
-        z = stages.encode(mel[:, :256])
-        denoise = stages.denoiser(stages.embed([captions[clip]]))
-        for level in LEVELS:
-            a = alphas_bar[level].item()
-            noise = torch.randn(z.shape, generator=generator)
-            x_t = a**0.5 * z + (1 - a) ** 0.5 * noise
-            inner = slice(half, z.shape[2] - half)
-            error = (denoise(x_t, level) - noise)[0, :, inner]
-            ours[level].append(error.square().mean().item())
-            missed = (linear.noise(x_t[0], a) - noise[0])[:, inner]
-            theirs[level].append(missed.square().mean().item())
-    ratios = {level: float(np.mean(ours[level]) / np.mean(theirs[level])) for level in LEVELS}
+    kind = stages.checkpoint.scheduler_config["prediction_type"]
+
+    def velocity(x_t: torch.Tensor, t: torch.Tensor, text: list[str]) -> torch.Tensor:
+        denoise = stages.denoiser(stages.embed(text[:1]))
+        out = torch.cat([denoise(x[None], int(level)) for x, level in zip(x_t, t, strict=True)])
+        if kind == "v_prediction":
+            return out
+        a = alphas_bar[t][:, None, None, None]
+        return (out - (1 - a).sqrt() * x_t) / a.sqrt()
+
+    found = denoiser_ratios(
+        velocity,
+        [z for z, _ in tqdm(kept, desc="denoiser", unit="clip")],
+        [captions[i] for _, i in kept],
+        LinearDenoiser.fit(fitted, PATCH),
+        alphas_bar,
+    )
+    ratios = {level: row["ratio"] for level, row in found.items()}
     return {
-        "alpha_bar": {level: alphas_bar[level].item() for level in LEVELS},
-        "epsilon_error": {level: float(np.mean(ours[level])) for level in LEVELS},
-        "linear_error": {level: float(np.mean(theirs[level])) for level in LEVELS},
+        "alpha_bar": {level: alphas_bar[level].item() for level in found},
+        "epsilon_error": {level: row["network"] for level, row in found.items()},
+        "linear_error": {level: row["linear"] for level, row in found.items()},
         "ratio": ratios,
         "mean_ratio": float(np.mean(list(ratios.values()))),
     }

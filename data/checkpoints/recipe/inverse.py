@@ -14,37 +14,12 @@ from audioldm_utils.model.inverse import (
     mel_consistent,
     save_inverse,
 )
-from audioldm_utils.model.mel import MelConfig, log_mel, stft_magnitude
+from audioldm_utils.model.mel import log_mel, stft_magnitude
 from recipe.data import Corpus, load_corpus
 from recipe.loop import Trainer
-from recipe.split import tune_mask
 
 #: Crops in a step, and their frames.
 CROPS, FRAMES = 20, 64
-#: Frames read for a crop: a faster one needs more.
-SPEED = (0.8, 1.25)
-
-
-def crop_audio(
-    corpus: Corpus, rng: np.random.Generator, weights: np.ndarray, count: int, frames: int
-) -> torch.Tensor:
-    """Crops ``(count, frames * 160)`` at other speeds and levels, some of them two at once.
-
-    Most instruments of train play a handful of pitches; at other speeds they play others.
-    """
-    hop = MelConfig().hop_length
-    longest = int(np.ceil(frames * SPEED[1])) + 1
-    out = np.zeros((count, frames * hop), np.float32)
-    pairs = rng.random(count) < 0.25
-    for row in range(count):
-        for layer in range(2 if pairs[row] else 1):
-            clips, first = corpus.crops(rng, 1, longest, weights)
-            wave = corpus.audio_batch(clips, first, longest)[0].numpy()
-            speed = np.exp(rng.uniform(*np.log(SPEED))) if rng.random() < 0.6 else 1.0
-            places = np.arange(out.shape[1]) * speed
-            gain = 10 ** (rng.uniform(-25, 3) / 20) if rng.random() < 0.5 or layer else 1.0
-            out[row] += gain * np.interp(places, np.arange(len(wave)), wave).astype(np.float32)
-    return torch.from_numpy(out)
 
 
 def magnitude_loss(estimate: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -94,14 +69,13 @@ def train_inverse(
         learning_rate: peak.
     """
     corpus = load_corpus(data)
-    held = tune_mask(corpus.table)
-    weights = np.where(held, 0.0, corpus.table["frames"].to_numpy(float))
+    tune = np.flatnonzero(corpus.held)
     torch.manual_seed(seed)
     inverse = load_inverse().requires_grad_(True) if start else MelInverse()
     inverse.to(device)
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
-        wave = crop_audio(corpus, rng, weights, CROPS, FRAMES).to(device)
+        wave = corpus.varied_audio(rng, CROPS, FRAMES).to(device)
         mel, target = log_mel(wave), stft_magnitude(wave).transpose(1, 2)
         losses = magnitude_loss(inverse(mel), target)
         return losses["log"] + losses["linear"], {k: v.item() for k, v in losses.items()}
@@ -114,7 +88,7 @@ def train_inverse(
         budget,
         learning_rate=learning_rate,
         seed=seed,
-        evaluate=lambda average: inverse_error(average["inverse"], corpus, np.flatnonzero(held)),
+        evaluate=lambda average: inverse_error(average["inverse"], corpus, tune),
     )
     average = trainer.run()["inverse"].cpu()
     save_inverse(average, Path(folder) / "inverse.safetensors")

@@ -1,18 +1,22 @@
-"""The denoiser and its text side, trained together on epsilon prediction.
+"""The denoiser and its text side, trained together.
 
 The prompt goes through ``AudioLDM2Pipeline.encode_prompt`` itself, so training and use
 condition the UNet in exactly the same way: frozen CLAP and trained T5 embeddings, joined by
 the projection model, continued by GPT-2; the UNet attends to GPT-2's sequence and T5's.
+
+It predicts v (Salimans and Ho, arXiv 2202.00512), not the noise: at high noise x_t almost is
+the noise, and a network that must hand it on through normalisations, to errors of a few parts in
+ten thousand, spends itself on that. Of v nothing is known beforehand at any level.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
@@ -21,15 +25,18 @@ from audioldm_utils.model.mel import MelConfig, log_mel
 from recipe.captions import augment, joined, t5_tokenizer, vocabulary_text
 from recipe.data import Corpus, default_cache, front_end_gain, load_corpus
 from recipe.loop import Trainer, mixed_precision
-from recipe.noise_path import fit_output, open_noise_path, read_noise_path
 
 WIDTH = 128
+#: Timesteps, of the 1000, at which the denoiser is judged.
+LEVELS = (20, 60, 120, 200, 300, 400, 500, 650, 800, 950)
+#: How much less often a class of many clips is drawn: 0 by length alone, 1 all classes alike.
+BALANCE = 0.6
 #: Clips mixed from two others, so that captions of two sounds are heard too.
 MIXTURES = 400
 
 
 def build_scheduler() -> Any:
-    """DDIM with the published noise schedule."""
+    """DDIM with the published noise schedule; the network predicts v."""
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
@@ -40,7 +47,7 @@ def build_scheduler() -> Any:
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
-        prediction_type="epsilon",
+        prediction_type="v_prediction",
     )
 
 
@@ -152,7 +159,7 @@ def mix_corpus(corpus: Corpus, count: int, seed: int) -> Corpus:
     rng = np.random.default_rng(seed)
     hop = MelConfig().hop_length
     audio, mels, frames, captions = [], [], [], []
-    for first, second in rng.integers(0, len(corpus), (count, 2)):
+    for first, second in rng.choice(np.flatnonzero(~corpus.held), (count, 2)):
         pair = [corpus.waveform(first), corpus.waveform(second)]
         length = min(len(samples) for samples in pair) // (4 * hop) * 4 * hop
         gain = 10 ** (rng.uniform(-6, 6) / 20)
@@ -162,8 +169,6 @@ def mix_corpus(corpus: Corpus, count: int, seed: int) -> Corpus:
         frames.append(length // hop)
         names = corpus.table["caption"].iloc[[first, second]].tolist()
         captions.append(joined(*names))
-    import pandas as pd
-
     return Corpus(
         table=pd.DataFrame({"caption": captions, "class": "mixture", "frames": frames}),
         audio=np.concatenate(audio),
@@ -172,48 +177,50 @@ def mix_corpus(corpus: Corpus, count: int, seed: int) -> Corpus:
     )
 
 
-def level_weights(alphas_bar: torch.Tensor, latents: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Weight of the squared epsilon error at each timestep, ``(steps,)``.
+def level_weights(alphas_bar: torch.Tensor, linear: LinearDenoiser) -> torch.Tensor:
+    """Weight of the squared error of v at each timestep, ``(steps,)``.
 
-    At high noise epsilon is almost x_t itself, and even a linear denoiser errs by little; an
-    error as small as at low noise is there many times what the clean latents hold. Divided by
-    what the best linear denoiser leaves, each level counts alike (in the manner of Choi et al.,
-    arXiv 2204.00227), and the mean over levels is the ratio that the card asks for.
+    The noise's error is alpha-bar times that of v. Divided by what the best linear denoiser
+    leaves, each level counts alike (in the manner of Choi et al., arXiv 2204.00227), and the
+    mean over levels is the ratio that the card asks for.
+    """
+    return torch.tensor([a / linear.noise_error(a) for a in alphas_bar.tolist()])
+
+
+@torch.no_grad()
+def denoiser_ratios(
+    velocity: Callable[[torch.Tensor, torch.Tensor, list[str]], torch.Tensor],
+    latents: Sequence[torch.Tensor],
+    captions: Sequence[str],
+    linear: LinearDenoiser,
+    alphas_bar: torch.Tensor,
+) -> dict[int, dict[str, float]]:
+    """Squared error of the noise at `LEVELS`, the network's and the best linear denoiser's.
+
+    Places nearer to an edge than half a patch are left out: the linear one sees less there.
 
     Args:
-        alphas_bar: cumulated signal power of each timestep, ``(steps,)``.
-        latents: that the linear denoiser is fitted on, ``(channels, frames, places)`` each.
+        velocity: of x_t ``(levels, 8, frames, 16)``, timesteps and captions.
+        latents: scaled, ``(8, frames, 16)`` each, at least a patch long.
+        captions: one a clip.
     """
-    linear = LinearDenoiser.fit(latents)
-    return torch.tensor([1 / linear.noise_error(a) for a in alphas_bar.tolist()])
-
-
-#: Normalisation groups of the last layer that carry x_t, and batches that refit what reads them.
-PATH_GROUPS = (0, 4, 6, 7, 8, 13)
-PATH_BATCHES = 24
-
-
-def _straighten(
-    unet: torch.nn.Module,
-    draw: Callable[[np.random.Generator, float], tuple[dict, torch.Tensor]],
-    weight: torch.Tensor,
-    rng: np.random.Generator,
-    refit: bool,
-) -> None:
-    """Open the noise's path; a trained UNet's last layer is then fitted anew."""
-    carriers = open_noise_path(unet, PATH_GROUPS)
-    if not refit:
-        # An untrained network begins as epsilon = x_t, which is right at high noise.
-        read_noise_path(unet, carriers)
-        return
-
-    def batches() -> Iterator[tuple[Callable[[], object], torch.Tensor, torch.Tensor]]:
-        for _ in tqdm(range(PATH_BATCHES), desc="last layer", unit="batch"):
-            with torch.no_grad():
-                inputs, noise = draw(rng, 0.0)
-            yield partial(unet, **inputs), noise, weight[inputs["timestep"]]
-
-    fit_output(unet.eval(), batches())
+    generator, half = torch.Generator().manual_seed(0), PATCH // 2
+    levels = torch.tensor(LEVELS)
+    a = alphas_bar[levels][:, None, None, None]
+    errors = []
+    for z, caption in zip(latents, captions, strict=True):
+        noise = torch.randn((len(LEVELS), *z.shape), generator=generator)
+        x_t = a.sqrt() * z + (1 - a).sqrt() * noise
+        v = velocity(x_t, levels, [caption] * len(LEVELS)).float().cpu()
+        ours = (1 - a).sqrt() * x_t + a.sqrt() * v
+        theirs = torch.stack([linear.noise(x, float(b)) for x, b in zip(x_t, a, strict=True)])
+        inner = (..., slice(half, z.shape[1] - half), slice(None))
+        errors.append([(e - noise)[inner].square().mean((1, 2, 3)).numpy() for e in (ours, theirs)])
+    ours, theirs = np.mean(errors, axis=0)
+    return {
+        level: {"network": float(x), "linear": float(y), "ratio": float(x / y)}
+        for level, x, y in zip(LEVELS, ours, theirs, strict=True)
+    }
 
 
 def load_trained(start: Path) -> tuple[Any, dict[str, torch.nn.Module]]:
@@ -235,6 +242,23 @@ def load_trained(start: Path) -> tuple[Any, dict[str, torch.nn.Module]]:
     return T5Tokenizer.from_pretrained(start / "tokenizer_2"), modules
 
 
+def latent_corpus(
+    vae: torch.nn.Module, corpus: Corpus, key: str, seed: int
+) -> tuple[list[torch.Tensor], pd.DataFrame]:
+    """Latents ``(frames, 8, 16)`` of all clips of train and of mixtures, and their table.
+
+    The table has ``caption``, ``class`` and ``held``: held-out clips are in no mixture.
+    """
+    mixtures = mix_corpus(corpus, MIXTURES, seed)
+    latents = []
+    for part, name in ((corpus, f"train-{key}"), (mixtures, f"mix-{key}-{seed}")):
+        found = encode_corpus(vae, part, default_cache(), name)
+        rows = zip(found["start"][:-1], found["start"][1:], strict=True)
+        latents += [torch.from_numpy(found["latents"][a:b]) for a, b in rows]
+    tables = [corpus.table.assign(held=corpus.held), mixtures.table.assign(held=False)]
+    return latents, pd.concat(tables, ignore_index=True)[["caption", "class", "held"]]
+
+
 def train_unet(
     data: str | Path,
     folder: str | Path,
@@ -244,15 +268,14 @@ def train_unet(
     start: str | Path | None = None,
     learning_rate: float = 6e-4,
     batch: int = 16,
-    noise_path: bool = False,
 ) -> None:
-    """Train UNet, T5, GPT-2 and projection; needs ``vae``, ``clap`` and ``vocoder`` saved.
+    """Train UNet, T5, GPT-2 and projection; needs ``vae`` and ``text_encoder`` in ``folder``.
 
     Args:
+        data, folder, budget, seed, device: as for every component.
         start: checkpoint folder to begin from, rather than from random weights.
+        learning_rate: peak.
         batch: pieces of 2.56 s in a step; fewer of the longer ones.
-        noise_path: give ``start``'s UNet, which has none yet, a straight way for the noise
-            (:mod:`recipe.noise_path`) before going on. New ones get it anyway.
     """
     from diffusers import AutoencoderKL
 
@@ -260,26 +283,13 @@ def train_unet(
 
     folder = Path(folder)
     corpus = load_corpus(data)
-    vae = AutoencoderKL.from_pretrained(folder / "vae").eval()
+    vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32).eval()
     key = sha256_file(folder / "vae" / "diffusion_pytorch_model.safetensors")[:12]
-    cache = default_cache()
-    parts = [
-        (corpus.table, encode_corpus(vae, corpus, cache, f"train-{key}")),
-    ]
-    mixtures = mix_corpus(corpus, MIXTURES, seed)
-    parts.append((mixtures.table, encode_corpus(vae, mixtures, cache, f"mix-{key}-{seed}")))
-    latents = [
-        torch.from_numpy(part["latents"][part["start"][row] : part["start"][row + 1]])
-        for _, part in parts
-        for row in range(len(part["start"]) - 1)
-    ]
-    captions = [caption for table, _ in parts for caption in table["caption"]]
-    categories = [category for table, _ in parts for category in table["class"]]
-    counts = {category: categories.count(category) for category in set(categories)}
-    weights = np.array(
-        [len(z) * counts[category] ** -0.4 for z, category in zip(latents, categories, strict=True)]
-    )
-    weights /= weights.sum()
+    latents, table = latent_corpus(vae, corpus, key, seed)
+    categories, captions = table["class"].to_numpy(), table["caption"].tolist()
+    frequency = table["class"].map(table["class"].value_counts()).to_numpy(float)
+    weights = np.array([len(z) for z in latents]) * frequency**-BALANCE * ~table["held"]
+    weights = (weights / weights.sum()).to_numpy()
     silence = vae.encode(torch.full((1, 1, 64, 64), MelConfig().silence)).latent_dist.mode()
     silence = (silence * vae.config.scaling_factor).mean(2)[0].detach()  # (8, 16)
 
@@ -290,19 +300,15 @@ def train_unet(
         tokenizer_2 = t5_tokenizer(vocabulary_text(corpus.table))
         modules = {"unet": build_unet(), **build_text(len(tokenizer_2))}
     tokenizer_2.save_pretrained(folder / "tokenizer_2")
-    pipe = assemble(
-        folder,
-        vae=vae,
-        vocoder=None,
-        scheduler=build_scheduler(),
-        tokenizer_2=tokenizer_2,
-        **modules,
-    )
+    scheduler = build_scheduler()
+    given = {"vae": vae, "vocoder": None, "scheduler": scheduler, "tokenizer_2": tokenizer_2}
+    pipe = assemble(folder, **given, **modules).to(device)
     pipe.text_encoder.requires_grad_(False)
-    alphas_bar = pipe.scheduler.alphas_cumprod.float()
-    weight = level_weights(
-        alphas_bar, [z.float().permute(1, 0, 2) for z in latents[::8] if len(z) >= PATCH]
-    )
+    alphas_bar = scheduler.alphas_cumprod.float()
+    whole = [z.float().permute(1, 0, 2) for z in latents]
+    usable = ~table["held"].to_numpy() & (np.array([len(z) for z in latents]) >= PATCH)
+    linear = LinearDenoiser.fit([whole[i] for i in np.flatnonzero(usable)[::4]])
+    weight = level_weights(alphas_bar, linear)
 
     def batch_of(rng: np.random.Generator, count: int, frames: int) -> tuple[torch.Tensor, list]:
         out = silence[None, None].expand(count, frames, 8, 16).clone()
@@ -316,8 +322,7 @@ def train_unet(
             text.append(caption if category == "mixture" else augment(caption, category, rng))
         return out.permute(0, 2, 1, 3), text
 
-    def draw(rng: np.random.Generator, progress: float) -> tuple[dict, torch.Tensor]:
-        """A batch as the UNet takes it, and the noise that it should find."""
+    def loss(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         # 2.56 s mostly, then longer clips, so that attention has seen their lengths.
         count, frames = (batch, 64) if progress < 0.75 or rng.random() < 0.5 else (batch // 3, 160)
         if progress > 0.9 and rng.random() < 0.3:
@@ -326,33 +331,35 @@ def train_unet(
         noise = torch.from_numpy(rng.standard_normal(x0.shape, np.float32))
         # One level from each of ``count`` equal parts: less chance from batch to batch.
         t = torch.from_numpy(((np.arange(count) + rng.random(count)) * 1000 / count).astype(int))
-        root = alphas_bar[t].sqrt()[:, None, None, None]
-        spread = (1 - alphas_bar[t]).sqrt()[:, None, None, None]
-        t5, mask, generated = pipe.encode_prompt([*text, ""], device, 1, False)
-        # Each stream is dropped alone as often as both, so that neither is ignored.
-        drop = torch.from_numpy(rng.random((3, count)))
-        no_text = (drop[0] < 0.1)[:, None, None]
-        no_gpt = (no_text[:, 0, 0] | (drop[1] < 0.12))[:, None, None]
-        no_t5 = (no_text[:, 0, 0] | (drop[2] < 0.12))[:, None, None]
-        return {
-            "sample": root * x0 + spread * noise,
-            "timestep": t,
-            "encoder_hidden_states": torch.where(no_gpt, generated[-1:], generated[:-1]),
-            "encoder_hidden_states_1": torch.where(no_t5, t5[-1:], t5[:-1]),
-            "encoder_attention_mask_1": torch.where(no_t5[:, 0], mask[-1:], mask[:-1]),
-        }, noise
-
-    def loss(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
+        a = alphas_bar[t][:, None, None, None]
+        x_t, v = a.sqrt() * x0 + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x0
+        drops = torch.from_numpy(rng.random((3, count)))
         with mixed_precision(device):
-            inputs, noise = draw(rng, progress)
-            estimate = pipe.unet(**inputs).sample
-        error = (estimate.float() - noise).square().mean((1, 2, 3))
-        weighted = (weight[inputs["timestep"]] * error).mean()
-        return weighted, {"epsilon": error.mean().item(), "weighted": weighted.item()}
+            conditions = dropped(*pipe.encode_prompt([*text, ""], device, 1, False), drops)
+            estimate = pipe.unet(x_t.to(device), t.to(device), **conditions).sample
+        error = (estimate.float() - v.to(device)).square().mean((1, 2, 3))
+        value = (weight[t].to(device) * error).mean()
+        return value, {"weighted": value.item(), "velocity": error.mean().item()}
 
-    trained_before = (folder / "unet.pt").exists()
-    if (noise_path or not start) and not trained_before:
-        _straighten(modules["unet"], draw, weight, np.random.default_rng(seed), bool(start))
+    tune = np.flatnonzero(table["held"] & (np.array([len(z) for z in latents]) >= 64))[::2]
+
+    def evaluate(average: dict[str, torch.nn.Module]) -> dict[str, float]:
+        judged = assemble(folder, **given, **average).to(device)
+
+        def velocity(x_t: torch.Tensor, t: torch.Tensor, text: list[str]) -> torch.Tensor:
+            t5, mask, generated = judged.encode_prompt(text, device, 1, False)
+            return judged.unet(
+                x_t.to(device),
+                t.to(device),
+                encoder_hidden_states=generated,
+                encoder_hidden_states_1=t5,
+                encoder_attention_mask_1=mask,
+            ).sample
+
+        clips = [whole[i][:, :64] for i in tune]
+        found = denoiser_ratios(velocity, clips, [captions[i] for i in tune], linear, alphas_bar)
+        ratios = {f"ratio_{level}": row["ratio"] for level, row in found.items()}
+        return {"ratio": float(np.mean(list(ratios.values()))), **ratios}
 
     trainer = Trainer(
         "unet",
@@ -362,16 +369,32 @@ def train_unet(
         budget,
         learning_rate=learning_rate,
         seed=seed,
-        decay=0.999,
+        evaluate=evaluate,
+        evaluate_every=900,
+        decay=0.9995,
         weight_decay=0.01,
     )
     for name, module in trainer.run().items():
-        module.save_pretrained(folder / name, safe_serialization=True)
-    pipe.scheduler.save_pretrained(folder / "scheduler")
+        module.cpu().save_pretrained(folder / name, safe_serialization=True)
+    scheduler.save_pretrained(folder / "scheduler")
 
 
-if __name__ == "__main__":
-    import sys
+def dropped(
+    t5: torch.Tensor, mask: torch.Tensor, generated: torch.Tensor, drops: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """The UNet's conditions, some replaced by the last row's, which is of the empty prompt.
 
-    torch.set_num_threads(1)
-    train_unet(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+    Each stream is dropped alone as often as both, so that neither is ignored.
+
+    Args:
+        t5, mask, generated: as ``encode_prompt`` gives them, ``(count + 1, ...)``.
+        drops: uniform numbers ``(3, count)``: of both streams, of GPT-2's, of T5's.
+    """
+    drops = drops.to(t5.device)
+    none = drops[0] < 0.1
+    no_gpt, no_t5 = none | (drops[1] < 0.12), none | (drops[2] < 0.12)
+    return {
+        "encoder_hidden_states": torch.where(no_gpt[:, None, None], generated[-1:], generated[:-1]),
+        "encoder_hidden_states_1": torch.where(no_t5[:, None, None], t5[-1:], t5[:-1]),
+        "encoder_attention_mask_1": torch.where(no_t5[:, None], mask[-1:], mask[:-1]),
+    }

@@ -15,7 +15,6 @@ from audioldm_utils.model.mel import MelConfig
 from recipe import linear_vae
 from recipe.data import Corpus, load_corpus
 from recipe.loop import Trainer, mixed_precision
-from recipe.split import tune_mask
 
 #: Kullback-Leibler weight per latent value, against the mean absolute error per mel value.
 KL_WEIGHT = 1e-4
@@ -107,13 +106,11 @@ def train_vae(
         learning_rate: peak, of the whole network.
     """
     corpus = load_corpus(data)
-    held = tune_mask(corpus.table)
-    weights = np.where(held, 0.0, corpus.table["frames"].to_numpy(float))
-    tune = np.flatnonzero(held)[::2]
+    tune = np.flatnonzero(corpus.held)[::2]
     torch.manual_seed(seed)
 
     def batch(rng: np.random.Generator, count: int, frames: int) -> torch.Tensor:
-        clips, first = corpus.crops(rng, count, frames, weights)
+        clips, first = corpus.crops(rng, count, frames)
         mel = corpus.mel_batch(clips, first, frames)
         gain = torch.from_numpy(rng.uniform(-1.5, 0.2, (count, 1, 1, 1)).astype(np.float32))
         gain[torch.from_numpy(rng.random(count) < 0.5)] = 0.0
