@@ -23,6 +23,8 @@ from recipe.split import tune_mask
 _MEL = MelConfig()
 #: Speeds of `Corpus.varied_audio`.
 SPEED = (0.8, 1.25)
+#: Peak of a crop that is not drawn again, re full scale, and draws in all.
+AUDIBLE, TRIES = 0.01, 4
 
 
 def default_cache() -> Path:
@@ -96,13 +98,18 @@ class Corpus:
         """Crops ``(count, frames * 160)`` at other speeds and levels, some of them two at once.
 
         Most instruments of train play a handful of pitches; at other speeds they play others.
+        A place that is all but silent is drawn again, a few times: errors relative to nothing
+        are beyond measure.
         """
         longest = int(np.ceil(frames * SPEED[1])) + 1
         out = np.zeros((count, frames * _MEL.hop_length), np.float32)
         pairs = rng.random(count) < 0.25
         for row in range(count):
             for layer in range(2 if pairs[row] else 1):
-                wave = self.audio_batch(*self.crops(rng, 1, longest), longest)[0].numpy()
+                for _ in range(TRIES):
+                    wave = self.audio_batch(*self.crops(rng, 1, longest), longest)[0].numpy()
+                    if np.abs(wave).max() > AUDIBLE:
+                        break
                 speed = np.exp(rng.uniform(*np.log(SPEED))) if rng.random() < 0.6 else 1.0
                 places = np.arange(out.shape[1]) * speed
                 gain = 10 ** (rng.uniform(-25, 3) / 20) if rng.random() < 0.5 or layer else 1.0

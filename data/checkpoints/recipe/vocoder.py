@@ -25,6 +25,8 @@ EXTRA_SAMPLES = 32
 WINDOWS = (512, 1024, 2048, 4096)
 #: Windows and hops of the discriminators, and their channels.
 JUDGES, JUDGE_CHANNELS = ((512, 128), (1024, 256), (4096, 1024)), 16
+#: Mean mel magnitude below which the relative error is not relative any more.
+QUIET = 1e-3
 #: Weight of the adversarial term against the spectral ones.
 ADVERSARIAL = 0.5
 #: Largest spread of the noise on the mel, nat. A mel that stands still can hold no tone, since
@@ -112,7 +114,7 @@ def spectral_loss(
         stft = distance(estimate[:, None], target[:, None])
         ours, theirs = (bank.to(x.device) @ stft_magnitude(x) for x in (estimate, target))
         mel = ((ours + floor).log() - (theirs + floor).log()).abs().mean()
-        level = ((ours - theirs).abs().sum((1, 2)) / theirs.sum((1, 2)).clamp(min=floor)).mean()
+        level = ((ours - theirs).abs().mean((1, 2)) / theirs.mean((1, 2)).clamp(min=QUIET)).mean()
         return stft + mel + level, {
             "mrstft": stft.item(),
             "mel": mel.item(),
