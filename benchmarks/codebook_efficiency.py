@@ -34,16 +34,17 @@ from audioldm_utils.ddcm.codebook import (
     start_noise,
 )
 from audioldm_utils.ddcm.codebook.base import Codebook
-from audioldm_utils.ddcm.codebook.clustering import fit_directions, to_blocks
-from audioldm_utils.ddcm.codebook.theory import (
+from audioldm_utils.ddcm.codebook.blocks import to_blocks
+from audioldm_utils.files import atomic_path, atomic_write
+from audioldm_utils.model.schedule import Schedule
+from audioldm_utils.results.evidence import provenance
+from audioldm_utils.studies.codebook_fits import fit_directions
+from audioldm_utils.studies.codebook_theory import (
     efficiency,
     expected_cosine_top,
     expected_efficiency,
     rate_distortion_correlation,
 )
-from audioldm_utils.files import atomic_path, atomic_write
-from audioldm_utils.model.schedule import Schedule
-from audioldm_utils.results.evidence import provenance
 
 SHAPE = (8, 256, 16)
 VALUES = 32768

@@ -53,13 +53,13 @@ from audioldm_utils.book.plotting import (
     points_with_intervals,
     style,
 )
-
-# %% tags=["remove-input"]
-from audioldm_utils.methods.enhance.fitting import fit_if_missing
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies import verdicts
+
+# %% tags=["remove-input"]
+from audioldm_utils.studies.compensation import fit_if_missing
 from audioldm_utils.studies.repair import (
     BLIND,
     FULL,

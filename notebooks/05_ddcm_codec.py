@@ -55,7 +55,6 @@ from audioldm_utils.book.plotting import (
 )
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.placement import load_rules
-from audioldm_utils.ddcm.quality import payable
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
@@ -64,7 +63,7 @@ from audioldm_utils.studies import rate_curves as rates
 from audioldm_utils.studies.codecs import PURSUIT_RATES
 from audioldm_utils.studies.drift import read_drift
 from audioldm_utils.studies.entropy import codes_entropy
-from audioldm_utils.studies.rates import LOW_SECONDS, RATES, SECONDS, STEPS, family
+from audioldm_utils.studies.rates import LOW_SECONDS, RATES, SECONDS, STEPS, family, payable
 from audioldm_utils.studies.run import measure
 
 # %% tags=["remove-input"]

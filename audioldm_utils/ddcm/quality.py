@@ -1,8 +1,7 @@
-"""Files by what they must reach: a quality, or whatever rates a clip can pay."""
+"""A file by the quality that it must reach."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,24 +17,14 @@ LOWEST, HIGHEST = 0.05, 16.0
 
 
 def encode_to_quality(
-    codec: Codec,
-    waveform: np.ndarray,
-    settings: Settings,
-    mel_error: float,
-    **given: Any,
+    codec: Codec, waveform: np.ndarray, settings: Settings, mel_error: float, **given: Any
 ) -> Encoded:
-    """Encode at the lowest rate that keeps the log-mel error within a bound.
+    """Encode at the lowest rate that keeps the log-mel error within ``mel_error`` nat.
 
-    The error is the mean absolute difference, in nat, between the mel of the decoded latents
-    and that of the input's own latents: what the choices lose, without what the VAE loses. It
-    falls with the rate but for small steps, and so the rate is found to about a tenth.
-
-    Args:
-        codec: of the checkpoint.
-        waveform: as for ``Codec.encode``.
-        settings: its ``kbps`` is not looked at; its ``steps`` are the most of every trial.
-        mel_error: the bound, nat, positive.
-        **given: further arguments of ``Codec.encode``.
+    The error is the mean absolute difference between the mels of the decoded latents and of the
+    input's own: what the choices lose, without what the VAE loses. It falls with the rate but
+    for small steps, so that the rate is found to about a tenth. ``settings.kbps`` is not looked
+    at; ``given`` goes to ``Codec.encode``.
 
     Raises:
         UserError: the bound is out of range, or not reached at the highest rate.
@@ -56,23 +45,3 @@ def encode_to_quality(
         return float((codec.stages.decode(found.codes.latents) - truth).abs().mean())
 
     return tried[find_rate(distance, mel_error, LOWEST, HIGHEST, tolerance=0.1)]
-
-
-def payable(
-    codec: Codec, waveform: np.ndarray, rates: Sequence[float], settings: Settings
-) -> list[tuple[float, Encoded]]:
-    """The clip's files at those of the rates that pay its header and a choice.
-
-    Args:
-        codec: of the checkpoint.
-        waveform: as for ``Codec.encode``.
-        rates: kbit/s.
-        settings: all but the rate.
-    """
-    found = []
-    for rate in rates:
-        try:
-            found.append((rate, codec.encode(waveform, replace(settings, kbps=rate))))
-        except RateTooLowError:
-            continue
-    return found

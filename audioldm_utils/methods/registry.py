@@ -314,7 +314,6 @@ def reconstruct(
             lacks a component or what must be fitted for it; before any clip is read.
     """
     from audioldm_utils.audio.clips import Clip as ClipType
-    from audioldm_utils.methods.enhance.fitting import check_fitted
     from audioldm_utils.model.networks import Stages as StagesType
 
     chosen = find_method(method)
@@ -323,11 +322,20 @@ def reconstruct(
     stages = checkpoint if isinstance(checkpoint, StagesType) else StagesType(checkpoint)
     defaults = {name: option.default for name, option in chosen.options.items()}
     if part := chosen.fits(defaults | checked):
-        check_fitted(stages.checkpoint, part)
+        _check_fitted(stages.checkpoint, part)
     for name in chosen.needs:
         stages.checkpoint.part(name)
     several = [clips] if isinstance(clips, ClipType) else clips
     return _run(several, chosen, checked, stages, seed, progress)
+
+
+def _check_fitted(checkpoint: Checkpoint, part: str) -> None:
+    """Refuse a checkpoint for which nothing of that name is fitted (UserError)."""
+    from audioldm_utils.ddcm.codebook.fitted import load_fitted
+    from audioldm_utils.methods.enhance.bands import load_compensation
+
+    place = checkpoint.path, checkpoint.fingerprint
+    _ = load_compensation(*place) if part == "compensation" else load_fitted(*place, part)
 
 
 def _run(

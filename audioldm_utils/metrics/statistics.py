@@ -72,7 +72,8 @@ class PairedDifference(Interval):
     mean_b: float
 
 
-def _clips(values: npt.ArrayLike, least: int = 1) -> np.ndarray:
+def clip_values(values: npt.ArrayLike, least: int = 1) -> np.ndarray:
+    """Values as float64, clips on the last axis; ValueError for too few or NaN."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 0 or array.shape[-1] < least:
         raise ValueError(f"need at least {least} value(s) on the last axis, got {array.shape}")
@@ -82,7 +83,7 @@ def _clips(values: npt.ArrayLike, least: int = 1) -> np.ndarray:
 
 
 def _pairs(a: npt.ArrayLike, b: npt.ArrayLike, least: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    a, b = _clips(a, least), _clips(b, least)
+    a, b = clip_values(a, least), clip_values(b, least)
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"paired values must be of one shape (clips,), got {a.shape}, {b.shape}")
     return a, b
@@ -122,7 +123,7 @@ def bootstrap_interval(
     Raises:
         ValueError: no values, NaN among them, or more than one axis.
     """
-    array = _clips(values)
+    array = clip_values(values)
     if array.ndim != 1:
         raise ValueError(f"values must be one a clip, shape (clips,), got {array.shape}")
     n = len(array)
@@ -212,7 +213,7 @@ def sign_flip_p(
     Returns:
         p-values, shape ``(...)``.
     """
-    array = _clips(differences)
+    array = clip_values(differences)
     shape, n = array.shape[:-1], array.shape[-1]
     signs, exact = _signs(n, draws, seed)
     rows = array.reshape(-1, n)
@@ -225,44 +226,6 @@ def sign_flip_p(
     return p.reshape(shape)
 
 
-def exchange_p(
-    matched: npt.ArrayLike,
-    nulls: npt.ArrayLike,
-    alternative: Alternative = "greater",
-    draws: int = 9999,
-    seed: int = 0,
-) -> np.ndarray:
-    """P-value that each clip's matched value is exchangeable with its own null values.
-
-    Statistic: the mean over clips of the value in the matched place. Its null puts one of
-    the clip's ``1 + k`` values there at random, so that any null distribution, skewed or
-    different for every clip, is allowed for. With one null value this is ``sign_flip_p``.
-
-    Args:
-        matched: shape ``(..., clips)``.
-        nulls: shape ``(..., clips, k)``.
-
-    Returns:
-        p-values, shape ``(...)``.
-    """
-    matched, nulls = _clips(matched), _clips(nulls)
-    if nulls.shape[:-1] != matched.shape:
-        raise ValueError(f"nulls {nulls.shape} must be matched {matched.shape} and one axis more")
-    if nulls.shape[-1] == 1:
-        return sign_flip_p(matched - nulls[..., 0], alternative, draws, seed)
-    *shape, n, k = nulls.shape
-    values = np.concatenate([matched[..., None], nulls], axis=-1).reshape(-1, n, k + 1)
-    # Centred on each clip's own mean, so that «two-sided» is about zero.
-    values = values - values.mean(axis=-1, keepdims=True)
-    picked = np.random.default_rng(seed).integers(0, k + 1, (draws, n))
-    clips = np.arange(n)
-    hits = [
-        tail_counts(value[clips, picked].mean(axis=1), value[:, 0].mean(), alternative)
-        for value in values
-    ]
-    return ((1 + np.array(hits)) / (1 + draws)).reshape(shape)
-
-
 def label_permutation_p(
     a: npt.ArrayLike,
     b: npt.ArrayLike,
@@ -272,17 +235,19 @@ def label_permutation_p(
 ) -> float:
     """P-value that two unpaired groups come from one distribution; statistic: mean(a) - mean(b).
 
-    Args:
-        a, b: shapes ``(n,)`` and ``(m,)``.
+    Exact where there are at most ``draws`` ways to split the groups.
     """
-    a, b = _clips(a), _clips(b)
-    pooled = np.concatenate([a, b])
-    rng = np.random.default_rng(seed)
-    order = rng.permuted(np.tile(np.arange(len(pooled)), (draws, 1)), axis=1)
-    first = pooled[order[:, : len(a)]].sum(axis=1)
-    null = first / len(a) - (pooled.sum() - first) / len(b)
-    observed = np.asarray(a.mean() - b.mean())
-    return float((1 + tail_counts(null, observed, alternative)) / (1 + draws))
+    from scipy.stats import permutation_test
+
+    found = permutation_test(
+        (clip_values(a), clip_values(b)),
+        lambda x, y, axis: x.mean(axis) - y.mean(axis),
+        vectorized=True,
+        n_resamples=draws,
+        alternative=alternative,
+        rng=seed,
+    )
+    return float(found.pvalue)
 
 
 def holm(p_values: npt.ArrayLike) -> np.ndarray:
@@ -306,7 +271,7 @@ def cohens_dz(differences: npt.ArrayLike) -> float:
 
     Zero differences give 0; equal non-zero ones an infinity of their sign.
     """
-    array = _clips(differences, least=2)
+    array = clip_values(differences, least=2)
     mean, std = float(array.mean()), float(array.std(ddof=1))
     # Equal values leave a standard deviation of rounding size, not zero.
     if std <= 1e-12 * abs(mean):
@@ -316,7 +281,7 @@ def cohens_dz(differences: npt.ArrayLike) -> float:
 
 def cliffs_delta(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """P(a > b) - P(a < b) over all pairs: 1 if every a exceeds every b, 0 for no tendency."""
-    a, b = _clips(a), np.sort(_clips(b))
+    a, b = clip_values(a), np.sort(clip_values(b))
     below = np.searchsorted(b, a, side="left").sum()
     above = (len(b) - np.searchsorted(b, a, side="right")).sum()
     return float((below - above) / (len(a) * len(b)))

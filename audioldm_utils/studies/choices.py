@@ -15,11 +15,11 @@ import torch
 from audioldm_utils.audio.clips import Clip, to_model_rate
 from audioldm_utils.ddcm.codebook import CyclicShift, Gaussian, Turbo, start_noise
 from audioldm_utils.ddcm.codebook.fitted import load_kmeans, load_quantiser
-from audioldm_utils.ddcm.codebook.fitting import LEVELS, nearest_timesteps, residuals
-from audioldm_utils.ddcm.codebook.theory import efficiency
 from audioldm_utils.ddcm.core import DDCM, Step
 from audioldm_utils.errors import UserError
 from audioldm_utils.model.schedule import Schedule, training_alphas_bar
+from audioldm_utils.studies.codebook_fits import LEVELS, nearest_timesteps, residuals
+from audioldm_utils.studies.codebook_theory import efficiency
 from audioldm_utils.studies.rates import Excerpt, Row, correlation
 
 if TYPE_CHECKING:

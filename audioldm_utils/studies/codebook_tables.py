@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audioldm_utils.ddcm.codebook.theory import efficiency, expected_cosine, expected_cosine_top
 from audioldm_utils.errors import UserError
+from audioldm_utils.studies.codebook_theory import efficiency, expected_cosine, expected_cosine_top
 
 if TYPE_CHECKING:
     import pandas as pd

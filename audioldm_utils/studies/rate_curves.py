@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.metrics.bjontegaard import Delta, bd_rate
 from audioldm_utils.metrics.statistics import bootstrap_interval, compare_pairs, holm
 from audioldm_utils.results import summaries as results
+from audioldm_utils.studies.bjontegaard import Delta, bd_rate
 
 if TYPE_CHECKING:
     import pandas as pd

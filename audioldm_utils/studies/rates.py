@@ -10,7 +10,8 @@ with these.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -215,3 +216,14 @@ def _others(clip: Clip, rows: ResultsBuilder, short: Excerpt) -> None:
             row.add("rate", coded.file_bits / seconds / 1000, "kbit/s")
             row.add("payload_rate", coded.payload_bits / seconds / 1000, "kbit/s")
             row.heard(short.wave, coded.samples)
+
+
+def payable(
+    codec: Codec, waveform: np.ndarray, rates: tuple[float, ...], settings: Settings
+) -> list[tuple[float, Encoded]]:
+    """The clip's files at those rates, kbit/s, that pay its header and a choice."""
+    found = []
+    for rate in rates:
+        with suppress(RateTooLowError):
+            found.append((rate, codec.encode(waveform, replace(settings, kbps=rate))))
+    return found

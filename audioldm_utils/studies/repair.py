@@ -13,8 +13,9 @@ from audioldm_utils.audio.clips import Clip
 from audioldm_utils.methods import repair
 from audioldm_utils.methods.base import Job, Output
 from audioldm_utils.methods.cost import measured
-from audioldm_utils.methods.enhance import bandwidth, noise
+from audioldm_utils.methods.enhance import bandwidth
 from audioldm_utils.methods.registry import find_method
+from audioldm_utils.studies import artefacts
 from audioldm_utils.studies.bottleneck import add_mel_errors, add_scores
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
         names = [name for name in MODEL_BAND if name != "visqol" or stage not in (FITTED, BLIND)]
         add_scores(rows, clip, method, job.waveform, output.waveform, MODEL_RATE, stage, names)
         if len(job.waveform) >= MODEL_RATE / 2:  # shorter ones have no warble to measure
-            for name, value in noise.measure(job.waveform, output.waveform, MODEL_RATE).items():
-                unit = noise.MEASURES[name][1]
+            for name, value in artefacts.measure(job.waveform, output.waveform, MODEL_RATE).items():
+                unit = artefacts.MEASURES[name][1]
                 add(method, stage, name, value, "1" if unit == "lines" else unit)
         add(method, stage, "side_rate", output.side_bits / clip.seconds / 1000, "kbit/s")
         seconds, forward = cost.seconds, cost.forward["vae_decoder"]

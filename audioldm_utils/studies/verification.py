@@ -30,12 +30,15 @@ import torch
 
 from audioldm_utils.audio.clips import Clip, fit_length, to_model_rate
 from audioldm_utils.ddcm import bitstream
-from audioldm_utils.ddcm.codebook.theory import expected_cosine_greedy, rate_distortion_correlation
 from audioldm_utils.ddcm.codec import coder_for, latent_frames
 from audioldm_utils.ddcm.settings import Settings, header_for
 from audioldm_utils.metrics.correlations import band_envelope, correlate, correlation_matrix
 from audioldm_utils.model.conditioning import Denoiser, stack
 from audioldm_utils.model.networks import Level, normalise
+from audioldm_utils.studies.codebook_theory import (
+    expected_cosine_greedy,
+    rate_distortion_correlation,
+)
 from audioldm_utils.studies.prompts import CONTRASTING
 
 if TYPE_CHECKING:

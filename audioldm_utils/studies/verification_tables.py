@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audioldm_utils.metrics.correlations import Comparison, verify
 from audioldm_utils.metrics.statistics import holm
 from audioldm_utils.results.summaries import per_clip, select, summarise
+from audioldm_utils.studies.correlation_tests import Comparison, verify
 from audioldm_utils.studies.verification import CONTROL, METRICS
 
 if TYPE_CHECKING:

@@ -13,13 +13,7 @@ from audioldm_utils.ddcm.codebook import (
     fitted,
     make,
 )
-from audioldm_utils.ddcm.codebook.clustering import (
-    fit_centres,
-    fit_directions,
-    from_blocks,
-    nearest,
-    to_blocks,
-)
+from audioldm_utils.ddcm.codebook.blocks import from_blocks, to_blocks
 from audioldm_utils.ddcm.codebook.fitted import (
     fitted_path,
     load_fitted,
@@ -29,7 +23,9 @@ from audioldm_utils.ddcm.codebook.fitted import (
     save_quantiser,
 )
 from audioldm_utils.ddcm.codebook.planning import PLACEMENT_BY_RATE, find_rate, plan_rate
+from audioldm_utils.ddcm.codebook.quantiser import nearest
 from audioldm_utils.errors import UserError
+from audioldm_utils.studies.codebook_fits import fit_centres, fit_directions, fit_vectors
 from tests.oracle import correlation, white
 
 SHAPE = (2, 16, 8)
@@ -94,7 +90,7 @@ def test_hard_quantisation_takes_the_nearest_centre():
 
 
 def test_soft_quantisation_runs_from_hard_to_the_mean():
-    quantiser = VectorQuantiser.fit(list(structured(40, 1)), 16)
+    quantiser = fit_vectors(list(structured(40, 1)), 16)
     z = structured(4, 2)
     assert torch.equal(quantiser.soft(z, 0), quantiser.hard(z))
     assert torch.allclose(quantiser.soft(z, 1e-6), quantiser.hard(z), atol=1e-3)
@@ -109,10 +105,10 @@ def test_fitting_and_further_stages_lower_the_error_on_held_out_latents():
     train, held_out = list(structured(60, 1)), structured(20, 2)
     errors = {}
     for init in ("random", "k-means"):
-        quantiser = VectorQuantiser.fit(train, 32, init=init)
+        quantiser = fit_vectors(train, 32, init=init)
         errors[init] = float((quantiser.hard(held_out) - held_out).pow(2).mean())
     assert errors["k-means"] < 0.8 * errors["random"]
-    staged = VectorQuantiser.fit(train, 32, block=(2, 2), stages=3)
+    staged = fit_vectors(train, 32, block=(2, 2), stages=3)
     by_stage = [float((staged.hard(held_out, s) - held_out).pow(2).mean()) for s in (1, 2, 3)]
     assert by_stage == sorted(by_stage, reverse=True)
     assert by_stage[2] < 0.7 * by_stage[0]
@@ -123,7 +119,7 @@ def test_fitting_and_further_stages_lower_the_error_on_held_out_latents():
 def test_fitted_parts_are_stored_in_the_checkpoint_under_its_fingerprint(tmp_path, monkeypatch):
     folder, fingerprint = tmp_path / "mini", "ab" * 32
     folder.mkdir()
-    quantiser = VectorQuantiser.fit(list(structured(10, 1)), 8, block=(2, 1), stages=2)
+    quantiser = fit_vectors(list(structured(10, 1)), 8, block=(2, 1), stages=2)
     path = save_quantiser(folder, fingerprint, "vq", quantiser, {"vectors": 640})
     assert path == folder / "fitted" / fingerprint[:16] / "vq.safetensors"
     monkeypatch.setenv("AUDIOLDM_UTILS_FITS", str(tmp_path / "mine"))
@@ -163,11 +159,11 @@ def test_fitted_parts_are_stored_in_the_checkpoint_under_its_fingerprint(tmp_pat
 
 def test_what_cannot_be_fitted_is_refused():
     with pytest.raises(UserError, match="cannot fit a codebook of 500"):
-        VectorQuantiser.fit([white(1, SHAPE)[0]], 500)
+        fit_vectors([white(1, SHAPE)[0]], 500)
     with pytest.raises(UserError, match="cannot fit a codebook of 500"):
         fit_directions(white(10, (4,)), 500)
     with pytest.raises(UserError, match="init 'zeros'"):
-        VectorQuantiser.fit([white(1, SHAPE)[0]], 5, init="zeros")
+        fit_vectors([white(1, SHAPE)[0]], 5, init="zeros")
     with pytest.raises(ValueError, match="do not cut"):
         VectorQuantiser(white(1, (5, 8))).hard(white(1, SHAPE))
     with pytest.raises(UserError, match="must be \\(stages"):

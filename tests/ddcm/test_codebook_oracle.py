@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from audioldm_utils.ddcm.codebook import CyclicShift, Gaussian, make
-from audioldm_utils.ddcm.codebook.theory import (
+from audioldm_utils.model.schedule import Schedule
+from audioldm_utils.studies.codebook_theory import (
     efficiency,
     expected_cosine,
     expected_cosine_greedy,
@@ -17,7 +18,6 @@ from audioldm_utils.ddcm.codebook.theory import (
     rate_distortion_correlation,
     rate_distortion_gaussian,
 )
-from audioldm_utils.model.schedule import Schedule
 from tests.oracle import CONFIG, correlation, oracle, run, white
 
 SMALL = (8, 32, 16)

@@ -7,9 +7,9 @@ import pytest
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.methods.enhance import bands
-from audioldm_utils.methods.enhance.fitting import fit_compensation
 from audioldm_utils.methods.enhance.phase import refine_phase
 from audioldm_utils.methods.enhance.stft import log_energy_of, mel_weights
+from audioldm_utils.studies.compensation import fit_compensation
 from tests.sounds import RATE, noise_clip, tone
 
 

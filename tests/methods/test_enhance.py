@@ -15,6 +15,7 @@ from audioldm_utils.methods.enhance.stft import (
     log_mel_of,
 )
 from audioldm_utils.model.mel import log_mel
+from audioldm_utils.studies import artefacts
 from tests.sounds import RATE, noise_clip
 
 # --- the frame grid ---------------------------------------------------------------------
@@ -222,13 +223,13 @@ def bursts() -> np.ndarray:
 
 def test_measures_are_zero_for_the_same_sound():
     x = bursts()
-    values = noise.measure(x, x, RATE)
+    values = artefacts.measure(x, x, RATE)
     assert values == {"noise_floor": 0.0, "hum": 0.0, "pre_echo": 0.0, "warble": 0.0}
 
 
 def test_noise_floor_by_hand():
     x = bursts()
-    assert noise.noise_floor(x, 10 * x, RATE) == pytest.approx(20, abs=1)
+    assert artefacts.noise_floor(x, 10 * x, RATE) == pytest.approx(20, abs=1)
 
 
 def test_hum_is_found_and_removed():
@@ -237,8 +238,8 @@ def test_hum_is_found_and_removed():
     found = noise.hum_lines(x, x + tone, RATE)
     assert len(found) == 1
     assert found[0] == pytest.approx(1000, abs=4)
-    assert noise.hum(x, noise.suppress_lines(x + tone, found, RATE), RATE) == 0
-    assert noise.hum(x + tone, x + tone, RATE) == 0
+    assert artefacts.hum(x, noise.suppress_lines(x + tone, found, RATE), RATE) == 0
+    assert artefacts.hum(x + tone, x + tone, RATE) == 0
 
 
 def test_pre_echo_sees_what_comes_before_an_onset():
@@ -246,25 +247,25 @@ def test_pre_echo_sees_what_comes_before_an_onset():
     assert noise.onsets(x, RATE).tolist() == pytest.approx([8000, 16000], abs=160)
     smeared = x.copy()
     smeared[7500:8000] += noise_clip(1, seed=8)[:500] * 0.1
-    assert noise.pre_echo(x, smeared, RATE) > 6
+    assert artefacts.pre_echo(x, smeared, RATE) > 6
     after = x.copy()
     after[10000:10500] += noise_clip(1, seed=8)[:500] * 0.1
-    assert noise.pre_echo(x, after, RATE) == pytest.approx(0, abs=0.1)
+    assert artefacts.pre_echo(x, after, RATE) == pytest.approx(0, abs=0.1)
 
 
 def test_warble_sees_fluctuation_and_not_level():
     x = noise_clip(1.5, seed=9)
     wave = 1 + 0.5 * np.sin(2 * np.pi * 6 * np.arange(len(x)) / RATE).astype("f4")
-    assert noise.warble(x, 0.5 * x, RATE) == pytest.approx(0, abs=0.05)
-    assert noise.warble(x, wave * x, RATE) > 2
+    assert artefacts.warble(x, 0.5 * x, RATE) == pytest.approx(0, abs=0.05)
+    assert artefacts.warble(x, wave * x, RATE) > 2
 
 
 def test_measures_refuse_unequal_and_short():
     x = noise_clip()
     with pytest.raises(ValueError, match="equally long"):
-        noise.warble(x, x[:-1], RATE)
+        artefacts.warble(x, x[:-1], RATE)
     with pytest.raises(ValueError, match=r"needs 0.5 s"):
-        noise.warble(x[:1000], x[:1000], RATE)
+        artefacts.warble(x[:1000], x[:1000], RATE)
 
 
 def test_what_was_raised_before_an_onset_is_taken_down():
@@ -274,8 +275,8 @@ def test_what_was_raised_before_an_onset_is_taken_down():
     raised = x.copy()
     raised[7500:8000] *= 10
     limited = limit_echo(raised, x)
-    assert noise.pre_echo(x, raised, RATE) > 10
-    assert noise.pre_echo(x, limited, RATE) < 1
+    assert artefacts.pre_echo(x, raised, RATE) > 10
+    assert artefacts.pre_echo(x, limited, RATE) < 1
     assert np.abs(limited - raised)[9600:].max() < 1e-3
 
 
@@ -290,4 +291,4 @@ def test_repairs_make_no_pre_echo_at_onsets():
     gain = np.zeros((len(x) // 160, 64))
     level = bands.mel_of(x).mean(1)
     gain[level > level.mean(), 50:] = 1.0
-    assert noise.pre_echo(x, bands.apply_gain(x, gain), RATE) < 3
+    assert artefacts.pre_echo(x, bands.apply_gain(x, gain), RATE) < 3

@@ -14,10 +14,10 @@ import torch
 from audioldm_utils.audio.clips import Clip
 from audioldm_utils.errors import UserError
 from audioldm_utils.methods.enhance import bands
-from audioldm_utils.methods.enhance.fitting import fit
 from audioldm_utils.methods.registry import METHODS, find_method, reconstruct
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
+from audioldm_utils.studies.compensation import fit
 
 
 def sound(seconds: float = 0.48, rate: int = 22050, seed: int = 0) -> np.ndarray:

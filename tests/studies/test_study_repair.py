@@ -12,12 +12,12 @@ import pytest
 
 from audioldm_utils.audio.clips import Clip
 from audioldm_utils.methods.enhance import bands
-from audioldm_utils.methods.enhance.fitting import fit_if_missing
 from audioldm_utils.methods.registry import reconstruct
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import diffusion as study_diffusion
 from audioldm_utils.studies import repair as study_repair
+from audioldm_utils.studies.compensation import fit_if_missing
 
 
 def sound(seconds: float, rate: int = 44100, seed: int = 0) -> np.ndarray:

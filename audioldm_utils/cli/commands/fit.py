@@ -141,9 +141,9 @@ def _latents(args: argparse.Namespace, stages: Stages) -> tuple[list[Tensor], li
 def _codebooks(args: argparse.Namespace, stages: Stages, parts: list[str]) -> None:
     from tqdm.auto import tqdm
 
-    from audioldm_utils.ddcm.codebook import fitting
     from audioldm_utils.ddcm.codebook.fitted import save_kmeans, save_quantiser
     from audioldm_utils.model.schedule import Schedule, training_alphas_bar
+    from audioldm_utils.studies import codebook_fits as fitting
 
     latents, names = _latents(args, stages)
     kept, checked = fitting.split(latents)
@@ -201,9 +201,9 @@ def _placement(args: argparse.Namespace, stages: Stages) -> None:
 
     from audioldm_utils.audio import clips as audio
     from audioldm_utils.audio.survey import loaded
-    from audioldm_utils.ddcm.placement import save_rules, tune
     from audioldm_utils.errors import UserError
     from audioldm_utils.model.networks import normalise
+    from audioldm_utils.studies.placement_tuning import save_rules, tune
 
     found, seconds = audio.find_clips(args.audio), min(2.56, args.max_seconds)
     length = round(seconds * stages.mel_config.sample_rate)
@@ -242,7 +242,7 @@ def _compensation(args: argparse.Namespace, stages: Stages) -> None:
     from tqdm.auto import tqdm
 
     from audioldm_utils.methods.enhance.bands import save_compensation
-    from audioldm_utils.methods.enhance.fitting import fit
+    from audioldm_utils.studies.compensation import fit
 
     with tqdm(unit="clip", desc="compensation", disable=None) as bar:
 

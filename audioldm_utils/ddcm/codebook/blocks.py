@@ -1,4 +1,4 @@
-"""k-means atoms: directions of blocks of train residuals, one index for each block."""
+"""Blocks of latents, and k-means atoms: fitted directions, one index for each block."""
 
 from __future__ import annotations
 
@@ -10,8 +10,37 @@ import torch
 from torch import Tensor
 
 from audioldm_utils.ddcm.codebook.base import GreedyCodebook, gumbel, unit_rms
-from audioldm_utils.ddcm.codebook.clustering import count_blocks, from_blocks, to_blocks
 from audioldm_utils.errors import UserError
+
+
+def to_blocks(latents: Tensor, block: tuple[int, int]) -> Tensor:
+    """Cut (batch, C, H, W) into (batch, blocks, C * h * w), row by row, zero-padded at the edge.
+
+    ``block`` = (h, w): rows (time) and columns (frequency) of the latent plane; all channels.
+    """
+    h, w = block
+    batch, channels, rows, columns = latents.shape
+    pad = (0, -columns % w, 0, -rows % h)
+    padded = torch.nn.functional.pad(latents, pad) if any(pad) else latents
+    grid = padded.reshape(batch, channels, padded.shape[2] // h, h, padded.shape[3] // w, w)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * h * w)
+
+
+def from_blocks(blocks: Tensor, shape: tuple[int, int, int], block: tuple[int, int]) -> Tensor:
+    """Undo `to_blocks` for clips of ``shape`` (C, H, W)."""
+    h, w = block
+    channels, rows, columns = shape
+    high, wide = -(-rows // h), -(-columns // w)
+    grid = blocks.reshape(len(blocks), high, wide, channels, h, w).permute(0, 3, 1, 4, 2, 5)
+    whole = grid.reshape(len(blocks), channels, high * h, wide * w)
+    return whole[:, :, :rows, :columns].contiguous()
+
+
+def count_blocks(shape: tuple[int, ...], block: tuple[int, int]) -> int:
+    """Blocks of one clip of ``shape`` (C, H, W)."""
+    if len(shape) != 3 or min(block) < 1:
+        raise UserError(f"blocks of {block} need latents (channels, time, frequency), not {shape}.")
+    return -(-shape[1] // block[0]) * -(-shape[2] // block[1])
 
 
 class KMeans(GreedyCodebook):
@@ -25,7 +54,7 @@ class KMeans(GreedyCodebook):
     Args:
         shape: (channels, time, frequency).
         seed: not used by the atoms; kept so that all codebooks are made alike.
-        centres: (K, channels * h * w), from `clustering.fit_directions`; any length.
+        centres: (K, channels * h * w), fitted; any length.
         block: (h, w) rows and columns of one block.
         digest: given, the centres must be those (a file's way to refuse others).
     """

@@ -13,14 +13,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from audioldm_utils.ddcm.codebook.clustering import (
-    count_blocks,
-    fit_centres,
-    from_blocks,
-    nearest,
-    to_blocks,
-)
+from audioldm_utils.ddcm.codebook.blocks import count_blocks, from_blocks, to_blocks
 from audioldm_utils.errors import UserError
+
+
+def nearest(rows: Tensor, centres: Tensor) -> Tensor:
+    """Index of the nearest centre (squared distance) of each row (n, d): int64 (n,)."""
+    half = (centres * centres).sum(1) / 2
+    chunk = max(2**22 // len(centres), 1)
+    parts = [(half - part @ centres.T).argmin(1) for part in rows.split(chunk)]
+    return torch.cat(parts)
 
 
 class VectorQuantiser:
@@ -36,34 +38,6 @@ class VectorQuantiser:
             raise UserError(f"centres must be (stages, K, values), not {tuple(centres.shape)}.")
         self.centres = centres.float()
         self.block = (int(block[0]), int(block[1]))
-
-    @classmethod
-    def fit(
-        cls,
-        latents: Sequence[Tensor],
-        size: int,
-        *,
-        block: Sequence[int] = (1, 1),
-        stages: int = 1,
-        init: str = "k-means",
-        seed: int = 0,
-        iterations: int = 25,
-        max_vectors: int = 200_000,
-    ) -> VectorQuantiser:
-        """Fit on train latents, each (channels, time, frequency) of any length.
-
-        At most ``max_vectors`` vectors, drawn evenly over the whole set, are used.
-        """
-        block = (int(block[0]), int(block[1]))
-        rows = torch.cat([to_blocks(z[None].float(), block)[0] for z in latents])
-        if len(rows) > max_vectors:
-            rows = rows[torch.linspace(0, len(rows) - 1, max_vectors).long()]
-        fitted = []
-        for stage in range(stages):
-            centres = fit_centres(rows, size, seed=seed + stage, init=init, iterations=iterations)
-            fitted.append(centres)
-            rows = rows - centres[nearest(rows, centres)]
-        return cls(torch.stack(fitted), block)
 
     @property
     def stages(self) -> int:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from audioldm_utils.audio import clips as audio
 from audioldm_utils.audio.survey import loaded
-from audioldm_utils.ddcm.codebook.fitted import load_fitted
 from audioldm_utils.errors import UserError
 from audioldm_utils.methods.enhance.bands import (
     BLOCK,
@@ -32,9 +29,6 @@ from audioldm_utils.methods.enhance.coding import FieldCoder
 from audioldm_utils.methods.enhance.stft import Stft, log_energy_of, log_mel_of
 from audioldm_utils.model.mel import MelConfig
 from audioldm_utils.model.networks import Stages
-
-if TYPE_CHECKING:
-    from audioldm_utils.model.checkpoint import Checkpoint
 
 #: Only what lies less than this below a band's loudest value says what energy it holds, nat.
 LOUD = 4.0
@@ -95,20 +89,6 @@ def fit_if_missing(stages: Stages, folder: str | Path, limit: int = 4) -> str:
     found = fit(stages, folder, limit)
     save_compensation(found, checkpoint.path)
     return f"fitted on {len(found.clips)} clips of this very run, for want of another"
-
-
-def check_fitted(checkpoint: Checkpoint, name: str) -> None:
-    """Refuse a checkpoint for which a part is not fitted, before any work is done with it.
-
-    Args:
-        checkpoint: none of its networks is loaded for this.
-        name: ``"compensation"``, or what a codebook or quantiser was stored under.
-
-    Raises:
-        UserError: nothing of that name is fitted for it, or the file is damaged.
-    """
-    load = load_compensation if name == "compensation" else partial(load_fitted, name=name)
-    load(checkpoint.path, checkpoint.fingerprint)
 
 
 def fit_compensation(

@@ -8,11 +8,11 @@ import torch
 
 from audioldm_utils.audio import clips as audio
 from audioldm_utils.cli.main import main
-from audioldm_utils.ddcm.codebook import fitting
 from audioldm_utils.ddcm.codebook.fitted import load_fitted, load_kmeans, load_quantiser
 from audioldm_utils.errors import UserError
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.schedule import Schedule, training_alphas_bar
+from audioldm_utils.studies import codebook_fits as fitting
 from tests.oracle import CONFIG, oracle, white
 
 
@@ -104,9 +104,10 @@ def test_fit_stores_the_linear_denoiser_and_the_placement(
     tiny_checkpoint, clips, tmp_path, capsys, monkeypatch
 ):
     from audioldm_utils.ddcm import placement
+    from audioldm_utils.studies import placement_tuning
 
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "tiny")
-    monkeypatch.setattr(placement, "BITS", (0.1, 0.5))
+    monkeypatch.setattr(placement_tuning, "BITS", (0.1, 0.5))
     command = ["fit", "--checkpoint", str(folder), "--audio", str(clips), "--max-seconds", "1"]
     assert main([*command, "--parts", "linear", "placement", "--tuned-on", "2"]) == 0
     assert "placement: below" in capsys.readouterr().out

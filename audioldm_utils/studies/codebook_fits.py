@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from audioldm_utils.ddcm.codebook.bits import start_noise
-from audioldm_utils.ddcm.codebook.blocks import KMeans
-from audioldm_utils.ddcm.codebook.clustering import fit_directions, to_blocks
-from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser
+from audioldm_utils.ddcm.codebook.blocks import KMeans, to_blocks
+from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser, nearest
 from audioldm_utils.errors import UserError
 from audioldm_utils.model.schedule import Schedule
 
@@ -67,15 +66,123 @@ def nearest_timesteps(curve: Sequence[float], levels: Sequence[float] = LEVELS) 
     )
 
 
+def fit_centres(
+    rows: Tensor, size: int, *, seed: int = 0, init: str = "k-means", iterations: int = 25
+) -> Tensor:
+    """Lloyd's k-means.
+
+    Args:
+        rows: (n, d) with n at least ``size``.
+        size: K.
+        seed: of the initial draw; the same rows and seed give the same centres.
+        init: ``k-means`` starts from K distinct rows and iterates; ``random`` only draws K
+            normal vectors of the rows' mean and standard deviation, the seed's codebook before
+            any fitting, as a baseline.
+        iterations: at most; ends earlier when no row changes its centre.
+
+    Returns:
+        float32 (size, d).
+    """
+    if len(rows) < size:
+        raise UserError(
+            f"{len(rows)} vectors cannot fit a codebook of {size}: give more audio or a smaller K."
+        )
+    rows = rows.float()
+    generator = torch.Generator().manual_seed(seed)
+    if init == "random":
+        noise = torch.randn(size, rows.shape[1], generator=generator)
+        return noise * rows.std(0) + rows.mean(0)
+    if init != "k-means":
+        raise UserError(f"init {init!r} is not one of k-means, random.")
+    centres = rows[torch.randperm(len(rows), generator=generator)[:size]].clone()
+    before = None
+    for _ in range(iterations):
+        label = nearest(rows, centres)
+        if before is not None and bool((label == before).all()):
+            break
+        before = label
+        counts = torch.bincount(label, minlength=size)
+        sums = torch.zeros_like(centres).index_add_(0, label, rows)
+        empty = counts == 0
+        centres = torch.where(empty[:, None], centres, sums / counts.clamp(min=1)[:, None])
+        if bool(empty.any()):  # restart dead centres at the rows that are served worst
+            error = ((rows - centres[label]) ** 2).sum(1)
+            centres[empty] = rows[error.topk(int(empty.sum())).indices]
+    return centres
+
+
+def fit_directions(rows: Tensor, size: int, *, seed: int = 0, iterations: int = 25) -> Tensor:
+    """k-means of directions, up to sign: rows (n, d) of any length to ``size`` unit directions.
+
+    A row belongs to the direction of largest |cosine|; a direction is the mean of its rows,
+    their signs aligned, brought to unit norm. Rows of zero are left out.
+    """
+    norms = rows.norm(dim=1)
+    rows = rows[norms > 1e-6 * norms.max()].float()
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    if len(rows) < size:
+        raise UserError(
+            f"{len(rows)} vectors cannot fit a codebook of {size}: give more audio or a smaller K."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    centres = rows[torch.randperm(len(rows), generator=generator)[:size]].clone()
+    chunk = max(2**22 // size, 1)
+    for _ in range(iterations):
+        sums = torch.zeros_like(centres)
+        worst, worst_rows = torch.empty(0), torch.empty(0, rows.shape[1])
+        for part in rows.split(chunk):
+            scores = part @ centres.T
+            label = scores.abs().argmax(1)
+            peak = scores.gather(1, label[:, None])
+            sums.index_add_(0, label, part * peak.sign())
+            worst = torch.cat([worst, peak[:, 0].abs()])
+            worst_rows = torch.cat([worst_rows, part])
+            keep = worst.argsort()[:size]
+            worst, worst_rows = worst[keep], worst_rows[keep]
+        norm = sums.norm(dim=1, keepdim=True)
+        dead = norm[:, 0] < 1e-9
+        centres = sums / norm.clamp(min=1e-9)
+        if bool(dead.any()):
+            centres[dead] = worst_rows[: int(dead.sum())]
+    return centres
+
+
+def fit_vectors(
+    latents: Sequence[Tensor],
+    size: int,
+    *,
+    block: Sequence[int] = (1, 1),
+    stages: int = 1,
+    init: str = "k-means",
+    seed: int = 0,
+    iterations: int = 25,
+    max_vectors: int = 200_000,
+) -> VectorQuantiser:
+    """Fit on train latents, each (channels, time, frequency) of any length.
+
+    At most ``max_vectors`` vectors, drawn evenly over the whole set, are used.
+    """
+    block = (int(block[0]), int(block[1]))
+    rows = torch.cat([to_blocks(z[None].float(), block)[0] for z in latents])
+    if len(rows) > max_vectors:
+        rows = rows[torch.linspace(0, len(rows) - 1, max_vectors).long()]
+    fitted = []
+    for stage in range(stages):
+        centres = fit_centres(rows, size, seed=seed + stage, init=init, iterations=iterations)
+        fitted.append(centres)
+        rows = rows - centres[nearest(rows, centres)]
+    return VectorQuantiser(torch.stack(fitted), block)
+
+
 def fit_quantiser(
     latents: Sequence[Tensor], size: int, *, held_out: Sequence[Tensor], **options: object
 ) -> tuple[VectorQuantiser, dict[str, object]]:
-    """A vector quantiser and its facts; options as `VectorQuantiser.fit`.
+    """A vector quantiser and its facts; options as `fit_vectors`.
 
     Facts: relative error on the held-out latents (mean squared error over variance) after each
     stage, bits of the codebook, values a vector.
     """
-    fitted = VectorQuantiser.fit(latents, size, **options)
+    fitted = fit_vectors(latents, size, **options)
     quantiser = VectorQuantiser(fitted.centres.half().float(), fitted.block)  # as it is stored
     variance = torch.cat([z.flatten() for z in held_out]).var()
     errors = []
