@@ -35,7 +35,8 @@ from audioldm_utils.ddcm.codec import Codec, finite
 from audioldm_utils.ddcm.settings import SEGMENT, Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.model.networks import DOWNSAMPLING, PEAK, Stages
-from audioldm_utils.model.streaming import Crossfade, Decoder, ToMel, Windows
+from audioldm_utils.model.streaming import Decoder, ToMel, Windows
+from audioldm_utils.model.windows import Crossfade, window_starts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -236,14 +237,12 @@ def offline(
     stages: Stages, samples: np.ndarray, settings: Settings = Settings(), peak: float = 1.0
 ) -> np.ndarray:
     """What encoder and decoder of the stream give together, from a whole clip at once."""
-    from audioldm_utils.ddcm.windows import starts
-
     assert stages.window is not None
     codec, wave = Codec(stages), torch.from_numpy(np.asarray(samples, np.float32))[None]
     mel = stages.to_mel(wave * (PEAK / peak))
     frames = mel.shape[1]
     latents = Crossfade(stages.overlap // DOWNSAMPLING, 2)
-    for start in starts(frames, stages.window, stages.overlap):
+    for start in window_starts(frames, stages.window, stages.overlap):
         coded = codec.encode_latents(stages.encode(mel[:, start : start + stages.window]), settings)
         latents.add(start // DOWNSAMPLING, coded.codes.latents)
     joined = latents.take(frames // DOWNSAMPLING)

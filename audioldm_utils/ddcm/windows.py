@@ -1,10 +1,9 @@
 """Long audio: a denoiser that sees windows, and codes for segments.
 
 Latents ``(batch, 8, frames, 16)`` of long audio are denoised together: at each step the
-network sees overlapping windows and its outputs are cross-faded where they overlap (Bar-Tal
-et al., MultiDiffusion, arXiv 2302.08113). The noise is chosen for segments that do not
-overlap, so no latent is coded twice and there is no seam to hide. The alternative, windows
-coded each on its own and cross-faded after decoding, is ``split`` and ``join``.
+network sees overlapping windows, whose outputs are cross-faded (Bar-Tal et al.,
+MultiDiffusion, arXiv 2302.08113). The noise is chosen for segments that do not overlap, so
+that no latent is coded twice and there is no seam to hide.
 """
 
 from __future__ import annotations
@@ -13,34 +12,19 @@ from collections.abc import Callable
 
 import torch
 
+from audioldm_utils.model.windows import trapezoid, window_starts
+
 Denoiser = Callable[[torch.Tensor, int], torch.Tensor]
 
 
-def starts(frames: int, length: int, overlap: int) -> list[int]:
-    """First frames of windows that cover ``frames``; the last one ends at the end.
-
-    Args:
-        frames: latent frames to cover.
-        length: of a window.
-        overlap: of neighbours, ``0 <= overlap < length``; the last two may overlap more.
-    """
-    if not 0 <= overlap < length:
-        raise ValueError(f"overlap {overlap} is not between 0 and the window's {length} frames")
-    if frames <= length:
-        return [0]
-    inner = range(0, frames - length, length - overlap)
-    return [*inner, frames - length]
-
-
 def ramps(frames: int, length: int, overlap: int) -> torch.Tensor:
-    """Weights of each window, ``(windows, length)``, that sum to 1 on every frame.
+    """Weights of each window, ``(windows, length)`` float64, that sum to 1 on every frame.
 
-    Linear over the overlap, constant elsewhere, normalised by their sum.
+    Normalised before they are applied, not after: the last bits of ``.ddcm`` files hang on it.
     """
-    firsts = starts(frames, length, overlap)
+    firsts = window_starts(frames, length, overlap)
     length = min(length, frames)
-    rise = torch.arange(1, length + 1, dtype=torch.float64) / (overlap + 1)
-    shape = torch.minimum(rise, rise.flip(0)).clamp(max=1.0)
+    shape = trapezoid(length, overlap).double() / (overlap + 1)
     total = torch.zeros(frames, dtype=torch.float64)
     for first in firsts:
         total[first : first + length] += shape
@@ -48,15 +32,10 @@ def ramps(frames: int, length: int, overlap: int) -> torch.Tensor:
 
 
 def windowed(denoiser: Denoiser, length: int, overlap: int) -> Denoiser:
-    """A denoiser that shows ``denoiser`` windows of ``length`` frames, one after the other.
+    """A denoiser that shows ``denoiser`` windows of ``length`` latent frames, one by one.
 
-    Latents no longer than ``length`` pass through unchanged. Memory is that of one window
-    at a time.
-
-    Args:
-        denoiser: ``(x_t, t) -> output``.
-        length: latent frames of a window.
-        overlap: latent frames that neighbours share and cross-fade.
+    Neighbours share ``overlap`` frames and are cross-faded. Latents no longer than ``length``
+    pass through unchanged. Memory is that of one window at a time.
     """
 
     def output(x: torch.Tensor, t: int) -> torch.Tensor:
@@ -65,7 +44,7 @@ def windowed(denoiser: Denoiser, length: int, overlap: int) -> Denoiser:
             return denoiser(x, t)
         weights = ramps(frames, length, overlap).to(x)
         total = torch.zeros_like(x)
-        for first, weight in zip(starts(frames, length, overlap), weights, strict=True):
+        for first, weight in zip(window_starts(frames, length, overlap), weights, strict=True):
             part = denoiser(x[:, :, first : first + length], t)
             total[:, :, first : first + length] += part * weight[None, None, :, None]
         return total
@@ -74,14 +53,7 @@ def windowed(denoiser: Denoiser, length: int, overlap: int) -> Denoiser:
 
 
 def segment_frames(frames: int, longest: int) -> tuple[int, int]:
-    """Divide into equal segments: (how many, frames of each).
-
-    Their product is at least ``frames``, and above it by less than their number.
-
-    Args:
-        frames: latent frames to cover, >= 1.
-        longest: allowed in a segment, >= 1.
-    """
+    """Equal segments of at most ``longest`` that cover ``frames``: how many, frames of each."""
     count = -(-frames // longest)
     return count, -(-frames // count)
 
@@ -96,21 +68,3 @@ def fold(latents: torch.Tensor, count: int) -> torch.Tensor:
 def unfold(folded: torch.Tensor, count: int) -> torch.Tensor:
     """Undo ``fold``."""
     return folded.unflatten(0, (-1, count)).movedim(1, 2).flatten(2, 3)
-
-
-def split(latents: torch.Tensor, length: int, overlap: int) -> torch.Tensor:
-    """Overlapping windows of one clip's latents ``(1, c, frames, w)`` as a batch."""
-    firsts = starts(latents.shape[2], length, overlap)
-    return torch.cat([latents[:, :, first : first + length] for first in firsts])
-
-
-def join(windows: torch.Tensor, frames: int, overlap: int) -> torch.Tensor:
-    """Cross-fade what ``split`` made to ``(1, c, frames, w)``."""
-    length = windows.shape[2]
-    weights = ramps(frames, length, overlap).to(windows)
-    total = windows.new_zeros(1, windows.shape[1], frames, windows.shape[3])
-    for first, window, weight in zip(
-        starts(frames, length, overlap), windows, weights, strict=True
-    ):
-        total[0, :, first : first + length] += window * weight[None, :, None]
-    return total

@@ -12,7 +12,7 @@ Definition: haoheliu/AudioLDM2 (arXiv 2308.05734) and diffusers' ``AudioLDM2Pipe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from audioldm_utils.model.checkpoint import Checkpoint, load
 from audioldm_utils.model.conditioning import Conditioning, Denoiser, TextSide
 from audioldm_utils.model.mel import log_mel
+from audioldm_utils.model.windows import crossfade, window_starts
 
 #: Mel frames that the VAE turns into one latent frame.
 DOWNSAMPLING = 4
@@ -51,39 +52,6 @@ def normalise(waveform: Tensor) -> tuple[Tensor, Level]:
     peak = centred.abs().amax(dim=1, keepdim=True)
     scale = torch.where(peak > 0, PEAK / peak.clamp(min=1e-30), torch.ones_like(peak))
     return centred * scale, Level(mean, scale)
-
-
-def window_starts(length: int, window: int, overlap: int) -> list[int]:
-    """Where windows begin so that they cover ``length``: regular, the last one at the end.
-
-    Each start but the last depends only on what has come so far, as streaming needs.
-    """
-    if not 0 <= overlap < window:
-        raise ValueError(f"overlap must be from 0 to below window={window}, got {overlap}")
-    if length <= window:
-        return [0]
-    return [*range(0, length - window, window - overlap), length - window]
-
-
-def crossfade(pieces: Iterable[tuple[int, Tensor]], length: int, overlap: int, dim: int) -> Tensor:
-    """Join overlapping pieces, each with its start along ``dim``, by linear cross-fades."""
-    total = weights = None
-    for start, piece in pieces:
-        count = piece.shape[dim]
-        if count == length:
-            return piece
-        position = torch.arange(count, device=piece.device, dtype=torch.float32)
-        ramp = torch.minimum(position + 1, count - position).clamp(max=overlap + 1)
-        shape = [1] * piece.ndim
-        shape[dim] = count
-        if total is None:
-            full = list(piece.shape)
-            full[dim] = length
-            total = piece.new_zeros(full)
-            weights = piece.new_zeros([length if i == dim else 1 for i in range(piece.ndim)])
-        total.narrow(dim, start, count).add_(piece * ramp.view(shape))
-        weights.narrow(dim, start, count).add_(ramp.view(shape))
-    return total / weights
 
 
 class Stages:

@@ -24,6 +24,7 @@ from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 from audioldm_utils.model.mel import log_mel
 from audioldm_utils.model.networks import DOWNSAMPLING, PEAK, Stages
+from audioldm_utils.model.windows import Crossfade
 
 # As in ``stages``: hops on each side that one mel frame depends on.
 _CONTEXT = 3
@@ -100,48 +101,6 @@ class Windows:
     def _cut(self, start: int, count: int) -> Tensor:
         assert self._kept is not None
         return self._kept.narrow(self.dim, start - self._first, count)
-
-
-class Crossfade:
-    """``stages.crossfade`` for pieces that come one after another."""
-
-    def __init__(self, overlap: int, dim: int) -> None:
-        self.overlap, self.dim = overlap, dim
-        self._total: Tensor | None = None
-        self._weights: Tensor | None = None
-        self._first = 0
-
-    def add(self, start: int, piece: Tensor) -> None:
-        """Add a piece that begins at ``start``, which has not been taken yet."""
-        count = piece.shape[self.dim]
-        position = torch.arange(count, device=piece.device, dtype=torch.float32)
-        ramp = torch.minimum(position + 1, count - position).clamp(max=self.overlap + 1)
-        shape = [1] * piece.ndim
-        shape[self.dim] = count
-        ramp = ramp.view(shape)
-        offset = start - self._first
-        for name, more in (("_total", piece * ramp), ("_weights", ramp)):
-            kept = getattr(self, name)
-            missing = offset + count - (0 if kept is None else kept.shape[self.dim])
-            if missing > 0:
-                size = list(more.shape)
-                size[self.dim] = missing
-                fresh = more.new_zeros(size)
-                kept = fresh if kept is None else torch.cat([kept, fresh], self.dim)
-            kept.narrow(self.dim, offset, count).add_(more)
-            setattr(self, name, kept)
-
-    def take(self, until: int) -> Tensor | None:
-        """What lies before ``until``, to which nothing will be added any more."""
-        if self._total is None or self._weights is None or until <= self._first:
-            return None
-        count = min(until - self._first, self._total.shape[self.dim])
-        rest = self._total.shape[self.dim] - count
-        done = self._total.narrow(self.dim, 0, count) / self._weights.narrow(self.dim, 0, count)
-        self._total = self._total.narrow(self.dim, count, rest)
-        self._weights = self._weights.narrow(self.dim, count, rest)
-        self._first += count
-        return done
 
 
 class ToMel:

@@ -70,11 +70,11 @@ def test_files_decode_to_the_encoders_latents_bit_for_bit(codec, settings):
 
 
 def len_windows(encoded):
-    from audioldm_utils.ddcm.windows import starts
+    from audioldm_utils.model.windows import window_starts
 
     window, overlap = encoded.header.window
     frames = encoded.latents.shape[2]
-    return len(starts(frames, window, overlap)) if window else 1
+    return len(window_starts(frames, window, overlap)) if window else 1
 
 
 def test_a_fitted_codebook_is_named_by_its_digest(tiny_checkpoint, tmp_path):

@@ -13,6 +13,7 @@ from audioldm_utils.ddcm import DDCM, Codes, derived_seed, windowed
 from audioldm_utils.ddcm import codebook as codebooks
 from audioldm_utils.ddcm import windows as w
 from audioldm_utils.model.schedule import Schedule, training_alphas_bar
+from audioldm_utils.model.windows import crossfade, window_starts
 
 CONFIG = {
     "num_train_timesteps": 1000,
@@ -97,7 +98,7 @@ def test_codes_of_another_process_give_the_same_latents(tmp_path):
     codes = coder.encode(latents(1), network())
     torch.save([choice.tolist() for choice in codes.choices], tmp_path / "choices")
     script = (
-        "import sys, torch; sys.path.insert(0, 'tests'); import test_ddcm as t\n"
+        "import sys, torch; sys.path.insert(0, 'tests/ddcm'); import test_ddcm as t\n"
         "torch.set_num_threads(int(sys.argv[2]))\n"
         "choices = tuple(map(torch.tensor, torch.load(sys.argv[1] + '/choices')))\n"
         "codes = t.Codes(choices, t.SHAPE, torch.zeros(1, *t.SHAPE))\n"
@@ -289,7 +290,7 @@ def test_derived_seeds_are_golden():
 
 @pytest.mark.parametrize(("frames", "length", "overlap"), [(8, 8, 2), (20, 8, 2), (33, 8, 4)])
 def test_windows_cover_and_weights_sum_to_one(frames, length, overlap):
-    firsts = w.starts(frames, length, overlap)
+    firsts = window_starts(frames, length, overlap)
     total = torch.zeros(frames, dtype=torch.float64)
     for first, weight in zip(firsts, w.ramps(frames, length, overlap), strict=True):
         total[first : first + length] += weight
@@ -306,12 +307,24 @@ def test_a_windowed_pointwise_denoiser_is_the_denoiser():
     assert torch.equal(windowed(network(), 16, 4)(short, 5), network()(short, 5))
 
 
+def split(x, length, overlap):
+    """Overlapping windows of one clip's latents as a batch: the alternative to segments."""
+    starts = window_starts(x.shape[2], length, overlap)
+    return torch.cat([x[:, :, first : first + length] for first in starts])
+
+
+def join(windows, frames, overlap):
+    """The windows of ``split``, cross-faded."""
+    starts = window_starts(frames, windows.shape[2], overlap)
+    return crossfade(zip(starts, windows[:, None], strict=True), frames, overlap, dim=2)
+
+
 def test_fold_and_split_come_back():
     x = latents(2, (8, 40, 16))
     assert torch.equal(w.unfold(w.fold(x, 5), 5), x)
     assert torch.equal(w.fold(x, 5)[1], x[0, :, 8:16])
     one = x[:1]
-    torch.testing.assert_close(w.join(w.split(one, 16, 4), 40, 4), one)
+    torch.testing.assert_close(join(split(one, 16, 4), 40, 4), one)
     assert w.segment_frames(256, 256) == (1, 256)
     assert w.segment_frames(257, 256) == (2, 129)
 
@@ -335,10 +348,10 @@ def test_segments_beat_windows_coded_each_on_its_own_at_equal_bits():
     schedule = Schedule.from_config(CONFIG, 20, placement="alpha-bar", stop=0.9)
     joint = DDCM(schedule, codebooks.make("cyclic", part, 0), atoms=15)
     together = joint.encode(x0, oracle).latents
-    windows = w.split(x0, 16, overlap)
+    windows = split(x0, 16, overlap)
     apart = DDCM(schedule, codebooks.make("cyclic", part, 0), atoms=12)
     assert len(windows) * apart.bits == pytest.approx(4 * joint.bits)
-    decoded = w.join(apart.encode(windows, oracle).latents, frames, overlap)
+    decoded = join(apart.encode(windows, oracle).latents, frames, overlap)
     assert correlation(together, x0) > correlation(decoded, x0) + 0.01
 
 

@@ -21,7 +21,8 @@ from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import streaming
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import Stages, crossfade, window_starts
+from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.windows import Crossfade, crossfade, window_starts
 from tests.demo_project import ROOT
 
 
@@ -80,7 +81,7 @@ def test_output_comes_before_the_input_ends(stages):
 @pytest.mark.parametrize("length", [3, 8, 9, 11, 14, 40, 41])
 def test_windows_and_crossfade_are_those_of_stages(length):
     x = torch.randn(1, length, 2)
-    windows, faded, taken = streaming.Windows(8, 3, 1), streaming.Crossfade(3, 1), []
+    windows, faded, taken = streaming.Windows(8, 3, 1), Crossfade(3, 1), []
     starts = []
 
     def add(found):
