@@ -1,8 +1,8 @@
 """Waveform to ``.ddcm`` bytes and back: stages, DDCM and bitstream put together.
 
 Encoding: 16 kHz mono, mean removed, peak to 0.5 → log-mel → latents → DDCM codes → bytes.
-Decoding replays the codes and undoes the gain. A clip is always coded alone (batch 1), so
-that its bytes and its decoded latents do not depend on its neighbours.
+Decoding replays the codes and undoes the gain. A clip is always coded alone (batch 1), so that
+nothing depends on its neighbours. Callbacks are called after each step.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm.bitstream import Header, Sizes
 from audioldm_utils.ddcm.bitstream.work import (
     MODEL_RATE,
-    OVERLAP,
-    SEGMENT,
     check_paid,
     latent_frames,
     layout,
     model_samples,
+    shown_window,
 )
 from audioldm_utils.ddcm.core import DDCM, Callback, Codes
 from audioldm_utils.ddcm.settings import Settings, codebook_for, header_for
@@ -95,7 +94,6 @@ class Codec:
             settings: rate or steps, codebook, prompt.
             original: (samples, sample rate in Hz) of the clip before resampling; kept in the
                 file. Default: the waveform's own.
-            callback: called after each step.
             prepare: what to do to the input's latents before they are coded, such as
                 quantising them; ``latents`` of the result are what it gave.
             denoiser: in place of the network, to measure what that is worth; ``decode`` does
@@ -107,21 +105,19 @@ class Codec:
         samples, rate = original or (len(waveform), MODEL_RATE)
         count = model_samples(samples, rate)
         normalised, level = normalise(torch.from_numpy(fit_length(waveform, count))[None])
-        parts, part = segment_frames(latent_frames(count), settings.segment)
-        header = header_for(self.stages, settings, samples, rate, level, parts, part)
-        mel = _fill(self.stages, self.stages.to_mel(normalised), parts * part)
+        coder, header, parts = self._plan(settings, samples, rate, latent_frames(count), level)
+        mel = self.stages.to_mel(normalised)
+        # Silence fills the last segment.
+        missing = parts * coder.codebook.shape[1] * DOWNSAMPLING - mel.shape[1]
+        silence = self.stages.mel_config.silence
+        mel = torch.nn.functional.pad(mel, (0, 0, 0, missing), value=silence)
         latents = self.stages.encode(mel)
         if prepare is not None:
             latents = prepare(latents)
-        coder = coder_for(self.stages, header, part)
-        calls = header.steps
-        if denoiser is None:
-            network, counter = self._denoiser(header)
-            before = counter.calls
-            codes = coder.encode(latents, network, callback=callback, **settings.selection)
-            calls = counter.calls - before
-        else:
-            codes = coder.encode(latents, denoiser, callback=callback, **settings.selection)
+        network, counter = (denoiser, None) if denoiser else self._denoiser(header)
+        before = counter.calls if counter else 0
+        codes = coder.encode(latents, network, callback=callback, **settings.selection)
+        calls = counter.calls - before if counter else header.steps
         return _encoded(header, coder, codes, parts, latents, calls)
 
     def generate(
@@ -144,22 +140,20 @@ class Codec:
             subset: None stores the prompt, for a decoder that uses it. A number of
                 candidates a step chooses by the prompt instead (CCFG): the file holds no
                 prompt and its decoder needs none.
-            callback: called after each step.
         """
         count = max(1, round(seconds * MODEL_RATE))
-        parts, part = segment_frames(latent_frames(count), settings.segment)
-        stored = replace(settings, prompt=prompt) if subset is None else _promptless(settings)
-        level = Level(torch.zeros(1, 1), torch.ones(1, 1))
-        header = header_for(self.stages, stored, count, MODEL_RATE, level, parts, part)
-        coder = coder_for(self.stages, header, part)
+        without = replace(settings, prompt=None, negative_prompt=None, guidance=1.0)
+        stored = replace(settings, prompt=prompt) if subset is None else without
+        coder, header, parts = self._plan(stored, count, MODEL_RATE, latent_frames(count))
+        frames = parts * coder.codebook.shape[1]
         denoiser, counter = self._denoiser(header)
         options = {"seeds": [seed], "callback": callback, "device": self.stages.device}
         if subset is None:
-            codes = coder.generate(parts * part, denoiser, **options)
+            codes = coder.generate(frames, denoiser, **options)
             calls = counter.calls
         else:
             towards, other = self._denoiser(replace(header, prompt=prompt))
-            codes = coder.generate_ccfg(parts * part, towards, denoiser, subset=subset, **options)
+            codes = coder.generate_ccfg(frames, towards, denoiser, subset=subset, **options)
             calls = counter.calls + other.calls
         return _encoded(header, coder, codes, parts, codes.latents, calls)
 
@@ -178,7 +172,6 @@ class Codec:
             name: what to call it in an error.
             edit: (step, prompt): from this step on, 0 to T, the denoiser is given this
                 prompt instead, while the codes stay.
-            callback: called after each step.
 
         Raises:
             UserError: damaged, foreign, of a newer major version, or of another checkpoint.
@@ -208,29 +201,18 @@ class Codec:
         return finite(level.undo(waveform), name)[0].numpy()
 
     def encode_latents(self, latents: torch.Tensor, settings: Settings = Settings()) -> Encoded:
-        """Encode latents ``(1, 8, frames, 16)`` themselves, at a level of 1.
-
-        Raises:
-            UserError: as ``encode``.
-        """
+        """Encode latents ``(1, 8, frames, 16)`` themselves, at a level of 1."""
         frames = latents.shape[2]
-        parts, part = segment_frames(frames, settings.segment)
-        level = Level(torch.zeros(1, 1), torch.ones(1, 1))
         samples = frames * DOWNSAMPLING * self.stages.mel_config.hop_length
-        header = header_for(self.stages, settings, samples, MODEL_RATE, level, parts, part)
-        missing = (0, 0, 0, parts * part - frames)
-        latents = torch.nn.functional.pad(latents, missing)
-        coder = coder_for(self.stages, header, part)
+        coder, header, parts = self._plan(settings, samples, MODEL_RATE, frames)
+        missing = parts * coder.codebook.shape[1] - frames
+        latents = torch.nn.functional.pad(latents, (0, 0, 0, missing))
         denoiser, counter = self._denoiser(header)
         codes = coder.encode(latents, denoiser, **settings.selection)
         return _encoded(header, coder, codes, parts, latents, counter.calls)
 
     def decode_latents(self, data: bytes, name: str = "the data") -> torch.Tensor:
-        """The latents of a ``.ddcm`` file's bytes, without what fills its segments.
-
-        Raises:
-            UserError: as ``decode``.
-        """
+        """The latents of a file's bytes, without what fills its segments; errors as ``decode``."""
         coder, codes, header, _ = self.open(data, name)
         denoiser, _ = self._denoiser(header)
         start = coder.start(1, codes.shape).to(self.stages.device)
@@ -238,11 +220,7 @@ class Codec:
         return latents[:, :, : latent_frames(model_samples(header.samples, header.sample_rate))]
 
     def open(self, data: bytes, name: str = "the data") -> tuple[DDCM, Codes, Header, Sizes]:
-        """Coder and codes of a file, for replaying them with a denoiser of one's own.
-
-        Raises:
-            UserError: as ``decode``.
-        """
+        """Coder and codes of a file, to replay with another denoiser; errors as ``decode``."""
         header, payload, sizes = bitstream.from_bytes(data, name)
         checkpoint = self.stages.checkpoint
         bitstream.check_checkpoint(header, checkpoint.fingerprint, name, checkpoint.name)
@@ -256,6 +234,15 @@ class Codec:
             raise UserError(f"{name} cannot be decoded: {error}; encode it again") from error
         return coder, codes, header, sizes
 
+    def _plan(
+        self, settings: Settings, samples: int, rate: int, frames: int, level: Level | None = None
+    ) -> tuple[DDCM, Header, int]:
+        """Coder, header and number of segments of a clip; its level is 1 unless given."""
+        parts, part = segment_frames(frames, settings.segment)
+        level = level or Level(torch.zeros(1, 1), torch.ones(1, 1))
+        header = header_for(self.stages, settings, samples, rate, level, parts, part)
+        return coder_for(self.stages, header, part), header, parts
+
     def _denoiser(self, header: Header) -> tuple[Denoiser, Any]:
         """The denoiser that the header asks for, and what counts its calls."""
         key = (header.prompt, header.negative_prompt)
@@ -264,8 +251,7 @@ class Codec:
             self._conditionings[key] = self.stages.embed(key[0] or "", key[1]) if some else None
         denoiser = self.stages.denoiser(self._conditionings[key], header.guidance)
         self.stages.drop_text()
-        window, overlap = header.window if header.window != (0, 0) else (SEGMENT, OVERLAP)
-        return windowed(denoiser, window, overlap), denoiser
+        return windowed(denoiser, *shown_window(header)), denoiser
 
 
 def finite(values: torch.Tensor, name: str) -> torch.Tensor:
@@ -283,28 +269,17 @@ def finite(values: torch.Tensor, name: str) -> torch.Tensor:
 
 def coder_for(stages: Stages, header: Header, part: int) -> DDCM:
     """The coder that a header names, for segments of ``part`` latent frames."""
-    parameters = dict(zip(bitstream.PLACEMENTS[header.placement], header.parameters, strict=True))
     schedule = Schedule.from_config(
         stages.checkpoint.scheduler_config,
         header.steps,
         placement=header.placement if header.timesteps is None else header.timesteps,
         eta=header.eta,
-        **parameters,
+        **dict(zip(bitstream.PLACEMENTS[header.placement], header.parameters, strict=True)),
     )
     book = codebook_for(stages, header, part)
     if header.codebook == "k-means" and book.size != header.size:
         raise ValueError(f"its codebook has {header.size} atoms, the fitted one {book.size}")
     return DDCM(schedule, book, header.atom_counts)
-
-
-def _fill(stages: Stages, mel: torch.Tensor, frames: int) -> torch.Tensor:
-    """Append silence until the mel has ``frames`` latent frames."""
-    missing = frames * DOWNSAMPLING - mel.shape[1]
-    return torch.nn.functional.pad(mel, (0, 0, 0, missing), value=stages.mel_config.silence)
-
-
-def _promptless(settings: Settings) -> Settings:
-    return replace(settings, prompt=None, negative_prompt=None, guidance=1.0)
 
 
 def _encoded(
@@ -320,31 +295,30 @@ def _encoded(
     return Encoded(data, header, sizes, codes, latents, calls)
 
 
+def _radices(coder: DDCM, parts: int) -> list[int]:
+    """States of each code, step by step and within a step segment by segment."""
+    book = coder.codebook
+    return [states for a in coder.atoms if a for states in [book.states(a)] * parts]
+
+
 def _digits(coder: DDCM, codes: Codes, parts: int) -> tuple[list[int], list[int]]:
-    """Codes and radices, step by step and within a step segment by segment."""
-    values: list[int] = []
-    radices: list[int] = []
-    for choice, atoms in zip(codes.choices, coder.atoms, strict=True):
-        if atoms:
-            values += [coder.codebook.to_integer(row, atoms) for row in choice.tolist()]
-            radices += [coder.codebook.states(atoms)] * parts
-    return values, radices
+    """Codes and radices."""
+    values = [
+        coder.codebook.to_integer(row, atoms)
+        for choice, atoms in zip(codes.choices, coder.atoms, strict=True)
+        if atoms
+        for row in choice.tolist()
+    ]
+    return values, _radices(coder, parts)
 
 
 def _codes(coder: DDCM, payload: bytes, parts: int) -> Codes:
-    radices = []
+    values = iter(bitstream.unpack(payload, _radices(coder, parts)))
+    book, choices = coder.codebook, []
     for atoms in coder.atoms:
-        radices += [coder.codebook.states(atoms)] * parts if atoms else []
-    values = iter(bitstream.unpack(payload, radices))
-    choices = []
-    for atoms in coder.atoms:
-        rows = [
-            coder.codebook.from_integer(next(values), atoms)
-            if atoms
-            else (0,) * coder.codebook.length(1)
-            for _ in range(parts)
-        ]
+        free = (0,) * book.length(1)
+        rows = [book.from_integer(next(values), atoms) if atoms else free for _ in range(parts)]
         choices.append(torch.tensor(rows, dtype=torch.int64))
-    channels, part, width = coder.codebook.shape
+    channels, part, width = book.shape
     shape = (channels, parts * part, width)
     return Codes(tuple(choices), shape, torch.zeros(1, *shape))

@@ -13,8 +13,9 @@ Ohayon et al., «Compressed Image Generation with Denoising Diffusion Codebook M
 
 One loop, ``DDCM.run``, serves all: x_{i-1} = mu_i(x_i) + sigma_i C_i(k_i), with k_i from a
 function ``pick``. Encoding picks by the residual, decoding replays, generation draws. So the
-encoder's latents and the decoder's come from the same operations in the same order, and are
-equal bit for bit on one machine at equal batch and threads.
+encoder's latents and the decoder's are equal bit for bit on one machine at equal batch and
+threads. A denoiser is ``(x_t, t) -> output``, with prompt, guidance and windows inside; a
+callback is called after each step.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from audioldm_utils.ddcm.codebook import start_noise
 from audioldm_utils.ddcm.windows import Denoiser, fold, unfold
@@ -36,35 +38,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """What a callback is shown after each step; tensors are not copied, so do not change them.
+    """What a callback is shown; tensors are not copied, so do not change them.
 
     Attributes:
         index: 0 (noisiest) to T - 1.
         timestep: what the denoiser was called with.
-        x: x_i, before the step, (batch, 8, frames, 16).
-        x0_hat: denoised value, same shape.
-        noise: chosen noise, same shape; None in the last step.
-        target: latents to encode, same shape; None when decoding or generating.
+        x: x_i, before the step, (batch, 8, frames, 16), as are ``x0_hat``, ``noise``, ``target``.
+        x0_hat: denoised value.
+        noise: chosen noise; None in the last step.
+        target: latents to encode; None when decoding or generating.
         choice: int64 (batch * segments, length); None in the last step.
     """
 
     index: int
     timestep: int
-    x: torch.Tensor
-    x0_hat: torch.Tensor
-    noise: torch.Tensor | None
-    target: torch.Tensor | None
-    choice: torch.Tensor | None
+    x: Tensor
+    x0_hat: Tensor
+    noise: Tensor | None
+    target: Tensor | None
+    choice: Tensor | None
 
-    def cosine(self) -> torch.Tensor:
+    def cosine(self) -> Tensor:
         """Cosine between chosen noise and residual, (batch,), -1 to 1; needs target and noise."""
         if self.target is None or self.noise is None:
             raise ValueError("no residual: a step has one when encoding, and not in the last step")
-        return torch.cosine_similarity(
-            self.noise.flatten(1), (self.target - self.x0_hat).flatten(1), dim=1
-        )
+        residual = (self.target - self.x0_hat).flatten(1)
+        return torch.cosine_similarity(self.noise.flatten(1), residual, dim=1)
 
-    def correlation(self, reference: torch.Tensor | None = None) -> torch.Tensor:
+    def correlation(self, reference: Tensor | None = None) -> Tensor:
         """Pearson correlation of x0_hat with the target, or with ``reference``, (batch,)."""
         reference = self.target if reference is None else reference
         if reference is None:
@@ -74,7 +75,7 @@ class Step:
 
 
 Callback = Callable[[Step], None]
-Pick = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
+Pick = Callable[[int, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -87,23 +88,29 @@ class Codes:
         latents: what the run ended with, (batch, 8, frames, 16); the decoder gets the same.
     """
 
-    choices: tuple[torch.Tensor, ...]
+    choices: tuple[Tensor, ...]
     shape: tuple[int, ...]
-    latents: torch.Tensor = field(repr=False, compare=False)
+    latents: Tensor = field(repr=False, compare=False)
 
     def clip(self, index: int) -> Codes:
         """One clip of the batch."""
         rows = len(self.choices[0]) // len(self.latents) if self.choices else 1
         part = slice(index * rows, (index + 1) * rows)
-        return Codes(
-            tuple(choice[part] for choice in self.choices),
-            self.shape,
-            self.latents[index : index + 1],
-        )
+        latents = self.latents[index : index + 1]
+        return Codes(tuple(choice[part] for choice in self.choices), self.shape, latents)
 
 
 class DDCM:
-    """A schedule, a codebook, and how many atoms each step takes."""
+    """A schedule, a codebook, and how many atoms each step takes.
+
+    Args:
+        schedule: reverse steps, T of them; with eta 0 no choice has an effect.
+        codebook: atoms and their selection. Its shape (8, h, 16) is that of a segment:
+            latents of n * h frames take n choices a step, one after the other in time.
+        atoms: atoms a noisy step, or T - 1 numbers; a step of 0 atoms adds the codebook's
+            first atom and costs no bits.
+        seed: of x_T; default: the codebook's.
+    """
 
     def __init__(
         self,
@@ -113,25 +120,13 @@ class DDCM:
         *,
         seed: int | None = None,
     ) -> None:
-        """Put a coder together.
-
-        Args:
-            schedule: reverse steps, T of them; with eta 0 no choice has an effect.
-            codebook: atoms and their selection. Its shape (8, h, 16) is that of a segment:
-                latents of n * h frames take n choices a step, one after the other in time.
-            atoms: atoms a noisy step, or T - 1 numbers; a step of 0 atoms adds the
-                codebook's first atom and costs no bits.
-            seed: of x_T; default: the codebook's.
-        """
-        self.schedule = schedule
-        self.codebook = codebook
+        self.schedule, self.codebook = schedule, codebook
         noisy = schedule.noisy_steps
-        counts = [atoms] * noisy if isinstance(atoms, int) else list(atoms)
-        if len(counts) != noisy:
-            raise ValueError(f"{len(counts)} numbers of atoms for {noisy} noisy steps")
-        if any(count < 0 for count in counts):
+        self.atoms = (atoms,) * noisy if isinstance(atoms, int) else tuple(atoms)
+        if len(self.atoms) != noisy:
+            raise ValueError(f"{len(self.atoms)} numbers of atoms for {noisy} noisy steps")
+        if any(count < 0 for count in self.atoms):
             raise ValueError("a number of atoms is negative")
-        self.atoms = tuple(counts)
         self.seed = codebook.seed if seed is None else seed
 
     @property
@@ -154,34 +149,28 @@ class DDCM:
             )
         return frames // self.codebook.shape[1]
 
-    def start(self, batch: int, shape: Sequence[int]) -> torch.Tensor:
+    def start(self, batch: int, shape: Sequence[int]) -> Tensor:
         """x_T, (batch, *shape): the same seeded draw for each clip, so no bits."""
         return start_noise([self.seed], tuple(shape)).expand(batch, *shape).clone()
-
-    # --- the one loop -------------------------------------------------------------------
 
     @torch.no_grad()
     def run(
         self,
-        x: torch.Tensor,
+        x: Tensor,
         denoiser: Denoiser,
         pick: Pick,
         *,
-        target: torch.Tensor | None = None,
+        target: Tensor | None = None,
         callback: Callback | None = None,
     ) -> Codes:
-        """All reverse steps from ``x``; ``pick(i, x, output)`` gives each choice.
-
-        Any loss may decide: guidance, restoration or editing are other functions ``pick``.
+        """All reverse steps from ``x``; any loss may decide in ``pick``.
 
         Args:
             x: x_T, (batch, 8, frames, 16).
-            denoiser: ``(x_t, t) -> output`` of the same shape, with prompt, guidance and
-                windows inside.
-            pick: which atoms step i takes, int64 (batch * segments, length); not called for
-                steps of 0 atoms.
+            denoiser: of the same shape.
+            pick: ``(i, x_i, output)`` to the atoms of step i, int64 (batch * segments, length);
+                not called for steps of 0 atoms.
             target: shown to the callback.
-            callback: called after each step.
         """
         count = self.segments(x.shape[1:])
         choices = []
@@ -189,7 +178,8 @@ class DDCM:
             output = denoiser(x, t)
             noise = choice = None
             if i < self.schedule.noisy_steps:
-                choice = pick(i, x, output) if self.atoms[i] else self._free(len(x) * count)
+                free = torch.zeros(len(x) * count, self.codebook.length(1), dtype=torch.int64)
+                choice = pick(i, x, output) if self.atoms[i] else free
                 choices.append(choice)
                 noise = unfold(self.codebook.noise(i, choice), count).to(x)
             if callback is not None:
@@ -198,29 +188,19 @@ class DDCM:
             x = self.schedule.step(i, x, output, noise)
         return Codes(tuple(choices), tuple(x.shape[1:]), x)
 
-    def _free(self, rows: int) -> torch.Tensor:
-        """The choice that costs nothing: the first atom."""
-        return torch.zeros(rows, self.codebook.length(1), dtype=torch.int64)
-
-    # --- encoding and decoding ----------------------------------------------------------
-
     def encode(
         self,
-        latents: torch.Tensor,
+        latents: Tensor,
         denoiser: Denoiser,
         *,
         callback: Callback | None = None,
         **selection: object,
     ) -> Codes:
-        """Choose the noise that leads to ``latents``.
-
-        k_i = argmax over k of <C_i(k), x_0 - x0_hat_i>, or what the codebook makes of the
-        options of selection.
+        """Choose the noise that leads to ``latents``: k_i = argmax <C_i(k), x_0 - x0_hat_i>.
 
         Args:
             latents: scaled latents x_0, (batch, 8, frames, 16).
-            denoiser: as in ``run``; a decoder needs the same one.
-            callback: called after each step.
+            denoiser: a decoder needs the same one.
             **selection: options of ``codebook.choose``: weights, temperature, seeds.
         """
         if latents.ndim != 4:
@@ -230,7 +210,7 @@ class DDCM:
             weights = torch.broadcast_to(selection["weights"].to(latents), latents.shape)
             selection["weights"] = fold(weights, count)
 
-        def pick(i: int, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        def pick(i: int, x: Tensor, output: Tensor) -> Tensor:
             residual = latents - self.schedule.predict_x0(i, x, output)
             return self.codebook.choose(i, fold(residual, count), self.atoms[i], **selection)
 
@@ -243,9 +223,9 @@ class DDCM:
         denoiser: Denoiser,
         *,
         edit: tuple[int, Denoiser] | None = None,
-        start: torch.Tensor | None = None,
+        start: Tensor | None = None,
         callback: Callback | None = None,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Replay the choices: latents (batch, 8, frames, 16).
 
         Args:
@@ -254,25 +234,20 @@ class DDCM:
             edit: (step, other denoiser): from this step on, 0 to T, the other one is used,
                 say with another prompt, while the choices stay.
             start: x_T where it was not the seeded draw; also says where to compute.
-            callback: called after each step.
         """
         if len(codes.choices) != self.schedule.noisy_steps:
             raise ValueError(
                 f"codes of {len(codes.choices)} noisy steps for a schedule of "
                 f"{self.schedule.noisy_steps}"
             )
+        network = denoiser
         if edit is not None:
-            denoiser = self._edited(denoiser, *edit)
+            late = set(self.schedule.timesteps[edit[0] :])
+            network = lambda x, t: (edit[1] if t in late else denoiser)(x, t)  # noqa: E731
         if start is None:
             rows = len(codes.choices[0]) if codes.choices else len(codes.latents)
             start = self.start(rows // self.segments(codes.shape), codes.shape)
-        return self.run(start, denoiser, lambda i, *_: codes.choices[i], callback=callback).latents
-
-    def _edited(self, first: Denoiser, step: int, second: Denoiser) -> Denoiser:
-        late = set(self.schedule.timesteps[step:])
-        return lambda x, t: second(x, t) if t in late else first(x, t)
-
-    # --- generation ---------------------------------------------------------------------
+        return self.run(start, network, lambda i, *_: codes.choices[i], callback=callback).latents
 
     def generate(
         self,
@@ -283,21 +258,14 @@ class DDCM:
         callback: Callback | None = None,
         device: str | torch.device = "cpu",
     ) -> Codes:
-        """Random choices: samples of the model, and their codes.
+        """Random choices: samples of the model, ``frames`` latent frames long, and their codes.
 
-        Args:
-            frames: latent frames of each sample.
-            denoiser: as in ``run``.
-            seeds: of the choices, one a sample; a sample does not depend on its batch.
-            callback: called after each step.
-            device: where x_T is put.
+        Each sample's choices hang on its own one of ``seeds`` alone. ``device``: of x_T.
         """
-        shape = self._shape(frames)
-
-        def pick(i: int, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-            return self._random(i, seeds, self.segments(shape))
-
+        shape = (self.codebook.shape[0], frames, self.codebook.shape[2])
+        count = self.segments(shape)
         start = self.start(len(seeds), shape).to(device)
+        pick = lambda i, *_: self._random(i, seeds, count)  # noqa: E731
         return self.run(start, denoiser, pick, callback=callback)
 
     def generate_ccfg(
@@ -315,34 +283,23 @@ class DDCM:
 
         The reverse process is the unconditional one; of ``subset`` random choices that with
         the largest <C_i(k), eps_unconditional - eps_conditional> is taken. ``decode`` with
-        the unconditional denoiser returns the same latents.
-
-        Args:
-            frames: latent frames of each sample.
-            conditional: denoiser with the prompt.
-            unconditional: denoiser without; the decoder's.
-            seeds: of the random choices, one a sample.
-            subset: candidates a step, >= 1: 1 ignores the prompt, more follow it closer.
-            callback: called after each step.
-            device: where x_T is put.
+        the unconditional denoiser returns the same latents. Arguments as in ``generate``;
+        ``subset``: candidates a step, >= 1: 1 ignores the prompt, more follow it closer.
         """
         if subset < 1:
             raise ValueError(f"subset is {subset}; it must be at least 1")
-        shape = self._shape(frames)
+        shape = (self.codebook.shape[0], frames, self.codebook.shape[2])
         count = self.segments(shape)
 
-        def pick(i: int, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        def pick(i: int, x: Tensor, output: Tensor) -> Tensor:
             prompted = conditional(x, self.schedule.timesteps[i])
             wanted = self.schedule.predict_noise(i, x, output)
             wanted = wanted - self.schedule.predict_noise(i, x, prompted)
             wanted = fold(wanted, count).flatten(1).cpu()
-            best = score = None
+            best, score = torch.tensor(0), torch.full((len(wanted),), -torch.inf)
             for candidate in range(subset):
                 choice = self._random(i, seeds, count, candidate)
                 found = (self.codebook.noise(i, choice).flatten(1) * wanted).sum(1)
-                if best is None:
-                    best, score = choice, found
-                    continue
                 better = found > score
                 best = torch.where(better[:, None], choice, best)
                 score = torch.where(better, found, score)
@@ -351,10 +308,7 @@ class DDCM:
         start = self.start(len(seeds), shape).to(device)
         return self.run(start, unconditional, pick, callback=callback)
 
-    def _shape(self, frames: int) -> tuple[int, int, int]:
-        return self.codebook.shape[0], frames, self.codebook.shape[2]
-
-    def _random(self, i: int, seeds: Sequence[int], count: int, candidate: int = 0) -> torch.Tensor:
+    def _random(self, i: int, seeds: Sequence[int], count: int, candidate: int = 0) -> Tensor:
         rows = [derived_seed(seed, part, candidate) for seed in seeds for part in range(count)]
         return self.codebook.random_choice(i, rows, self.atoms[i])
 

@@ -28,13 +28,10 @@ _SPACINGS = {"leading": "uniform", "trailing": "trailing", "linspace": "linspace
 class DDCMScheduler(SchedulerMixin, ConfigMixin):
     """DDCM's reverse step as diffusers calls it.
 
-    Takes the configuration of any epsilon, v or sample prediction scheduler and adds where
-    the steps lie and which codebook they draw from. The choices are random, drawn from the
-    pipeline's ``generator`` (a list of them: one a sample), or from ``choice_seed``; after
-    ``replay(codes)`` they are those given.
-
-    A run may begin in the middle, as SDEdit does: at the step of ``set_begin_index``, or else
-    at that of the first timestep that it is given. Its codes are those of the steps it takes.
+    Takes the configuration of any epsilon, v or sample prediction scheduler. The choices are
+    drawn from the pipeline's ``generator`` (a list of them: one a sample), or from
+    ``choice_seed``; after ``replay(codes)`` they are those given. A run may begin in the middle,
+    as SDEdit does: at the step of ``set_begin_index``, or else at the first timestep given.
 
     Attributes:
         timesteps: what the network is called with.
@@ -73,29 +70,19 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         segment: int = 0,
         choice_seed: int = 0,
     ) -> None:
-        """Store the configuration; see ``Schedule.from_config`` and ``codebook.make``.
+        """Store the configuration, as ``Schedule.from_config`` and ``codebook.make`` read it.
 
         Args:
-            num_train_timesteps: as in diffusers, like the next eight.
-            beta_start: first beta.
-            beta_end: last beta.
-            beta_schedule: "linear", "scaled_linear" or "squaredcos_cap_v2".
-            trained_betas: betas themselves.
-            prediction_type: "epsilon", "v_prediction" or "sample".
-            steps_offset: added to uniform timesteps.
+            num_train_timesteps: as in diffusers, like the rest down to ``steps_offset``.
             rescale_betas_zero_snr: shift alpha-bar so that it ends at 0.
-            clip_sample: must be false; a denoised value that is clipped cannot be led.
-            thresholding: must be false.
+            clip_sample: must be false, as ``thresholding``: a clipped value cannot be led.
             timestep_spacing: "leading" (here with real-valued spacing: ``uniform``),
                 "trailing" or "linspace"; where the steps lie unless ``placement`` says so.
             placement: where the steps lie, one of ``schedule.PLACEMENTS``.
-            stop: alpha-bar of the last step.
-            power: exponent of alpha-bar.
+            stop: alpha-bar of the last step; ``power``: exponent of alpha-bar.
             eta: share of the DDPM noise, 0 to 1.
-            codebook: its name.
-            codebook_seed: its seed.
-            size: atoms of the codebook, unless it is cyclic.
-            bases: base vectors of a cyclic codebook.
+            codebook: its name; ``codebook_seed``: its seed.
+            size: atoms of the codebook, unless it is cyclic; ``bases``: of a cyclic one.
             atoms: a step.
             segment: latent frames that share a choice; 0: all.
             choice_seed: of random choices where the pipeline gives no generator.
@@ -137,11 +124,7 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         return self._step_index
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """Begin the next run with this step, 0 to the last; call it after ``set_timesteps``.
-
-        Raises:
-            ValueError: there is no such step, or a run has begun.
-        """
+        """Begin the next run with this step, 0 to the last; ValueError once a run has begun."""
         if self.schedule is None:
             raise ValueError("call set_timesteps before set_begin_index")
         if not 0 <= begin_index < len(self.schedule):
@@ -178,13 +161,7 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         self._choices = []
 
     def previous_timestep(self, timestep: int | torch.Tensor) -> int:
-        """The timestep that the network is called with after this one; -1 after the last.
-
-        Before ``set_timesteps`` it is the training timestep before it.
-
-        Raises:
-            ValueError: the timestep is none of them.
-        """
+        """The timestep called after this one; -1 after the last; ValueError if it is none."""
         found = self.timesteps.tolist()
         if int(timestep) not in found:
             raise ValueError(f"timestep {int(timestep)} is none of scheduler.timesteps")
@@ -197,10 +174,7 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         return sample
 
     def replay(self, codes: Codes | None) -> None:
-        """Take the choices of ``codes`` in the next runs; None: draw again.
-
-        They must be as many as those runs have steps with noise.
-        """
+        """Take the choices of ``codes``, one a noisy step, in the next runs; None: draw again."""
         self._given = None if codes is None else codes.choices
 
     @property
@@ -215,13 +189,9 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         channels, frames, width = shape
         segment = self.config.segment or frames
         option = "bases" if self.config.codebook == "cyclic" else "size"
-        value = self.config[option]
-        return codebooks.make(
-            self.config.codebook,
-            (channels, segment, width),
-            self.config.codebook_seed,
-            **({} if value is None else {option: value}),
-        )
+        options = {} if self.config[option] is None else {option: self.config[option]}
+        shape = (channels, segment, width)
+        return codebooks.make(self.config.codebook, shape, self.config.codebook_seed, **options)
 
     def step(
         self,
@@ -235,15 +205,17 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
 
         Args:
             model_output: of the network, guidance applied.
-            timestep: must be the next of ``timesteps``.
+            timestep: must be the next of ``timesteps`` (ValueError).
             sample: x_t, (batch, 8, frames, 16).
             generator: seeds the choices; read at the first step only.
             return_dict: False gives (previous sample, denoised value).
-
-        Raises:
-            ValueError: another timestep, or a generator that is none.
         """
-        _check_generator(generator)
+        listed = list(generator) if isinstance(generator, (list, tuple)) else [generator]
+        if generator is not None and not all(isinstance(g, torch.Generator) for g in listed):
+            raise ValueError(
+                f"generator is {generator!r}, not a torch.Generator; DDCM's eta is no argument "
+                "of a step: give it to DDCMScheduler.from_config(config, eta=...)"
+            )
         i = self._next_step(int(timestep))
         if self._step_index is None:
             self._begin(i, sample, generator)
@@ -265,7 +237,6 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         return DDIMSchedulerOutput(prev_sample=before, pred_original_sample=x0_hat)
 
     def _next_step(self, timestep: int) -> int:
-        """Number of the step that comes next, if this is its timestep."""
         if self.schedule is None:
             raise ValueError("call set_timesteps before step")
         steps = self.schedule.timesteps
@@ -298,19 +269,18 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         self, batch: int, generator: torch.Generator | list[torch.Generator] | None
     ) -> list[int]:
         """One seed for each segment of each sample."""
+
+        def drawn(one: torch.Generator, count: int) -> list[int]:
+            return torch.randint(2**62, (count,), generator=one, device=one.device).tolist()
+
         if generator is None:
             clips = [derived_seed(self.config.choice_seed, b) for b in range(batch)]
         elif isinstance(generator, torch.Generator):
-            device = generator.device
-            drawn = torch.randint(2**62, (batch,), generator=generator, device=device)
-            clips = drawn.tolist()
+            clips = drawn(generator, batch)
+        elif len(generator) != batch:
+            raise ValueError(f"{len(generator)} generators for a batch of {batch}")
         else:
-            if len(generator) != batch:
-                raise ValueError(f"{len(generator)} generators for a batch of {batch}")
-            clips = [
-                int(torch.randint(2**62, (1,), generator=one, device=one.device))
-                for one in generator
-            ]
+            clips = [seed for one in generator for seed in drawn(one, 1)]
         return [derived_seed(seed, part, 0) for seed in clips for part in range(self._count)]
 
     def add_noise(
@@ -323,17 +293,3 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
 
     def __len__(self) -> int:
         return self.config.num_train_timesteps
-
-
-def _check_generator(generator: object) -> None:
-    """Refuse what other schedulers take in the generator's place.
-
-    Raises:
-        ValueError: it is no generator, and no list of them.
-    """
-    given = generator if isinstance(generator, (list, tuple)) else [generator]
-    if generator is not None and not all(isinstance(one, torch.Generator) for one in given):
-        raise ValueError(
-            f"generator is {generator!r}, not a torch.Generator; DDCM's eta is no argument of a "
-            "step: give it to DDCMScheduler.from_config(config, eta=...)"
-        )

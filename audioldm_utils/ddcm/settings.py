@@ -13,7 +13,8 @@ from audioldm_utils.ddcm.bitstream import FINGERPRINT_BYTES, Header
 from audioldm_utils.ddcm.bitstream.packing import BLOCK
 from audioldm_utils.ddcm.bitstream.work import OVERLAP, SEGMENT
 from audioldm_utils.ddcm.codebook.fitted import load_kmeans
-from audioldm_utils.ddcm.codebook.planning import PLACEMENT_BY_RATE, Rule, plan_rate
+from audioldm_utils.ddcm.codebook.planning import Rule, plan_rate
+from audioldm_utils.ddcm.placement import load_rules
 from audioldm_utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,12 +46,10 @@ class Settings:
         size: bases of the cyclic codebook (default 1), atoms of another (default 1024).
         coefficient_bits: of matching pursuit.
         placement: where the steps lie, a key of ``bitstream.PLACEMENTS``.
-        stop: alpha-bar of the last step, multiple of 0.001.
-        power: of alpha-bar, multiple of 0.001.
+        stop: alpha-bar of the last step, multiple of 0.001, as is ``power``, of alpha-bar.
         timesteps: explicit schedule instead; stored in the file.
         eta: share of the DDPM noise, multiple of 0.001.
-        prompt: text for the denoiser; stored in the file.
-        negative_prompt: what guidance leads away from; stored in the file.
+        prompt: text for the denoiser; stored in the file, as is ``negative_prompt``.
         guidance: classifier-free guidance scale, multiple of 0.001; 1 is none.
         seed: of codebook and starting noise.
         segment: most latent frames that share a choice.
@@ -81,11 +80,7 @@ class Settings:
     selection: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range, wherever they come from.
-
-        Raises:
-            UserError: names the setting.
-        """
+        """Refuse numbers out of range, wherever they come from (UserError)."""
         for name, bound in _BOUNDS.items():
             if getattr(self, name) is not None:
                 bound.check(name, getattr(self, name))
@@ -94,26 +89,17 @@ class Settings:
         bounds.TEMPERATURE.check("temperature", self.selection.get("temperature", 0.0))
 
 
-def _options(header: Header) -> dict[str, int]:
-    options = {bitstream.CODEBOOKS[header.codebook]: header.size}
-    if header.codebook == "matching-pursuit":
-        options["coefficient_bits"] = header.coefficient_bits
-    return options
-
-
 def codebook_for(stages: Stages, header: Header, part: int) -> Codebook:
     """The codebook that a header names, for segments of ``part`` latent frames."""
     shape = (8, part, 16)
     if header.codebook == "k-means":
-        checkpoint = stages.checkpoint
-        return load_kmeans(
-            checkpoint.path,
-            checkpoint.fingerprint,
-            shape,
-            seed=header.seed,
-            digest=header.codebook_digest.hex() or None,
-        )
-    return codebooks.make(header.codebook, shape, header.seed, **_options(header))
+        place = stages.checkpoint.path, stages.checkpoint.fingerprint
+        digest = header.codebook_digest.hex() or None
+        return load_kmeans(*place, shape, seed=header.seed, digest=digest)
+    options = {bitstream.CODEBOOKS[header.codebook]: header.size}
+    if header.codebook == "matching-pursuit":
+        options["coefficient_bits"] = header.coefficient_bits
+    return codebooks.make(header.codebook, shape, header.seed, **options)
 
 
 def header_for(
@@ -139,20 +125,19 @@ def header_for(
     Raises:
         UserError: the rate is too low for the clip, or a setting is out of range.
     """
-    cyclic = settings.codebook == "cyclic"
     if settings.codebook not in bitstream.CODEBOOKS:
         raise UserError(
             f"codebook {settings.codebook!r} is not one of {', '.join(bitstream.CODEBOOKS)}"
         )
+    pursuit = settings.codebook == "matching-pursuit"
+    window = (settings.window, settings.overlap)
     header = Header(
         fingerprint=bytes.fromhex(stages.checkpoint.fingerprint)[:FINGERPRINT_BYTES],
         samples=samples,
         sample_rate=rate,
         codebook=settings.codebook,
-        size=settings.size or (1 if cyclic else 1024),
-        coefficient_bits=(
-            settings.coefficient_bits if settings.codebook == "matching-pursuit" else 0
-        ),
+        size=settings.size or (1 if settings.codebook == "cyclic" else 1024),
+        coefficient_bits=settings.coefficient_bits if pursuit else 0,
         seed=settings.seed,
         mean=float(level.mean),
         scale=1 / float(level.scale),
@@ -161,11 +146,7 @@ def header_for(
         prompt=settings.prompt,
         negative_prompt=settings.negative_prompt,
         segment=0 if settings.segment == SEGMENT else settings.segment,
-        window=(
-            (0, 0)
-            if (settings.window, settings.overlap) == (SEGMENT, OVERLAP)
-            else (settings.window, settings.overlap)
-        ),
+        window=(0, 0) if window == (SEGMENT, OVERLAP) else window,
     )
     book = codebook_for(stages, header, part)
     if header.codebook == "k-means":
@@ -173,66 +154,47 @@ def header_for(
     try:
         if settings.kbps is None:
             return bitstream.stored(_with_atoms(header, settings))
-        return bitstream.stored(_with_rate(header, settings, book, parts, _rules(stages)))
+        rules = load_rules(stages.checkpoint.path, stages.checkpoint.fingerprint)
+        return bitstream.stored(_with_rate(header, settings, book, parts, rules))
+    except UserError:
+        raise
     except ValueError as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"these settings do not fit a .ddcm file: {error}") from error
 
 
 def _placed(
     header: Header,
-    placement: str,
-    stop: float | None,
-    power: float,
     timesteps: Sequence[int] | None,
+    placement: str = "uniform",
+    stop: float | None = None,
+    power: float | None = None,
 ) -> Header:
     if timesteps is not None:
         return replace(header, placement="given", parameters=(), timesteps=tuple(timesteps))
     if placement not in bitstream.PLACEMENTS or placement == "given":
         names = ", ".join(name for name in bitstream.PLACEMENTS if name != "given")
         raise UserError(f"placement {placement!r} is not one of {names}")
-    values = {"stop": 0.97 if stop is None else stop, "power": power}
+    values = {"stop": 0.97 if stop is None else stop, "power": 1.0 if power is None else power}
     parameters = tuple(values[name] for name in bitstream.PLACEMENTS[placement])
     return replace(header, placement=placement, parameters=parameters)
 
 
 def _with_atoms(header: Header, settings: Settings) -> Header:
-    timesteps = settings.timesteps
+    timesteps, given = settings.timesteps, settings.atoms
     steps = settings.steps if timesteps is None else len(timesteps)
-    given = settings.atoms
-    counts = [given] * (steps - 1) if isinstance(given, int) else list(given)
-    header = _placed(
-        header,
-        settings.placement or "uniform",
-        settings.stop,
-        1.0 if settings.power is None else settings.power,
-        timesteps,
-    )
-    header = replace(header, steps=steps, atoms=sum(counts))
-    even = list(header.atom_counts) == counts
-    return header if even else replace(header, atoms_per_step=tuple(counts))
-
-
-def _rules(stages: Stages) -> tuple[Rule, ...]:
-    """The checkpoint's table of placements; imported late, since the tuning needs a coder."""
-    from audioldm_utils.ddcm.placement import load_rules
-
-    return load_rules(stages.checkpoint.path, stages.checkpoint.fingerprint)
+    counts = (given,) * (steps - 1) if isinstance(given, int) else tuple(given)
+    where = settings.placement or "uniform", settings.stop, settings.power
+    header = replace(_placed(header, timesteps, *where), steps=steps, atoms=sum(counts))
+    return header if header.atom_counts == counts else replace(header, atoms_per_step=counts)
 
 
 def _with_rate(
-    header: Header,
-    settings: Settings,
-    book: Codebook,
-    parts: int,
-    rules: Sequence[Rule] = PLACEMENT_BY_RATE,
+    header: Header, settings: Settings, book: Codebook, parts: int, rules: Sequence[Rule]
 ) -> Header:
     """The header of the plan for a rate; the header's own bits are paid from it."""
     timesteps = settings.timesteps
     most = settings.steps if timesteps is None else len(timesteps)
-    trial = replace(_placed(header, "uniform", None, 1.0, timesteps), atoms=0)
-    trial = replace(trial, steps=most if timesteps is not None else 1)
+    trial = replace(_placed(header, timesteps), atoms=0, steps=1 if timesteps is None else most)
     size = len(bitstream.to_bytes(trial, b""))
     while True:
         # A payload is a whole number of bytes, and each block of codes of bits.
@@ -254,7 +216,7 @@ def _with_rate(
                 f"given timesteps take {most - 1}; give fewer timesteps or a higher rate"
             )
         stop = None if plan.stop is None else round(plan.stop, 3)
-        found = _placed(header, plan.placement, stop, round(plan.power, 3), timesteps)
+        found = _placed(header, timesteps, plan.placement, stop, round(plan.power, 3))
         found = replace(found, steps=plan.steps, atoms=sum(plan.atoms))
         if found.atom_counts != plan.atoms:
             found = replace(found, atoms_per_step=plan.atoms)

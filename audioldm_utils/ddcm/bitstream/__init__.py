@@ -32,9 +32,7 @@ does not know, so a newer minor version may add fields; a newer major one is ref
 """
 
 from audioldm_utils.ddcm.bitstream.file import (
-    MAGIC,
     MAJOR,
-    MINOR,
     check_checkpoint,
     describe,
     from_bytes,
@@ -57,9 +55,7 @@ __all__ = [
     "CODEBOOKS",
     "FINGERPRINT_BYTES",
     "FIXED_LIMIT",
-    "MAGIC",
     "MAJOR",
-    "MINOR",
     "PLACEMENTS",
     "Header",
     "Sizes",

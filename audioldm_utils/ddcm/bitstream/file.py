@@ -16,10 +16,9 @@ from audioldm_utils.ddcm.bitstream.header import (
     PLACEMENTS,
     Header,
     Sizes,
-    check,
 )
 from audioldm_utils.ddcm.bitstream.packing import Reader, varint, zigzag
-from audioldm_utils.ddcm.bitstream.work import check_paid
+from audioldm_utils.ddcm.bitstream.work import check, check_paid
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 
@@ -39,9 +38,7 @@ _TAGS = {
     "codebook_digest": 9,
     "coefficient_bits": 10,
 }
-
-
-# --- header -----------------------------------------------------------------------------
+_NUMBERS = ("steps", "atoms", "seed", "samples", "sample_rate")
 
 
 def stored(header: Header) -> Header:
@@ -76,22 +73,18 @@ def _header_bytes(header: Header) -> tuple[bytes, bytes]:
             f"{OPTIONAL_LIMIT}; shorten the prompt"
         )
     fixed = (
-        MAGIC
-        + bytes([MAJOR << 4 | MINOR])
-        + header.fingerprint
-        + bytes([list(CODEBOOKS).index(header.codebook)])
-        + varint(header.size)
-        + bytes([list(PLACEMENTS).index(header.placement)])
-        + b"".join(map(zigzag, header.parameters))
-        + varint(header.steps)
-        + varint(header.atoms)
-        + varint(header.seed)
-        + varint(header.samples)
-        + varint(header.sample_rate)
-        + struct.pack("<eh", header.mean, round(math.log2(header.scale) * 1024))
-        + varint(len(optional))
+        MAGIC,
+        bytes([MAJOR << 4 | MINOR]),
+        header.fingerprint,
+        bytes([list(CODEBOOKS).index(header.codebook)]),
+        varint(header.size),
+        bytes([list(PLACEMENTS).index(header.placement)]),
+        *map(zigzag, header.parameters),
+        *(varint(getattr(header, name)) for name in _NUMBERS),
+        struct.pack("<eh", header.mean, round(math.log2(header.scale) * 1024)),
+        varint(len(optional)),
     )
-    return fixed, optional
+    return b"".join(fixed), optional
 
 
 def _parse_optional(data: bytes) -> dict[str, object]:
@@ -134,7 +127,7 @@ def _parse_header(reader: Reader, minor: int) -> tuple[Header, int]:
         raise ValueError(f"its codebook or placement is unknown{newer}")
     name = list(PLACEMENTS)[placement]
     parameters = tuple(reader.thousandths() for _ in PLACEMENTS[name])
-    numbers = [reader.varint() for _ in range(5)]
+    numbers = {field: reader.varint() for field in _NUMBERS}
     mean, scale = struct.unpack("<eh", reader.take(4))
     length = reader.varint()
     if length > OPTIONAL_LIMIT:
@@ -146,20 +139,13 @@ def _parse_header(reader: Reader, minor: int) -> tuple[Header, int]:
         size=size,
         placement=name,
         parameters=parameters,
-        steps=numbers[0],
-        atoms=numbers[1],
-        seed=numbers[2],
-        samples=numbers[3],
-        sample_rate=numbers[4],
         mean=mean,
         scale=2.0 ** (scale / 1024),
+        **numbers,
         **_parse_optional(optional),
     )
     check(header)
     return header, len(optional)
-
-
-# --- files ------------------------------------------------------------------------------
 
 
 def to_bytes(header: Header, payload: bytes) -> bytes:
@@ -170,14 +156,7 @@ def to_bytes(header: Header, payload: bytes) -> bytes:
 
 
 def from_bytes(data: bytes, name: str = "the data") -> tuple[Header, bytes, Sizes]:
-    """Read a file's bytes.
-
-    Args:
-        data: the whole file.
-        name: what to call it in an error.
-
-    Returns:
-        Header, payload, and where the bytes went.
+    """Header, payload and sizes of a whole file, called ``name`` in an error.
 
     Raises:
         UserError: not a ``.ddcm`` file, a newer major version, damaged, or asking for more
@@ -216,11 +195,7 @@ def write(path: str | Path, header: Header, payload: bytes) -> Sizes:
 
 
 def read(path: str | Path) -> tuple[Header, bytes, Sizes]:
-    """Read a ``.ddcm`` file: header, payload, sizes.
-
-    Raises:
-        UserError: the file is missing, foreign, damaged, or of a newer major version.
-    """
+    """Header, payload and sizes of a file; UserError as ``from_bytes``, or if it is missing."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} is not a file; give a .ddcm file that `encode` wrote")
@@ -230,16 +205,9 @@ def read(path: str | Path) -> tuple[Header, bytes, Sizes]:
 
 
 def check_checkpoint(header: Header, fingerprint: str, name: str, checkpoint: str) -> None:
-    """Refuse a file that another checkpoint wrote.
+    """Refuse the file ``name`` unless ``fingerprint`` (hexadecimal SHA-256) begins as its own.
 
-    Args:
-        header: of the file.
-        fingerprint: of the checkpoint at hand, hexadecimal SHA-256.
-        name: of the file, for the error.
-        checkpoint: what the user called the checkpoint, for the error.
-
-    Raises:
-        UserError: the fingerprints differ in their first 48 bits.
+    ``checkpoint``: what the user called the checkpoint at hand, for the UserError.
     """
     if bytes.fromhex(fingerprint)[:FINGERPRINT_BYTES] != header.fingerprint:
         raise UserError(

@@ -1,12 +1,8 @@
-"""What a ``.ddcm`` file says beside its codes, and what it cannot say."""
+"""What a ``.ddcm`` file says beside its codes."""
 
 from __future__ import annotations
 
-import itertools
-import math
 from dataclasses import dataclass
-
-from audioldm_utils.ddcm.bitstream.work import check_size
 
 FINGERPRINT_BYTES = 6
 FIXED_LIMIT = 48  # bytes of everything but optional fields and payload
@@ -100,14 +96,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Where a file's bytes went; ``fixed + optional + payload`` is the file.
-
-    Attributes:
-        fixed: magic to gain, and checksum.
-        optional: optional fields.
-        payload: codes.
-        seconds: duration of the original.
-    """
+    """Where a file's bytes went: fixed part and checksum, optional fields, codes."""
 
     fixed: int
     optional: int
@@ -128,65 +117,3 @@ class Sizes:
     def payload_kbps(self) -> float:
         """Rate of the codes alone, kbit/s."""
         return 8 * self.payload / self.seconds / 1000
-
-
-_LIMITS = {
-    "samples": (1, 2**35 - 1),
-    "sample_rate": (1000, 768_000),
-    "size": (1, 2**21 - 1),
-    "steps": (1, 2**14 - 1),
-    "atoms": (0, 2**21 - 1),
-    "seed": (0, 2**28 - 1),
-    "eta": (0, 1),
-    "coefficient_bits": (0, 8),
-}
-# A choice is unranked by a walk over the codebook, and no larger one can be searched.
-_TURBO_SIZE = 2**16
-
-
-def check(header: Header) -> None:
-    """Refuse what the file cannot hold; the one gate, before anything is made from a header.
-
-    Raises:
-        ValueError: names the field and what it may hold.
-    """
-    for name, (low, high) in _LIMITS.items():
-        if not low <= getattr(header, name) <= high:
-            raise ValueError(f"{name} is {getattr(header, name)}; the file holds {low} to {high}")
-    if header.codebook == "turbo" and header.size > _TURBO_SIZE:
-        raise ValueError(f"size is {header.size}; a turbo codebook has at most {_TURBO_SIZE}")
-    if len(header.fingerprint) != FINGERPRINT_BYTES:
-        raise ValueError(f"the fingerprint has {len(header.fingerprint)} bytes, not 6")
-    if header.codebook not in CODEBOOKS:
-        raise ValueError(f"codebook {header.codebook!r} is none of {', '.join(CODEBOOKS)}")
-    if header.placement not in PLACEMENTS:
-        raise ValueError(f"placement {header.placement!r} is none of {', '.join(PLACEMENTS)}")
-    if len(header.parameters) != len(PLACEMENTS[header.placement]):
-        raise ValueError(
-            f"placement {header.placement!r} has {len(PLACEMENTS[header.placement])} parameters, "
-            f"not {len(header.parameters)}"
-        )
-    if any(abs(value) > 1000 for value in header.parameters):
-        raise ValueError("a parameter of the placement is beyond 1000")
-    if (header.placement == "given") != (header.timesteps is not None):
-        raise ValueError("explicit timesteps and placement 'given' belong together")
-    if header.timesteps is not None:
-        steps = header.timesteps
-        falling = all(a > b for a, b in itertools.pairwise(steps))
-        if len(steps) != header.steps or not falling or steps[-1] < 0:
-            raise ValueError("explicit timesteps are not `steps` strictly falling numbers")
-    if header.atoms_per_step is not None and (
-        len(header.atoms_per_step) != header.steps - 1
-        or any(a < 0 for a in header.atoms_per_step)
-        or sum(header.atoms_per_step) != header.atoms
-    ):
-        raise ValueError("atoms_per_step does not hold steps - 1 numbers that sum to atoms")
-    if header.steps == 1 and header.atoms:
-        raise ValueError(f"{header.atoms} atoms have no step; a single step adds no noise")
-    if header.guidance != 1 and header.prompt is None and header.negative_prompt is None:
-        raise ValueError(f"guidance {header.guidance:g} needs a prompt to lead to")
-    if not math.isfinite(header.mean) or not abs(header.mean) < 65504:
-        raise ValueError(f"mean is {header.mean}")
-    if not (math.isfinite(header.scale) and 2.0**-31 < header.scale < 2.0**31):
-        raise ValueError(f"scale is {header.scale}")
-    check_size(header)

@@ -17,18 +17,11 @@ def payload_bits(radices: Sequence[int]) -> int:
 
 
 def pack(codes: Sequence[int], radices: Sequence[int]) -> bytes:
-    """Pack integers of any radix exactly: no bit is lost but for rounding a block.
+    """Pack integers ``0 <= code < radix``: ``ceil(payload_bits(radices) / 8)`` bytes.
 
-    Up to ``BLOCK`` codes form one mixed-radix integer, the first code its most
-    significant digit, so that K = 1000 costs 9.97 bits a code and not 10. Blocks follow
-    each other bit by bit; the last byte is filled with zeros.
-
-    Args:
-        codes: integers, ``0 <= code < radix``.
-        radices: one a code, >= 1; may be arbitrarily large.
-
-    Returns:
-        ``ceil(payload_bits(radices) / 8)`` bytes.
+    Up to ``BLOCK`` codes form one mixed-radix integer, the first code its most significant
+    digit, so that K = 1000 costs 9.97 bits a code and not 10. Blocks follow each other bit by
+    bit; the last byte is filled with zeros. A radix may be arbitrarily large.
     """
     if len(codes) != len(radices):
         raise ValueError(f"{len(codes)} codes for {len(radices)} radices")
@@ -51,8 +44,7 @@ def unpack(payload: bytes, radices: Sequence[int]) -> list[int]:
     """Undo ``pack``.
 
     Raises:
-        ValueError: the payload has not the length that the radices need, or holds a
-            number that ``pack`` never writes.
+        ValueError: another length than the radices need, or what ``pack`` never writes.
     """
     length = payload_bits(radices)
     if len(payload) != (length + 7) // 8:

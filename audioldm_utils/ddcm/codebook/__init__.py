@@ -29,9 +29,8 @@ from audioldm_utils.ddcm.codebook.pursuit import MatchingPursuit, Turbo
 from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser
 from audioldm_utils.errors import UserError
 
-CODEBOOKS: dict[str, type[Codebook]] = {
-    book.name: book for book in (CyclicShift, Gaussian, Turbo, MatchingPursuit, KMeans)
-}
+_BOOKS: tuple[type[Codebook], ...] = (CyclicShift, Gaussian, Turbo, MatchingPursuit, KMeans)
+CODEBOOKS = {book.name: book for book in _BOOKS}
 
 __all__ = [
     "CODEBOOKS",

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,9 +18,8 @@ from audioldm_utils.errors import UserError
 class Codebook(ABC):
     """Noise for each step of the reverse process, named by a few integers.
 
-    A choice is an integer tensor (batch, `length`) for each step; `radices` says how many
-    values each of its entries can take. `noise` is the one function that turns a choice into
-    noise: encoder and decoder both call it, so both have the same bits.
+    A choice is an integer tensor (batch, `length`) for each step. `noise` is the one function
+    that turns a choice into noise: encoder and decoder both call it, and have the same bits.
 
     Args:
         shape: of one clip's latents, without the batch, e.g. (8, 256, 16).
@@ -42,7 +42,6 @@ class Codebook(ABC):
     def size(self) -> int:
         """K: how many messages one atom can carry."""
 
-    @abstractmethod
     def choose(
         self,
         step: int,
@@ -53,7 +52,7 @@ class Codebook(ABC):
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
     ) -> Tensor:
-        """The atoms that point best towards the residual, for each clip of a batch.
+        """The atoms that point best towards the residual: int64 (batch, `length`), on the CPU.
 
         Args:
             step: number of the step.
@@ -66,10 +65,36 @@ class Codebook(ABC):
                 softmax of its score over the temperature, the score in standard deviations of
                 a random atom's; infinity is plain sampling.
             seeds: one a clip, for that draw; default 0, 1, 2, ...
-
-        Returns:
-            int64 (batch, `length` (atoms)) on the CPU.
         """
+        if tuple(residual.shape[1:]) != self.shape:
+            raise ValueError(
+                f"residual of shape {tuple(residual.shape)}; this codebook wants (batch, "
+                f"{', '.join(map(str, self.shape))})"
+            )
+        target, wide = residual.detach().reshape(len(residual), -1).float(), None
+        if not bool(torch.isfinite(target).all()):
+            raise ValueError("the residual holds NaN or infinity: the denoiser has failed")
+        if weights is not None:
+            wide = torch.broadcast_to(weights.to(target), residual.shape).reshape(target.shape)
+            if not bool((wide > 0).all()):
+                raise UserError("priority weights must be positive.")
+            target = target * wide
+        if temperature < 0:
+            raise UserError(f"temperature must not be negative, not {temperature}.")
+        seeds = range(len(target)) if seeds is None else seeds
+        return self._choose(step, target, wide, atoms, temperature, seeds)
+
+    @abstractmethod
+    def _choose(
+        self,
+        step: int,
+        target: Tensor,
+        wide: Tensor | None,
+        atoms: int,
+        temperature: float,
+        seeds: Sequence[int],
+    ) -> Tensor:
+        """`choose` for the weighted residual and the weights, both (batch, values)."""
 
     @abstractmethod
     def noise(self, step: int, choice: Tensor) -> Tensor:
@@ -121,30 +146,12 @@ class Codebook(ABC):
         """Keyword arguments, beside shape and seed, that make this codebook again."""
         return {}
 
-    def _flat(self, residual: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Residual and weights as (batch, values) float32, checked."""
-        if tuple(residual.shape[1:]) != self.shape:
-            raise ValueError(
-                f"residual of shape {tuple(residual.shape)}; this codebook wants (batch, "
-                f"{', '.join(map(str, self.shape))})"
-            )
-        flat = residual.detach().reshape(len(residual), -1).float()
-        if not bool(torch.isfinite(flat).all()):
-            raise ValueError("the residual holds NaN or infinity: the denoiser has failed")
-        if weights is None:
-            return flat, None
-        wide = torch.broadcast_to(weights.to(flat), residual.shape).reshape(flat.shape)
-        if not bool((wide > 0).all()):
-            raise UserError("priority weights must be positive.")
-        return flat, wide
-
 
 class GreedyCodebook(Codebook):
     """Atoms chosen one after another, each from a fresh codebook against what is left.
 
-    The noise is the sum of the atoms over the square root of their number. What is left of
-    the residual after some atoms is its part orthogonal to their sum, since only the
-    direction of the sum will count. Subclasses say how one atom is scored and made.
+    The noise is the sum of the atoms over the square root of their number. What is left of the
+    residual after some atoms is its part orthogonal to their sum, whose direction alone counts.
     """
 
     @abstractmethod
@@ -157,43 +164,35 @@ class GreedyCodebook(Codebook):
     def _make(self, step: int, atom: int, index: Tensor) -> Tensor:
         """The atoms of these indices (batch,): float32 (batch, values) on the CPU."""
 
-    def choose(  # noqa: D102
+    def _choose(
         self,
         step: int,
-        residual: Tensor,
-        atoms: int = 1,
-        *,
-        weights: Tensor | None = None,
-        temperature: float = 0.0,
-        seeds: Sequence[int] | None = None,
+        target: Tensor,
+        wide: Tensor | None,
+        atoms: int,
+        temperature: float,
+        seeds: Sequence[int],
     ) -> Tensor:
-        flat, wide = self._flat(residual, weights)
-        seeds = range(len(flat)) if seeds is None else seeds
-        if temperature < 0:
-            raise UserError(f"temperature must not be negative, not {temperature}.")
         if math.isinf(temperature):
             return self.random_choice(step, seeds, atoms)
-        target = flat if wide is None else flat * wide
-        total, left, chosen = None, target, []
+        total, left, chosen = 0.0, target, []
         for atom in range(atoms):
             index = self._best(step, atom, left, temperature, seeds)
             chosen.append(index)
             if atom + 1 < atoms:
-                made = self._make(step, atom, index).to(flat.device)
-                total = made if total is None else total + made
+                total = total + self._make(step, atom, index).to(target.device)
                 weighted = total if wide is None else total * wide
                 gain = (target * total).sum(1) / (weighted * total).sum(1)
                 left = target - gain[:, None] * weighted
         if not chosen:
-            return torch.empty(len(flat), 0, dtype=torch.int64)
+            return torch.empty(len(target), 0, dtype=torch.int64)
         return torch.stack(chosen, dim=1)
 
     def noise(self, step: int, choice: Tensor) -> Tensor:  # noqa: D102
         atoms = choice.shape[1]
-        if atoms == 0:  # a step without bits: the seed's own noise, the same for every clip
-            total = self._make(step, 0, torch.zeros(len(choice), dtype=torch.int64))
-        else:
-            total = self._make(step, 0, choice[:, 0])
+        # A step without bits has the seed's own noise, the same for every clip.
+        first = choice[:, 0] if atoms else torch.zeros(len(choice), dtype=torch.int64)
+        total = self._make(step, 0, first)
         for atom in range(1, atoms):
             total = total + self._make(step, atom, choice[:, atom])
         if atoms > 1:
@@ -207,8 +206,6 @@ def gumbel(seeds: Sequence[int], step: int, stream: int, first: int, count: int)
     The argmax of score / temperature + Gumbel noise is a draw from the softmax. ``first``
     must be a multiple of 4.
     """
-    import numpy as np
-
     rows = [bits.uniforms(seed, bits.SAMPLING, step, stream, first, count) for seed in seeds]
     return torch.from_numpy(-np.log(-np.log(np.stack(rows)))).float()
 

@@ -2,12 +2,10 @@
 
 A decoder must make the encoder's noise bit for bit on another machine, years later. NumPy
 promises the bit stream of its Philox generator (4 x 64 bits, 10 rounds) but not its normal
-values, and the functions log, cos and erfinv differ between machines in their last bit. So
-every normal value here takes 16 bits of the stream as index into one table of 65,536 equally
-probable normal values. The table lies on a grid of 2^-20, is checked by its hash when it is
-first used, has mean exactly 0, variance 1 to 1e-6, and ends at 4.33 standard deviations; its
-distance from the normal distribution function is 7.6e-6, for which a Kolmogorov-Smirnov test
-would need some 10^10 values.
+values, and log, cos and erfinv differ between machines in their last bit. So every normal value
+here takes 16 bits of the stream as index into one table of 65,536 equally probable normal
+values, on a grid of 2^-20 and checked by its hash. It has mean 0, variance 1 to 1e-6, and ends
+at 4.33 standard deviations; its distance from the normal distribution function is 7.6e-6.
 
 The generator is counter based (Salmon et al., «Parallel random numbers: as easy as 1, 2, 3»,
 2011): the key is (seed, purpose), the counter (block, step, stream, 0), so that any value is
@@ -41,14 +39,8 @@ def raw(
 ) -> np.ndarray:
     """``words`` uint64 of the Philox stream, from block ``first_block`` on (4 words a block).
 
-    Args:
-        seed: 0 to 2^64 - 1.
-        purpose: one of the constants above.
-        step: counter word 2, 0 to 2^64 - 1.
-        stream: counter word 3, 0 to 2^64 - 1.
-        first_block: counter word 1. (NumPy counts up before it draws: block b is the Philox
-            function of counter b + 1.)
-        words: how many.
+    ``purpose`` is one of the constants above; all are 0 to 2^64 - 1. NumPy counts up before it
+    draws: block b is the Philox function of counter b + 1.
     """
     generator = np.random.Philox(counter=[first_block, step, stream, 0], key=[seed, purpose])
     return generator.random_raw(words)
@@ -58,12 +50,8 @@ def raw(
 def normal_table() -> np.ndarray:
     """The 65,536 values, ascending, float32, on a grid of 2^-20 (which float32 holds exactly).
 
-    Value i is the normal quantile of (i + 1/2) / 65536, scaled to unit variance. Quantiles come
-    from `statistics.NormalDist` (Wichura's AS 241, relative error 1e-16).
-
-    Raises:
-        RuntimeError: this machine computes another table; noise made here would not be the
-            encoder's.
+    Value i is the normal quantile of (i + 1/2) / 65536 (Wichura's AS 241), scaled to unit
+    variance. RuntimeError where this machine computes another table.
     """
     quantile = NormalDist().inv_cdf
     upper = [quantile((i + 0.5) / 65536) for i in range(32768, 65536)]

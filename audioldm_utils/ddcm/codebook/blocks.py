@@ -46,10 +46,9 @@ def count_blocks(shape: tuple[int, ...], block: tuple[int, int]) -> int:
 class KMeans(GreedyCodebook):
     """Fitted atoms on blocks of the latent plane, each with a sign; the same at every step.
 
-    Every block of every step takes one of 2 K fitted vectors of unit root mean square, so a
-    step costs blocks * log2(2 K) bits, and the codebook itself `codebook_bits`, which the
-    decoder must have. Unlike normal atoms these are not the noise that the denoiser was trained
-    on; that is the price of fitting.
+    Every block of every step takes one of 2 K fitted vectors of unit root mean square: a step
+    costs blocks * log2(2 K) bits, the codebook itself `codebook_bits`. These are not the noise
+    that the denoiser was trained on; that is the price of fitting.
 
     Args:
         shape: (channels, time, frequency).
@@ -99,7 +98,7 @@ class KMeans(GreedyCodebook):
         return 16 * self.centres.numel()
 
     def options(self) -> dict[str, Any]:
-        """As for every codebook; ``centres`` must be given beside them."""
+        """``centres`` must be given beside them."""
         return {"block": self.block, "digest": self.digest}
 
     def radices(self, atoms: int = 1) -> tuple[int, ...]:  # noqa: D102
@@ -110,21 +109,11 @@ class KMeans(GreedyCodebook):
             )
         return (self.size,) * self.blocks
 
-    def choose(  # noqa: D102
-        self,
-        step: int,
-        residual: Tensor,
-        atoms: int = 1,
-        *,
-        weights: Tensor | None = None,
-        temperature: float = 0.0,
-        seeds: Sequence[int] | None = None,
+    def _choose(
+        self, step: int, target: Tensor, wide: Tensor | None, atoms: int, *how: Any
     ) -> Tensor:
         self.radices(atoms)
-        chosen = super().choose(
-            step, residual, atoms, weights=weights, temperature=temperature, seeds=seeds
-        )
-        return chosen.reshape(len(residual), self.blocks)
+        return super()._choose(step, target, wide, atoms, *how).reshape(len(target), self.blocks)
 
     def noise(self, step: int, choice: Tensor) -> Tensor:  # noqa: D102
         return self._make(step, 0, choice).reshape(len(choice), *self.shape)
@@ -137,15 +126,13 @@ class KMeans(GreedyCodebook):
         for clip, rows in enumerate(parts):
             scores = rows @ self.centres.T
             if temperature > 0:
-                draws = gumbel([seeds[clip]], step, atom, 0, scores.numel() * 2)
                 signed = torch.stack([scores, -scores], dim=2).flatten(1)
+                draws = gumbel([seeds[clip]], step, atom, 0, signed.numel()).reshape(signed.shape)
                 spread = rows.norm(dim=1, keepdim=True)
-                result.append(
-                    (signed + temperature * spread * draws.reshape(signed.shape)).argmax(1)
-                )
-                continue
-            peak = scores.abs().argmax(1, keepdim=True)
-            result.append(peak[:, 0] * 2 + (scores.gather(1, peak)[:, 0] < 0))
+                result.append((signed + temperature * spread * draws).argmax(1))
+            else:
+                peak = scores.abs().argmax(1, keepdim=True)
+                result.append(peak[:, 0] * 2 + (scores.gather(1, peak)[:, 0] < 0))
         return torch.stack(result)
 
     def _make(self, step: int, atom: int, index: Tensor) -> Tensor:

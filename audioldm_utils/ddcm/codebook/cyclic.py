@@ -2,10 +2,8 @@
 
 Every cyclic shift of a vector of independent normal values is again such a vector, so a random
 shift is exact normal noise, while the inner products with all N shifts are one correlation:
-N log N work and N memory instead of K N of each. The shifts of one vector are not independent
-of each other, which costs nothing on a white residual; on a smooth one, shifts by a few values
-say almost the same. A fixed seeded sign for each value, multiplied onto every atom (equally,
-onto the residual before the correlation), removes that loss.
+N log N work and N memory instead of K N of each. On a smooth residual, shifts by a few values
+say almost the same; a fixed seeded sign for each value, multiplied onto every atom, mends that.
 """
 
 from __future__ import annotations
@@ -29,8 +27,6 @@ class CyclicShift(GreedyCodebook):
     power of two. Fewer bases are the beginning of more.
 
     Args:
-        shape: as for every codebook.
-        seed: as for every codebook.
         bases: normal vectors for each atom, at least 1; each doubling costs one bit more and
             twice the time.
         mask: the fixed signs; False is for showing what they are worth.

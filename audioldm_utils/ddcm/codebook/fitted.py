@@ -1,9 +1,8 @@
 """Fitted codebooks on disk: in the checkpoint they were fitted for, under its fingerprint.
 
-``<checkpoint>/fitted/<first 16 digits of the fingerprint>/<name>.safetensors``, with what was
-fitted on what in the file's metadata. Another checkpoint never finds them. For checkpoints that
-lie where one cannot write, the user's cache takes the place of the checkpoint's folder; the
-variable AUDIOLDM_UTILS_FITS names another folder in place of ``fitted``.
+``<checkpoint>/fitted/<first 16 digits of the fingerprint>/<name>.safetensors``, with the facts in
+its metadata. Where one cannot write there, the user's cache takes the checkpoint folder's place;
+the variable AUDIOLDM_UTILS_FITS names another folder in place of ``fitted``.
 """
 
 from __future__ import annotations
@@ -48,23 +47,16 @@ def save_fitted(
 
     path = fitted_path(checkpoint, fingerprint, name)
     record = json.dumps({**facts, "fingerprint": fingerprint}, sort_keys=True)
+    ready = {key: value.contiguous() for key, value in sorted(tensors.items())}
     with atomic_path(path) as temporary:
-        save_file(
-            {key: value.contiguous() for key, value in sorted(tensors.items())},
-            temporary,
-            metadata={"facts": record},
-        )
+        save_file(ready, temporary, metadata={"facts": record})
     return path
 
 
 def load_fitted(
     checkpoint: str | Path, fingerprint: str, name: str
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and facts of a stored part.
-
-    Raises:
-        UserError: nothing fitted for this checkpoint, or a file that is not one of ours.
-    """
+    """Tensors and facts of a stored part; UserError if there is none, or a damaged one."""
     from safetensors import SafetensorError, safe_open
 
     path = fitted_path(checkpoint, fingerprint, name)
@@ -95,13 +87,9 @@ def save_quantiser(
     facts: Mapping[str, Any],
 ) -> Path:
     """Store a vector quantiser; 16 bits a number, as its cost is counted."""
-    return save_fitted(
-        checkpoint,
-        fingerprint,
-        name,
-        {"centres": quantiser.centres.half()},
-        {**facts, "kind": "quantiser", "block": quantiser.block},
-    )
+    facts = {**facts, "kind": "quantiser", "block": quantiser.block}
+    tensors = {"centres": quantiser.centres.half()}
+    return save_fitted(checkpoint, fingerprint, name, tensors, facts)
 
 
 def load_quantiser(checkpoint: str | Path, fingerprint: str, name: str = "vq") -> VectorQuantiser:
@@ -119,13 +107,8 @@ def save_kmeans(
     facts: Mapping[str, Any],
 ) -> Path:
     """Store k-means atoms; 16 bits a number, as their cost is counted."""
-    return save_fitted(
-        checkpoint,
-        fingerprint,
-        name,
-        {"centres": centres.half()},
-        {**facts, "kind": "k-means", "block": block},
-    )
+    facts = {**facts, "kind": "k-means", "block": block}
+    return save_fitted(checkpoint, fingerprint, name, {"centres": centres.half()}, facts)
 
 
 def load_kmeans(

@@ -23,8 +23,6 @@ class Gaussian(GreedyCodebook):
     Atom k of a step is made from (seed, step, k) alone; the codebook is never held whole.
 
     Args:
-        shape: as for every codebook.
-        seed: as for every codebook.
         size: K, at least 2; a smaller codebook is the beginning of a larger one.
     """
 

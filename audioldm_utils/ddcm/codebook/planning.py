@@ -29,19 +29,22 @@ class RateTooLowError(UserError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What `plan_rate` found. The schedule takes steps, placement, power and stop."""
+    """What `plan_rate` found. The schedule takes steps, placement, power and stop.
+
+    Attributes:
+        steps: network calls.
+        atoms: for each of the steps - 1 noisy steps.
+        bits: of all choices of a clip.
+        kbps: bits / seconds / 1000, overhead included; never above the target.
+    """
 
     steps: int
-    """Network calls."""
     atoms: tuple[int, ...]
-    """For each of the steps - 1 noisy steps."""
     placement: str
     power: float
     stop: float | None
     bits: float
-    """Bits of all choices of a clip."""
     kbps: float
-    """bits / seconds / 1000; never above the target, overhead included."""
 
 
 def plan_rate(
@@ -65,9 +68,7 @@ def plan_rate(
         max_steps: network calls that may be used, at least 2; fewer are used only where the
             rate cannot pay one atom a step.
         overhead_bits: bits of the file beside the choices, to be paid from the target.
-        placement: given, instead of that of the rules.
-        power: given, instead of that of the rules.
-        stop: given, instead of that of the rules.
+        placement: given, instead of that of the rules, as are ``power`` and ``stop``.
         rules: which placement serves up to which rate; the last one has no limit.
 
     Raises:
@@ -133,18 +134,10 @@ def find_rate(
     *,
     tolerance: float = 0.05,
 ) -> float:
-    """The lowest rate whose distance reaches a quality target.
+    """The lowest rate from ``low`` to ``high``, kbit/s, whose distance reaches ``target``.
 
-    Args:
-        distance: of a rate in kbit/s; lower is better, and it must fall with the rate. Called
-            a handful of times: usually an encode and a metric.
-        target: the distance wanted.
-        low: kbit/s to search from, positive.
-        high: kbit/s to search to.
-        tolerance: relative, of the rate.
-
-    Raises:
-        UserError: the target is not reached at the highest rate.
+    ``distance`` must fall with the rate; ``tolerance`` is relative, of the rate. UserError where
+    the target is not reached at the highest rate.
     """
     if not 0 < low < high:
         raise UserError(f"rates must satisfy 0 < low < high, not {low} and {high}.")

@@ -30,11 +30,9 @@ class _OneCodebook(Codebook):
     def options(self) -> dict[str, Any]:
         return {"size": self.size}
 
-    def _target(self, residual: Tensor, weights: Tensor | None, temperature: float) -> Tensor:
+    def _best_only(self, temperature: float) -> None:
         if temperature != 0:
             raise UserError(f"codebook {self.name!r} takes the best atoms only: temperature 0.")
-        flat, wide = self._flat(residual, weights)
-        return flat if wide is None else flat * wide
 
 
 class Turbo(_OneCodebook):
@@ -66,19 +64,17 @@ class Turbo(_OneCodebook):
         subset = unrank_subset(value >> atoms, self.size, atoms)
         return tuple(2 * index + (value >> place & 1) for place, index in enumerate(subset))
 
-    def choose(  # noqa: D102
+    def _choose(
         self,
         step: int,
-        residual: Tensor,
-        atoms: int = 1,
-        *,
-        weights: Tensor | None = None,
-        temperature: float = 0.0,
-        seeds: Sequence[int] | None = None,
+        target: Tensor,
+        wide: Tensor | None,
+        atoms: int,
+        temperature: float,
+        seeds: Sequence[int],
     ) -> Tensor:
-        if not 1 <= atoms <= self.size:
-            raise UserError(f"{atoms} atoms cannot be taken from a codebook of {self.size}.")
-        target = self._target(residual, weights, temperature)
+        self.states(atoms)
+        self._best_only(temperature)
         kept = torch.empty(len(target), 0)
         index = torch.empty(len(target), 0, dtype=torch.int64)
         for first, made in self._atoms.atoms(step):
@@ -109,8 +105,6 @@ class MatchingPursuit(_OneCodebook):
     g = 1 alone, so further atoms cost bits and change nothing; that is the published default.
 
     Args:
-        shape: as for every codebook.
-        seed: as for every codebook.
         size: K.
         coefficient_bits: C, 1 to 8.
     """
@@ -136,21 +130,16 @@ class MatchingPursuit(_OneCodebook):
     def radices(self, atoms: int = 1) -> tuple[int, ...]:  # noqa: D102
         return (self.size, *(self.size, 2**self.coefficient_bits) * (atoms - 1))
 
-    def _blend(self, noise: Tensor, made: Tensor, coefficient: int) -> Tensor:
-        share = coefficient / (2**self.coefficient_bits - 1)
-        return unit_rms(noise * math.sqrt(share) + made * math.sqrt(1 - share))
-
-    def choose(  # noqa: D102
+    def _choose(
         self,
         step: int,
-        residual: Tensor,
-        atoms: int = 1,
-        *,
-        weights: Tensor | None = None,
-        temperature: float = 0.0,
-        seeds: Sequence[int] | None = None,
+        target: Tensor,
+        wide: Tensor | None,
+        atoms: int,
+        temperature: float,
+        seeds: Sequence[int],
     ) -> Tensor:
-        target = self._target(residual, weights, temperature)
+        self._best_only(temperature)
         chosen = [self._atoms.choose(step, target.reshape(-1, *self.shape))[:, 0]]
         noise = self._atoms.noise(step, chosen[0][:, None]).flatten(1)
         for _ in range(1, atoms):
@@ -186,7 +175,9 @@ class MatchingPursuit(_OneCodebook):
         rows = []
         for row, k, level in zip(noise, index.tolist(), coefficient.tolist(), strict=True):
             made = torch.from_numpy(bits.normals(self.seed, step, 0, k, 1, self.values))
-            rows.append(self._blend(row[None], made, level)[0] if level else row)
+            share = level / (2**self.coefficient_bits - 1)
+            a, b = math.sqrt(share), math.sqrt(1 - share)
+            rows.append(unit_rms(row[None] * a + made * b)[0] if level else row)
         return torch.stack(rows)
 
     def noise(self, step: int, choice: Tensor) -> Tensor:  # noqa: D102

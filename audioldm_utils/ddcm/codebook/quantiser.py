@@ -1,8 +1,7 @@
-"""Vector quantiser of latents: the seed's ``DDCMCodebook`` done right, and its residual stages.
+"""Vector quantiser of latents, of one stage or several (residual vector quantiser).
 
 Vectors are the 8 channels at one place of the latent plane, or all channels of a block of
-places. With several stages each quantises what the one before left (residual vector
-quantiser), which is the baseline codec without diffusion.
+places. Each stage quantises what the one before left: the baseline codec without diffusion.
 """
 
 from __future__ import annotations
@@ -82,10 +81,8 @@ class VectorQuantiser:
     def soft(self, latents: Tensor, temperature: float) -> Tensor:
         """Latents replaced by an average of centres with weights softmax(-distance^2 / t).
 
-        Args:
-            latents: (batch, channels, time, frequency).
-            temperature: t, in squared latent units; 0 is `hard`. The weights are not indices:
-                a decoder would need them, so this has no finite rate.
+        t is in squared latent units; 0 is `hard`. A decoder would need the weights, which are
+        not indices, so this has no finite rate.
         """
         if temperature < 0:
             raise UserError(f"temperature must not be negative, not {temperature}.")

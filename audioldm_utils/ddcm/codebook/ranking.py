@@ -8,32 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 
 def rank_subset(subset: Sequence[int]) -> int:
     """Rank of a strictly ascending subset c_1 < c_2 < ...: the sum of C(c_j, j).
 
     It lies in [0, C(K, M)) for M indices below K, whatever K is.
-
-    Raises:
-        ValueError: not ascending, or negative.
     """
-    previous = -1
-    for index in subset:
-        if index <= previous:
-            raise ValueError("a subset must be strictly ascending and not negative")
-        previous = index
+    if any(a >= b for a, b in pairwise([-1, *subset])):
+        raise ValueError("a subset must be strictly ascending and not negative")
     return sum(math.comb(int(index), j) for j, index in enumerate(subset, 1))
 
 
 def unrank_subset(rank: int, size: int, count: int) -> tuple[int, ...]:
     """The ascending subset of ``count`` indices below ``size`` that has this rank.
 
-    Walks once from the top with C(c, j) updated by one small multiplication and division a
-    place, so the time is size + count steps rather than a search with new binomials.
-
-    Raises:
-        ValueError: rank outside [0, C(size, count)).
+    One walk from the top, C(c, j) updated by a multiplication and a division a place, so that
+    the time is size + count steps. ValueError for a rank outside [0, C(size, count)).
     """
     if not 0 <= rank < math.comb(size, count):
         raise ValueError(f"rank outside the subsets of {count} of {size}")
