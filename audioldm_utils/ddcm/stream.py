@@ -1,20 +1,16 @@
 """DDCM in real time: every block of a stream is a small ``.ddcm`` file of its own.
 
-A long clip's ordinary ``.ddcm`` file cannot be decoded as it comes: at each step the network
-sees windows that overlap, so that each of them depends on all. Here a block depends on
-nothing but itself. Blocks overlap and their latents are cross-faded, as the VAE's encoder
-windows are; what overlaps is sent twice, and each block pays for its own header.
+The windows of an ordinary ``.ddcm`` file depend on each other, so that it cannot be decoded as
+it comes. Here a block depends on nothing but itself. Blocks overlap and their latents are
+cross-faded; what overlaps is sent twice, and each block pays for its own header.
 
 A stream, version 2, is: ``DDCS``, a byte for the version, window and overlap in mel frames
 (uint16 each), the peak (float32); then records of size (uint32), first frame (uint32) and bytes;
 at the end a record of size 0 whose second number is the count of samples at 16 kHz, and nothing
 after it. Head and records each end in the CRC-32 of all bytes of the stream so far but the
-checksums, so that a record that is missing, twice or in another place is noticed as well as a
-changed one. In version 1, which is still read, only the blocks have a checksum. Little-endian.
-
-What the head says settles where the blocks lie: each begins ``window - overlap`` frames after
-the one before, the last one no later than that, and it ends where the samples end. Anything else
-is refused, in either version.
+checksums, so that a missing, doubled or misplaced record is noticed too. In version 1, which is
+still read, only the blocks have a checksum. Little-endian. Each block begins ``window - overlap``
+frames after the one before, the last one no later than that, and ends where the samples end.
 """
 
 from __future__ import annotations
@@ -93,11 +89,8 @@ class Encoder:
         return data
 
     def _sealed(self, data: bytes) -> bytes:
-        """The bytes with the checksum of the stream up to their end.
-
-        The checksums themselves are left out: after data and its own CRC-32, a CRC-32 is the
-        same number whatever came before.
-        """
+        # Without the checksums themselves: after data and its own CRC-32, a CRC-32 is the same
+        # number whatever came before.
         self._sum = zlib.crc32(data, self._sum)
         return data + _SUM.pack(self._sum)
 

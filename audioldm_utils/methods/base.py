@@ -55,8 +55,6 @@ class Job:
     """One clip on its way through a method.
 
     Attributes:
-        clip: as loaded.
-        stages: the checkpoint's networks.
         seed: of all noise.
         progress: gets a step's number and the number of all, from methods that iterate.
         refined: latents and curve of a refinement, by its settings.
@@ -69,6 +67,11 @@ class Job:
     refined: dict[tuple[int, float, str], tuple[torch.Tensor, np.ndarray]] = field(
         default_factory=dict
     )
+
+    def text(self, prompt: str) -> str:
+        """The prompt that an option means: ``caption``, ``none``, or a text."""
+        text = self.clip.caption or "" if prompt == "caption" else prompt
+        return "" if text == "none" else text
 
     @cached_property
     def _normalised(self) -> tuple[np.ndarray, audio.Gain]:
@@ -104,6 +107,12 @@ class Job:
         """The VAE's posterior mode ``(1, 8, frames / 4, 16)``, scaled."""
         return self.stages.encode(self.mel)
 
+    def own_level(self, waveform: np.ndarray, rate: int) -> np.ndarray:
+        """Undo the gain, float32; as many samples as the clip has at that rate."""
+        length = len(self.clip.samples if rate == self.clip.sample_rate else self.waveform)
+        waveform = np.pad(waveform, (0, max(0, length - len(waveform))))[:length]
+        return np.asarray(self.gain.undo(waveform), np.float32)
+
     @property
     def seconds(self) -> float:
         """Length of the clip."""
@@ -111,11 +120,7 @@ class Job:
 
     @cached_property
     def compensation(self) -> Compensation:
-        """What is fitted for this checkpoint.
-
-        Raises:
-            UserError: nothing is.
-        """
+        """What is fitted for this checkpoint; UserError if nothing is."""
         checkpoint = self.stages.checkpoint
         return load_compensation(checkpoint.path, checkpoint.fingerprint)
 
@@ -143,10 +148,6 @@ class Job:
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse an option that is not one of its choices.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Refuse an option that is not one of its choices (UserError)."""
     if value not in choices:
         raise UserError(f"option {name} must be one of {', '.join(choices)}, not {value!r}.")

@@ -13,8 +13,6 @@ from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.methods.base import Job, Output
 
-Prepare = Callable[[torch.Tensor], torch.Tensor]
-
 
 def ddcm(
     job: Job,
@@ -65,7 +63,7 @@ def ddcm_quantised(
     def prepare(latents: torch.Tensor) -> torch.Tensor:
         return vectors.soft(latents, temperature).to(latents)
 
-    return _code(job, kbps, steps, codebook, "none", 1.0, prepare)
+    return _code(job, kbps, steps, codebook, prepare=prepare)
 
 
 def _code(
@@ -73,12 +71,11 @@ def _code(
     kbps: float,
     steps: int,
     codebook: str,
-    prompt: str,
-    guidance: float,
-    prepare: Prepare | None = None,
+    prompt: str = "none",
+    guidance: float = 1.0,
+    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Output:
-    text = (job.clip.caption or "") if prompt == "caption" else prompt
-    text = "" if text == "none" else text
+    text = job.text(prompt)
     settings = Settings(
         kbps=kbps,
         steps=steps,

@@ -1,8 +1,7 @@
 """What a method costs: network calls, seconds, memory.
 
-Calls are counted a clip: a batch of two through a network, as classifier-free guidance makes,
-is two calls. Forward and backward calls are counted apart, by hooks on the networks
-themselves, so that no method can forget one.
+A batch of two through a network, as classifier-free guidance makes, is two calls. Hooks on the
+networks count forward and backward calls apart, so that no method can forget one.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,9 +30,9 @@ class Cost:
         forward: forward calls of each of :data:`NETWORKS`.
         backward: backward calls of each.
         seconds: wall-clock time, loading of networks and files excluded.
-        peak_memory: largest memory while the method ran, MiB, weights and program included:
-            on a CPU the resident set of the whole process, sampled every 5 ms (NaN where the
-            system has no ``/proc``); on a GPU the largest amount allocated there.
+        peak_memory: largest while the method ran, MiB, weights and program included: on a CPU
+            the resident set of the process, sampled every 50 ms (NaN without ``/proc``); on a
+            GPU the largest amount allocated there.
         memory_growth: ``peak_memory`` less what was in use at the start, MiB.
     """
 
@@ -51,11 +50,10 @@ class Cost:
 
 def _resident() -> float:
     """Resident set of this process, MiB; NaN where it cannot be read."""
-    try:
+    with suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return float("nan")
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return float("nan")
 
 
 class _Watch(threading.Thread):
@@ -74,17 +72,6 @@ class _Watch(threading.Thread):
         self.peak = max(self.peak, _resident())
 
 
-def _modules(checkpoint: Checkpoint, needs: tuple[str, ...]) -> dict[str, torch.nn.Module]:
-    modules: dict[str, torch.nn.Module] = {}
-    if "vae" in needs:
-        modules["vae_encoder"] = checkpoint.vae.encoder
-        modules["vae_decoder"] = checkpoint.vae.decoder
-    for name in ("vocoder", "unet"):
-        if name in needs:
-            modules[name] = checkpoint.part(name)
-    return modules
-
-
 def _first_tensor(output: object) -> torch.Tensor:
     if isinstance(output, torch.Tensor):
         return output
@@ -95,9 +82,7 @@ def _first_tensor(output: object) -> torch.Tensor:
 def measured(checkpoint: Checkpoint, needs: tuple[str, ...]) -> Iterator[Cost]:
     """Charge everything that runs inside the block; the networks are loaded before it.
 
-    Args:
-        checkpoint: whose networks are watched.
-        needs: components that the method uses (``vae``, ``vocoder``, ``unet``).
+    ``needs``: the components that are watched (``vae``, ``vocoder``, ``unet``).
     """
     cost = Cost()
     handles = []
@@ -116,12 +101,15 @@ def measured(checkpoint: Checkpoint, needs: tuple[str, ...]) -> Iterator[Cost]:
 
         handles.append(module.register_forward_hook(after))
 
-    for name, module in _modules(checkpoint, needs).items():
-        watch(name, module)
-    cuda = checkpoint.device.type == "cuda"
+    if "vae" in needs:
+        watch("vae_encoder", checkpoint.vae.encoder)
+        watch("vae_decoder", checkpoint.vae.decoder)
+    for name in {"vocoder", "unet"} & set(needs):
+        watch(name, checkpoint.part(name))
+    device, cuda = checkpoint.device, checkpoint.device.type == "cuda"
     if cuda:
-        torch.cuda.reset_peak_memory_stats(checkpoint.device)
-        start = torch.cuda.memory_allocated(checkpoint.device) / 2**20
+        torch.cuda.reset_peak_memory_stats(device)
+        start = torch.cuda.memory_allocated(device) / 2**20
     watcher = _Watch()
     watcher.start()
     began = time.perf_counter()
@@ -129,13 +117,12 @@ def measured(checkpoint: Checkpoint, needs: tuple[str, ...]) -> Iterator[Cost]:
         yield cost
     finally:
         if cuda:
-            torch.cuda.synchronize(checkpoint.device)
+            torch.cuda.synchronize(device)
         cost.seconds = time.perf_counter() - began
         watcher.finish()
         for handle in handles:
             handle.remove()
-        cost.peak_memory = watcher.peak
-        cost.memory_growth = watcher.peak - watcher.start_level
+        cost.peak_memory, before = watcher.peak, watcher.start_level
         if cuda:
-            cost.peak_memory = torch.cuda.max_memory_allocated(checkpoint.device) / 2**20
-            cost.memory_growth = cost.peak_memory - start
+            cost.peak_memory, before = torch.cuda.max_memory_allocated(device) / 2**20, start
+        cost.memory_growth = cost.peak_memory - before

@@ -13,34 +13,22 @@ import numpy as np
 import torch
 
 from audioldm_utils import bounds
-from audioldm_utils.ddcm.windows import windowed
+from audioldm_utils.ddcm.bitstream.work import OVERLAP, SEGMENT
+from audioldm_utils.ddcm.windows import Denoiser, windowed
 from audioldm_utils.methods.base import Job, Output, check_choice
 from audioldm_utils.methods.enhance.latent import mel_distance
 from audioldm_utils.model.schedule import Schedule
 
-#: Latent frames that the UNet sees at once (10.24 s), and how far windows overlap.
-WINDOW, OVERLAP = 256, 64
 
-
-class _Model:
-    """The denoiser of a job's prompt, in windows where the clip is long."""
-
-    def __init__(self, job: Job, prompt: str, guidance: float, grad: bool = False) -> None:
-        text = job.clip.caption or "" if prompt == "caption" else prompt
-        text = "" if text == "none" else text
-        conditioning = None
-        if text:
-            conditioning = job.stages.embed([text], negative=[""] if guidance != 1 else None)
-            job.stages.drop_text()
-        # Guidance needs a prompt to lead to; without one it is left out.
-        scale = guidance if text else 1.0
-        denoiser = job.stages.denoiser(conditioning, scale, grad)
-        self.prompt = text
-        long = job.latents.shape[2] > WINDOW
-        self.output = windowed(denoiser, WINDOW, OVERLAP) if long else denoiser
-
-    def __call__(self, x: torch.Tensor, t: int) -> torch.Tensor:
-        return self.output(x, t)
+def _denoiser(job: Job, prompt: str, guidance: float, grad: bool = False) -> tuple[Denoiser, str]:
+    """The denoiser of a prompt, in windows where the clip is long, and the prompt's text."""
+    conditioning, text = None, job.text(prompt)
+    if text:
+        conditioning = job.stages.embed([text], negative=[""] if guidance != 1 else None)
+        job.stages.drop_text()
+    # Guidance needs a prompt to lead to; without one it is left out.
+    denoiser = job.stages.denoiser(conditioning, guidance if text else 1.0, grad)
+    return windowed(denoiser, SEGMENT, OVERLAP), text
 
 
 def _schedule(job: Job, strength: float, steps: int, eta: float) -> Schedule | None:
@@ -89,14 +77,14 @@ def sdedit(
     schedule = _schedule(job, strength, steps, eta)
     if schedule is None:
         return job.finish(job.latents, details={"steps": 0})
-    model = _Model(job, prompt, guidance)
+    model, text = _denoiser(job, prompt, guidance)
     generator = torch.Generator().manual_seed(job.seed)
     x = _noised(job.latents, schedule.alphas_bar[0], _draw(generator, job.latents))
     for i, t in enumerate(schedule.timesteps):
         noise = _draw(generator, x) if schedule.sigma(i) else None
         x = schedule.step(i, x, model(x, t), noise)
         job.step(i + 1, len(schedule))
-    return job.finish(x, details={"steps": len(schedule), "prompt": model.prompt})
+    return job.finish(x, details={"steps": len(schedule), "prompt": text})
 
 
 @torch.no_grad()
@@ -128,9 +116,10 @@ def ddpm_inversion(
         target_guidance: of the replay, where its prompt is another one.
     """
     schedule = _schedule(job, 1.0, steps, eta=1.0)
-    source = _Model(job, prompt, guidance)
-    same = target in ("same", source.prompt)
-    replay = source if same else _Model(job, target, target_guidance)
+    source, text = _denoiser(job, prompt, guidance)
+    replay = source
+    if target not in ("same", text):
+        replay, text = _denoiser(job, target, target_guidance)
     generator = torch.Generator().manual_seed(job.seed)
     x0, count = job.latents, len(schedule)
     path = [_noised(x0, abar, _draw(generator, x0)) for abar in schedule.alphas_bar] + [x0]
@@ -146,7 +135,7 @@ def ddpm_inversion(
         x = mean + (schedule.sigma(i) or 1.0) * maps[i]
         job.step(count + i + 1, 2 * count)
     error = float((x - x0).abs().max())
-    return job.finish(x, details={"distance_from_input": error, "prompt": replay.prompt})
+    return job.finish(x, details={"distance_from_input": error, "prompt": text})
 
 
 def guided(
@@ -186,7 +175,7 @@ def guided(
     if schedule is None:
         return job.finish(job.latents, details={"steps": 0})
     through = gradient == "unet"
-    model = _Model(job, prompt, guidance, grad=through)
+    model, text = _denoiser(job, prompt, guidance, grad=through)
     generator = torch.Generator().manual_seed(job.seed)
     x = _noised(job.latents, schedule.alphas_bar[0], _draw(generator, job.latents))
     curve = []
@@ -210,7 +199,7 @@ def guided(
             x = schedule.step(i, x.detach(), output.detach(), noise)
             x = x - scale * math.sqrt(schedule.next_bar[i]) * length * direction
         job.step(i + 1, len(schedule))
-    details = {"distance_by_step": np.array(curve), "steps": len(schedule), "prompt": model.prompt}
+    details = {"distance_by_step": np.array(curve), "steps": len(schedule), "prompt": text}
     return job.finish(x.detach(), details=details)
 
 

@@ -1,7 +1,6 @@
 """Every reconstruction method by name, with one signature.
 
-``reconstruct(clips, method, checkpoint, **options)`` gives one :class:`Reconstruction` a clip,
-one clip at a time, so that memory does not grow with their number. The registry
+``reconstruct(clips, method, checkpoint, **options)`` gives one :class:`Reconstruction` a clip.
 :data:`METHODS` is what the command line and the notebooks list; a method's options are the
 keyword arguments of its function.
 """
@@ -10,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -51,25 +51,21 @@ class Option:
             f"not {bounds.shown(value)}."
         )
         if self.type is bool:
-            words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-            found = words.get(str(value).lower())
-            if found is None:
+            if (word := str(value).lower()) not in _WORDS:
                 raise sentence
-            return found
-        if isinstance(value, bool):
-            raise sentence
+            return _WORDS[word]
         try:
             result = self.type(value)
         except (TypeError, ValueError, OverflowError) as error:
             raise sentence from error
-        if self.type is int and not isinstance(value, str) and result != value:
-            raise sentence
-        if self.bound and not self.bound.holds(result):
+        cut = self.type is int and not isinstance(value, str) and result != value
+        if isinstance(value, bool) or cut or (self.bound and not self.bound.holds(result)):
             raise sentence
         return result
 
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -117,11 +113,7 @@ class Method:
         }
 
     def parse(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Check options given by name, as text or as values.
-
-        Raises:
-            UserError: an unknown name, or a value of the wrong type or out of range.
-        """
+        """Check options given by name, as text or as values; UserError as ``Option.parse``."""
         known = self.options
         for name in options:
             if name not in known:
@@ -132,18 +124,9 @@ class Method:
 
 def _argument_helps(doc: str) -> dict[str, str]:
     """Text of each argument of a Google-style docstring."""
-    helps: dict[str, str] = {}
-    name = ""
-    lines = doc.partition("Args:\n")[2].splitlines()
-    for line in lines:
-        if line.strip() and not line.startswith("    "):
-            break
-        if line.startswith("    ") and line[4:5].strip() and ":" in line:
-            name, _, text = line.strip().partition(":")
-            helps[name] = text.strip()
-        elif name and line.strip():
-            helps[name] += " " + line.strip()
-    return helps
+    arguments = re.split(r"\n(?=\S)", doc.partition("Args:\n")[2])[0]
+    found = re.findall(r"^    (\w+):(.*(?:\n {5,}.*)*)", arguments, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
 
 
 _AUDIOLDM2 = "Liu et al. 2023, arXiv 2308.05734"
@@ -238,11 +221,7 @@ METHODS: dict[str, Method] = {
 
 
 def find_method(name: str) -> Method:
-    """A method by name.
-
-    Raises:
-        UserError: unknown.
-    """
+    """A method by name; UserError where there is none."""
     if name not in METHODS:
         raise UserError(f"unknown method {name!r}; choose one of: {', '.join(METHODS)}.")
     return METHODS[name]
@@ -253,17 +232,13 @@ class Reconstruction:
     """What a method made of one clip, at the clip's own level and length.
 
     Attributes:
-        clip: its name.
-        method: name of the method.
         options: those given, the rest being the method's defaults.
         audio: ``(samples,)`` float32.
         sample_rate: 16000, or the clip's own where the band was extended.
         latents: ``(8, frames / 4, 16)`` float32, scaled.
-        cost: network calls, seconds, memory.
         side_bits: bits that a decoder needs beside the latents; for the codec methods, which
             send no latents, all bits.
         kbps: ``side_bits`` a second of the clip, in thousands.
-        seed: of all noise.
         checkpoint: fingerprint.
         oracle: the decoder was given the original: an upper bound, no method.
         details: curves and figures of the method's own.
@@ -304,8 +279,7 @@ def reconstruct(
         clips: one clip or several, such as ``audio.load_folder`` yields; only one is held.
         method: a key of :data:`METHODS`.
         checkpoint: ``"mini"``, a folder, a hub id, or one that is loaded already.
-        seed: of all noise; each clip starts from it anew, so that its result depends neither
-            on its company nor on its place.
+        seed: of all noise; each clip starts from it anew.
         progress: gets a clip's name, a step's number and the number of all.
         **options: of the method.
 
@@ -361,7 +335,7 @@ def _run(
             clip=clip.name,
             method=method.name,
             options=options,
-            audio=_own_length(output.waveform, output.sample_rate, job),
+            audio=job.own_level(output.waveform, output.sample_rate),
             sample_rate=output.sample_rate,
             latents=output.latents[0].detach().cpu(),
             cost=cost,
@@ -372,13 +346,3 @@ def _run(
             oracle=output.oracle,
             details=output.details,
         )
-
-
-def _own_length(waveform: np.ndarray, rate: int, job: Any) -> np.ndarray:
-    """Undo the gain; as many samples as the clip has at that rate."""
-    import numpy as np
-
-    clip = job.clip
-    length = len(clip.samples) if rate == clip.sample_rate else len(job.waveform)
-    waveform = np.pad(waveform, (0, max(0, length - len(waveform))))[:length]
-    return np.asarray(job.gain.undo(waveform), np.float32)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated
 
+import librosa
 import numpy as np
 import torch
 
@@ -46,9 +48,7 @@ def vae_griffinlim(job: Job, *, iterations: Annotated[int, bounds.ITERATIONS] = 
         job: the clip.
         iterations: of Griffin-Lim.
     """
-    mel = job.stages.decode(job.latents)
-    waveform = griffin_lim(mel, iterations, job.seed)[0, : len(job.waveform)]
-    return Output(waveform.cpu().numpy(), MODEL_RATE, job.latents)
+    return _synthesised(job, griffin_lim, iterations)
 
 
 def vae_inverse(job: Job, *, iterations: Annotated[int, bounds.ITERATIONS] = 32) -> Output:
@@ -58,9 +58,12 @@ def vae_inverse(job: Job, *, iterations: Annotated[int, bounds.ITERATIONS] = 32)
         job: the clip.
         iterations: of Griffin-Lim.
     """
-    mel = job.stages.decode(job.latents)
-    waveform = synthesise_inverse(mel, iterations, job.seed)[0, : len(job.waveform)]
-    return Output(waveform.cpu().numpy(), MODEL_RATE, job.latents)
+    return _synthesised(job, synthesise_inverse, iterations)
+
+
+def _synthesised(job: Job, synthesis: Callable[..., torch.Tensor], iterations: int) -> Output:
+    made = synthesis(job.stages.decode(job.latents), iterations, job.seed)
+    return Output(made[0, : len(job.waveform)].cpu().numpy(), MODEL_RATE, job.latents)
 
 
 def vae_highfreq(
@@ -123,12 +126,9 @@ def _side_information(job: Job, waveform: np.ndarray, kbps: float) -> tuple[np.n
 
 
 def extended(job: Job, output: Output, kbps: float) -> Output:
-    """Extend the band above 8 kHz, if the clip has one.
+    """Extend a repair at 16 kHz above 8 kHz, if the clip has that band; its bits are counted on.
 
-    Args:
-        job: the clip.
-        output: a repair of it at 16 kHz; its bits are counted on.
-        kbps: most side information to spend; 0 leaves everything as it is.
+    ``kbps``: most side information to spend; 0 leaves everything as it is.
     """
     rate = job.clip.sample_rate
     if rate <= MODEL_RATE or not kbps:
@@ -250,33 +250,20 @@ def _rule(job: Job, waveform: np.ndarray) -> np.ndarray:
 
     Logarithms, so that differences are relative changes, of three distances: log-spectral
     distance, the mean over bands of the band energy error, and the relative error of the
-    magnitudes of short windows. The last sees single loud places, which the first two average
-    away: phase refinement can overshoot there. None is minimised by any part, and none is
-    multi-resolution STFT distance, ViSQOL or log-mel distance, which judge the result.
+    magnitudes of short windows, which sees single loud places. None is minimised by any part,
+    and none judges the result.
     """
     if not job.waveform.any():
         return np.zeros(3)  # nothing betters silence
     pair = job.waveform, waveform, MODEL_RATE
-    energies = [
-        metrics.band_energy_error(*pair, band=band)
-        for band, (low, _) in metrics.BANDS.items()
-        if low < MODEL_RATE / 2
-    ]
-    loudness = _magnitude_error(job.waveform, waveform)
-    distances = [metrics.log_spectral_distance(*pair), float(np.mean(energies)), loudness]
+    bands_held = [band for band, (low, _) in metrics.BANDS.items() if low < MODEL_RATE / 2]
+    energies = [metrics.band_energy_error(*pair, band=band) for band in bands_held]
+    count = min(len(job.waveform), len(waveform))
+    options = {"n_fft": RULE_WINDOW, "hop_length": RULE_WINDOW // 4}
+    a, b = (np.abs(librosa.stft(x[:count], **options)) for x in pair[:2])
+    magnitudes = float(np.linalg.norm(a - b) / np.linalg.norm(a))
+    distances = [metrics.log_spectral_distance(*pair), float(np.mean(energies)), magnitudes]
     return np.log(np.maximum(distances, 1e-6))
-
-
-def _magnitude_error(reference: np.ndarray, estimate: np.ndarray) -> float:
-    """Norm of the difference of STFT magnitudes over that of the reference's."""
-    import librosa
-
-    count = min(len(reference), len(estimate))
-    a, b = (
-        np.abs(librosa.stft(x[:count], n_fft=RULE_WINDOW, hop_length=RULE_WINDOW // 4))
-        for x in (reference, estimate)
-    )
-    return float(np.linalg.norm(a - b) / np.linalg.norm(a))
 
 
 def _betters(score: np.ndarray, value: np.ndarray) -> bool:

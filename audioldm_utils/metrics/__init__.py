@@ -181,11 +181,7 @@ _BANDED = frozenset({"band_energy_bias", "band_energy_error", "log_spectral_dist
 
 
 def default_names(category: str | None = None) -> list[str]:
-    """What is computed when nothing is named: the default ones, speech metrics only for speech.
-
-    Args:
-        category: the clip's class; speech where it begins with ``speech``.
-    """
+    """What is computed when nothing is named; of a class that begins with ``speech``, more."""
     speech = (category or "").startswith("speech")
     return [
         name
@@ -203,18 +199,11 @@ def evaluate_pair(
     names: Iterable[str] | None = None,
     category: str | None = None,
 ) -> list[Score]:
-    """Compute many metrics of one pair.
+    """Compute many metrics of one pair ``(samples,)``, lag removed, gain undone.
 
-    Args:
-        reference: ``(samples,)``.
-        estimate: ``(samples,)``, lag removed, gain undone.
-        sample_rate: Hz.
-        names: metrics, or ``metric@band``; None takes :func:`default_names`.
-        category: the clip's class, which decides about the speech metrics.
-
-    Returns:
-        Scores in the order of ``names``. A metric that does not apply to the pair (too short,
-        a band above half the sample rate) is left out rather than NaN.
+    ``names`` are metrics, or ``metric@band``; None takes :func:`default_names` of the clip's
+    class. A metric that does not apply to the pair (too short, a band above half the sample rate)
+    is left out rather than NaN.
 
     Raises:
         ValueError: as :func:`validate`; NotApplicable for a silent reference.

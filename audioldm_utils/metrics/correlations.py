@@ -1,6 +1,4 @@
-"""Does the output really follow the input? Correlations, and their null distributions.
-
-Four representations, from what the codec sees to what the ear does not need:
+"""Does the output really follow the input? Correlations of four representations.
 
 - latent ``(batch, channels, time, frequency)``: a bin is one channel at one frequency;
 - log-mel ``(batch, frames, mels)``: a bin is one mel band;
@@ -10,9 +8,7 @@ Four representations, from what the codec sees to what the ear does not need:
 
 Pearson's correlation over all bins and times is high for any two sounds, because all
 spectra fall alike. ``remove_bin_mean`` takes each bin's own mean over time away first, and
-what is left follows the input in time or not at all. A correlation convinces only beside
-its nulls: what the same codec gives with random indices, another clip's codes, another clip
-of the same class, another prompt, the wrong checkpoint's codes.
+what is left follows the input in time or not at all.
 
 1 is a perfect copy, 0 no relation; constant input (silence) has no correlation and gives 0.
 Correlation is blind to gain, and to the level of each bin once its mean is removed.
@@ -63,17 +59,10 @@ def _unit_vectors(bins: torch.Tensor, remove_bin_mean: bool) -> torch.Tensor:
 
 
 def band_envelope(waveform: torch.Tensor | np.ndarray, sample_rate: int = 16000) -> torch.Tensor:
-    """RMS of octave bands every 10 ms.
+    """RMS of octave bands of ``(batch, samples)`` every 10 ms: ``(batch, frames, bands)``, linear.
 
     The edges are extended by odd reflection: the step to silence where an excerpt was cut would
-    be in every band, and in input and output alike.
-
-    Args:
-        waveform: ``(batch, samples)``.
-        sample_rate: Hz, at least 1000.
-
-    Returns:
-        ``(batch, frames, bands)``, linear amplitude; 7 bands from 62.5 Hz at 16 kHz.
+    be in every band, and in input and output alike. 7 bands from 62.5 Hz at 16 kHz.
     """
     tensor = torch.as_tensor(waveform).detach().to("cpu", torch.float64)
     if tensor.ndim != 2:
@@ -108,18 +97,10 @@ def correlate(
     representation: str,
     remove_bin_mean: bool = False,
 ) -> torch.Tensor:
-    """Pearson correlation of each item of a batch with its reference.
+    """Pearson correlation of each item of a batch with its reference, ``(batch,)``, float64.
 
-    Args:
-        reference, estimate: of one shape, that of ``representation``.
-        representation: ``latent``, ``log-mel``, ``envelope`` or ``waveform``.
-        remove_bin_mean: take each bin's mean over time away first.
-
-    Returns:
-        ``(batch,)``, float64, -1 to 1.
-
-    Raises:
-        ValueError: the shapes differ or are not the representation's.
+    ``representation`` is ``latent``, ``log-mel``, ``envelope`` or ``waveform``; ValueError where
+    the shapes differ or are not the representation's.
     """
     a, b = _bins(reference, representation), _bins(estimate, representation)
     if a.shape != b.shape:
@@ -168,14 +149,10 @@ def correlation_matrix(
     representation: str,
     remove_bin_mean: bool = False,
 ) -> np.ndarray:
-    """Correlation of every output with every input.
+    """Correlation of every output with every input, ``(outputs, inputs)``: the diagonal is matched.
 
-    Args:
-        outputs, inputs: batches, or sequences of batches of one item each whose times
-            differ; a pair of different length is compared over the shorter one's time.
-
-    Returns:
-        ``(outputs, inputs)``; the diagonal is matched, the rest is not.
+    Both are batches, or sequences of batches of one item each whose times differ; a pair of
+    different length is compared over the shorter one's time.
     """
     if not isinstance(outputs, Sequence) and not isinstance(inputs, Sequence):
         a, b = _bins(outputs, representation), _bins(inputs, representation)

@@ -1,14 +1,12 @@
 """Intervals, tests and effect sizes over clips.
 
-Conventions: the clip is the unit of observation, on the last axis of every array; a
-difference is ``a - b``; p-values of Monte Carlo permutation tests count the observed
-arrangement itself, ``(1 + hits) / (1 + draws)``, so that they are never zero and never
-too small. Randomness comes from a ``seed`` argument alone.
+The clip is the unit of observation, on the last axis of every array; a difference is ``a - b``;
+p-values of Monte Carlo permutation tests count the observed arrangement itself,
+``(1 + hits) / (1 + draws)``, so that they are never too small.
 
 Sources: expanded percentile interval, Hesterberg, «What teachers should know about the
 bootstrap», The American Statistician 69 (2015), section 5.3; p-values, Phipson and Smyth,
-«Permutation p-values should never be zero» (2010); Holm (1979); Cohen (1988), d_z; Cliff
-(1993), delta; Bjøntegaard, VCEG-M33 (2001), with the piecewise cubic of JCTVC-L1100.
+«Permutation p-values should never be zero» (2010); Holm (1979); Cohen (1988), d_z; Cliff (1993).
 """
 
 from __future__ import annotations
@@ -92,8 +90,8 @@ def _pairs(a: npt.ArrayLike, b: npt.ArrayLike, least: int = 1) -> tuple[np.ndarr
 def percentile_limits(means: np.ndarray, n: int, level: float = 0.95) -> tuple[float, float]:
     """Expanded percentile limits of bootstrap means, shape ``(draws,)``.
 
-    Plain percentiles are too narrow for few clips: by sqrt((n-1)/n) and by taking the
-    normal in place of Student's t. The tail probabilities are widened for both.
+    Plain percentiles are too narrow for few clips, by sqrt((n-1)/n) and by taking the normal in
+    place of Student's t.
     """
     from scipy.stats import norm, t
 
@@ -112,13 +110,9 @@ def resample_indices(n: int, draws: int, seed: int) -> np.ndarray:
 def bootstrap_interval(
     values: npt.ArrayLike, seed: int = 0, draws: int = 2000, level: float = 0.95
 ) -> Interval:
-    """Mean of one value a clip, with its bootstrap interval over clips.
+    """Mean of one value a clip, ``(clips,)``, with its bootstrap interval over clips.
 
-    Args:
-        values: shape ``(clips,)``; infinite values are allowed and give no interval.
-        seed: of the resampling.
-        draws: bootstrap samples.
-        level: of the interval, between 0 and 1.
+    Infinite values are allowed and give no interval; ``level`` lies between 0 and 1.
 
     Raises:
         ValueError: no values, NaN among them, or more than one axis.
@@ -141,16 +135,10 @@ def bootstrap_reduction(
     level: float = 0.95,
     signed: bool = False,
 ) -> Interval:
-    """How much smaller the mean is after than before, as a share, with its interval over clips.
+    """How much smaller the mean is after than before: ``1 - mean(after) / mean(before)``.
 
-    Args:
-        after, before: one value a clip, in the same order.
-        seed, draws, level: as in :func:`bootstrap_interval`; clips are drawn in pairs.
-        signed: values may cancel; the magnitudes of the two means are compared.
-
-    Returns:
-        ``1 - mean(after) / mean(before)``: 1 where nothing is left, 0 where nothing changed,
-        below 0 where it grew.
+    1 where nothing is left, below 0 where it grew. One value a clip, in the same order; clips are
+    drawn in pairs. ``signed``: values may cancel; the magnitudes of the two means are compared.
 
     Raises:
         ValueError: different lengths, no values, NaN, or a mean of 0 before.
@@ -203,15 +191,10 @@ def sign_flip_p(
     draws: int = 9999,
     seed: int = 0,
 ) -> np.ndarray:
-    """P-value that paired differences are symmetric about zero; statistic: their mean.
+    """P-values ``(...)`` that differences ``(..., clips)`` are symmetric about zero, by their mean.
 
-    Args:
-        differences: shape ``(..., clips)``; leading axes are separate experiments.
-        draws: sign patterns drawn where there are more than 13 clips; below, all are used
-            and the p-value is exact.
-
-    Returns:
-        p-values, shape ``(...)``.
+    Leading axes are separate experiments. ``draws`` sign patterns are drawn where there are more
+    than 13 clips; below, all are used and the p-value is exact.
     """
     array = clip_values(differences)
     shape, n = array.shape[:-1], array.shape[-1]

@@ -1,13 +1,11 @@
 """The support vector regression of ViSQOL's audio mode, without libsvm.
 
-visqol-python maps its similarities to a score with a nu-SVR of some hundred vectors, for
-which it imports libsvm, and libsvm comes as C++ source only. The regression is one line of
-arithmetic, so it is computed here, and ``make`` needs no compiler:
+visqol-python imports libsvm for it, which comes as C++ source only; ``make`` needs no compiler:
 
     score(x) = sum_i a_i exp(-gamma |x - s_i|^2) - rho
 
-with the vectors s_i, their coefficients a_i, gamma and rho of the model file that
-visqol-python ships. Source: Chang and Lin, "LIBSVM", ACM TIST 2011, section 2.5.
+with the vectors s_i, coefficients a_i, gamma and rho of the model file that visqol-python ships.
+Source: Chang and Lin, "LIBSVM", ACM TIST 2011, section 2.5.
 """
 
 from __future__ import annotations
@@ -24,14 +22,7 @@ from audioldm_utils.errors import UserError
 
 @dataclass(frozen=True)
 class Regression:
-    """A support vector regression with a radial basis function kernel.
-
-    Attributes:
-        vectors: Support vectors s_i, shape (vectors, features).
-        coefficients: a_i, shape (vectors,).
-        gamma: Width of the kernel, > 0.
-        rho: The offset.
-    """
+    """A support vector regression: vectors (vectors, features), coefficients (vectors,)."""
 
     vectors: np.ndarray
     coefficients: np.ndarray
@@ -49,11 +40,7 @@ class Regression:
 
 
 def svm_load_model(path: str | Path) -> Regression:
-    """Read a model file of libsvm (text; every feature of every vector present).
-
-    Raises:
-        UserError: The file is not a regression with a radial basis function kernel.
-    """
+    """Read a model file of libsvm; UserError if it is no regression with an RBF kernel."""
     header, _, body = Path(path).read_text().partition("\nSV\n")
     fields = dict(line.split(" ", 1) for line in header.splitlines())
     if fields.get("svm_type") not in {"nu_svr", "epsilon_svr"} or fields["kernel_type"] != "rbf":
@@ -72,14 +59,8 @@ def svm_predict(
 ) -> tuple[list[float], tuple[float, float, float], list[list[float]]]:
     """Predict as libsvm's function of this name does, for the one way ViSQOL calls it.
 
-    Args:
-        labels: Not used; libsvm compares them with the predictions.
-        rows: Feature number, from 1, to value.
-        model: From :func:`svm_load_model`.
-        options: Not used; libsvm prints less with "-q".
-
-    Returns:
-        Predictions; figures of accuracy, all NaN; the predictions again, each in a list.
+    ``rows`` have feature number, from 1, to value; labels and options are not used. Gives the
+    predictions; figures of accuracy, all NaN; the predictions again, each in a list.
     """
     del labels, options
     width = model.vectors.shape[1]
@@ -88,9 +69,8 @@ def svm_predict(
 
 
 def provide() -> None:
-    """Make visqol-python use this module, whether or not libsvm is installed.
+    """Make visqol-python use this module; to be called before ``VisqolApi.create``.
 
-    visqol-python looks for a top-level module ``svmutil`` before ``libsvm.svmutil``. Call
-    this before ``VisqolApi.create``; calling it again changes nothing.
+    It looks for a top-level module ``svmutil`` before ``libsvm.svmutil``.
     """
     sys.modules["svmutil"] = sys.modules[__name__]

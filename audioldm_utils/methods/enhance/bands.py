@@ -1,17 +1,11 @@
 """What VAE and vocoder lose in each mel band, and putting it back.
 
-Two ways, kept apart:
+**Blind**, a :class:`Compensation` fitted on other clips than it is judged on, which costs no
+bits; and by **side information** from 4 to 8 kHz, a coded field at a bounded rate.
 
-* **Blind**: a :class:`Compensation` holds, for each mel band and level, the mean log gain by
-  which the reconstruction misses the original. It is fitted on other clips than it is judged
-  on, stored under the checkpoint's fingerprint, and costs no bits.
-* **Side information**: the encoder, which has the original, sends what is still missing from
-  4 to 8 kHz as a coded field (:mod:`audioldm_utils.methods.enhance.coding`) at a bounded rate.
-
-A log-mel sums magnitudes, so that it does not say how much energy a band holds: a partial
-has up to 10 dB more of it than noise of the same log-mel, and a vocoder that answers a tonal
-mel with noise is too soft by that. :func:`tonality` reads from the whole mel which of the two
-it is, and the compensation knows what energy goes with it.
+A log-mel sums magnitudes and does not say how much energy a band holds: a partial has up to
+10 dB more of it than noise of the same log-mel. :func:`tonality` reads from the whole mel which
+of the two it is, and the compensation knows what energy goes with it.
 
 Gains are natural logarithms, ``(frames, n_mels)``, on the front end's frame grid.
 """
@@ -52,6 +46,8 @@ RELEVANT = 6.0
 #: Tonality is measured over this many frames (0.17 s), against the mean of so many bands.
 STANDING, NEIGHBOURS = 17, 7
 _STFT = Stft()
+#: What a compensation holds beside fingerprint and clips, in the order of its file.
+_ARRAYS = ("levels", "table", "mel_table", "tonalities", "concentration", "scale")
 
 
 def high_bands(config: MelConfig = MelConfig()) -> np.ndarray:
@@ -71,12 +67,9 @@ def energy_of(waveform: np.ndarray) -> np.ndarray:
 
 
 def tonality(mel: np.ndarray) -> np.ndarray:
-    """How far bands stand out from their neighbours, and stay so: ``(frames,)``, nat.
+    """How far bands of a log-mel stand out from their neighbours, and stay so: ``(frames,)``, nat.
 
     Near 0 for noise, whatever its envelope; about 1 for held tones with their partials.
-
-    Args:
-        mel: log-mel ``(frames, n_mels)``.
     """
     ripple = mel - scipy.ndimage.uniform_filter1d(mel, NEIGHBOURS, axis=1, mode="nearest")
     standing = scipy.ndimage.uniform_filter1d(ripple, STANDING, axis=0, mode="nearest")
@@ -86,16 +79,10 @@ def tonality(mel: np.ndarray) -> np.ndarray:
 def apply_gain(
     waveform: np.ndarray, gain: np.ndarray, limits: tuple[float, float] = (-MAX_CUT, MAX_BOOST)
 ) -> np.ndarray:
-    """Multiply a 16 kHz waveform's bands by ``exp(gain)``, its phases kept.
+    """Multiply the bands of a 16 kHz waveform ``(samples,)`` by ``exp(gain)``, its phases kept.
 
-    Args:
-        waveform: ``(samples,)``.
-        gain: ``(frames, n_mels)``, natural logarithm. Between the bands it is interpolated,
-            between the frames overlapping windows cross-fade it.
-        limits: the gain is clipped to these.
-
-    Raises:
-        ValueError: the gain's shape does not belong to the waveform.
+    The gain ``(frames, n_mels)``, clipped to ``limits``, is interpolated between the bands; between
+    the frames overlapping windows cross-fade it.
     """
     expected = (_STFT.frames(len(waveform)), MelConfig().n_mels)
     if gain.shape != expected:
@@ -108,13 +95,7 @@ def apply_gain(
 
 
 def read_table(knots: np.ndarray, table: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Linear between a table's knots, band by band: ``(frames, n_mels)``.
-
-    Args:
-        knots: ``(knots,)``, rising.
-        table: ``(knots, n_mels)``.
-        at: ``(frames, n_mels)``, on the scale of the knots.
-    """
+    """A table ``(knots, n_mels)`` at ``(frames, n_mels)``, linear between its rising knots."""
     columns = zip(at.T, table.T, strict=True)
     return np.stack([np.interp(x, knots, column) for x, column in columns], 1)
 
@@ -153,21 +134,14 @@ class Compensation:
     ) -> np.ndarray:
         """Gain ``(frames, n_mels)`` for a reconstruction's own log-mel; 0 outside ``bands``.
 
-        Args:
-            mel: of the vocoder's waveform, or the VAE's decoded one.
-            bands: indices to compensate; None is all.
-            stage: which of the two ``mel`` is.
+        ``stage`` says whether ``mel`` is the VAE's decoded one or that of the vocoder's waveform.
         """
         table = self.table if stage == "waveform" else self.mel_table
         gain = read_table(self.levels, table, mel)
         return gain if bands is None else gain * np.isin(np.arange(gain.shape[1]), bands)
 
     def energy_target(self, mel: np.ndarray) -> np.ndarray:
-        """Log energy ``(frames, n_mels)`` that the original is likely to have, nat.
-
-        Args:
-            mel: the VAE's decoded log-mel.
-        """
+        """Log energy that the original is likely to have, nat, by the VAE's decoded log-mel."""
         tonal = np.broadcast_to(tonality(mel)[:, None], mel.shape)
         held = read_table(self.tonalities, self.concentration, tonal)
         return mel + self.gain(mel, stage="mel") + held
@@ -175,48 +149,34 @@ class Compensation:
     def to_json(self) -> str:
         """Text form, rounded to 1e-4 nat; one row of the table a line."""
 
-        def rows(matrix: np.ndarray) -> str:
-            lines = (json.dumps([round(float(v), 4) for v in row]) for row in matrix)
-            return "[\n  " + ",\n  ".join(lines) + "\n ]"
+        def shown(values: np.ndarray) -> str:
+            if values.ndim == 1:
+                return json.dumps([round(float(v), 4) for v in values])
+            return "[\n  " + ",\n  ".join(map(shown, values)) + "\n ]"
 
-        return (
-            f'{{\n "fingerprint": {json.dumps(self.fingerprint)},\n'
-            f' "levels": {json.dumps([round(float(v), 4) for v in self.levels])},\n'
-            f' "table": {rows(self.table)},\n "mel_table": {rows(self.mel_table)},\n'
-            f' "tonalities": {json.dumps([round(float(v), 4) for v in self.tonalities])},\n'
-            f' "concentration": {rows(self.concentration)},\n'
-            f' "scale": {rows(self.scale)},\n'
-            f' "clips": {json.dumps(list(self.clips))}\n}}\n'
-        )
+        texts = {"fingerprint": json.dumps(self.fingerprint)}
+        texts |= {name: shown(getattr(self, name)) for name in _ARRAYS}
+        texts |= {"clips": json.dumps(list(self.clips))}
+        return "{\n" + ",\n".join(f' "{name}": {text}' for name, text in texts.items()) + "\n}\n"
 
     @classmethod
     def from_json(cls, text: str, source: str = "compensation") -> Compensation:
-        """The inverse of :meth:`to_json`.
-
-        Raises:
-            UserError: the text is not such a file.
-        """
+        """The inverse of :meth:`to_json`; UserError if the text is not such a file."""
         try:
             content = json.loads(text)
-            fit = cls(
-                str(content["fingerprint"]),
-                np.array(content["levels"], float),
-                np.array(content["table"], float),
-                np.array(content["mel_table"], float),
-                np.array(content["tonalities"], float),
-                np.array(content["concentration"], float),
-                np.array(content["scale"], float),
-                tuple(content["clips"]),
-            )
+            arrays = {name: np.array(content[name], float) for name in _ARRAYS}
+            fit = cls(str(content["fingerprint"]), **arrays, clips=tuple(content["clips"]))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{source}: not a compensation file ({error}); fit it again") from error
-        expected = (len(fit.levels), MelConfig().n_mels)
-        if fit.table.shape != expected or fit.mel_table.shape != expected:
-            raise UserError(f"{source}: its tables have the wrong shape; fit it again")
-        if fit.concentration.shape != (len(fit.tonalities), MelConfig().n_mels):
-            raise UserError(f"{source}: its concentration has the wrong shape; fit it again")
-        if fit.scale.shape != (BLOCK, len(high_bands())):
-            raise UserError(f"{source}: its scale has the wrong shape; fit it again")
+        width = MelConfig().n_mels
+        for name, shape in (
+            ("table", (len(fit.levels), width)),
+            ("mel_table", (len(fit.levels), width)),
+            ("concentration", (len(fit.tonalities), width)),
+            ("scale", (BLOCK, len(high_bands()))),
+        ):
+            if arrays[name].shape != shape:
+                raise UserError(f"{source}: its {name} has the wrong shape; fit it again")
         return fit
 
 
@@ -231,12 +191,12 @@ def noise_concentration() -> np.ndarray:
 
 def identity_compensation(fingerprint: str) -> Compensation:
     """A compensation that changes nothing, with plausible statistics for the coder."""
-    levels = np.array([MelConfig().silence, 2.0])
+    flat = np.zeros((2, MelConfig().n_mels))
     return Compensation(
         fingerprint,
-        levels,
-        np.zeros((2, MelConfig().n_mels)),
-        np.zeros((2, MelConfig().n_mels)),
+        np.array([MelConfig().silence, 2.0]),
+        flat,
+        flat,
         np.array([0.0, 1.0]),
         np.tile(noise_concentration(), (2, 1)),
         smooth_scale(BLOCK, len(high_bands()), 0.6, 4.0, 2.0),
@@ -254,14 +214,8 @@ def encode_high_bands(
 ) -> tuple[bytes, int]:
     """Side information for 4 to 8 kHz: what ``estimate`` lacks of ``reference``.
 
-    Args:
-        reference: log energy ``(frames, n_mels)`` of the original, :func:`energy_of`.
-        estimate: the same of the (compensated) reconstruction.
-        fit: its ``scale`` is the coder's statistics.
-        budget: bits allowed.
-
-    Returns:
-        The coded bytes and their exact number of bits, at most ``budget`` (or 1).
+    Both are log energies ``(frames, n_mels)``, :func:`energy_of`; ``fit.scale`` is the coder's
+    statistics. Returns the coded bytes and their exact number, at most ``budget`` (or 1), of bits.
     """
     high = high_bands()
     missing = relevant_difference(reference[:, high], estimate[:, high])
@@ -281,27 +235,14 @@ def compensation_path(checkpoint: str | Path, fingerprint: str) -> Path:
 
 
 def save_compensation(fit: Compensation, checkpoint: str | Path) -> Path:
-    """Write a fit where :func:`load_compensation` finds it; returns the file.
-
-    Args:
-        fit: what to keep.
-        checkpoint: the checkpoint's folder.
-    """
+    """Write a fit into the checkpoint's folder; returns the file."""
     path = compensation_path(checkpoint, fit.fingerprint)
     atomic_write(path, fit.to_json())
     return path
 
 
 def load_compensation(checkpoint: str | Path, fingerprint: str) -> Compensation:
-    """The fit stored for a checkpoint.
-
-    Args:
-        checkpoint: the checkpoint's folder.
-        fingerprint: of its contents.
-
-    Raises:
-        UserError: there is none, or it was fitted for another checkpoint.
-    """
+    """The fit in a checkpoint's folder; UserError if there is none, or another checkpoint's."""
     path = compensation_path(checkpoint, fingerprint)
     if not path.exists():
         raise UserError(

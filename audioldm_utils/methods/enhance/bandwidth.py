@@ -42,14 +42,7 @@ CARRIER_BITS = 2
 
 @dataclass(frozen=True)
 class Extension:
-    """The decoder's share of a band extension.
-
-    Attributes:
-        data: coded side information.
-        bits: its exact length.
-        sample_rate: of the clip, Hz.
-        samples: of the clip.
-    """
+    """Coded side information, its exact length in bits, and the clip's rate (Hz) and samples."""
 
     data: bytes
     bits: int
@@ -79,8 +72,11 @@ class _Grid:
         self.interpolation = np.stack(
             [np.interp(bins, centres, row) for row in np.eye(count)]
         ).astype(np.float32)
-        position = (self.frequencies - (CROSSOVER - FADE / 2)) / FADE
-        self.fade = np.sin(np.clip(position, 0, 1) * np.pi / 2).astype(np.float32)
+
+    def fade(self, frequency: float) -> np.ndarray:
+        """Amplitude ``(bins,)``, from 0 to 1 over :data:`FADE` Hz around ``frequency``."""
+        position = (self.frequencies - (frequency - FADE / 2)) / FADE
+        return np.sin(np.clip(position, 0, 1) * np.pi / 2)
 
     def envelope(self, spectrum: np.ndarray) -> np.ndarray:
         """Log amplitude of each band, ``(frames, bands)``, nat.
@@ -118,16 +114,11 @@ def _floor(base: np.ndarray) -> float:
 def encode_extension(
     reference: np.ndarray, low: np.ndarray, sample_rate: int, kbps: float = 1.0, seed: int = 0
 ) -> Extension:
-    """Side information above the crossover.
+    """Side information above the crossover, at most ``kbps`` kilobits a second.
 
     The encoder tries each carrier and sends which one comes nearest in log-spectral distance.
-
-    Args:
-        reference: the original ``(samples,)`` at ``sample_rate``.
-        low: what the decoder will have, ``(about samples * 16000 / sample_rate,)`` at 16 kHz.
-        sample_rate: of the reference, Hz.
-        kbps: most kilobits a second to spend.
-        seed: of the carrier's noise; the decoder must use the same.
+    ``reference`` is the original at ``sample_rate`` Hz, ``low`` what the decoder will have at
+    16 kHz; ``seed`` of the carrier's noise is the decoder's too.
     """
     samples = len(reference)
     grid = _Grid(max(sample_rate, MODEL_RATE))
@@ -187,13 +178,6 @@ def _read_envelope(reader: BitReader, grid: _Grid, base: np.ndarray) -> np.ndarr
     return np.where(envelope <= floor + 0.2, -50.0, envelope)
 
 
-def _noise(grid: _Grid, frames: int, seed: int) -> np.ndarray:
-    """Spectrum ``(frames, bins above the crossover)`` of white noise."""
-    samples = (frames + 1) * grid.stft.hop
-    white = np.random.default_rng(seed).standard_normal(samples, dtype=np.float32)
-    return grid.stft.analyse(white)[:frames, grid.first :]
-
-
 def _copy_up(grid: _Grid, base: np.ndarray) -> np.ndarray:
     """The decoder's own 4 to 7 kHz, repeated above the crossover."""
     copy = np.zeros((len(base), base.shape[1] - grid.first), np.complex64)
@@ -242,7 +226,12 @@ def _fill(
 ) -> np.ndarray:
     """Spectrum of the band above the crossover, below it zero."""
     copy, shrink, longer, rounds = CARRIERS[carrier]
-    source = _copy_up(grid, spectrum) if copy else _noise(grid, len(spectrum), seed)
+    if copy:
+        source = _copy_up(grid, spectrum)
+    else:
+        count = (len(spectrum) + 1) * grid.stft.hop
+        white = np.random.default_rng(seed).standard_normal(count, dtype=np.float32)
+        source = grid.stft.analyse(white)[: len(spectrum), grid.first :]
     high = np.zeros_like(spectrum)
     gain = np.exp(grid.stft.spread(envelope) @ grid.interpolation)
     high[:, grid.first :] = _level(grid, source) * gain
@@ -252,23 +241,13 @@ def _fill(
     return high
 
 
-def _join(grid: _Grid, low: np.ndarray, high: np.ndarray, samples: int) -> np.ndarray:
-    """Cross-fade at equal power: the two sides are not coherent."""
-    mixed = low * np.sqrt(1 - grid.fade**2) + high * grid.fade
-    return grid.stft.synthesise(mixed, samples)
-
-
 def decode_extension(
     extension: Extension, low: np.ndarray, seed: int = 0, carrier: str | None = None
 ) -> np.ndarray:
-    """Full-band waveform ``(samples,)`` at the extension's rate.
+    """Full-band waveform ``(samples,)`` at the extension's rate; ``low`` and ``seed`` as encoded.
 
-    Args:
-        extension: from :func:`encode_extension`, given the same ``low``.
-        low: ``(samples,)`` at 16 kHz.
-        seed: of the carrier's noise; the encoder's, where it chose among carriers.
-        carrier: one of :data:`CARRIERS` in place of the encoder's choice; ``"noise"`` is the
-            plain envelope-shaped noise that the others are judged by.
+    ``carrier``: one of :data:`CARRIERS` in place of the encoder's choice; ``"noise"`` is the plain
+    envelope-shaped noise that the others are judged by.
     """
     base = upsample(low, extension.sample_rate, extension.samples)
     if not extension.bits:
@@ -281,7 +260,9 @@ def decode_extension(
     chosen = list(CARRIERS)[reader.number(CARRIER_BITS)]
     envelope = _read_envelope(reader, grid, grid.stft.core(spectrum))
     high = _fill(grid, envelope, spectrum, extension.samples, carrier or chosen, seed)
-    return _join(grid, spectrum, high, extension.samples)
+    # At equal power: the two sides are not coherent.
+    fade = grid.fade(CROSSOVER).astype(np.float32)
+    return grid.stft.synthesise(spectrum * np.sqrt(1 - fade**2) + high * fade, extension.samples)
 
 
 def oracle_crossover(
@@ -294,7 +275,6 @@ def oracle_crossover(
     grid = _Grid(max(sample_rate, 4000))
     stft = grid.stft
     own = upsample(low, sample_rate, len(reference)) if sample_rate != MODEL_RATE else low
-    position = (grid.frequencies - (frequency - FADE / 2)) / FADE
-    fade = np.sin(np.clip(position, 0, 1) * np.pi / 2) ** 2
+    fade = grid.fade(frequency) ** 2
     spectrum = stft.analyse(own) * (1 - fade) + stft.analyse(reference) * fade
     return stft.synthesise(spectrum.astype(np.complex64), len(reference))

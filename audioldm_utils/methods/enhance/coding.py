@@ -1,10 +1,9 @@
 """Side information as real bits: an arithmetic coder and a transform coder of fields.
 
-Every bit that a decoder would need is written to a byte string and counted there, never
-estimated from an entropy. A *field* is a real matrix ``(frames, bands)`` of logarithms
-(natural), such as what a decoder must add to its own log-mel. It is coded in blocks of frames
-by an orthonormal two-dimensional cosine transform, a uniform quantiser with a dead zone, and
-an arithmetic coder whose probabilities follow a Laplacian of known scale per coefficient.
+Every bit that a decoder would need is written and counted, never estimated. A *field* is a real
+matrix ``(frames, bands)`` of natural logarithms. It is coded in blocks of frames by an
+orthonormal two-dimensional cosine transform, a uniform quantiser with a dead zone, and an
+arithmetic coder whose probabilities follow a Laplacian of known scale per coefficient.
 
 Sources: Witten, Neal and Cleary 1987 (arithmetic coding, in the carry-less 32-bit form);
 Sullivan 1996 (dead-zone quantisation of Laplacian sources).
@@ -31,8 +30,7 @@ class BitWriter:
         self._bits: list[int] = []
 
     def _emit(self, bit: int) -> None:
-        self._bits.append(bit)
-        self._bits.extend([1 - bit] * self._pending)
+        self._bits += [bit, *[1 - bit] * self._pending]
         self._pending = 0
 
     def bit(self, value: int, one: int = PROBABILITY_TOTAL // 2) -> None:
@@ -121,10 +119,6 @@ class BitReader:
         return value
 
 
-def _probability(value: float) -> int:
-    return min(max(round(value * PROBABILITY_TOTAL), 8), PROBABILITY_TOTAL - 8)
-
-
 @dataclass(frozen=True)
 class FieldCoder:
     """Transform coder of ``(frames, bands)`` fields.
@@ -150,21 +144,20 @@ class FieldCoder:
     def _tables(self, step: float) -> tuple[np.ndarray, np.ndarray]:
         ratio = step / np.maximum(self.scale, 1e-3)
         # Laplacian of mean absolute value s: P(|c| > a) = exp(-a / s).
-        nonzero = np.exp(-(1 - self.dead_zone) * ratio)
-        more = np.exp(-ratio)
-        convert = np.vectorize(_probability, otypes=[np.int64])
-        return convert(nonzero), convert(more)
-
-    def _blocks(self, frames: int) -> int:
-        return -(-frames // len(self.scale))
+        chances = np.exp(-(1 - self.dead_zone) * ratio), np.exp(-ratio)
+        # NumPy and Python round halves alike, to even.
+        nonzero, more = (
+            np.rint(chance * PROBABILITY_TOTAL).clip(8, PROBABILITY_TOTAL - 8).astype(np.int64)
+            for chance in chances
+        )
+        return nonzero, more
 
     def _code_block(self, writer: BitWriter, values: np.ndarray, tables: tuple) -> None:
         nonzero, more = tables
         # The last nonzero row in time bounds the block; most of a block is zero.
         rows = np.flatnonzero(values.any(1))
         last = int(rows[-1]) + 1 if len(rows) else 0
-        width = max(1, len(values).bit_length())
-        writer.number(last, width)
+        writer.number(last, len(values).bit_length())
         for i in range(last):
             for j in range(values.shape[1]):
                 value = int(values[i, j])
@@ -178,7 +171,7 @@ class FieldCoder:
     def _read_block(self, reader: BitReader, tables: tuple) -> np.ndarray:
         nonzero, more = tables
         values = np.zeros(self.scale.shape, np.int64)
-        for i in range(reader.number(max(1, len(values).bit_length()))):
+        for i in range(reader.number(len(values).bit_length())):
             for j in range(values.shape[1]):
                 if reader.bit(int(nonzero[i, j])):
                     negative = reader.bit()
@@ -197,9 +190,8 @@ class FieldCoder:
         block, bands = self.scale.shape
         if field.ndim != 2 or field.shape[1] != bands or not len(field):
             raise ValueError(f"field must be (frames, {bands}), got shape {field.shape}")
-        count = self._blocks(len(field))
-        padded = np.pad(field, ((0, count * block - len(field)), (0, 0)), mode="edge")
-        return scipy.fft.dctn(padded.reshape(count, block, bands), axes=(1, 2), norm="ortho")
+        padded = np.pad(field, ((0, -len(field) % block), (0, 0)), mode="edge")
+        return scipy.fft.dctn(padded.reshape(-1, block, bands), axes=(1, 2), norm="ortho")
 
     def write(self, writer: BitWriter, field: np.ndarray, step_index: int) -> np.ndarray:
         """Code ``field`` ``(frames, bands)`` with one step; returns what a decoder will see."""
@@ -225,7 +217,7 @@ class FieldCoder:
         tables = self._tables(step)
         previous = 0.0
         decoded = []
-        for _ in range(self._blocks(frames)):
+        for _ in range(-(-frames // len(self.scale))):
             out = self._read_block(reader, tables) * step
             out[0, 0] += previous
             previous = out[0, 0] if self.predict_mean else 0.0
@@ -250,7 +242,7 @@ class FieldCoder:
         )
         # Rows after a block's last nonzero one cost nothing.
         used = np.flip(np.maximum.accumulate(np.flip(size.any(2), 1), axis=1), 1)
-        width = max(1, len(self.scale).bit_length())
+        width = len(self.scale).bit_length()
         return float((bits * used[:, :, None]).sum()) + len(coefficients) * width
 
     def finest_step(self, field: np.ndarray, budget: float) -> int | None:
@@ -272,11 +264,11 @@ class FieldCoder:
         budget, that single bit is all.
         """
         step = self.finest_step(field, budget - 1)
-        writer = BitWriter()
-        writer.bit(int(step is not None))
         if step is None:
             # A zero lies in the upper half of the coder's interval: one bit, set.
             return b"\x80", 1
+        writer = BitWriter()
+        writer.bit(1)
         self.write(writer, field, step)
         return writer.finish()
 
@@ -289,17 +281,11 @@ class FieldCoder:
 
 
 def smooth_scale(block: int, bands: int, amplitude: float, time: float, band: float) -> np.ndarray:
-    """A plausible coefficient scale where none was fitted: it falls along both frequencies.
+    """A plausible coefficient scale ``(block, bands)`` where none was fitted.
 
-    Args:
-        block: frames of a block.
-        bands: bands of the field.
-        amplitude: standard deviation of the field, nat.
-        time: index along the block where the scale has halved.
-        band: the same across the bands.
+    ``amplitude``: standard deviation of the field, nat. The scale falls along both frequencies
+    and has halved at index ``time`` and ``band``.
     """
-    i = np.arange(block)[:, None] / time
-    j = np.arange(bands)[None] / band
-    shape = 1.0 / (1.0 + i + j)
+    shape = 1.0 / (1.0 + np.arange(block)[:, None] / time + np.arange(bands)[None] / band)
     energy = math.sqrt(block * bands) / np.sqrt((shape**2).sum())
     return amplitude * energy * shape

@@ -18,16 +18,10 @@ SCALES = (((1, 1), 0.94), ((4, 1), 0.02), ((1, 4), 0.02), ((8, 4), 0.02))
 
 
 def mel_distance(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
-    """Multi-scale log-mel distance of each item, nat; 0 is perfect, lower is better.
+    """Multi-scale log-mel distance of each item, ``(batch,)``, nat; 0 is perfect, lower is better.
 
     Mean absolute difference of the log-mels ``(batch, frames, n_mels)`` themselves and of
     their averages over :data:`SCALES`, weighted. It is blind to phase.
-
-    Returns:
-        ``(batch,)``.
-
-    Raises:
-        ValueError: the shapes differ.
     """
     if reference.shape != estimate.shape:
         raise ValueError(

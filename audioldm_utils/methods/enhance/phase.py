@@ -1,10 +1,9 @@
 """Mel-consistent refinement: make the vocoder's waveform say what its mel said.
 
-A vocoder's output does not have the log-mel it was given. A few rounds of *measure the
-log-mel, scale each bin by what its bands lack, synthesise* close that gap while the phases
-and the fine structure between the mel bands stay the vocoder's own. This is Griffin and
-Lim's alternation (1984) started from the vocoder's phase instead of a random one, with the
-mel constraint imposed multiplicatively, as in Lee and Seung's updates (2001).
+A vocoder's output does not have the log-mel it was given. A few rounds of *measure the log-mel,
+scale each bin by what its bands lack, synthesise* close that gap. This is Griffin and Lim's
+alternation (1984) started from the vocoder's phase, with the mel constraint imposed
+multiplicatively, as in Lee and Seung's updates (2001).
 """
 
 from __future__ import annotations
@@ -34,14 +33,9 @@ def limit_echo(waveform: np.ndarray, start: np.ndarray, margin: float = 1.5) -> 
     """Take out what a refinement smeared before and after the start's onsets.
 
     A gain that is sharp in frequency spreads an onset over the window, 32 ms to both sides.
-    Where the level of 5 ms exceeds the start's by more than ``margin`` times what it does
-    over the whole window, it is brought down to that; just before an onset of the start,
-    where the window's change of level is the onset's own, it is not raised at all.
-
-    Args:
-        waveform: ``(samples,)``, the refined one.
-        start: ``(samples,)`` at 16 kHz, what it was refined from.
-        margin: amplitude ratio.
+    Where the level of 5 ms exceeds that of ``start``, which was refined, by more than ``margin``
+    (amplitude ratio) times what it does over the whole window, it is brought down to that; just
+    before an onset of the start it is not raised at all. Both are ``(samples,)`` at 16 kHz.
     """
     window = MelConfig().n_fft
     # The change of level that is meant, and not what leaks into it from an onset nearby.
@@ -55,14 +49,10 @@ def limit_echo(waveform: np.ndarray, start: np.ndarray, margin: float = 1.5) -> 
 
 
 def only_cuts_below(mel: np.ndarray, own: np.ndarray, depth: float) -> np.ndarray:
-    """A target that nowhere asks for more where the clip is quiet.
+    """A target ``mel`` that asks for no more than ``own`` where the clip is quiet.
 
-    The VAE decodes pauses too loud; a vocoder that answers them with less is right.
-
-    Args:
-        mel: target ``(frames, n_mels)``, natural logarithm.
-        own: log-mel of the waveform that is to be refined, of the same shape.
-        depth: what lies further below the target's loudest value is quiet, nat.
+    The VAE decodes pauses too loud; a vocoder that answers them with less is right. Quiet is
+    what lies further than ``depth``, nat, below the target's loudest value.
     """
     quiet = mel < mel.max() - depth
     return np.where(quiet, np.minimum(mel, own), mel)

@@ -1,9 +1,9 @@
 """Short-time Fourier analysis on the front end's own frame grid, and its exact inverse.
 
-Frame ``k`` is centred on sample ``hop * k + hop / 2``, as in the training framing of
-:mod:`audioldm_utils.model.mel`, so that a gain computed on a log-mel applies to the frame of the
-same index. Extra frames on both sides make the synthesis exact up to the first and last
-sample. Conventions: waveforms ``(samples,)`` float32, spectra ``(frames, bins)`` complex64.
+Frame ``k`` is centred on sample ``hop * k + hop / 2``, as in :mod:`audioldm_utils.model.mel`, so
+that a gain computed on a log-mel applies to the frame of the same index. Extra frames on both
+sides make the synthesis exact. Waveforms ``(samples,)`` float32, spectra ``(frames, bins)``
+complex64.
 """
 
 from __future__ import annotations
@@ -128,8 +128,7 @@ def log_mel_of(spectrum: np.ndarray, config: MelConfig = MelConfig()) -> np.ndar
 def log_energy_of(spectrum: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     """The same with energies summed in place of magnitudes, half the logarithm of the sum.
 
-    What a band's energy lies above its squared magnitude sum tells a partial, which fills few
-    bins, from noise, which fills all: two bands of one log-mel differ by up to 10 dB in it.
+    It tells a partial, which fills few bins, from noise of the same log-mel, which fills all.
     """
     power = np.square(np.abs(spectrum)) @ mel_weights(config).T
     return 0.5 * np.log(np.maximum(power, config.floor**2))
