@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Literal
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.metrics.perception import pesq, stoi, visqol, visqol_speech
-from audioldm_utils.metrics.pitch import chroma_correlation, comb_excess, comb_share, f0_error
+from audioldm_utils.metrics.pitch import chroma_correlation, comb_excess, f0_error
+from audioldm_utils.metrics.pitch import comb_share as comb_share
 from audioldm_utils.metrics.signal import (
     BANDS,
-    DB_PER_NAT,
     NotApplicable,
     band_energy_bias,
     band_energy_error,
@@ -38,41 +38,10 @@ from audioldm_utils.metrics.signal import (
     snr,
     validate,
 )
+from audioldm_utils.metrics.signal import DB_PER_NAT as DB_PER_NAT
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-__all__ = [
-    "BANDS",
-    "DB_PER_NAT",
-    "REGISTRY",
-    "Metric",
-    "NotApplicable",
-    "Score",
-    "band_energy_bias",
-    "band_energy_error",
-    "chroma_correlation",
-    "comb_excess",
-    "comb_share",
-    "correlation",
-    "default_names",
-    "evaluate_pair",
-    "f0_error",
-    "hf_retention",
-    "log_mel_distance",
-    "log_mel_nat",
-    "log_spectral_distance",
-    "mae",
-    "multi_resolution_stft",
-    "parse_names",
-    "pesq",
-    "si_sdr",
-    "snr",
-    "stoi",
-    "validate",
-    "visqol",
-    "visqol_speech",
-]
 
 
 @dataclass(frozen=True)

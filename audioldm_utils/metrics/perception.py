@@ -37,8 +37,7 @@ def _visqol(mode: str) -> VisqolApi:
 def _own_threads() -> Iterator[None]:
     """Let ViSQOL's compiled loops use as many threads as torch does, and give those back.
 
-    Numba sets the number of OpenMP threads of the whole process to all cores, which torch then
-    takes for its own: two processes with a core each wait for each other.
+    Numba sets the OpenMP threads of the whole process to all cores, torch's too.
     """
     import numba
     import torch

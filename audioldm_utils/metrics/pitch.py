@@ -38,12 +38,9 @@ def chroma_correlation(
 ) -> float:
     """Pearson correlation of the chromas: is the melody still there?
 
-    A chroma frame (every 32 ms) holds the strength of the twelve pitch classes of equal
-    temperament at 440 Hz, over seven octaves, divided by that of the strongest: librosa's
-    ``chroma_cqt`` at 16 kHz. All classes and frames of both signals are correlated, without
-    the frames below -40 dB re the reference's loudest. Perfection is 1; about 0 is another
-    pitch; higher is better. Octaves are not told apart, and of sounds without pitch it says
-    little.
+    librosa's ``chroma_cqt`` at 16 kHz, every 32 ms, each frame divided by its strongest class,
+    without the frames below -40 dB re the reference's loudest. Perfection is 1; about 0 is another
+    pitch; higher is better. Octaves are not told apart; of sounds without pitch it says little.
 
     Raises:
         NotApplicable: shorter than a second, or one of the signals is silent.
@@ -69,9 +66,8 @@ def comb_share(signal: npt.ArrayLike, sample_rate: int) -> float:
     """Share of one signal's energy in a comb of 100 Hz, from 150 to 4000 Hz.
 
     Energy within 3 Hz of the multiples of 100 Hz over all energy in that range, by one windowed
-    spectrum of the whole signal ``(samples,)``. Noise has 0.06, the width of the teeth. A vocoder
-    that repeats itself every mel frame can make nothing else and has 1: it buzzes. A tone of
-    200 Hz has 1 as well: compare with the original's share, as :func:`comb_excess` does.
+    spectrum of the whole signal. Noise has 0.06. A vocoder that repeats itself every mel frame
+    has 1: it buzzes. So has a tone of 200 Hz: compare with the original's share.
 
     Raises:
         NotApplicable: shorter than a second (teeth run together), or no energy in the range.

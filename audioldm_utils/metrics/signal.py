@@ -35,7 +35,7 @@ class NotApplicable(ValueError):
 def validate(
     reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check a pair once and give it as float64 ``(samples,)``.
+    """A pair as float64 ``(samples,)``.
 
     Raises:
         ValueError: not one-dimensional, unequal lengths (both shapes are quoted), no
@@ -122,19 +122,15 @@ def mae(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> 
 # Spectrum
 
 
-def _power(x: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+# A pair is asked for its spectra once a band and metric: 26 times. By content, not identity.
+@lru_cache(maxsize=2)
+def _power(samples: bytes, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     """Frequencies ``(bins,)`` and power ``(frames, bins)``; Hann, 42 to 64 ms, hop a quarter.
 
     The edges are extended by odd reflection, as for zero-phase filters (Gustafsson, IEEE Trans.
-    Signal Processing 44, 1996): an excerpt begins and ends anywhere, and a step to silence would
-    put more into a band that is nearly empty than all of the sound does.
+    Signal Processing 44, 1996): a step to silence where an excerpt was cut would put more into a
+    band that is nearly empty than all of the sound does. ``samples`` are float64.
     """
-    return _power_of_bytes(np.asarray(x, np.float64).tobytes(), sample_rate)
-
-
-# A pair is asked for its spectra once a band and metric: 26 times. By content, not identity.
-@lru_cache(maxsize=2)
-def _power_of_bytes(samples: bytes, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     import torch
 
     n_fft = 2 ** max(round(np.log2(sample_rate / 22)), 5)
@@ -159,9 +155,9 @@ def _powers(
     low, high = BANDS[band] if band else (0.0, np.inf)
     if low >= sample_rate / 2:
         raise NotApplicable(f"the band {band} lies above half the sample rate {sample_rate} Hz")
-    frequencies, whole = _power(x, sample_rate)
+    frequencies, whole = _power(x.tobytes(), sample_rate)
     inside = (frequencies >= low) & (frequencies < high)
-    return whole[:, inside], _power(y, sample_rate)[1][:, inside], whole
+    return whole[:, inside], _power(y.tobytes(), sample_rate)[1][:, inside], whole
 
 
 def hf_retention(
@@ -176,12 +172,12 @@ def hf_retention(
         NotApplicable: the reference has nothing there (below -80 dB of its energy).
     """
     x, y = validate(reference, estimate, sample_rate)
-    frequencies, whole = _power(x, sample_rate)
+    frequencies, whole = _power(x.tobytes(), sample_rate)
     above = frequencies >= cutoff
     energy = whole[:, above].sum()
     if energy < 1e-8 * whole.sum():
         raise NotApplicable(f"the reference has no energy above {cutoff:g} Hz")
-    return float(_power(y, sample_rate)[1][:, above].sum() / energy)
+    return float(_power(y.tobytes(), sample_rate)[1][:, above].sum() / energy)
 
 
 def band_energy_bias(

@@ -279,8 +279,7 @@ def compare_pairs(
 ) -> PairedDifference:
     """Everything about paired values of two methods, one value a clip, in the same order.
 
-    Raises:
-        ValueError: different lengths, fewer than two clips, NaN or infinite values.
+    ValueError for different lengths, fewer than two clips, NaN or infinite values.
     """
     a, b = _pairs(a, b, least=2)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
@@ -288,10 +287,7 @@ def compare_pairs(
     difference = a - b
     interval = bootstrap_interval(difference, seed, draws, level)
     return PairedDifference(
-        interval.mean,
-        interval.low,
-        interval.high,
-        interval.n,
+        **vars(interval),
         p=float(sign_flip_p(difference, seed=seed)),
         d_z=cohens_dz(difference),
         cliff=cliffs_delta(a, b),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from audioldm_utils.ddcm.codebook.bits import start_noise
 from audioldm_utils.ddcm.codebook.blocks import KMeans, to_blocks
+from audioldm_utils.ddcm.codebook.fitted import fitted_path
 from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser, nearest
 from audioldm_utils.errors import UserError
+from audioldm_utils.files import atomic_path
 from audioldm_utils.model.schedule import Schedule
 
 LEVELS = (0.003, 0.02, 0.1, 0.3, 0.6, 0.9)
@@ -233,3 +238,47 @@ def fit_kmeans(
         "codebook_bits": 16 * centres.numel(),
         "held_out_cosine": round(float(torch.cat(cosines).mean()), 5),
     }
+
+
+def save_fitted(
+    checkpoint: str | Path,
+    fingerprint: str,
+    name: str,
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+) -> Path:
+    """Store tensors with their facts (JSON values); the same input gives the same bytes."""
+    from safetensors.torch import save_file
+
+    path = fitted_path(checkpoint, fingerprint, name)
+    record = json.dumps({**facts, "fingerprint": fingerprint}, sort_keys=True)
+    ready = {key: value.contiguous() for key, value in sorted(tensors.items())}
+    with atomic_path(path) as temporary:
+        save_file(ready, temporary, metadata={"facts": record})
+    return path
+
+
+def save_quantiser(
+    checkpoint: str | Path,
+    fingerprint: str,
+    name: str,
+    quantiser: VectorQuantiser,
+    facts: Mapping[str, Any],
+) -> Path:
+    """Store a vector quantiser; 16 bits a number, as its cost is counted."""
+    facts = {**facts, "kind": "quantiser", "block": quantiser.block}
+    tensors = {"centres": quantiser.centres.half()}
+    return save_fitted(checkpoint, fingerprint, name, tensors, facts)
+
+
+def save_kmeans(
+    checkpoint: str | Path,
+    fingerprint: str,
+    name: str,
+    centres: Tensor,
+    block: tuple[int, int],
+    facts: Mapping[str, Any],
+) -> Path:
+    """Store k-means atoms; 16 bits a number, as their cost is counted."""
+    facts = {**facts, "kind": "k-means", "block": block}
+    return save_fitted(checkpoint, fingerprint, name, {"centres": centres.half()}, facts)

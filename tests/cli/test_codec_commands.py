@@ -13,13 +13,13 @@ import torch
 
 from audioldm_utils.cli.main import main
 from audioldm_utils.ddcm import bitstream
-from audioldm_utils.ddcm.codebook.fitted import save_kmeans
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.core import Codes
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import checkpoint as checkpoints
 from audioldm_utils.model.networks import Stages
+from audioldm_utils.studies.codebook_fits import save_kmeans
 
 RATE = 16000
 

@@ -19,13 +19,17 @@ from audioldm_utils.ddcm.codebook.fitted import (
     load_fitted,
     load_kmeans,
     load_quantiser,
-    save_kmeans,
-    save_quantiser,
 )
 from audioldm_utils.ddcm.codebook.planning import PLACEMENT_BY_RATE, find_rate, plan_rate
 from audioldm_utils.ddcm.codebook.quantiser import nearest
 from audioldm_utils.errors import UserError
-from audioldm_utils.studies.codebook_fits import fit_centres, fit_directions, fit_vectors
+from audioldm_utils.studies.codebook_fits import (
+    fit_centres,
+    fit_directions,
+    fit_vectors,
+    save_kmeans,
+    save_quantiser,
+)
 from tests.oracle import correlation, white
 
 SHAPE = (2, 16, 8)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from audioldm_utils.audio.clips import Clip
-from audioldm_utils.ddcm.codebook.fitted import save_fitted, save_kmeans, save_quantiser
 from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
@@ -14,6 +13,7 @@ from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import choices
 from audioldm_utils.studies import codecs as comparisons
 from audioldm_utils.studies import rates as study
+from audioldm_utils.studies.codebook_fits import save_fitted, save_kmeans, save_quantiser
 from tests.oracle import white
 
 

@@ -141,7 +141,6 @@ def _latents(args: argparse.Namespace, stages: Stages) -> tuple[list[Tensor], li
 def _codebooks(args: argparse.Namespace, stages: Stages, parts: list[str]) -> None:
     from tqdm.auto import tqdm
 
-    from audioldm_utils.ddcm.codebook.fitted import save_kmeans, save_quantiser
     from audioldm_utils.model.schedule import Schedule, training_alphas_bar
     from audioldm_utils.studies import codebook_fits as fitting
 
@@ -156,15 +155,14 @@ def _codebooks(args: argparse.Namespace, stages: Stages, parts: list[str]) -> No
                 kept, args.size, block=block, stages=count, **options
             )
             place = checkpoint.path, checkpoint.fingerprint, name
-            path = save_quantiser(*place, quantiser, {**common, **facts})
+            path = fitting.save_quantiser(*place, quantiser, {**common, **facts})
             last = facts["held_out_relative_error"][-1]
             print(f"{name}: error {last:.3f} of the variance on held-out latents; {path}")
     if "linear" in parts:
-        from audioldm_utils.ddcm.codebook.fitted import save_fitted
         from audioldm_utils.studies.codecs import linear_fit
 
         place = checkpoint.path, checkpoint.fingerprint, "linear"
-        path = save_fitted(*place, linear_fit(latents), {**common, "kind": "linear"})
+        path = fitting.save_fitted(*place, linear_fit(latents), {**common, "kind": "linear"})
         print(f"linear: {path}")
     if "k-means" in parts:
         config = checkpoint.scheduler_config
@@ -190,7 +188,7 @@ def _codebooks(args: argparse.Namespace, stages: Stages, parts: list[str]) -> No
         )
         place = checkpoint.path, checkpoint.fingerprint, "k-means"
         facts = {**common, **facts, "timesteps": timesteps}
-        path = save_kmeans(*place, centres, block, facts)
+        path = fitting.save_kmeans(*place, centres, block, facts)
         print(f"k-means: cosine {facts['held_out_cosine']:.3f} on held-out residuals; {path}")
 
 

@@ -21,29 +21,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from audioldm_utils.ddcm.codebook.base import Codebook
-from audioldm_utils.ddcm.codebook.bits import start_noise
+from audioldm_utils.ddcm.codebook.bits import start_noise as start_noise
 from audioldm_utils.ddcm.codebook.blocks import KMeans
 from audioldm_utils.ddcm.codebook.cyclic import CyclicShift
 from audioldm_utils.ddcm.codebook.gaussian import Gaussian
 from audioldm_utils.ddcm.codebook.pursuit import MatchingPursuit, Turbo
-from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser
+from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser as VectorQuantiser
 from audioldm_utils.errors import UserError
 
 _BOOKS: tuple[type[Codebook], ...] = (CyclicShift, Gaussian, Turbo, MatchingPursuit, KMeans)
 CODEBOOKS = {book.name: book for book in _BOOKS}
-
-__all__ = [
-    "CODEBOOKS",
-    "Codebook",
-    "CyclicShift",
-    "Gaussian",
-    "KMeans",
-    "MatchingPursuit",
-    "Turbo",
-    "VectorQuantiser",
-    "make",
-    "start_noise",
-]
 
 
 def make(name: str, shape: Sequence[int], seed: int = 0, **options: Any) -> Codebook:

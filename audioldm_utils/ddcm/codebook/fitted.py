@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from audioldm_utils.ddcm.codebook.blocks import KMeans
 from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import atomic_path, user_cache
+from audioldm_utils.files import user_cache
 
 
 def fitted_path(
@@ -33,24 +33,6 @@ def fitted_path(
     if (folder / inside).is_file() or os.access(there, os.W_OK):
         return folder / inside
     return user_cache() / "fitted" / inside
-
-
-def save_fitted(
-    checkpoint: str | Path,
-    fingerprint: str,
-    name: str,
-    tensors: Mapping[str, Tensor],
-    facts: Mapping[str, Any],
-) -> Path:
-    """Store tensors with their facts (JSON values); the same input gives the same bytes."""
-    from safetensors.torch import save_file
-
-    path = fitted_path(checkpoint, fingerprint, name)
-    record = json.dumps({**facts, "fingerprint": fingerprint}, sort_keys=True)
-    ready = {key: value.contiguous() for key, value in sorted(tensors.items())}
-    with atomic_path(path) as temporary:
-        save_file(ready, temporary, metadata={"facts": record})
-    return path
 
 
 def load_fitted(
@@ -79,36 +61,10 @@ def load_fitted(
     return tensors, facts
 
 
-def save_quantiser(
-    checkpoint: str | Path,
-    fingerprint: str,
-    name: str,
-    quantiser: VectorQuantiser,
-    facts: Mapping[str, Any],
-) -> Path:
-    """Store a vector quantiser; 16 bits a number, as its cost is counted."""
-    facts = {**facts, "kind": "quantiser", "block": quantiser.block}
-    tensors = {"centres": quantiser.centres.half()}
-    return save_fitted(checkpoint, fingerprint, name, tensors, facts)
-
-
 def load_quantiser(checkpoint: str | Path, fingerprint: str, name: str = "vq") -> VectorQuantiser:
     """The vector quantiser stored under that name."""
     tensors, facts = load_fitted(checkpoint, fingerprint, name)
     return VectorQuantiser(tensors["centres"].float(), facts["block"])
-
-
-def save_kmeans(
-    checkpoint: str | Path,
-    fingerprint: str,
-    name: str,
-    centres: Tensor,
-    block: tuple[int, int],
-    facts: Mapping[str, Any],
-) -> Path:
-    """Store k-means atoms; 16 bits a number, as their cost is counted."""
-    facts = {**facts, "kind": "k-means", "block": block}
-    return save_fitted(checkpoint, fingerprint, name, {"centres": centres.half()}, facts)
 
 
 def load_kmeans(
