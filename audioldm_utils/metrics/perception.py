@@ -76,8 +76,7 @@ def visqol(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) 
 def visqol_speech(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
     """ViSQOL, speech mode at 16 kHz with the polynomial mapping, 1 to 5; for speech only.
 
-    Perfection is 5; higher is better. The mapping is more lenient than the lattice of the
-    original program, so values compare only with each other.
+    Perfection is 5; higher is better. More lenient than the original program's lattice.
     """
     return _visqol_score(reference, estimate, sample_rate, "speech", 16000)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,10 +20,7 @@ if TYPE_CHECKING:
 #: Bands in which energy and spectra are compared, Hz.
 BANDS: dict[str, tuple[float, float]] = {
     f"{low / 1000:g}-{high / 1000:g} kHz": (low, high)
-    for low, high in (
-        *((0, 250), (250, 500), (500, 1000), (1000, 2000)),
-        *((2000, 4000), (4000, 8000), (8000, 16000)),
-    )
+    for low, high in pairwise((0, 250, 500, 1000, 2000, 4000, 8000, 16000))
 }
 #: dB per unit of natural logarithm of a magnitude.
 DB_PER_NAT = 20 / np.log(10)
@@ -72,9 +70,8 @@ def _tensors(*signals: np.ndarray) -> list[torch.Tensor]:
 def snr(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
     """Signal-to-noise ratio, dB: energy of the reference over that of the difference.
 
-    Perfection is infinite (an exact copy reads above 140, by the library's epsilon); higher
-    is better; 0 is silence, -6.02 the reference with inverted polarity. It is not a measure
-    of what is heard: polarity, a delay of one sample or another phase ruin it.
+    Perfection is infinite (an exact copy reads above 140); higher is better; 0 is silence, -6.02
+    inverted polarity. No measure of what is heard: a delay or another phase ruins it.
     """
     from torchmetrics.functional.audio import signal_noise_ratio
 
@@ -137,9 +134,8 @@ def _power(samples: bytes, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     window = torch.hann_window(n_fft, dtype=torch.float64)
     # NumPy reflects a sound that is shorter than the window more than once; torch refuses it.
     padded = np.pad(np.frombuffer(samples), n_fft // 2, mode="reflect", reflect_type="odd")
-    spectrum = torch.stft(
-        _tensors(padded)[0], n_fft, n_fft // 4, window=window, center=False, return_complex=True
-    )
+    options = {"window": window, "center": False, "return_complex": True}
+    spectrum = torch.stft(_tensors(padded)[0], n_fft, n_fft // 4, **options)
     power = spectrum.abs().square().T.numpy()
     power.flags.writeable = False
     return np.fft.rfftfreq(n_fft, 1 / sample_rate), power
@@ -235,10 +231,9 @@ def log_mel_distance(
 ) -> float:
     """Mean absolute difference of log-mels in AudioLDM2's own front end (16 kHz, 64 bands).
 
-    Perfection is 0; lower is better; 1 nat is 8.69 dB. Both signals get the offset and gain
-    that bring the reference's peak to 0.5, so level errors count and the floor (1e-5) lies
-    where the model has it. Blind to phase, to everything above 8 kHz and to detail finer
-    than a mel band.
+    Perfection is 0; lower is better; 1 nat is 8.69 dB. Both signals get the offset and gain that
+    bring the reference's peak to 0.5, so level errors count. Floor: 1e-5, as the model has it.
+    Blind to phase, to everything above 8 kHz and to detail finer than a mel band.
     """
     x, y = validate(reference, estimate, sample_rate)
     x, y = (resample(signal, sample_rate, MelConfig().sample_rate) for signal in (x, y))

@@ -168,10 +168,8 @@ def _signs(n: int, draws: int, seed: int) -> tuple[np.ndarray, bool]:
 
 
 def tail_counts(null: np.ndarray, observed: np.ndarray, alternative: Alternative) -> np.ndarray:
-    """How many of ``null (..., draws)`` are at least as extreme as ``observed (...)``.
-
-    Equal arrangements must count as equal although their sums are rounded differently.
-    """
+    """How many of ``null (..., draws)`` are at least as extreme as ``observed (...)``."""
+    # Equal arrangements must count as equal although their sums are rounded differently.
     slack = 1e-12 * (1 + np.abs(observed))[..., None]
     observed = observed[..., None]
     if alternative == "two-sided":
@@ -236,8 +234,7 @@ def label_permutation_p(
 def holm(p_values: npt.ArrayLike) -> np.ndarray:
     """Holm's step-down correction: adjusted p-values, in the order given.
 
-    Rejecting where the adjusted value is below alpha keeps the chance of any false
-    rejection below alpha, whatever the dependence between the tests.
+    It keeps the chance of any false rejection below alpha, however the tests depend on each other.
     """
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1 or np.isnan(p).any() or (p < 0).any() or (p > 1).any():

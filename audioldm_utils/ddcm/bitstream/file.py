@@ -7,8 +7,10 @@ import math
 import operator
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from audioldm_utils.ddcm.bitstream.header import (
     CODEBOOKS,
@@ -26,17 +28,33 @@ MAGIC = b"DDCM"
 MAJOR, MINOR = 1, 0
 OPTIONAL_LIMIT = 2**14 - 1  # bytes of the optional fields
 FILE_LIMIT = 2**26  # bytes; no header's codes take as many
-_TAGS = {
-    "eta": 1,
-    "guidance": 2,
-    "prompt": 3,
-    "negative_prompt": 4,
-    "timesteps": 5,
-    "atoms_per_step": 6,
-    "segment": 7,
-    "window": 8,
-    "codebook_digest": 9,
-    "coefficient_bits": 10,
+
+
+def _falling(values: tuple[int, ...]) -> bytes:
+    return b"".join(map(varint, [values[0], *(a - b for a, b in itertools.pairwise(values))]))
+
+
+def _two(reader: Reader) -> tuple[int, ...]:
+    values = tuple(reader.rest())
+    if len(values) != 2:
+        raise ValueError("field window does not hold two numbers")
+    return values
+
+
+_many = lambda values: b"".join(map(varint, values))  # noqa: E731
+_text = str.encode, lambda reader: reader.data.decode("utf-8")
+#: Optional fields: tag, how one is written, how it is read.
+_OPTIONAL: dict[str, tuple[int, Callable[[Any], bytes], Callable[[Reader], Any]]] = {
+    "eta": (1, zigzag, Reader.thousandths),
+    "guidance": (2, zigzag, Reader.thousandths),
+    "prompt": (3, *_text),
+    "negative_prompt": (4, *_text),
+    "timesteps": (5, _falling, lambda r: tuple(itertools.accumulate(r.rest(), operator.sub))),
+    "atoms_per_step": (6, _many, lambda reader: tuple(reader.rest())),
+    "segment": (7, varint, Reader.varint),
+    "window": (8, _many, _two),
+    "codebook_digest": (9, bytes, lambda reader: reader.data),
+    "coefficient_bits": (10, varint, Reader.varint),
 }
 _NUMBERS = ("steps", "atoms", "seed", "samples", "sample_rate")
 
@@ -50,23 +68,11 @@ def _header_bytes(header: Header) -> tuple[bytes, bytes]:
     """Fixed part without checksum, and optional fields."""
     check(header)
     optional = b""
-    for name, tag in _TAGS.items():
+    for name, (tag, write_field, _) in _OPTIONAL.items():
         value = getattr(header, name)
-        if value == Header.__dataclass_fields__[name].default:
-            continue
-        if name in ("eta", "guidance"):
-            content = zigzag(value)
-        elif isinstance(value, str):
-            content = value.encode()
-        elif isinstance(value, bytes):
-            content = value
-        elif name == "timesteps":
-            drops = [a - b for a, b in itertools.pairwise(value)]
-            content = b"".join(map(varint, [value[0], *drops]))
-        else:
-            values = value if isinstance(value, tuple) else (value,)
-            content = b"".join(map(varint, values))
-        optional += varint(tag) + varint(len(content)) + content
+        if value != Header.__dataclass_fields__[name].default:
+            content = write_field(value)
+            optional += varint(tag) + varint(len(content)) + content
     if len(optional) > OPTIONAL_LIMIT:
         raise UserError(
             f"prompt and schedule take {len(optional)} bytes, but a .ddcm file has room for "
@@ -88,31 +94,17 @@ def _header_bytes(header: Header) -> tuple[bytes, bytes]:
 
 
 def _parse_optional(data: bytes) -> dict[str, object]:
-    names = {tag: name for name, tag in _TAGS.items()}
+    known = {tag: (name, read_field) for name, (tag, _, read_field) in _OPTIONAL.items()}
     reader = Reader(data)
     found: dict[str, object] = {}
     while reader.position < len(data):
-        name = names.get(reader.varint())
-        field = Reader(reader.take(reader.varint()))
-        if name is None:
+        tag, content = reader.varint(), reader.take(reader.varint())
+        if tag not in known:
             continue  # written by a newer minor version
+        name, read_field = known[tag]
         if name in found:
             raise ValueError(f"field {name} occurs twice")
-        if name in ("eta", "guidance"):
-            found[name] = field.thousandths()
-        elif name in ("prompt", "negative_prompt"):
-            found[name] = field.data.decode("utf-8")
-        elif name == "codebook_digest":
-            found[name] = field.data
-        elif name in ("segment", "coefficient_bits"):
-            found[name] = field.varint()
-        else:
-            values = list(field.rest())
-            if name == "timesteps":
-                values = list(itertools.accumulate(values, operator.sub))
-            if name == "window" and len(values) != 2:
-                raise ValueError("field window does not hold two numbers")
-            found[name] = tuple(values)
+        found[name] = read_field(Reader(content))
     return found
 
 

@@ -28,13 +28,12 @@ def pack(codes: Sequence[int], radices: Sequence[int]) -> bytes:
     stream, length = 0, 0
     for start in range(0, len(codes), BLOCK):
         value = 0
-        for code, radix in zip(
-            codes[start : start + BLOCK], radices[start : start + BLOCK], strict=True
-        ):
+        part = slice(start, start + BLOCK)
+        for code, radix in zip(codes[part], radices[part], strict=True):
             if not 0 <= code < radix:
                 raise ValueError(f"code {code} is not below its radix {radix}")
             value = value * int(radix) + int(code)
-        bits = payload_bits(radices[start : start + BLOCK])
+        bits = payload_bits(radices[part])
         stream = stream << bits | value
         length += bits
     return (stream << -length % 8).to_bytes((length + 7) // 8, "big")
