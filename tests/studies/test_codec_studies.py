@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from audioldm_utils.audio.clips import Clip
-from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import choices
 from audioldm_utils.studies import codecs as comparisons
 from audioldm_utils.studies import rates as study
-from audioldm_utils.studies.codebook_fits import save_fitted, save_kmeans, save_quantiser
+from audioldm_utils.studies.codebook_fits import (
+    fit_vectors,
+    save_fitted,
+    save_kmeans,
+    save_quantiser,
+)
 from tests.oracle import white
 
 
@@ -32,7 +36,7 @@ def stages(tiny_checkpoint, tmp_path_factory):
     place = found.checkpoint.path, found.checkpoint.fingerprint
     latents = list(white(4, (8, 64, 16)))
     for name, block, count in (("vq", (1, 1), 1), ("rvq", (4, 4), 2)):
-        fitted = VectorQuantiser.fit(latents, 8, block=block, stages=count, iterations=2)
+        fitted = fit_vectors(latents, 8, block=block, stages=count, iterations=2)
         save_quantiser(*place, name, fitted, {})
     save_kmeans(*place, "k-means", white(4, (8 * 8 * 8,)), (8, 8), {})
     save_fitted(*place, "linear", comparisons.linear_fit(latents), {})
