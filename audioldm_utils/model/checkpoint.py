@@ -21,7 +21,7 @@ import torch
 
 from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
-from audioldm_utils.model.checkpoint_build import check_finite, component_class, refusal
+from audioldm_utils.model.checkpoint_build import CLASSES, component_class, refusal
 from audioldm_utils.model.checkpoint_checks import check_checkpoint
 from audioldm_utils.model.checkpoint_files import (
     COMPONENTS,
@@ -32,13 +32,16 @@ from audioldm_utils.model.checkpoint_files import (
     read_json,
 )
 from audioldm_utils.model.checkpoint_fingerprint import fingerprint
-from audioldm_utils.model.checkpoint_weights import TIED
+from audioldm_utils.model.checkpoint_tensors import check_finite, read_tensors
+from audioldm_utils.model.checkpoint_weights import TIED, WeightSet
 from audioldm_utils.model.mel import MelConfig
 from audioldm_utils.model.offload import Offload, check_compile, check_offload
+from audioldm_utils.model.vae import Network, Vae
+from audioldm_utils.model.vocoder import Vocoder
 
 if TYPE_CHECKING:
-    from diffusers import AudioLDM2Pipeline, AudioLDM2UNet2DConditionModel, AutoencoderKL
-    from transformers import ClapModel, SpeechT5HifiGan
+    from diffusers import AudioLDM2Pipeline, AudioLDM2UNet2DConditionModel
+    from transformers import ClapModel
 
 #: Components that only turn prompts into embeddings; unloaded once those are made.
 TEXT_COMPONENTS = (
@@ -49,6 +52,9 @@ TEXT_COMPONENTS = (
     "tokenizer",
     "tokenizer_2",
 )
+
+#: Components that load without diffusers and transformers, whose import costs seconds.
+OWN: dict[str, type[Network]] = {"vae": Vae, "vocoder": Vocoder}
 
 Precision = torch.dtype | Mapping[str, torch.dtype]
 
@@ -98,6 +104,46 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def _load_published(
+    name: str, folder: Path, weights: WeightSet | None, dtype: torch.dtype
+) -> Any:
+    """A component by its own library; networks with what was wrong with their weights."""
+    kind = component_class(name, folder)
+    options: dict[str, Any] = {}
+    if weights is not None:
+        diffusers = hasattr(kind, "load_config")
+        options = {
+            "torch_dtype" if diffusers else "dtype": dtype,
+            "use_safetensors": weights.format == "safetensors",
+            "variant": weights.variant,
+            "output_loading_info": True,
+        }
+        if diffusers:
+            # Said beforehand, else diffusers prints a warning a network without it.
+            options["low_cpu_mem_usage"] = find_spec("accelerate") is not None
+    try:
+        with _quiet():
+            return kind.from_pretrained(folder, local_files_only=True, **options)
+    except Exception as error:  # whatever a library makes of a stranger's files
+        raise refusal(folder, kind.__name__, error) from error
+
+
+def _load_own(
+    kind: type[Network], folder: Path, weights: WeightSet, dtype: torch.dtype
+) -> tuple[Network, dict[str, Sequence[str]]]:
+    """The same for a network of :data:`OWN`."""
+    try:
+        with torch.device("meta"):
+            network = kind(read_json(folder / "config.json"))
+        tensors = read_tensors(folder, weights)
+        for name, tensor in tensors.items():
+            tensors[name] = tensor.to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+        found = network.load_state_dict(tensors, strict=False, assign=True)
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        raise refusal(folder, CLASSES[folder.name][1], error) from error
+    return network, {"missing_keys": found.missing_keys, "unexpected_keys": found.unexpected_keys}
 
 
 class Checkpoint:
@@ -157,12 +203,12 @@ class Checkpoint:
         return fingerprint(self.path, parts) if parts else self.fingerprint
 
     @property
-    def vae(self) -> AutoencoderKL:
+    def vae(self) -> Vae:
         """Log-mel ``(batch, 1, frames, 64)`` to and from latents."""
         return self.part("vae")
 
     @property
-    def vocoder(self) -> SpeechT5HifiGan:
+    def vocoder(self) -> Vocoder:
         """Log-mel ``(batch, frames, 64)`` to waveform."""
         return self.part("vocoder")
 
@@ -210,29 +256,14 @@ class Checkpoint:
             self._parts[name] = self._load(name)
         return self._parts[name]
 
-    def _load(self, name: str) -> Any:
-        folder = self.path / name
-        dtype = self.dtype(name)
+    def _load(self, name: str, own: bool = True) -> Any:
+        """A component; a network of :data:`OWN` by its published class unless ``own``."""
+        folder, dtype = self.path / name, self.dtype(name)
         weights = check_component(folder, self._half(name))
-        kind = component_class(name, folder)
-        diffusers = hasattr(kind, "load_config")
-        if weights is None:
-            options: dict[str, Any] = {}
+        if own and name in OWN:
+            loaded = _load_own(OWN[name], folder, weights, dtype)
         else:
-            options = {
-                "torch_dtype" if diffusers else "dtype": dtype,
-                "use_safetensors": weights.format == "safetensors",
-                "variant": weights.variant,
-                "output_loading_info": True,
-            }
-            if diffusers:
-                # Said beforehand, else diffusers prints a warning a network without it.
-                options["low_cpu_mem_usage"] = find_spec("accelerate") is not None
-        try:
-            with _quiet():
-                loaded = kind.from_pretrained(folder, local_files_only=True, **options)
-        except Exception as error:  # whatever a library makes of a stranger's files
-            raise refusal(folder, kind, error) from error
+            loaded = _load_published(name, folder, weights, dtype)
         if weights is None:
             return loaded
         model, info = loaded
@@ -294,8 +325,9 @@ class Checkpoint:
             if name not in instead and name not in self.present:
                 self.part(name)  # which says what is missing, in the order given
         # Those without weights first: what is wrong with a tokenizer is said in no time.
-        order = sorted(components, key=lambda name: name not in WEIGHTLESS)
-        parts |= {name: self.part(name) for name in order if name not in instead}
+        for name in sorted(components, key=lambda name: name not in WEIGHTLESS):
+            if name not in instead:
+                parts[name] = self._load(name, own=False) if name in OWN else self.part(name)
         return AudioLDM2Pipeline(**(parts | instead))
 
 

@@ -75,16 +75,16 @@ def component_class(name: str, folder: Path) -> type:
     try:
         found.load_config  # noqa: B018 - asked, not used
     except ImportError as error:  # some want a library that is not installed
-        raise refusal(folder, found, error) from error
+        raise refusal(folder, kind, error) from error
     return found
 
 
-def refusal(folder: Path, kind: type, error: Exception) -> UserError:
+def refusal(folder: Path, kind: str, error: Exception) -> UserError:
     """What is said where a library could not make a component of a folder."""
     reason = " ".join(str(error).split()).rstrip(".") or repr(error)
     reason = reason if len(reason) <= 300 else reason[:297] + "..."
     return UserError(
-        f"{folder} cannot be loaded as {kind.__name__}: {reason}; correct it or copy it again"
+        f"{folder} cannot be loaded as {kind}: {reason}; correct it or copy it again"
     )
 
 
@@ -97,17 +97,17 @@ def check_types(folder: Path, kind: type, config: Mapping[str, Any]) -> None:
     for key, value in _numbers(config):
         if abs(value) > LARGEST or (value < 0 and not key.endswith(_SIGNED)):
             said = f"{key} is {_shown(value)}, which no AudioLDM2 has"
-            raise refusal(folder, kind, ValueError(said))
+            raise refusal(folder, kind.__name__, ValueError(said))
     if hasattr(kind, "config_class") and not hasattr(kind, "load_config"):  # of transformers
         try:
             kind.config_class.from_dict(dict(config))
         except Exception as error:
-            raise refusal(folder, kind, error) from error
+            raise refusal(folder, kind.__name__, error) from error
         return
     for name, parameter in inspect.signature(kind.__init__, eval_str=True).parameters.items():
         if name in config and not _fits(config[name], parameter.annotation):
             said = f"{name} is {_shown(config[name])}, not {_words(parameter.annotation)}"
-            raise refusal(folder, kind, TypeError(said))
+            raise refusal(folder, kind.__name__, TypeError(said))
 
 
 def _numbers(content: Any, key: str = "") -> Iterator[tuple[str, float]]:
@@ -190,7 +190,7 @@ def check_build(
         shapes = _shapes(folder.name, kind, json.dumps(config), held)
     except Exception as error:
         said = f"its configuration gives none that works ({error})"
-        raise refusal(folder, kind, ValueError(said)) from error
+        raise refusal(folder, kind.__name__, ValueError(said)) from error
     for file in weights.files if weights and weights.format == "safetensors" else ():
         for name, entry in read_header(folder / file).items():
             own = shapes.get(name, shapes.get(f"{shapes['']}.{name}", entry.shape))
@@ -199,7 +199,7 @@ def check_build(
                     f"by its config.json {name} has the shape {list(own)}, in its weights"
                     f" {list(entry.shape)}"
                 )
-                raise refusal(folder, kind, ValueError(said))
+                raise refusal(folder, kind.__name__, ValueError(said))
 
 
 @lru_cache(maxsize=64)
@@ -301,23 +301,3 @@ def _quiet_diffusers() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
-
-
-def check_finite(network: torch.nn.Module, folder: Path, dtype: torch.dtype) -> None:
-    """Refuse weights that are NaN or infinite; one pass over them, without a copy.
-
-    Raises:
-        UserError: naming the first such tensor.
-    """
-    import torch
-
-    for name, tensor in network.state_dict().items():
-        if not tensor.is_floating_point() or not tensor.numel():
-            continue
-        low, high = torch.aminmax(tensor.detach())  # both are NaN if one number is
-        if not (torch.isfinite(low) and torch.isfinite(high)):
-            at = "" if dtype == torch.float32 else f" as {str(dtype).removeprefix('torch.')}"
-            raise UserError(
-                f"the weights of {folder} hold numbers that are not finite{at} (in {name}):"
-                " copy or download it again, or give another checkpoint"
-            )

@@ -7,19 +7,27 @@ weights are finite is seen on loading them.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from audioldm_utils.errors import UserError
+from audioldm_utils.files import user_cache
 from audioldm_utils.model.checkpoint_build import check_build, check_types, component_class, refusal
 from audioldm_utils.model.checkpoint_files import COMPONENTS, check_component, read_json
-from audioldm_utils.model.checkpoint_weights import WeightSet
+from audioldm_utils.model.checkpoint_weights import WeightSet, read_header
 from audioldm_utils.model.mel import MelConfig
 from audioldm_utils.model.schedule import training_alphas_bar
+
+#: Of what is checked: a stricter gate asks again.
+_GATE = 1
 
 
 def check_checkpoint(path: Path, mel: MelConfig, half: Callable[[str], bool]) -> None:
@@ -46,23 +54,48 @@ def check_checkpoint(path: Path, mel: MelConfig, half: Callable[[str], bool]) ->
 def check_configurations(folder: Path, weights: WeightSet | None, mel: MelConfig) -> None:
     """Refuse a component's configurations that do not fit its class, AudioLDM2 or its weights.
 
+    That they can be built is remembered, since asking the libraries costs seconds.
+
     Raises:
         UserError: one does not.
     """
-    name, kind = folder.name, component_class(folder.name, folder)
-    file = {"scheduler": "scheduler_config.json"}.get(name, "config.json")
-    if weights is not None or name == "scheduler":
-        config = read_json(folder / file)
-        check_types(folder, kind, config)
-        check_geometry(name, config, folder.parent, mel)
-        check_build(folder, kind, config, weights)
-        return
-    for path in sorted(folder.glob("*_config.json")):
-        config = read_json(path)
-        check_types(folder, kind, config)
-        longest = config.get("model_max_length", 1)
-        if type(longest) is not int or longest < 1:
-            raise UserError(f"{path} has no usable model_max_length: give it a whole number")
+    name = folder.name
+    built = weights is not None or name == "scheduler"
+    file = "scheduler_config.json" if name == "scheduler" else "config.json"
+    paths = [folder / file] if built else sorted(folder.glob("*_config.json"))
+    configs = {path: read_json(path) for path in paths}
+    note = _note(folder, list(configs.values()), weights)
+    kind = None if note.exists() else component_class(name, folder)
+    for path, config in configs.items():
+        if kind is not None:
+            check_types(folder, kind, config)
+        if built:
+            check_geometry(name, config, folder.parent, mel)
+        else:
+            longest = config.get("model_max_length", 1)
+            if type(longest) is not int or longest < 1:
+                raise UserError(f"{path} has no usable model_max_length: give it a whole number")
+        if kind is not None and built:
+            check_build(folder, kind, config, weights)
+    if kind is not None:
+        with suppress(OSError):  # without a cache it is built again
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.touch()
+
+
+def _note(folder: Path, configs: list[dict], weights: WeightSet | None) -> Path:
+    """The file that is there if these configurations, with weights of these shapes, were built."""
+    files = [folder / file for file in weights.files] if weights else []
+    shapes = [
+        {name: entry.shape for name, entry in read_header(path).items()}
+        for path in files
+        if path.suffix == ".safetensors"
+    ]
+    versions = [version(library) for library in ("torch", "diffusers", "transformers")]
+    sizes = [path.stat().st_size for path in files]
+    about = [_GATE, folder.name, versions, configs, sizes, shapes]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    return user_cache() / "built" / digest
 
 
 def _name(value: Any) -> str:
@@ -128,7 +161,7 @@ def check_geometry(name: str, config: Mapping[str, Any], path: Path, mel: MelCon
         try:
             curve = training_alphas_bar(config)
         except (ValueError, TypeError, ZeroDivisionError) as error:
-            raise refusal(path / name, component_class(name, path / name), error) from error
+            raise refusal(path / name, component_class(name, path / name).__name__, error) from error
         if not (len(curve) and np.isfinite(curve).all() and (np.diff(curve, prepend=1) < 0).all()):
             raise UserError(
                 f"the betas of {path / name / 'scheduler_config.json'} are no noise schedule"

@@ -19,15 +19,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from audioldm_utils.files import atomic_write, user_cache
 from audioldm_utils.model.checkpoint_files import COMPONENTS, parse_json
+from audioldm_utils.model.checkpoint_tensors import read_pickle
 from audioldm_utils.model.checkpoint_weights import (
     SIZES,
     TIED,
     Entry,
     WeightSet,
     choose_weights,
-    corrupt,
     is_weights,
     read_header,
 )
@@ -212,8 +215,6 @@ def _is_whole(dtype: str) -> bool:
 
 def _canonical(data: bytes, entry: Entry) -> bytes:
     """Stored numbers as float32 or int64, little endian; 8-bit floats as they are."""
-    import numpy as np
-
     if entry.dtype in ("F32", "F8_E4M3", "F8_E5M2"):
         return data
     if entry.dtype == "BF16":  # the upper half of a float32
@@ -225,20 +226,7 @@ def _canonical(data: bytes, entry: Entry) -> bytes:
 
 
 def _of_pickle(path: Path) -> Iterator[tuple[str, str]]:
-    import pickle
-    import zipfile
-
-    import torch
-
-    try:
-        # Weights only: nothing in a pickle is run.
-        tensors = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None
-        )
-        found = {str(k): v for k, v in dict(tensors).items() if isinstance(v, torch.Tensor)}
-    except (RuntimeError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise corrupt(path, "torch cannot read it") from error
-    for name, tensor in found.items():
+    for name, tensor in read_pickle(path).items():
         flat, whole = tensor.detach().reshape(-1), not tensor.is_floating_point()
         total = _begin(whole, tensor.shape)
         for start in range(0, len(flat), _PIECE):

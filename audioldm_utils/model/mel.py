@@ -14,12 +14,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import numpy as np
+import torch
 
 from audioldm_utils.audio import MODEL_RATE
-
-if TYPE_CHECKING:
-    import torch
+from audioldm_utils.audio.signals import fit_length
 
 Framing = Literal["training", "inference"]
 
@@ -58,22 +59,32 @@ class MelConfig:
 
 @lru_cache(maxsize=8)
 def mel_filterbank(config: MelConfig, dtype: torch.dtype, device: str) -> torch.Tensor:
-    """Librosa's Slaney filterbank, ``(n_mels, n_fft / 2 + 1)``; made once, not to be changed."""
-    import librosa
-    import numpy as np
-    import torch
+    """Slaney's filterbank, ``(n_mels, n_fft / 2 + 1)``; made once, not to be changed.
 
-    weights = librosa.filters.mel(
-        sr=config.sample_rate,
-        n_fft=config.n_fft,
-        n_mels=config.n_mels,
-        fmin=config.fmin,
-        fmax=config.fmax,
-        htk=False,
-        norm="slaney",
-        dtype=np.float64,
-    )
+    ``librosa.filters.mel`` to the last bit, without its import, which costs more than a clip.
+    """
+    edges = _slaney_hz(np.linspace(_slaney(config.fmin), _slaney(config.fmax), config.n_mels + 2))
+    frequencies = np.fft.rfftfreq(n=config.n_fft, d=1.0 / config.sample_rate)
+    widths, ramps = np.diff(edges), np.subtract.outer(edges, frequencies)
+    rising = -ramps[:-2] / widths[:-1, None]
+    falling = ramps[2:] / widths[1:, None]
+    weights = np.maximum(0, np.minimum(rising, falling))
+    weights *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
     return torch.as_tensor(weights, dtype=dtype, device=device)
+
+
+# Slaney's mel scale (Auditory Toolbox): linear to 1000 Hz, then 27 steps to 6400 Hz.
+_HERTZ_A_MEL = 200.0 / 3
+_KNEE = 1000.0 / _HERTZ_A_MEL
+_STEP = np.log(6.4) / 27.0
+
+
+def _slaney(hertz: float) -> float:
+    return _KNEE + np.log(hertz / 1000.0) / _STEP if hertz >= 1000 else hertz / _HERTZ_A_MEL
+
+
+def _slaney_hz(mel: np.ndarray) -> np.ndarray:
+    return np.where(mel >= _KNEE, 1000.0 * np.exp(_STEP * (mel - _KNEE)), _HERTZ_A_MEL * mel)
 
 
 def log_mel(
@@ -94,8 +105,6 @@ def log_mel(
     Raises:
         ValueError: the shape is not ``(batch, samples)``, or the clip is too short to pad.
     """
-    import torch
-
     magnitude = stft_magnitude(waveform, config, framing)
     weights = mel_filterbank(config, waveform.dtype, str(waveform.device))
     return torch.log(torch.clamp(weights @ magnitude, min=config.floor)).transpose(1, 2)
@@ -108,8 +117,6 @@ def stft_magnitude(
 
     Takes and raises what :func:`log_mel` does.
     """
-    import torch
-
     if waveform.ndim != 2:
         raise ValueError(f"waveform must be (batch, samples), got shape {tuple(waveform.shape)}")
     if framing == "training":
@@ -163,8 +170,6 @@ def linear_magnitude(
     Returns:
         ``(batch, n_fft / 2 + 1, frames)``, float32.
     """
-    import torch
-
     if mel.ndim != 3 or mel.shape[2] != config.n_mels:
         raise ValueError(f"mel must be (batch, frames, {config.n_mels}), got {tuple(mel.shape)}")
     if not torch.isfinite(mel).all():
@@ -213,8 +218,6 @@ def griffin_lim_from(
 ) -> torch.Tensor:
     """As :func:`griffin_lim`, from magnitudes ``(batch, n_fft / 2 + 1, frames)``."""
     import librosa
-    import numpy as np
-    import torch
 
     pad = (config.n_fft - config.hop_length) // 2
     waves = [
@@ -246,10 +249,6 @@ def with_phase(
         ``(batch, frames * 160)``, float32.
     """
     import librosa
-    import numpy as np
-    import torch
-
-    from audioldm_utils.audio.signals import fit_length
 
     pad = (config.n_fft - config.hop_length) // 2
     length = mel.shape[1] * config.hop_length

@@ -170,8 +170,8 @@ class Stages:
 
     def _encode(self, mel: Tensor) -> Tensor:
         vae = self.checkpoint.vae
-        posterior = vae.encode(mel[:, None].to(self.device, vae.dtype)).latent_dist
-        return posterior.mode().float() * self.scaling_factor
+        mode = vae.encode(mel[:, None].to(self.device, vae.dtype))
+        return mode.float() * self.scaling_factor
 
     @torch.no_grad()
     def encode(self, mel: Tensor) -> Tensor:
@@ -207,10 +207,7 @@ class Stages:
         # Multiplied by the reciprocal, as the plain pipeline does, so that roundings agree.
         scaled = (latents.to(self.device, torch.float32) * (1 / self.scaling_factor)).to(vae.dtype)
         pieces = (
-            (
-                start * DOWNSAMPLING,
-                vae.decode(scaled[:, :, start : start + window]).sample[:, 0].float(),
-            )
+            (start * DOWNSAMPLING, vae.decode(scaled[:, :, start : start + window])[:, 0].float())
             for start in window_starts(length, window, overlap)
         )
         return crossfade(pieces, length * DOWNSAMPLING, self.overlap, dim=1)
