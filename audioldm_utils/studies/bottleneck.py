@@ -202,7 +202,7 @@ SPECTRAL = ("log_mel_distance", "multi_resolution_stft")
 
 def study_mistakes(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
     """Study ``01_mistakes``: VAE and vocoder fed by each public front-end mistake."""
-    from audioldm_utils.model.mistakes import MISTAKES
+    from audioldm_utils.studies.mistakes import MISTAKES
 
     reference = to_model_rate(clip)
     wave, level = normalise(torch.from_numpy(reference)[None])

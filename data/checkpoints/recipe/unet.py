@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from audioldm_utils.model.linear_denoiser import PATCH, LinearDenoiser
+from audioldm_utils.studies.linear_denoiser import PATCH, LinearDenoiser
 from audioldm_utils.model.mel import MelConfig, log_mel
 from recipe.captions import augment, joined, t5_tokenizer, vocabulary_text
 from recipe.data import Corpus, default_cache, front_end_gain, load_corpus
