@@ -106,9 +106,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load_published(
-    name: str, folder: Path, weights: WeightSet | None, dtype: torch.dtype
-) -> Any:
+def _load_published(name: str, folder: Path, weights: WeightSet | None, dtype: torch.dtype) -> Any:
     """A component by its own library; networks with what was wrong with their weights."""
     kind = component_class(name, folder)
     options: dict[str, Any] = {}
@@ -137,9 +135,7 @@ def _load_own(
     try:
         with torch.device("meta"):
             network = kind(read_json(folder / "config.json"))
-        tensors = read_tensors(folder, weights)
-        for name, tensor in tensors.items():
-            tensors[name] = tensor.to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+        tensors = read_tensors(folder, weights, dtype)
         found = network.load_state_dict(tensors, strict=False, assign=True)
     except (RuntimeError, ValueError, TypeError, LookupError) as error:
         raise refusal(folder, CLASSES[folder.name][1], error) from error

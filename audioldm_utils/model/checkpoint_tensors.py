@@ -5,10 +5,11 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from audioldm_utils.errors import UserError
@@ -19,33 +20,41 @@ _NEW_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_
 _OLD_NAMES = re.compile(r"(?<=attentions\.0\.)(query|key|value|proj_attn)(?=\.)")
 
 
-def read_tensors(folder: Path, weights: WeightSet) -> dict[str, Tensor]:
-    """The tensors of a component's files, as stored.
+def stored_tensors(folder: Path, weights: WeightSet) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of a component's files, one after another; nothing in a pickle is run.
 
     Raises:
-        UserError: torch cannot read a file.
+        UserError: a file cannot be read.
     """
-    found: dict[str, Tensor] = {}
-    for name in weights.files:
-        if weights.format == "safetensors":
-            found |= load_file(folder / name)
-        else:
-            found |= read_pickle(folder / name)
-    return {_OLD_NAMES.sub(lambda old: _NEW_NAMES[old[0]], name): found[name] for name in found}
+    for path in (folder / name for name in weights.files):
+        try:
+            if weights.format == "safetensors":
+                with safe_open(path, framework="pt") as handle:
+                    yield from ((name, handle.get_tensor(name)) for name in handle.keys())  # noqa: SIM118
+                continue
+            mapped = zipfile.is_zipfile(path) or None
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            found = [(str(k), v) for k, v in dict(content).items() if isinstance(v, Tensor)]
+        except (
+            *(RuntimeError, ValueError, TypeError, EOFError),
+            *(pickle.UnpicklingError, SafetensorError),
+        ) as error:
+            raise corrupt(path, "torch cannot read it") from error
+        yield from found
 
 
-def read_pickle(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.bin`` file; nothing in it is run.
+def read_tensors(folder: Path, weights: WeightSet, dtype: torch.dtype) -> dict[str, Tensor]:
+    """All of them in memory of their own, by today's names; numbers with a fraction as ``dtype``.
 
     Raises:
-        UserError: torch cannot read it.
+        UserError: a file cannot be read.
     """
-    mapped = zipfile.is_zipfile(path) or None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-        return {str(k): v for k, v in dict(content).items() if isinstance(v, Tensor)}
-    except (RuntimeError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise corrupt(path, "torch cannot read it") from error
+    found = {}
+    for name, tensor in stored_tensors(folder, weights):
+        kind = dtype if tensor.is_floating_point() else tensor.dtype
+        name = _OLD_NAMES.sub(lambda old: _NEW_NAMES[old[0]], name)
+        found[name] = tensor.to(kind, copy=True)
+    return found
 
 
 def check_finite(network: torch.nn.Module, folder: Path, dtype: torch.dtype) -> None:

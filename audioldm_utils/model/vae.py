@@ -8,6 +8,7 @@ Definition: Rombach et al., arXiv 2112.10752; diffusers' ``models/autoencoders``
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -96,7 +97,7 @@ class _Level(nn.Module):
         super().__init__()
         widths = [inside, *[outside] * depth]
         self.resnets = nn.ModuleList(
-            _Residual(*pair, groups) for pair in zip(widths, widths[1:], strict=False)
+            _Residual(*pair, groups) for pair in pairwise(widths)
         )
         step = nn.ModuleList([] if last else [_Resample(outside, up)])
         self.upsamplers, self.downsamplers = (step, None) if up else (None, step)
