@@ -80,9 +80,7 @@ def refusal(folder: Path, kind: str, error: Exception | str) -> UserError:
     """What is said where no component of that class can be made of a folder."""
     reason = " ".join(str(error).split()).rstrip(".") or repr(error)
     reason = reason if len(reason) <= 300 else reason[:297] + "..."
-    return UserError(
-        f"{folder} cannot be loaded as {kind}: {reason}; correct it or copy it again"
-    )
+    return UserError(f"{folder} cannot be loaded as {kind}: {reason}; correct it or copy it again")
 
 
 def check_types(folder: Path, kind: type, config: Mapping[str, Any]) -> None:

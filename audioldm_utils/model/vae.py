@@ -96,9 +96,7 @@ class _Level(nn.Module):
     ) -> None:
         super().__init__()
         widths = [inside, *[outside] * depth]
-        self.resnets = nn.ModuleList(
-            _Residual(*pair, groups) for pair in pairwise(widths)
-        )
+        self.resnets = nn.ModuleList(_Residual(*pair, groups) for pair in pairwise(widths))
         step = nn.ModuleList([] if last else [_Resample(outside, up)])
         self.upsamplers, self.downsamplers = (step, None) if up else (None, step)
 
