@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from audioldm_utils.audio.clips import fit_length
+from audioldm_utils.audio.signals import Gain
 from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm.bitstream import Header, Sizes
 from audioldm_utils.ddcm.bitstream.work import (
@@ -30,7 +31,7 @@ from audioldm_utils.ddcm.core import DDCM, Callback, Codes
 from audioldm_utils.ddcm.settings import Settings, codebook_for, header_for
 from audioldm_utils.ddcm.windows import Denoiser, segment_frames, windowed
 from audioldm_utils.errors import UserError
-from audioldm_utils.model.networks import DOWNSAMPLING, Level, Stages, normalise
+from audioldm_utils.model.networks import DOWNSAMPLING, Stages, normalise
 from audioldm_utils.model.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class Codec:
         count = max(1, round(seconds * MODEL_RATE))
         parts, part = segment_frames(latent_frames(count), settings.segment)
         stored = replace(settings, prompt=prompt) if subset is None else _promptless(settings)
-        level = Level(torch.zeros(1, 1), torch.ones(1, 1))
+        level = Gain(torch.zeros(1, 1), torch.ones(1, 1))
         header = header_for(self.stages, stored, count, MODEL_RATE, level, parts, part)
         coder = coder_for(self.stages, header, part)
         denoiser, counter = self._denoiser(header)
@@ -204,7 +205,7 @@ class Codec:
         """
         count = model_samples(header.samples, header.sample_rate)
         waveform = self.stages.vocode(self.stages.decode(latents)).cpu()[:, :count]
-        level = Level(torch.tensor([[header.mean]]), torch.tensor([[1 / header.scale]]))
+        level = Gain(torch.tensor([[header.mean]]), torch.tensor([[1 / header.scale]]))
         return finite(level.undo(waveform), name)[0].numpy()
 
     def encode_latents(self, latents: torch.Tensor, settings: Settings = Settings()) -> Encoded:
@@ -215,7 +216,7 @@ class Codec:
         """
         frames = latents.shape[2]
         parts, part = segment_frames(frames, settings.segment)
-        level = Level(torch.zeros(1, 1), torch.ones(1, 1))
+        level = Gain(torch.zeros(1, 1), torch.ones(1, 1))
         samples = frames * DOWNSAMPLING * self.stages.mel_config.hop_length
         header = header_for(self.stages, settings, samples, MODEL_RATE, level, parts, part)
         missing = (0, 0, 0, parts * part - frames)

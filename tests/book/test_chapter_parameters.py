@@ -24,7 +24,7 @@ from audioldm_utils.audio.clips import find_clips
 from audioldm_utils.book import listening, plotting
 from audioldm_utils.book.chapters import find_chapters
 from audioldm_utils.model import checkpoint
-from audioldm_utils.model.conditioning import Denoiser
+from audioldm_utils.model.denoiser import GuidedUNet
 from audioldm_utils.results.evidence import provenance
 from audioldm_utils.results.tables import write
 from audioldm_utils.studies import run as studies
@@ -60,7 +60,7 @@ def replays():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Study, "measure", replayed)
         patch.setattr(checkpoint, "load", cache(checkpoint.load))  # the same networks for all
-        patch.setattr(Denoiser, "_run", barely)
+        patch.setattr(GuidedUNet, "_run", barely)
         yield
 
 
