@@ -69,11 +69,7 @@ def _device(name: str | torch.device) -> torch.device:
 
 
 def fast_dtype(device: str | torch.device = "cpu") -> torch.dtype:
-    """The precision that is fastest there without losing range.
-
-    Returns:
-        bfloat16 on GPUs and on processors that multiply it in hardware, else float32.
-    """
+    """The fastest precision there: bfloat16 where the hardware multiplies it, else float32."""
     device = _device(device)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
@@ -173,9 +169,6 @@ class Checkpoint:
 
     def part(self, name: str) -> Any:
         """A component by its name in ``model_index.json``, loaded if it is not yet.
-
-        Networks come in evaluation mode with frozen weights; gradients with respect to
-        their inputs are still available.
 
         Raises:
             UserError: the checkpoint lacks it, or its files are damaged or of another shape.

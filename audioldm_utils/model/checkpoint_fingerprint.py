@@ -1,13 +1,11 @@
 """What determines a checkpoint's output, as one SHA-256, whatever files it lies in.
 
 Tensors count by name, shape and value, numbers with a fraction as float32 and whole numbers
-as int64: the same weights as safetensors, ``.bin``, in shards, or in a wider type are the same
-checkpoint. Configurations count without the entries that say nothing about what is computed
-(library versions, stored types, where they came from).
+as int64: the same weights in another format or a wider type are the same checkpoint.
+Configurations count without the entries that say nothing about what is computed.
 
-Reading 1.6 GB takes seconds, so digests of tensors are remembered: beside the checkpoint in
-``.fingerprint.json``, in the user's cache where one cannot write there. They hold for the
-files' sizes and times; see :func:`_stamps`.
+Reading 1.6 GB takes seconds, so digests of tensors are remembered for the files' sizes and
+times: beside the checkpoint, or in the user's cache where one cannot write there.
 """
 
 from __future__ import annotations
@@ -104,8 +102,7 @@ def _spoken(content: Any) -> Any:
 def _stamps(folder: Path, weights: WeightSet) -> dict[str, list[int]]:
     """Size and times (ns) of each file, which change when it does.
 
-    The second time is that of the last change of the file's entry, which nobody can set: a file
-    of the same size that was given an old time is noticed.
+    Nobody can set the second time, so that a file that was given an old time is noticed.
     """
     stats = {name: (folder / name).stat() for name in weights.files}
     return {name: [s.st_size, s.st_mtime_ns, s.st_ctime_ns] for name, s in stats.items()}

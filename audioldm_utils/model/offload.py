@@ -1,14 +1,12 @@
 """Networks on a GPU that is too small for all of them, and compiled ones.
 
 Offloading keeps every network in main memory and brings the one that is about to be called to
-the GPU, taking the one before it away: the GPU then holds one network at a time, at the price
-of the transfers. Compiling takes a minute at the first call and pays off in long runs.
+the GPU, taking the one before it away. Compiling takes a minute at the first call.
 """
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 
@@ -29,19 +27,12 @@ class Offload:
         self._models: dict[str, torch.nn.Module] = {}
 
     def add(self, name: str, model: torch.nn.Module) -> None:
-        """Watch a network, which lies in main memory.
-
-        Its parts are watched as well, since a VAE's encoder and decoder are called past it.
-        """
+        """Watch a network in main memory, and its parts, which are called past it in a VAE."""
         self._models[name] = model
-
-        def bring(*_: Any) -> None:
-            self.bring(name)
-
         for module in (model, *model.children()):
-            module.register_forward_pre_hook(bring)
+            module.register_forward_pre_hook(lambda *_: self._bring(name))
 
-    def bring(self, name: str) -> None:
+    def _bring(self, name: str) -> None:
         """Move a network to the device, and the one that was there away."""
         if self.here == name:
             return
