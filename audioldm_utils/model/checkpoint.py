@@ -82,11 +82,7 @@ class Checkpoint:
     """One AudioLDM2 checkpoint whose components are loaded when first used.
 
     Attributes:
-        name: ``"mini"``, the folder's name, or the hub id.
-        path: its folder.
-        revision: commit of a hub id, else None.
-        device: where the networks are put.
-        mel_config: the front end that it was trained with.
+        name: ``"mini"``, the folder's name, or the hub id, then with its commit ``revision``.
     """
 
     def __init__(

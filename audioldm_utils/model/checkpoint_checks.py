@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,15 @@ def _note(folder: Path, configs: list[dict], weights: WeightSet | None) -> Path:
     """The file that is there if these configurations, with weights of these shapes, were built."""
     files = [folder / file for file in weights.files] if weights else []
     shapes = [read_shapes(path) for path in files if path.suffix == ".safetensors"]
-    versions = [version(library) for library in ("torch", "diffusers", "transformers")]
     sizes = [path.stat().st_size for path in files]
-    about = [_GATE, folder.name, versions, configs, sizes, shapes]
+    about = [_GATE, folder.name, _versions(), configs, sizes, shapes]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     return user_cache() / "built" / digest
+
+
+@cache
+def _versions() -> list[str]:
+    return [version(library) for library in ("torch", "diffusers", "transformers")]
 
 
 def _name(value: Any) -> str:

@@ -45,7 +45,7 @@ _HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?
 
 @dataclass(frozen=True)
 class Location:
-    """A checkpoint found: what it was called, its folder, and its hub revision if any."""
+    """A checkpoint found: what it is called, its folder, and its hub revision if any."""
 
     name: str
     path: Path
@@ -160,47 +160,38 @@ def _from_hub(
     A download takes every component, one weight format each, so that the fingerprint is
     that of a full copy whatever was asked for first.
     """
-    import huggingface_hub
-    from huggingface_hub.errors import (
-        HTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    import huggingface_hub as hub
+    from huggingface_hub import errors
 
-    label = f"{repository}@{revision}" if revision else repository
     try:
-        cached = Path(
-            huggingface_hub.snapshot_download(repository, revision=revision, local_files_only=True)
-        )
-        there = [name for name in COMPONENTS if (cached / name).is_dir() or name in components]
-        for component in there:
-            check_component(cached / component, half)
+        cached = Path(hub.snapshot_download(repository, revision=revision, local_files_only=True))
+        for name in COMPONENTS:
+            if (cached / name).is_dir() or name in components:
+                check_component(cached / name, half)
         return Location(repository, cached, cached.name)
-    except (LocalEntryNotFoundError, UserError):
-        # Not there, or only in part: what is missing is downloaded below.
-        pass
+    except (errors.LocalEntryNotFoundError, UserError):
+        pass  # not there, or only in part: what is missing is downloaded
     try:
-        about = huggingface_hub.HfApi().model_info(repository, revision=revision)
+        about = hub.HfApi().model_info(repository, revision=revision)
         names = [sibling.rfilename for sibling in about.siblings or ()]
         wanted = ["model_index.json"]
         for component in COMPONENTS:
             inside = [n.split("/", 1)[1] for n in names if n.startswith(f"{component}/")]
             weights = choose_weights(inside, half)
-            for name in inside:
-                if not is_weights(name) or (weights and name in (*weights.files, weights.index)):
-                    wanted.append(f"{component}/{name}")
-        path = Path(
-            huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=wanted)
-        )
-    except RevisionNotFoundError:
+            chosen = (*weights.files, weights.index) if weights else ()
+            wanted += [f"{component}/{n}" for n in inside if not is_weights(n) or n in chosen]
+        path = Path(hub.snapshot_download(repository, revision=revision, allow_patterns=wanted))
+    except errors.RevisionNotFoundError:
         raise UserError(f"the hub checkpoint {repository} has no revision '{revision}'") from None
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         raise UserError(
             f"'{repository}' is neither a folder here nor a repository on the hub: check the name"
         ) from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HTTPError, OSError) as error:
+    except (
+        *(errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled),
+        *(errors.HTTPError, OSError),
+    ) as error:
+        label = f"{repository}@{revision}" if revision else repository
         raise UserError(
             f"'{label}' is neither a folder here nor in the hub cache, and the hub cannot be"
             f" reached ({type(error).__name__}): download it where there is a network with"

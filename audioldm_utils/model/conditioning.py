@@ -18,6 +18,7 @@ import soxr
 import torch
 from torch import Tensor
 
+from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.model.checkpoint import TEXT_COMPONENTS, Checkpoint
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class TextSide:
             prompts: what T5 reads beside it, one for all clips or one a clip.
             negative: as in :meth:`embed`; a text, encoded as texts are.
         """
-        embeddings = self.clap_audio(waveform, self.checkpoint.mel_config.sample_rate)
+        embeddings = self.clap_audio(waveform)
         prompts = _as_list(prompts)
         prompts = prompts * len(embeddings) if len(prompts) == 1 else prompts
         prompts, negatives = self._pairs(prompts, negative)
@@ -222,7 +223,7 @@ class TextSide:
         return torch.nn.functional.normalize(_features(output).float(), dim=-1).cpu()
 
     @torch.no_grad()
-    def clap_audio(self, waveform: Tensor, sample_rate: int) -> Tensor:
+    def clap_audio(self, waveform: Tensor, sample_rate: int = MODEL_RATE) -> Tensor:
         """CLAP embeddings ``(batch, width)`` of ``(batch, samples)``, unit norm, on the CPU.
 
         Audio longer than the feature extractor's limit (10 s in the published checkpoint) is

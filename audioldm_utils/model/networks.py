@@ -11,7 +11,7 @@ Definition: haoheliu/AudioLDM2 (arXiv 2308.05734) and diffusers' ``AudioLDM2Pipe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -82,6 +82,8 @@ def crossfade(pieces: Iterable[tuple[int, Tensor]], length: int, overlap: int, d
 class Stages:
     """The networks of one checkpoint, as functions of tensors.
 
+    What it does with prompts is described at :class:`~audioldm_utils.model.conditioning.TextSide`.
+
     Attributes:
         window: mel frames that VAE and vocoder see at once, a multiple of 4; None for no
             limit. Published training used 1024 (10.24 s). The VAE's normalisation and attention
@@ -105,7 +107,9 @@ class Stages:
             raise ValueError(f"overlap must be from 0 to below window={window}, got {overlap}")
         self.window, self.overlap = window, overlap
         self.mel_config = self.checkpoint.mel_config
-        self.text = TextSide(self.checkpoint)
+        self.text = text = TextSide(self.checkpoint)
+        self.embed, self.embed_audio = text.embed, text.embed_audio
+        self.clap_text, self.clap_audio, self.drop_text = text.clap_text, text.clap_audio, text.drop
         if lead is not None:
             self.lead = lead
 
@@ -289,50 +293,14 @@ class Stages:
         decoded = self.vocode(self.decode(self.encode(self.to_mel(normalised))))
         return gain.undo(decoded.cpu())[:, : waveform.shape[1]]
 
-    # Prompts and diffusion.
-
-    # What ``TextSide`` says of each.
-
-    def embed(
-        self,
-        prompts: str | Sequence[str],
-        negative: str | Sequence[str] | None = None,
-        together: bool = False,
-    ) -> Conditioning:
-        """Embeddings of prompts."""
-        return self.text.embed(prompts, negative, together)
-
-    def embed_audio(
-        self,
-        waveform: Tensor,
-        prompts: str | Sequence[str] = "",
-        negative: str | Sequence[str] | None = None,
-    ) -> Conditioning:
-        """Embeddings of audio prompts."""
-        return self.text.embed_audio(waveform, prompts, negative)
-
-    def clap_text(self, prompts: str | Sequence[str]) -> Tensor:
-        """CLAP embeddings ``(batch, width)`` of texts, unit norm."""
-        return self.text.clap_text(prompts)
-
-    def clap_audio(self, waveform: Tensor, sample_rate: int | None = None) -> Tensor:
-        """CLAP embeddings ``(batch, width)`` of waveforms ``(batch, samples)``, unit norm."""
-        return self.text.clap_audio(waveform, sample_rate or self.mel_config.sample_rate)
-
-    def drop_text(self) -> None:
-        """Unload the text encoders; embeddings made before stay valid."""
-        self.text.drop()
-
     def denoiser(
         self, conditioning: Conditioning | None = None, guidance: float = 1.0, grad: bool = False
     ) -> GuidedUNet:
         """The network's output as a function of ``(x_t, t)``.
 
         Args:
-            conditioning: from :meth:`embed`; of one prompt for any batch, or one a clip.
-                None is the empty prompt, whose embedding is made once and kept.
-            guidance: scale of classifier-free guidance, ``uncond + guidance * (cond -
-                uncond)``; 1 is none and costs half.
+            conditioning: of one prompt for any batch, or one a clip; None is the empty prompt.
+            guidance: of ``uncond + guidance * (cond - uncond)``; 1 is none and costs half.
             grad: make it differentiable with respect to ``x_t``.
         """
         if conditioning is None:

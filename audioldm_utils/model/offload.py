@@ -14,16 +14,11 @@ from audioldm_utils.errors import UserError
 
 
 class Offload:
-    """Keeps at most one network on the device.
-
-    Attributes:
-        device: where the network that is being called lies.
-        here: the name of that network, None before the first call.
-    """
+    """Keeps at most one network on the device."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.here: str | None = None
+        self.here: str | None = None  # the network that was called last
         self._models: dict[str, torch.nn.Module] = {}
 
     def add(self, name: str, model: torch.nn.Module) -> None:
@@ -50,11 +45,7 @@ class Offload:
 
 
 def check_offload(device: torch.device) -> None:
-    """Refuse offloading where there is nothing to offload from.
-
-    Raises:
-        UserError: the device is no GPU.
-    """
+    """Raise a UserError where there is nothing to offload from."""
     if device.type == "cpu":
         raise UserError(
             "offloading moves networks between a GPU and main memory, but the device is the cpu:"
@@ -63,11 +54,7 @@ def check_offload(device: torch.device) -> None:
 
 
 def check_compile(device: torch.device) -> None:
-    """Refuse compiling where torch could not.
-
-    Raises:
-        UserError: the device is no GPU, or torch's compiler for it is not installed.
-    """
+    """Raise a UserError where the device is no GPU, or torch's compiler for it is not installed."""
     if device.type == "cpu":
         # torch.compile on a processor needs a C++ compiler, which this project asks of nobody.
         raise UserError("compiling is for GPUs, but the device is the cpu: leave it out")

@@ -34,7 +34,7 @@ def block_stages(stages: Stages, window: float, overlap: float) -> Stages:
     """The same checkpoint with windows of so many seconds.
 
     Raises:
-        UserError: a number is out of range, or the overlap no shorter than it.
+        UserError: a number is out of range, or the overlap no shorter than the window.
     """
     bounds.WINDOW.check("window", window)
     bounds.OVERLAP.check("overlap", overlap)
@@ -137,8 +137,7 @@ class ToMel:
     """``Stages.to_mel`` of samples that come in pieces."""
 
     def __init__(self, stages: Stages) -> None:
-        self.config = stages.mel_config
-        self._device = stages.device
+        self.config, self._device = stages.mel_config, stages.device
         self._samples = torch.zeros(1, 0)
         # Frame that the kept samples begin with, and the next one to give out.
         self._first = self._next = 0

@@ -1,7 +1,6 @@
-"""AudioLDM2's mel VAE in plain torch: diffusers' ``AutoencoderKL``, of which it is one case.
+"""AudioLDM2's mel VAE in plain torch: diffusers' ``AutoencoderKL``, equal to the last bit.
 
-The same operations in the same order on the same weights, so results are equal to the last
-bit; but what needs no diffusion begins without diffusers, whose import costs more than a clip.
+So what needs no diffusion begins without diffusers, whose import costs more than a clip.
 Definition: Rombach et al., arXiv 2112.10752; diffusers' ``models/autoencoders``.
 """
 
@@ -11,23 +10,15 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
 class Network(nn.Module):
-    """A network that tells where it lies and in which precision."""
+    """A network that tells where its weights lie and in which precision."""
 
-    @property
-    def device(self) -> torch.device:
-        """Of its weights."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of its weights."""
-        return next(self.parameters()).dtype
+    device = property(lambda self: next(self.parameters()).device)
+    dtype = property(lambda self: next(self.parameters()).dtype)
 
 
 class _Residual(nn.Module):
