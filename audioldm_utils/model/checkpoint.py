@@ -185,7 +185,7 @@ class Checkpoint:
         if self._offload is None:
             model = model.to(self.device)
         else:
-            self._offload.add(name, model)
+            self._offload.add(name if own else f"published {name}", model)
         if self._compiled and name == "unet":  # nearly all of the time goes there
             model.compile()
         return model

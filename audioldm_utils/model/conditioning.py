@@ -236,12 +236,8 @@ class TextSide:
         if waveform.ndim != 2 or waveform.shape[1] == 0:
             raise ValueError(f"waveform must be (batch, samples), got {tuple(waveform.shape)}")
         # One clip after another: soxr takes channels last, and clips are no channels.
-        audio = np.stack(
-            [
-                soxr.resample(clip, sample_rate, rate, quality="HQ")
-                for clip in waveform.detach().cpu().float().numpy()
-            ]
-        )
+        clips = waveform.detach().cpu().float().numpy()
+        audio = np.stack([soxr.resample(x, sample_rate, rate, quality="HQ") for x in clips])
         length = audio.shape[1]
         starts = [*range(0, length - limit, limit), length - limit] if length > limit else [0]
         total = 0.0
