@@ -16,10 +16,7 @@ class GuidedUNet:
 
     The output is what the scheduler's configuration calls ``prediction_type``.
 
-    Attributes:
-        guidance: scale of classifier-free guidance.
-        calls: evaluations of the UNet so far, counted a clip: with guidance, one call of the
-            denoiser on a batch of 3 adds 6.
+    ``calls`` counts evaluations of the UNet by clips: with guidance, a batch of 3 adds 6.
     """
 
     def __init__(

@@ -49,36 +49,21 @@ SAMPLERS = {
 
 @dataclass(frozen=True)
 class Generated:
-    """What :func:`generate` made.
+    """What :func:`generate` made; sound is float32 on the CPU."""
 
-    Attributes:
-        audio: the best candidate of each prompt, ``(prompts, samples)``, float32, CPU.
-        sample_rate: Hz.
-        candidates: all candidates, the best first, ``(prompts, candidates, samples)``.
-        scores: CLAP similarity (cosine) of each with its prompt, ``(prompts, candidates)``,
-            falling; None with a single candidate.
-        latents: those of the candidates, in their order before ranking,
-            ``(prompts * candidates, 8, frames, 16)``.
-        calls: UNet evaluations, counted a clip; guidance takes two a step.
-        scheduler: the one that was used, after its run.
-    """
-
-    audio: Tensor
+    audio: Tensor  # the best candidate of each prompt, (prompts, samples)
     sample_rate: int
-    candidates: Tensor
-    scores: Tensor | None
-    latents: Tensor
-    calls: int
-    scheduler: Any
+    candidates: Tensor  # the best first, (prompts, candidates, samples)
+    scores: Tensor | None  # CLAP similarity with the prompt, (prompts, candidates), falling
+    latents: Tensor  # before ranking, (prompts * candidates, 8, frames, 16)
+    calls: int  # UNet evaluations, counted a clip; guidance takes two a step
+    scheduler: Any  # after its run
 
 
 def make_scheduler(sampler: str, config: Mapping[str, Any], **options: Any) -> Any:
     """The scheduler of that name on a checkpoint's noise schedule.
 
-    Args:
-        sampler: one of ``SAMPLERS``.
-        config: the checkpoint's scheduler configuration.
-        options: override entries of it, or are the scheduler's own.
+    ``options`` override entries of ``config``, or are the scheduler's own.
 
     Raises:
         UserError: no such sampler.
