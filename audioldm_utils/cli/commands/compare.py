@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from audioldm_utils import bounds
+from audioldm_utils.cli.options import add_shared
+from audioldm_utils.outputs import DIFFERENCES, check_outputs
 
 HELP = "paired differences with intervals between two runs' results"
 EXAMPLES = """\
@@ -15,22 +17,18 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("run_a", metavar="RUN_A", help="results folder or table (.csv, .parquet)")
-    parser.add_argument("run_b", metavar="RUN_B", help="the run that it is compared with")
-    parser.add_argument("--metric", action="append", help="only this metric (may be repeated)")
-    parser.add_argument(
-        "--method", nargs=2, metavar=("A", "B"), help="method of run A against one of run B"
-    )
-    parser.add_argument("--level", type=bounds.LEVEL, default=0.95, help="of the intervals (0.95)")
-    parser.add_argument(
-        "--seed", type=bounds.SEED, default=0, help="of bootstrap and permutation (0)"
-    )
-    parser.add_argument("--out", metavar="FILE.csv", help="also write the differences here")
+    add = parser.add_argument
+    add("run_a", metavar="RUN_A", help="results folder or table (.csv, .parquet)")
+    add("run_b", metavar="RUN_B", help="the run that it is compared with")
+    add("--metric", action="append", help="only this metric (may be repeated)")
+    add("--method", nargs=2, metavar=("A", "B"), help="method of run A against one of run B")
+    add("--level", type=bounds.LEVEL, default=0.95, help="of the intervals")
+    add("--out", metavar="FILE.csv", help="also write the differences here")
+    add_shared(parser, "seed")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the differences; 0 when there was something to compare."""
-    from audioldm_utils.outputs import DIFFERENCES, check_outputs
     from audioldm_utils.results import comparison
 
     if args.out:
