@@ -20,14 +20,12 @@ def pairs(source: str | Path, target: str | Path, suffix: str, audio: bool) -> l
     """Input and output of each file; every output has passed the gate.
 
     Args:
-        source: a file or a folder.
-        target: a file, or a folder if ``source`` is one.
+        source, target: two files, or two folders.
         suffix: of outputs in a folder.
         audio: the inputs are audio files, else ``.ddcm`` files.
 
     Raises:
-        UserError: nothing there, a folder and a file are mixed, or an output that
-            ``outputs.check_outputs`` refuses.
+        UserError: nothing there, a file and a folder, or what ``check_outputs`` refuses.
     """
     given, wanted = Path(source), Path(target)
     kind = CODES if suffix in CODES.suffixes else AUDIO
@@ -132,25 +130,15 @@ def each(jobs: Sequence[FilePair], one: Callable[[Path, Path], str], verb: str) 
 
 
 @contextmanager
-def steps_bar(shown: bool, total: int | None = None) -> Iterator[Callable[..., None] | None]:
-    """A progress bar over steps, as a callback; None where it is not shown.
+def steps_bar(
+    shown: bool, total: int | None = None, what: str = "", unit: str = "step"
+) -> Iterator[Callable[..., object]]:
+    """A progress bar, as a callback for each step.
 
     It appears with the first step, so that an error before that is printed alone.
     """
-    if not shown:
-        yield None
-        return
     from tqdm import tqdm
 
-    bars: list[tqdm] = []
-
-    def advance(*_: object) -> None:
-        if not bars:
-            bars.append(tqdm(total=total, unit="step", leave=False, file=sys.stderr))
-        bars[0].update()
-
-    try:
-        yield advance
-    finally:
-        for bar in bars:
-            bar.close()
+    options = {"leave": False, "delay": 1e-3, "disable": not shown, "file": sys.stderr}
+    with tqdm(total=total, desc=what or None, unit=unit, **options) as bar:
+        yield lambda *_: bar.update()

@@ -35,9 +35,8 @@ def run(args: argparse.Namespace) -> int:
         tables = [table for run in (args.run_a, args.run_b) for table in comparison.tables_of(run)]
         check_outputs([args.out], tables, DIFFERENCES)
     runs = [comparison.read_run(path) for path in (args.run_a, args.run_b)]
-    found = comparison.compare_runs(
-        *runs, metrics=args.metric, methods=args.method, level=args.level, seed=args.seed
-    )
+    given = {"metrics": args.metric, "methods": args.method, "seed": args.seed}
+    found = comparison.compare_runs(*runs, level=args.level, **given)
     if args.out:
         comparison.write_differences(found, Path(args.out))
     print(f"A = {args.run_a}, B = {args.run_b}; difference A - B, mean over clips")

@@ -26,12 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", help=".ddcm file, or folder of them")
     add("output", help=".wav or .flac file; a folder if the input is one")
-    add(
-        "--rate",
-        choices=("model", "original"),
-        default="model",
-        help="sample rate of the output: the model's 16 kHz (default) or the original's",
-    )
+    add("--rate", choices=("model", "original"), default="model", help="of the output (model)")
     add("--edit-prompt", help="go on with this prompt from --edit-step on")
     add("--edit-step", type=bounds.EDIT_STEP, default=0, help="at most the file's steps")
     add_shared(parser, "checkpoint", "device")

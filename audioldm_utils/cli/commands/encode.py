@@ -35,20 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("input", help="audio file, or folder of audio files")
     add("output", help=".ddcm file; a folder if the input is one")
     rate("--kbps", type=bounds.KBPS, help="rate in kbit/s, every byte counted (default 0.5)")
-    rate(
-        "--mel-error",
-        type=bounds.MEL_ERROR,
-        metavar="NAT",
-        help="quality instead of a rate: the smallest file whose decoded log-mel is on average "
-        "this near to that of the VAE alone, in nat (encodes several times)",
+    near = (
+        "quality instead of a rate: decoded log-mels as near to the VAE's (encodes several times)"
     )
+    rate("--mel-error", type=bounds.MEL_ERROR, metavar="NAT", help=near)
     rate("--atoms", type=bounds.ATOMS, help="atoms a step instead of a rate")
     add("--steps", type=bounds.STEPS, default=50, help="network calls; with a rate, the most")
-    add(
-        "--prompt",
-        help="what the sound is; stored in the file and counted. The word «caption» takes each "
-        "clip's own from the folder's manifest",
-    )
+    add("--prompt", help="what the sound is, stored and counted; «caption»: as the manifest says")
     add("--negative-prompt", help="what the sound is not; stored and counted")
     add("--guidance", type=bounds.GUIDANCE, default=1.0, help="guidance scale of the prompt")
     add("--codebook", default="cyclic", choices=CODEBOOKS, help="of the noise (default cyclic)")
@@ -57,12 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stop", type=bounds.STOP, help="alpha-bar of the last step, below 1")
     add("--power", type=bounds.POWER, help="exponent of alpha-bar between the steps")
     add("--eta", type=bounds.SHARE, default=1.0, help="share of the noise")
-    add(
-        "--temperature",
-        type=bounds.TEMPERATURE,
-        default=0.0,
-        help="softness of the choices: 0 the best atom, inf a random one",
-    )
+    soft = "softness of the choices: 0 the best atom, inf a random one"
+    add("--temperature", type=bounds.TEMPERATURE, default=0.0, help=soft)
     add_shared(parser, "checkpoint", "device", "seed")
 
 

@@ -35,11 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("reference", metavar="REF_DIR", nargs="?", help="the originals")
     add("estimate", metavar="EST_DIR", nargs="?", help="files of the same names (any suffix)")
     add("--list", action="store_true", help="list the metrics and end")
-    add(
-        "--metrics",
-        metavar="A,B",
-        help="only these; 'NAME@BAND' for one band (default: all, speech metrics for speech)",
-    )
+    add("--metrics", metavar="A,B", help="only these; 'NAME@BAND' for one band (default: all)")
     add("--out", metavar="FILE", help="write the table: FILE.csv and FILE.parquet")
     add("--rate", type=bounds.RATE, metavar="HZ", help="rate of the comparison (the reference's)")
     add("--lag", type=bounds.LAG, default=0, metavar="N", help="samples the estimates come late")
@@ -102,16 +98,12 @@ def run(args: argparse.Namespace) -> int:
 def load_pair(
     reference: ClipInfo, estimate: ClipInfo, rate: int | None = None, lag: int = 0
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Load a pair at one rate, lag removed, cut to the shorter.
+    """Two float32 ``(samples,)`` of equal length, and their rate, Hz.
 
     Args:
-        reference: the original.
-        estimate: the other; at any rate.
-        rate: Hz; None takes the reference's.
+        reference, estimate: at any rates.
+        rate: to compare at; None takes the reference's.
         lag: samples at ``rate`` by which the estimate comes late.
-
-    Returns:
-        Two float32 ``(samples,)`` of equal length, and their rate.
 
     Raises:
         UserError: a file cannot be used, or the lengths differ by more than 0.25 s.

@@ -8,9 +8,7 @@ from pathlib import Path
 from audioldm_utils.cli.options import add_shared
 from audioldm_utils.outputs import check_outputs
 
-HELP = (
-    "Write the eval-scale tables of book/evidence: every study on a folder and the shipped clips."
-)
+HELP = "write the tables of book/evidence: every study on a folder and the shipped clips"
 EXAMPLES = """\
   audioldm-utils evidence --audio my_recordings
   audioldm-utils evidence --audio my_recordings --studies 01_ladder --out build/evidence"""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audioldm_utils import bounds
+from audioldm_utils.cli.jobs import steps_bar
 from audioldm_utils.cli.options import add_shared, networks
 from audioldm_utils.errors import UserError
 from audioldm_utils.outputs import check_place
@@ -15,6 +16,7 @@ from audioldm_utils.outputs import check_place
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from audioldm_utils.audio.clips import Clip
     from audioldm_utils.model.networks import Stages
 
 HELP = "fit codebooks and compensation to a checkpoint on a folder of audio"
@@ -81,32 +83,31 @@ def _aside(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-def _latents(args: argparse.Namespace, stages: Stages) -> tuple[list[Tensor], list[str]]:
-    """Latents (8, time, 16) of the chosen clips, spread over the folder, and the clips' names."""
+def _mel(stages: Stages, clip: Clip, samples: int | None = None) -> Tensor:
+    """Log-mel (1, frames, 64) of a clip's first samples at 16 kHz; all of them by default."""
     import torch
-    from tqdm.auto import tqdm
 
-    from audioldm_utils.audio import clips as audio
-    from audioldm_utils.audio.survey import loaded
+    from audioldm_utils.audio.clips import to_model_rate
     from audioldm_utils.model.networks import normalise
 
-    found = audio.find_clips(args.audio)
-    count = min(len(found), args.limit or len(found))
-    latents, names = [], []
-    chosen = [found[round(i * len(found) / count)] for i in range(count)]
-    bar = tqdm(chosen, unit="clip", desc="latents", disable=None)
-    for clip in loaded(bar, args.max_seconds, _aside):
-        waveform = torch.from_numpy(audio.to_model_rate(clip))[None]
-        latents.append(stages.encode(stages.to_mel(normalise(waveform)[0]))[0].cpu())
-        names.append(clip.name)
-    return latents, names
+    return stages.to_mel(normalise(torch.from_numpy(to_model_rate(clip))[None, :samples])[0])
 
 
 def _codebooks(args: argparse.Namespace, stages: Stages, parts: list[str]) -> None:
+    from audioldm_utils.audio.clips import find_clips
+    from audioldm_utils.audio.survey import loaded
     from audioldm_utils.ddcm.codebook import fitted, fitting
     from audioldm_utils.studies.codecs import linear_fit
 
-    latents, names = _latents(args, stages)
+    found = find_clips(args.audio)
+    count = min(len(found), args.limit or len(found))
+    spread = [found[round(i * len(found) / count)] for i in range(count)]
+    latents, names = [], []
+    with steps_bar(True, count, "latents", "clip") as step:
+        for clip in loaded(spread, args.max_seconds, _aside):
+            latents.append(stages.encode(_mel(stages, clip))[0].cpu())
+            names.append(clip.name)
+            step()
     kept, checked = fitting.split(latents)
     place = stages.checkpoint.path, stages.checkpoint.fingerprint
     common: dict[str, Any] = {"clips": names, "seed": args.seed, "max_seconds": args.max_seconds}
@@ -136,17 +137,15 @@ def _residuals(
     args: argparse.Namespace, stages: Stages, sets: tuple[list[Tensor], list[Tensor]]
 ) -> tuple[list[int], list[list[Tensor]]]:
     """Timesteps, and the residuals there of the latents to fit on and of those held out."""
-    from tqdm.auto import tqdm
-
     from audioldm_utils.ddcm.codebook import fitting
     from audioldm_utils.model.schedule import Schedule, training_alphas_bar
 
     config = stages.checkpoint.scheduler_config
     timesteps = fitting.nearest_timesteps(training_alphas_bar(config))
     schedule = Schedule.from_config(config, placement=timesteps)
-    with tqdm(total=sum(map(len, sets)), unit="clip", desc="residuals", disable=None) as bar:
+    with steps_bar(True, sum(map(len, sets)), "residuals", "clip") as step:
         return timesteps, [
-            fitting.residuals(part, schedule, stages.denoiser(), seed, lambda *_: bar.update())
+            fitting.residuals(part, schedule, stages.denoiser(), seed, step)
             for part, seed in zip(sets, (args.seed, args.seed + HELD_OUT), strict=True)
         ]
 
@@ -154,56 +153,44 @@ def _residuals(
 def _placement(args: argparse.Namespace, stages: Stages) -> None:
     """Tune on excerpts of equal length, so that they are denoised together."""
     import torch
-    from tqdm.auto import tqdm
 
-    from audioldm_utils.audio import clips as audio
+    from audioldm_utils.audio.clips import find_clips, to_model_rate
     from audioldm_utils.audio.survey import loaded
     from audioldm_utils.ddcm.placement import save_rules, tune
-    from audioldm_utils.model.networks import normalise
 
-    found, seconds = audio.find_clips(args.audio), min(2.56, args.max_seconds)
-    length = round(seconds * stages.mel_config.sample_rate)
+    found, seconds = find_clips(args.audio), min(2.56, args.max_seconds)
+    samples = round(seconds * stages.mel_config.sample_rate)
     mels, names = [], []
     # Evenly spread; where one is too short, its neighbour after it.
     for first in range(args.tuned_on):
         rest = [i for i in found[first * len(found) // args.tuned_on :] if i.name not in names]
         for clip in loaded(rest, seconds, _aside):
-            wave = torch.from_numpy(audio.to_model_rate(clip))[None]
-            if wave.shape[1] >= length:
-                mels.append(stages.to_mel(normalise(wave[:, :length])[0]))
+            if len(to_model_rate(clip)) >= samples:
+                mels.append(_mel(stages, clip, samples))
                 names.append(clip.name)
                 break
     if not mels:
         raise UserError(f"{args.audio} holds no clip of {seconds:g} s to tune the placement on.")
     mel = torch.cat(mels)
 
-    def distance(latents: torch.Tensor) -> float:
+    def distance(latents: Tensor) -> float:
         return float((stages.decode(latents) - mel).abs().mean())
 
-    config = stages.checkpoint.scheduler_config
-    with tqdm(unit="trial", desc="placement", disable=None) as bar:
-        rules, trials = tune(
-            stages.encode(mel), stages.denoiser(), config, distance,
-            seed=args.seed, progress=bar.update,
-        )  # fmt: skip
+    config, place = stages.checkpoint.scheduler_config, stages.checkpoint
+    with steps_bar(True, None, "placement", "trial") as step:
+        given = (stages.encode(mel), stages.denoiser(), config, distance)
+        rules, trials = tune(*given, seed=args.seed, progress=step)
     facts = {"clips": names, "seed": args.seed, "seconds": seconds, "trials": trials}
-    path = save_rules(stages.checkpoint.path, stages.checkpoint.fingerprint, rules, facts)
+    path = save_rules(place.path, place.fingerprint, rules, facts)
     for limit, name, power, stop in rules:
         print(f"placement: below {limit:g} bits a value {name}, power {power:g}, stop {stop:g}")
     print(f"placement: {path}")
 
 
 def _compensation(args: argparse.Namespace, stages: Stages) -> None:
-    from tqdm.auto import tqdm
-
     from audioldm_utils.methods.enhance.bands import save_compensation
     from audioldm_utils.methods.enhance.fitting import fit
 
-    with tqdm(unit="clip", desc="compensation", disable=None) as bar:
-
-        def step(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with steps_bar(True, args.limit, "compensation", "clip") as step:
         fitted = fit(stages, args.audio, args.limit, args.max_seconds, step, _aside)
     print(f"compensation: {save_compensation(fitted, stages.checkpoint.path)}")

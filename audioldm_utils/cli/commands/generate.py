@@ -30,30 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--guidance", type=bounds.FULL_GUIDANCE, default=3.5, help="guidance scale; 1 is none")
     add("--seconds", type=bounds.SECONDS, default=5.0, help="length")
     add("--negative", help="what should not be heard")
-    add(
-        "--candidates",
-        type=bounds.CANDIDATES,
-        default=1,
-        help="made and ranked by CLAP; the best is written",
-    )
+    add("--candidates", type=bounds.CANDIDATES, default=1, help="CLAP chooses the best of them")
     add("--audio-prompt", help="a sound file to resemble, beside the text")
     add("--eta", type=bounds.SHARE, default=0.0, help="share of noise in ddim")
-    add(
-        "--precision",
-        choices=("float32", "half"),
-        default="float32",
-        help="half: bfloat16 where the device is fast in it",
-    )
+    precision = {"choices": ("float32", "half"), "default": "float32"}
+    add("--precision", help="half: bfloat16 where the device is fast in it", **precision)
     add("--codebook", help="of ddcm: cyclic (default) or gaussian")
     add("--size", type=bounds.SIZE, help="of ddcm's gaussian codebook: atoms a step")
     add("--atoms", type=bounds.ATOMS, help="of ddcm: atoms a step (default 1)")
-    add(
-        "--ccfg",
-        type=bounds.SIZE,
-        metavar="N",
-        help="of ddcm: choose by the prompt among N random atoms a step, so that the codes decode "
-        "without a prompt",
-    )
+    chosen = "of ddcm: the prompt chooses among N random atoms a step; codes decode without it"
+    add("--ccfg", type=bounds.SIZE, metavar="N", help=chosen)
     add_shared(parser, "checkpoint", "device", "seed")
 
 
@@ -111,19 +97,12 @@ def _codes(args: argparse.Namespace, stored: bool) -> int:
 
     codec = Codec(networks(args))
     settings = Settings(
-        kbps=None,
-        steps=args.steps,
-        atoms=args.atoms or 1,
-        codebook=args.codebook or "cyclic",
-        size=args.size,
-        guidance=args.guidance,
-        negative_prompt=args.negative,
-    )
-    with steps_bar(True, args.steps) as callback:
-        made = codec.generate(
-            args.prompt, args.seconds, settings,
-            seed=args.seed, subset=args.ccfg, callback=callback,
-        )  # fmt: skip
+        kbps=None, steps=args.steps, atoms=args.atoms or 1, codebook=args.codebook or "cyclic",
+        size=args.size, guidance=args.guidance, negative_prompt=args.negative,
+    )  # fmt: skip
+    with steps_bar(True, args.steps) as step:
+        given = {"seed": args.seed, "subset": args.ccfg, "callback": step}
+        made = codec.generate(args.prompt, args.seconds, settings, **given)
     if stored:
         atomic_write(args.output, made.data)
     else:

@@ -40,14 +40,7 @@ def run(args: argparse.Namespace) -> int:
             for p in chapter.parameters:
                 print(f"    {p.name}: {p.kind} = {p.default}  {p.help}".rstrip())
     else:
-        page = run_report(
-            args.audio,
-            args.checkpoint,
-            args.out,
-            chapters=[word for word in args.chapters.split(",") if word] if args.chapters else None,
-            parameters=dict(args.parameter),
-            jobs=args.jobs,
-            progress=sys.stderr,
-        )
-        print(page)
+        chapters = [word for word in args.chapters.split(",") if word] if args.chapters else None
+        given = {"parameters": dict(args.parameter), "jobs": args.jobs, "progress": sys.stderr}
+        print(run_report(args.audio, args.checkpoint, args.out, chapters=chapters, **given))
     return 0

@@ -55,17 +55,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(tasks)} tasks, {done} of them done")
         return 0
     mark_folder(args.out, "sweep")
-    found = run_sweep(
-        sweep,
-        tasks,
-        args.out,
-        function,
-        broken,
-        scheduler=args.scheduler,
-        workers=args.workers,
-        threads=args.threads,
-        progress=not args.quiet,
-    )
+    cluster = {name: getattr(args, name) for name in ("scheduler", "workers", "threads")}
+    found = run_sweep(sweep, tasks, args.out, function, broken, progress=not args.quiet, **cluster)
     print(
         f"{found.computed} tasks computed, {found.reused} known from before, "
         f"{len(found.failures)} failed, {found.seconds:.0f} s"
