@@ -66,6 +66,10 @@ class Chapter:
         """The parameter of that name, or None."""
         return next((p for p in self.parameters if p.name == name), None)
 
+    def only(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Of these values those whose parameters it declares."""
+        return {name: value for name, value in given.items() if self.parameter(name)}
+
 
 def read_chapter(path: str | Path) -> Chapter:
     """Read what a notebook declares; nothing of it is executed.
