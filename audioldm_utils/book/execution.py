@@ -33,6 +33,7 @@ from audioldm_utils.files import (
     available_cores,
     package_hash,
     sha256_file,
+    thread_limits,
 )
 
 NOT_IN_CHAPTERS = frozenset(
@@ -93,14 +94,7 @@ def environment_hash() -> str:
 def chapter_key(
     chapter: Chapter, parameters: Mapping[str, Any], inputs: str, upstream: Mapping[str, str]
 ) -> str:
-    """Hash of all that a chapter's run depends on.
-
-    Args:
-        chapter: its notebook's bytes count.
-        parameters: as injected.
-        inputs: hash of environment, audio, checkpoint and evidence.
-        upstream: keys of the chapters it reads from.
-    """
+    """Hash of all that a run depends on: notebook, parameters, inputs, keys of what it reads."""
     text = json.dumps(
         [sha256_file(chapter.path), dict(parameters), inputs, dict(upstream)], sort_keys=True
     )
@@ -135,9 +129,9 @@ def run_chapters(
 ) -> dict[str, Stamp]:
     """Run what changed, each chapter after those it reads from, up to ``jobs`` at once.
 
-    A failure stops the chapters that read from the failed one and no others, so that one
-    command shows every failure. A failed chapter leaves its earlier results and its earlier
-    executed notebook as they were. Workers and kernels end with this process, however it ends.
+    A failure stops the chapters that read from the failed one and no others. A failed chapter
+    leaves its earlier results and executed notebook as they were. Workers and kernels end with
+    this process, however it ends.
 
     Args:
         chapters: in an order in which each comes after those that it reads.
@@ -316,9 +310,7 @@ def _worker_options(threads: int, layout: Layout, lock: int | None) -> Iterator[
     launch = command("ipykernel_launcher", "-f", "{connection_file}")
     specification = {"argv": launch, "display_name": "Python 3", "language": "python"}
     atomic_write(folder / "kernels" / "python3" / "kernel.json", json.dumps(specification))
-    environment = dict(os.environ)
-    for variable in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM"):
-        environment[f"{variable}_NUM_THREADS"] = str(threads)
+    environment = os.environ | thread_limits(threads)
     for variable, first in (
         ("JUPYTER_PATH", folder),
         ("PYTHONPATH", Path(__file__).resolve().parents[2]),

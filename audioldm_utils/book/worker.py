@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from audioldm_utils.book.lifeline import lifeline
+from audioldm_utils.text import plain
 
 
 def main() -> int:
@@ -87,14 +88,11 @@ def main() -> int:
 def failed_line(source: str, count: int | None, traceback: Sequence[str]) -> str:
     """The line of a cell that failed, or its first where the traceback names none.
 
-    Args:
-        source: of the cell.
-        count: by which the kernel numbers the cell, as in ``Cell In[3], line 2``.
-        traceback: as the kernel sent it, colours and all.
+    ``count`` is the kernel's number of the cell, as in ``Cell In[3], line 2``; the traceback
+    is as the kernel sent it, colours and all.
     """
-    lines = source.splitlines()
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(traceback))
-    numbers = [int(n) for n in re.findall(rf"Cell In\s?\[{count}\], line (\d+)", plain)]
+    lines, said = source.splitlines(), plain("\n".join(traceback))
+    numbers = [int(n) for n in re.findall(rf"Cell In\s?\[{count}\], line (\d+)", said)]
     # The last is the innermost: a function that the cell itself defines and calls.
     if numbers and 0 < numbers[-1] <= len(lines) and lines[numbers[-1] - 1].strip():
         return lines[numbers[-1] - 1].strip()
@@ -103,10 +101,10 @@ def failed_line(source: str, count: int | None, traceback: Sequence[str]) -> str
 
 def _peak_of_children_mb() -> float:
     """Largest resident size that any ended child of this process had, in MB; 0 if unknown."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such count
+    if os.name != "posix":
         return 0.0
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 
