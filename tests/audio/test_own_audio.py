@@ -91,6 +91,7 @@ def test_each_chapter_takes_its_clips_from_one_place(chapter):
         assert "find_clips(" not in source
 
 
+@pytest.mark.processes
 def test_plain_papermill_ends_with_the_sentence(tmp_path):
     folder = tmp_path / "own"
     folder.mkdir()
