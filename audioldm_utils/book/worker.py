@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,6 @@ def main() -> int:
     """Run the job; exit status 0 when finished, 1 when a cell failed."""
     import papermill
     from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import NBClientEngine, papermill_engines
     from papermill.exceptions import PapermillExecutionError
 
     # The kernel inherits descriptor 1; what it prints there must not mix with the events.
@@ -39,38 +39,24 @@ def main() -> int:
 
     # The engine takes no client of another class.
     papermill.engines.PapermillNotebookClient = Client
+    cells = itertools.count(1)
 
-    class Engine(NBClientEngine):
-        """Papermill's own engine, telling which code cell begins."""
-
-        @classmethod
-        def execute_managed_notebook(cls, nb_man: Any, *args: Any, **kwargs: Any) -> Any:
-            begin, done = nb_man.cell_start, 0
-
-            def cell_start(cell: Any, *more: Any, **details: Any) -> None:
-                nonlocal done
-                injected = "injected-parameters" in cell.metadata.get("tags", ())
-                if cell.cell_type == "code" and not injected:
-                    done += 1
-                    send("cell", cell=done)
-                begin(cell, *more, **details)
-
-            nb_man.cell_start = cell_start
-            return super().execute_managed_notebook(nb_man, *args, **kwargs)
+    def begins(cell: Any, cell_index: int) -> None:
+        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", ()):
+            send("cell", cell=next(cells))
 
     job = json.load(sys.stdin)
-    papermill_engines.register("report", Engine)
     start = time.monotonic()
     try:
         papermill.execute_notebook(
             job["notebook"],
             job["output"],
             parameters=job["parameters"],
-            engine_name="report",
             kernel_name="python3",
             progress_bar=False,
             cwd=job["cwd"],
             extra_arguments=["--IPKernelApp.log_level=40"],
+            on_cell_start=begins,
         )
     except PapermillExecutionError as error:
         message = f"{error.ename}: {error.evalue}".strip().splitlines()
