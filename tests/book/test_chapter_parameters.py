@@ -18,6 +18,7 @@ import nbformat
 import numpy as np
 import pytest
 import soundfile as sf
+from matplotlib.figure import Figure
 
 from audioldm_utils.audio.clips import find_clips
 from audioldm_utils.book import listening, plotting
@@ -126,6 +127,7 @@ class Page:
             (plotting, "glue_value", glued),
             (listening, "players", lambda *_, **__: ""),
             (listening, "abx", lambda *_, **__: ""),
+            (Figure, "savefig", lambda *_, **__: None),  # they are drawn before, for their labels
         ):
             monkeypatch.setattr(module, name, stub)
         monkeypatch.chdir(ROOT)
