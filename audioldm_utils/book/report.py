@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -103,12 +104,12 @@ def run_report(
     files = [[audio, audio.with_name(f"{audio.name}.csv")], [root / "book" / "evidence"]]
     sounds, evidence = map(hash_tree, files)
     inputs = "\n".join([environment_hash(), sounds, checkpoint_hash(name, root), evidence])
-    with folder_lock(out) as lock, _Display(chosen, progress) as display:
+    with folder_lock(out) as lock, _display(chosen, progress) as (say, take):
         mark_folder(out, "report")
         for line in found.sentences():
-            display.say(line)
-        stamps = run_chapters(chosen, taken, layout, root, inputs, jobs, display.event, lock)
-        display.say("building the book")
+            say(line)
+        stamps = run_chapters(chosen, taken, layout, root, inputs, jobs, take, lock)
+        say("building the book")
         folder = stage(root / "book", layout, chosen, stamps, facts)
         _write_execution(layout, chosen, stamps)
         return build_book(folder, layout, root / "book" / "evidence", lock)
@@ -244,54 +245,41 @@ def _write_execution(layout: Layout, chapters: list[Chapter], stamps: Mapping[st
     atomic_write(layout.out / "results" / "execution.csv", "\n".join(rows) + "\n")
 
 
-class _Display:
-    """One bar over the cells of all chapters, and a line as each chapter ends."""
+@contextmanager
+def _display(
+    chapters: list[Chapter], stream: IO[str] | None
+) -> Iterator[tuple[Callable[[str], None], Callable[[str, str, Mapping[str, Any]], None]]]:
+    """One bar over the cells of all chapters: shows a line above it, takes events of a run."""
+    from tqdm import tqdm
 
-    def __init__(self, chapters: list[Chapter], stream: IO[str] | None) -> None:
-        from tqdm import tqdm
+    cells = {chapter.name: chapter.cells for chapter in chapters}
+    done, running, lock = dict.fromkeys(cells, 0), {}, threading.Lock()
+    shown = stream is not None and stream.isatty()
+    options = {"unit": "cell", "desc": "report", "file": stream, "dynamic_ncols": True}
+    with tqdm(total=sum(cells.values()), disable=not shown, **options) as bar:
 
-        self._cells = {chapter.name: chapter.cells for chapter in chapters}
-        self._done = dict.fromkeys(self._cells, 0)
-        self._running: dict[str, int] = {}
-        self._lock = threading.Lock()
-        self._stream = stream
-        self._bar = tqdm(
-            total=sum(self._cells.values()),
-            unit="cell",
-            desc="report",
-            file=stream,
-            disable=stream is None or not stream.isatty(),
-            dynamic_ncols=True,
-        )
+        def say(text: str) -> None:
+            if stream is not None:
+                bar.write(text, file=stream)
+                stream.flush()
 
-    def __enter__(self) -> _Display:
-        return self
+        def advance(chapter: str, to: int) -> None:
+            bar.update(to - done[chapter])
+            done[chapter] = to
 
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        def take(event: str, chapter: str, details: Mapping[str, Any]) -> None:
+            with lock:  # events come from several threads
+                if event == "cell":
+                    advance(chapter, details["cell"] - 1)
+                    running[chapter] = details["cell"]
+                elif event in ("finished", "reused", "failed"):
+                    running.pop(chapter, None)
+                    if event != "failed":
+                        advance(chapter, cells[chapter])
+                    said = {"failed": "failed", "reused": "unchanged"}.get(event)
+                    cost = said or f"{details['seconds']:.1f} s, {details['peak_mb']:.0f} MB"
+                    say(f"{chapter}: {cost}")
+                at = [f"{name[:2]}:{n}/{cells[name]}" for name, n in sorted(running.items())]
+                bar.set_postfix_str(" ".join(at))
 
-    def say(self, text: str) -> None:
-        """Show a line above the bar."""
-        if self._stream is not None:
-            self._bar.write(text, file=self._stream)
-            self._stream.flush()
-
-    def event(self, event: str, chapter: str, details: Mapping[str, Any]) -> None:
-        """Take an event of ``run_chapters``, from any thread."""
-        with self._lock:
-            if event == "cell":
-                self._advance(chapter, details["cell"] - 1)
-                self._running[chapter] = details["cell"]
-            elif event in ("finished", "reused", "failed"):
-                self._running.pop(chapter, None)
-                if event != "failed":
-                    self._advance(chapter, self._cells[chapter])
-                said = {"failed": "failed", "reused": "unchanged"}.get(event)
-                cost = said or f"{details['seconds']:.1f} s, {details['peak_mb']:.0f} MB"
-                self.say(f"{chapter}: {cost}")
-            at = [f"{n[:2]}:{cell}/{self._cells[n]}" for n, cell in sorted(self._running.items())]
-            self._bar.set_postfix_str(" ".join(at))
-
-    def _advance(self, chapter: str, to: int) -> None:
-        self._bar.update(to - self._done[chapter])
-        self._done[chapter] = to
+        yield say, take

@@ -135,10 +135,11 @@ def steps_bar(
 ) -> Iterator[Callable[..., object]]:
     """A progress bar, as a callback for each step.
 
-    It appears with the first step, so that an error before that is printed alone.
+    One with a name stays when it is done. One without appears with the first step only, so
+    that an error before that is printed alone, and goes again.
     """
     from tqdm import tqdm
 
-    options = {"leave": False, "delay": 1e-3, "disable": not shown, "file": sys.stderr}
-    with tqdm(total=total, desc=what or None, unit=unit, **options) as bar:
+    options = {"leave": bool(what), "delay": 0 if what else 1e-3, "disable": not shown}
+    with tqdm(total=total, desc=what or None, unit=unit, file=sys.stderr, **options) as bar:
         yield lambda *_: bar.update()

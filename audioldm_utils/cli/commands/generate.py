@@ -72,7 +72,7 @@ def _sound(args: argparse.Namespace, options: dict[str, object]) -> int:
         heard = torch.from_numpy(to_model_rate(load_clip(args.audio_prompt)))[None]
     given = ("checkpoint", "sampler", "steps", "guidance", "seconds", "seed", "negative")
     given += ("candidates", "eta", "device")
-    with steps_bar(True, args.steps) as progress:
+    with steps_bar(True, args.steps, args.sampler) as progress:
         made = generate(
             args.prompt,
             audio_prompt=heard,
