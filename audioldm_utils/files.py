@@ -126,3 +126,9 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def thread_limits(threads: int) -> dict[str, str]:
+    """Variables by which numerical libraries, when they are loaded, take so many threads."""
+    names = ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMEXPR_NUM", "VECLIB_MAXIMUM")
+    return {f"{name}_THREADS": str(threads) for name in names}

@@ -42,6 +42,11 @@ def visible(text: object, keep: str = "") -> str:
     )
 
 
+def plain(text: str) -> str:
+    """What a program printed without its colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
 def one_line(text: object) -> str:
     """Text for a page: white space is single spaces, other control characters are visible."""
     return visible(_SPACE.sub(" ", str(text)).strip())

@@ -383,6 +383,7 @@ def test_a_hub_checkpoint_that_is_not_cached_says_what_to_do(hub):
         checkpoints.load("someone/tiny")
 
 
+@pytest.mark.processes
 def test_without_a_network_and_without_the_offline_variable(tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
     environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path)}
