@@ -18,10 +18,10 @@ BIN := .venv/bin
 READY := .venv/ready-$(firstword $(shell cat requirements.lock pyproject.toml .ci/install.py | cksum))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test report evidence lint format lock clean
+.PHONY: help setup test test-processes report evidence lint format lock clean
 
 help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 26
 	@echo
 	@echo '  make report AUDIO=DIR CHECKPOINT=C    on your own audio and checkpoint (mini, a folder or a hub id)'
 	@echo '  make evidence AUDIO=DIR               write the tables under book/evidence from a folder of audio'
@@ -39,8 +39,14 @@ $(READY):
 	@rm -f .venv/ready-*
 	@touch $@
 
-test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal $(ARGS)
+# A module's tests stay on one worker, so that what they share is made once.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadscope
+
+test: $(READY) ## Run the tests that need no processes of their own
+	$(PYTEST) -m 'not processes and not browser' $(ARGS)
+
+test-processes: $(READY) ## Run those that start workers, kernels or a browser
+	$(PYTEST) -m 'processes or browser' $(ARGS)
 
 report: $(READY) ## Run the notebooks and build the book into build/html
 	$(BIN)/audioldm-utils report --audio "$(AUDIO)" --checkpoint "$(CHECKPOINT)" --out "$(OUT)"
@@ -48,10 +54,11 @@ report: $(READY) ## Run the notebooks and build the book into build/html
 evidence: $(READY) ## Write the eval-scale tables of book/evidence (AUDIO=DIR)
 	$(BIN)/audioldm-utils evidence --audio "$(AUDIO)" --checkpoint "$(CHECKPOINT)" --out book/evidence
 
-lint: $(READY) ## Check style, format, which way rooms import, and that each notebook pair agrees
+lint: $(READY) ## Check style, format, imports, and that each notebook pair agrees
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/deptry .
 	$(BIN)/python -m pytest tests/book/test_notebooks.py -k pair
 
 format: $(READY) ## Put the code into format and write each .ipynb from its .py

@@ -1,9 +1,7 @@
 """The range of every number that a user gives: options, chapter parameters, sweeps, calls.
 
-One gate: a number is asked for by one of the constants below, which refuses text, NaN,
-infinity and absurd values in one sentence that names the option and its range. As
-``type=`` of an option it does so before anything is loaded; :meth:`Number.check` does it for
-values that come another way. Nothing heavy is imported here.
+One gate: a constant below refuses text, NaN, infinity and absurd values in one sentence that
+names the option and its range, as ``type=`` of an option or by :meth:`Number.check`.
 """
 
 from __future__ import annotations
@@ -20,23 +18,17 @@ from audioldm_utils.errors import UserError
 
 @dataclass(frozen=True)
 class Number:
-    """A legal range; callable, so that it serves as ``type=`` of an argparse option.
+    """A legal range; callable, so that it serves as ``type=`` of an argparse option."""
 
-    Attributes:
-        kind: ``int`` or ``float``; for ``float`` a whole number will do as well.
-        low, high: both are legal.
-        infinite: whether infinity is legal, beside the range.
-    """
-
-    kind: type[int] | type[float]
+    kind: type[int] | type[float]  # for float a whole number will do as well
     low: float
     high: float
-    infinite: bool = False
+    infinite: bool = False  # whether infinity is legal, beside the range
 
     def __str__(self) -> str:
         what = "a whole number" if self.kind is int else "a number"
-        more = ", or inf" if self.infinite else ""
-        return f"{what} from {_plain(self.low)} to {_plain(self.high)}{more}"
+        ends = [str(v) if isinstance(v, int) else f"{v:.10g}" for v in (self.low, self.high)]
+        return f"{what} from {' to '.join(ends)}{', or inf' if self.infinite else ''}"
 
     def holds(self, value: Any) -> bool:
         """Whether a value is a number of this kind and range; truth values are none."""
@@ -46,15 +38,7 @@ class Number:
         return bool(self.low <= value <= self.high or (self.infinite and value == math.inf))
 
     def check(self, name: str, value: Any) -> Any:
-        """The value itself.
-
-        Args:
-            name: of the option or argument, for the error.
-            value: a number; text is none.
-
-        Raises:
-            UserError: it is none of this kind, or out of range.
-        """
+        """The value itself, or a UserError that calls it ``name``; text is no number."""
         if not self.holds(value):
             raise UserError(f"{name} must be {self}, not {shown(value)}.")
         return value
@@ -72,10 +56,6 @@ class Number:
         if not self.holds(value):
             raise argparse.ArgumentTypeError(f"must be {self}, not {shown(text)}")
         return value
-
-
-def _plain(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.10g}"
 
 
 def shown(value: Any, most: int = 60) -> str:
@@ -175,9 +155,7 @@ _DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
 
 
 def device(name: str) -> str:
-    """The name of a device that networks can run on; whether it is there is seen later.
-
-    As ``type=`` of an option, like the numbers.
+    """The name of a device that networks can run on; ``type=`` of an option, like the numbers.
 
     Raises:
         argparse.ArgumentTypeError: there is no such kind of device (``meta`` has no memory).

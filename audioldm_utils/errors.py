@@ -4,10 +4,9 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something the user gave cannot be used.
+    """Something the user gave cannot be used; one sentence says what was wrong and what to do.
 
-    The message is one sentence that names the file or parameter, says what was wrong and
-    what to do. The command line prints it without a traceback and exits with 2.
+    The command line prints it without a traceback and exits with 2.
     """
 
     @property

@@ -22,10 +22,7 @@ PATIENCE = 2.0
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it to ``path`` if the block succeeds.
-
-    The temporary name keeps the suffix, since writers choose their format by it. On any
-    failure the temporary file is removed and what stood at ``path`` is untouched.
+    """Give a temporary name beside ``path``, with its suffix; rename it if the block succeeds.
 
     Raises:
         OSError: the file cannot be written; it names ``path``, never the temporary file.
@@ -75,13 +72,10 @@ def sha256_file(path: str | Path) -> str:
 def folder_lock(folder: str | Path) -> Iterator[int]:
     """Hold ``folder/.lock`` while the block runs; the folder is made if need be.
 
-    The file stays, empty; only the system's lock on it counts, so that there is no stale
-    lock to remove by hand. It holds between processes of one machine, and between machines
-    where the file system passes locks on.
+    The file stays, empty; only the system's lock on it counts.
 
     Yields:
-        The lock's descriptor. A process that inherits it holds the lock as long as it lives,
-        even if the one that took it is killed.
+        The lock's descriptor. A process that inherits it holds the lock as long as it lives.
 
     Raises:
         UserError: another run holds the folder, or it cannot be written to.
@@ -116,7 +110,6 @@ def package_hash(
     Args:
         left_out: modules (without suffix) and folders that the results do not depend on.
         suffixes: of the files that count.
-        package: its folder; this package's by default.
     """
     package = package or Path(__file__).resolve().parent
     digest = hashlib.sha256()
@@ -133,3 +126,9 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def thread_limits(threads: int) -> dict[str, str]:
+    """Variables by which numerical libraries, when they are loaded, take so many threads."""
+    names = ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMEXPR_NUM", "VECLIB_MAXIMUM")
+    return {f"{name}_THREADS": str(threads) for name in names}

@@ -1,8 +1,7 @@
 """The one gate that every output passes before anything heavy is loaded.
 
-A command names here what it will write and what it reads. What must not be lost, its own
-inputs and folders that others filled, is refused then, and so is what could not be written
-after all the work.
+A command's own inputs, folders that others filled, and what could not be written after all the
+work are refused here.
 """
 
 from __future__ import annotations
@@ -49,9 +48,8 @@ def check_outputs(
     """Refuse files that cannot or must not be written. Nothing is made or changed.
 
     Args:
-        outputs: every file that the run will write.
-        inputs: every file that it reads; one reached by another path, a symbolic or a hard
-            link is the same file. Missing ones are passed over.
+        inputs: what the run reads; a symbolic or a hard link is the same file. Missing ones
+            are passed over.
         kind: which suffixes the outputs may have; None means any.
 
     Raises:
@@ -64,16 +62,15 @@ def check_outputs(
         if kind is not None:
             kind.check(path)
         file = _file(path)
-        if file in read:
-            raise UserError(
-                f"{path} is an input of this run and would be overwritten; name another output."
-            )
-        if path.is_dir():
-            raise UserError(f"{path} is a folder; name a file.")
-        if file is not None and not path.is_file():
-            raise UserError(f"{path} is no ordinary file; name another output.")
-        if file is not None and not os.access(path, os.W_OK):
-            raise UserError(f"{path} is write-protected; name another output.")
+        wrong = {
+            "an input of this run and would be overwritten; name another output": file in read,
+            "a folder; name a file": path.is_dir(),
+            "no ordinary file; name another output": file is not None and not path.is_file(),
+            "write-protected; name another output": file and not os.access(path, os.W_OK),
+        }
+        for what, holds in wrong.items():
+            if holds:
+                raise UserError(f"{path} is {what}.")
     if len(set(outputs)) < len(outputs):
         twice = next(path for path in outputs if outputs.count(path) > 1)
         raise UserError(f"{twice} would be written twice; give its inputs names of their own.")
@@ -82,10 +79,9 @@ def check_outputs(
 
 
 def check_folder(folder: str | Path, maker: str, only: frozenset[str] | None = None) -> None:
-    """Refuse an output folder that holds what its maker did not write.
+    """Refuse an output folder that holds what its maker did not write; it need not exist.
 
     Args:
-        folder: need not exist.
         maker: the command that fills it, as :func:`mark_folder` noted.
         only: names that count as something; None means all.
 

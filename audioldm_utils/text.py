@@ -1,9 +1,7 @@
 """Text from outside on its way to a terminal or a page: what it says, and nothing that it does.
 
-Names of files and folders, captions, prompts and classes come from strangers. Two functions
-make them harmless, :func:`visible` for terminals and :func:`markdown` for pages (with
-:func:`code` and :func:`markup` for code spans and HTML); they are applied where text leaves
-the program: :func:`guarded` streams, error messages, captions, tables and pages.
+Names of files, captions, prompts and classes come from strangers. They are made harmless where
+text leaves the program.
 """
 
 from __future__ import annotations
@@ -29,13 +27,9 @@ _NO_MOVES = re.compile(r"()(.*)()", re.DOTALL)
 
 
 def visible(text: object, keep: str = "") -> str:
-    r"""Text for a terminal: control characters as ``\x1b``, on one line.
+    r"""Text for a terminal: control characters as ``\x1b``, except those to ``keep``.
 
     Bidirectional marks and halves of characters (names that are no UTF-8) become visible too.
-
-    Args:
-        text: anything; its ``str`` is taken.
-        keep: control characters that stay, such as a line feed.
     """
     text = str(text)
     if text.isprintable():
@@ -46,6 +40,11 @@ def visible(text: object, keep: str = "") -> str:
         else character
         for character in text
     )
+
+
+def plain(text: str) -> str:
+    """What a program printed without its colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def one_line(text: object) -> str:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import torch
 
-from audioldm_utils.audio.clips import load_folder, to_model_rate
+from audioldm_utils.audio.clips import find_clips, to_model_rate
+from audioldm_utils.audio.survey import loaded
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.files import atomic_write
@@ -44,7 +45,7 @@ def main() -> None:
     threads = torch.get_num_threads()
     rows: dict[str, list[tuple[float, float, float]]] = {}
     floor = []
-    for clip in load_folder(args.audio, args.clips, args.seconds):
+    for clip in loaded(find_clips(args.audio)[: args.clips], args.seconds):
         encoded = codec.encode(to_model_rate(clip), settings)
         own = encoded.codes.latents
         mel = codec.stages.decode(own)

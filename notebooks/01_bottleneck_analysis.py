@@ -340,7 +340,8 @@ results.tabulate(by_attack[by_attack["metric"].isin(chosen)], rows="stage")
 # ## Front-end mistakes
 #
 # Each public mistake, made on purpose: a wrong mel goes through VAE and vocoder, and the result
-# is compared with the clip. `audioldm_utils.model.mistakes.check_mel` names them in a foreign mel.
+# is compared with the clip. `audioldm_utils.studies.mistakes.check_mel` names them in a foreign
+# mel.
 
 # %% tags=["remove-input", "remove-output"]
 judged_mistakes = measure("01_mistakes", *given, most=1, own=fresh)

@@ -196,3 +196,9 @@ def as_published(source: str | Path, folder: str | Path) -> Path:
     shutil.rmtree(folder / "language_model")
     model.save_pretrained(folder / "language_model")
     return folder
+
+
+def barely(self, x, t, both):
+    """In place of ``Denoiser._run`` in tests that are not about the network: x as it came."""
+    self.calls += len(x) * (1 + both)
+    return torch.cat([x, x]) if both else x

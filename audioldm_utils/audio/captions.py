@@ -19,21 +19,16 @@ def caption_from_name(stem: str) -> str | None:
     """The words of a file name in lower case, or None where they say nothing about the sound.
 
     Words are told apart by ``_``, ``-``, ``.``, spaces and capitals; numbers, codes such as
-    ``1-100032-A``, words without a vowel and words about the file itself are left out.
-
-    Args:
-        stem: the file's name without its suffix.
-
-    Returns:
-        Such as ``dog barking`` for ``DogBarking-2``; None for ``track_03``.
+    ``1-100032-A``, words without a vowel and words about the file itself are left out: so
+    ``DogBarking-2`` is ``dog barking``, and ``track_03`` nothing.
     """
-    words: list[str] = []
-    for chunk in re.split(r"[\W_]+", stem):
-        chunk = chunk.strip("0123456789")
-        if re.search(r"\d", chunk):
-            continue  # a code, such as a1b2c3
-        for word in re.split(r"(?<=[^\W\d_A-Z])(?=[A-Z])", chunk):
-            words.append(word.lower())
+    chunks = [chunk.strip("0123456789") for chunk in re.split(r"[\W_]+", stem)]
+    words = [
+        word.lower()
+        for chunk in chunks
+        if not re.search(r"\d", chunk)  # else a code, such as a1b2c3
+        for word in re.split(r"(?<=[^\W\d_A-Z])(?=[A-Z])", chunk)
+    ]
     kept = [word for word in words if word in _JOINING or _says_something(word)]
     while kept and kept[0] in _JOINING - {"a", "an", "the"}:
         kept.pop(0)

@@ -1,8 +1,7 @@
-"""Audio files to arrays and back: load, resample, normalise, align, match loudness, save.
+"""Audio files to arrays and back.
 
-Conventions: samples are float32, mono, one-dimensional, full scale ±1, at the rate given
-beside them; the average of all channels is the mono mix. Whatever a user can get wrong
-about a file is a :class:`~audioldm_utils.errors.UserError` of one sentence that names it.
+Samples are float32, mono, one-dimensional, full scale ±1, at the rate given beside them; the
+average of all channels is the mono mix.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,8 +20,8 @@ import soundfile as sf
 from audioldm_utils import bounds
 from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio.captions import caption_from_name
-from audioldm_utils.audio.containers import MAX_CHANNELS, check_header
-from audioldm_utils.audio.signals import (
+from audioldm_utils.audio.containers import check_header
+from audioldm_utils.audio.signals import (  # noqa: F401 - users find them here
     SILENCE,
     Gain,
     fit_length,
@@ -35,26 +34,6 @@ from audioldm_utils.audio.signals import (
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 from audioldm_utils.outputs import AUDIO
-
-__all__ = [
-    "MAX_CHANNELS",
-    "MIN_SECONDS",
-    "MODEL_RATE",
-    "Clip",
-    "ClipInfo",
-    "Gain",
-    "find_clips",
-    "fit_length",
-    "lag",
-    "load_clip",
-    "load_folder",
-    "match_loudness",
-    "normalise",
-    "resample",
-    "save",
-    "shift",
-    "to_model_rate",
-]
 
 #: Shortest clip, seconds; the front end itself needs 433 samples at 16 kHz (0.027 s).
 MIN_SECONDS = bounds.CLIP_SECONDS.low
@@ -109,12 +88,11 @@ class Clip:
 def find_clips(folder: str | Path) -> list[ClipInfo]:
     """List the clips of a folder, or the one clip that ``folder`` names.
 
-    In this order: the rows of ``folder/manifest.csv``; the rows of the table
-    ``folder.csv`` beside the folder if it has the column ``file``; every file with an audio
-    suffix, by name. In a table the column ``file`` is relative to the table's own folder;
-    ``caption`` and ``class`` are optional: without a column ``caption``, as without a table, a
-    clip's caption is what its file's name says (``naming.caption_from_name``), maybe nothing.
-    A row whose file is gone is kept, and :func:`load_clip` names it.
+    In this order: the rows of ``folder/manifest.csv``; those of ``folder.csv`` beside the
+    folder if it has the column ``file``; every file with an audio suffix, by name. In a table
+    ``file`` is relative to the table's own folder, ``caption`` and ``class`` are optional:
+    without a column ``caption`` a clip's caption is what its file's name says. A row whose file
+    is gone is kept, and :func:`load_clip` names it.
 
     Raises:
         UserError: no such folder, no audio in it, or a manifest without the column ``file``.
@@ -124,10 +102,10 @@ def find_clips(folder: str | Path) -> list[ClipInfo]:
         return [_named(folder)]
     if not folder.is_dir():
         raise UserError(f"{folder}: no such file or folder; give a folder of audio files.")
-    sibling = folder.resolve().with_name(folder.resolve().name + ".csv")
+    manifest, sibling = _tables(folder)
     rows = None
-    if (folder / "manifest.csv").is_file():
-        rows = _read_table(folder / "manifest.csv")
+    if manifest.is_file():
+        rows = _read_table(manifest)
     elif sibling.is_file():
         # A table beside the folder may be about something else, such as its results.
         rows = _read_table(sibling, required=False)
@@ -184,25 +162,28 @@ def _read_table(table: Path, required: bool = True) -> list[ClipInfo] | None:
 
 def clip_files(folder: str | Path, clips: Sequence[ClipInfo]) -> list[Path]:
     """What is read of a folder of clips: the files, and the tables that may list them."""
-    folder = Path(folder)
-    tables = [folder / "manifest.csv", folder.resolve().with_name(f"{folder.resolve().name}.csv")]
-    return [*(info.path for info in clips), *(tables if folder.is_dir() else ())]
+    tables = _tables(Path(folder)) if Path(folder).is_dir() else ()
+    return [*(info.path for info in clips), *tables]
+
+
+def _tables(folder: Path) -> tuple[Path, Path]:
+    here = folder.resolve()
+    return folder / "manifest.csv", here.with_name(f"{here.name}.csv")
 
 
 def load_clip(source: str | Path | ClipInfo, max_seconds: float | None = None) -> Clip:
     """Read a file of any format that libsndfile knows, any rate, 1 to 8 channels, any length.
 
-    The channels are averaged block by block, so that a long file costs the memory of its
-    mono mix. Samples are kept as stored: no gain, no clipping, no resampling.
+    Samples are kept as stored: no gain, no clipping, no resampling.
 
     Args:
         source: a path, or what :func:`find_clips` gave (its caption and class are kept).
-        max_seconds: read no more than this from the start; None reads everything.
+        max_seconds: read no more than this from the start.
 
     Raises:
-        UserError: missing, a folder, empty (0 bytes), not audio, corrupt or cut short, no
-            samples, shorter than 0.1 s, more than 8 channels, NaN or infinite, silent; or
-            ``max_seconds`` is out of range.
+        UserError: missing, a folder, empty, not audio, corrupt or cut short, shorter than
+            0.1 s, more than 8 channels, NaN or infinite, silent, or ``max_seconds`` is out of
+            range.
     """
     info = source if isinstance(source, ClipInfo) else _named(Path(source))
     path = info.path
@@ -230,35 +211,39 @@ def load_clip(source: str | Path | ClipInfo, max_seconds: float | None = None) -
         raise UserError(f"{path}: no permission to read the file.") from error
     expected = promised if limit is None else min(limit, promised)
     # MP3 headers may only estimate the length.
-    if not lossy and len(samples) < expected < 1 << 62:
-        raise UserError(
-            f"{path}: the file is cut short or corrupt ({len(samples)} of {expected} samples "
-            "could be read); export it again."
-        )
-    if len(samples) < MIN_SECONDS * rate:
-        raise UserError(
-            f"{path}: too short ({len(samples)} samples, {len(samples) / rate:.4f} s); "
-            f"at least {MIN_SECONDS} s are needed."
-        )
-    bad = len(samples) - int(np.isfinite(samples).sum())
-    if bad:
-        raise UserError(f"{path}: {bad} samples are NaN or infinite; export it again.")
-    if loudest < 2 * SILENCE:
-        raise UserError(f"{path}: the clip is silent; give one with sound in it.")
-    # Rounding to 16 bits leaves about -90 dB of two channels that cancel.
-    if np.ptp(samples) < max(2 * SILENCE, 1e-4 * loudest):
-        raise UserError(
-            f"{path}: silent as mono, its channels cancel each other; "
-            "invert the polarity of one channel."
-        )
+    whole = lossy or len(samples) >= expected or expected >= 1 << 62
+    _check_samples(path, samples, rate, None if whole else expected, loudest)
     return Clip(info.name, samples, rate, path, info.caption, info.category)
 
 
+def _check_samples(
+    path: Path, samples: np.ndarray, rate: int, expected: int | None, loudest: float
+) -> None:
+    """Refuse what nothing can be made of; ``expected`` samples where fewer could be read."""
+    bad = len(samples) - int(np.isfinite(samples).sum())
+    if expected is not None:
+        wrong = f"the file is cut short or corrupt ({len(samples)} of {expected} samples could be"
+        wrong += " read); export it again."
+    elif len(samples) < MIN_SECONDS * rate:
+        wrong = f"too short ({len(samples)} samples, {len(samples) / rate:.4f} s); at least"
+        wrong += f" {MIN_SECONDS} s are needed."
+    elif bad:
+        wrong = f"{bad} samples are NaN or infinite; export it again."
+    elif loudest < 2 * SILENCE:
+        wrong = "the clip is silent; give one with sound in it."
+    # Rounding to 16 bits leaves about -90 dB of two channels that cancel.
+    elif np.ptp(samples) < max(2 * SILENCE, 1e-4 * loudest):
+        wrong = "silent as mono, its channels cancel each other; invert the polarity of one"
+        wrong += " channel."
+    else:
+        return
+    raise UserError(f"{path}: {wrong}")
+
+
 def _read_mono(file: sf.SoundFile, limit: int | None) -> tuple[np.ndarray, float]:
-    """The mean of the channels, and the largest swing (maximum - minimum) of any channel."""
+    """The mean of the channels, and the largest swing of any; a block is in memory at a time."""
     blocks: list[np.ndarray] = []
-    low = np.full(file.channels, np.inf)
-    high = np.full(file.channels, -np.inf)
+    low, high = np.full(file.channels, np.inf), np.full(file.channels, -np.inf)
     read = 0
     while limit is None or read < limit:
         count = _BLOCK if limit is None else min(_BLOCK, limit - read)
@@ -273,32 +258,6 @@ def _read_mono(file: sf.SoundFile, limit: int | None) -> tuple[np.ndarray, float
     return samples, float((high - low).max()) if blocks else 0.0
 
 
-def load_folder(
-    folder: str | Path,
-    limit: int | None = None,
-    max_seconds: float | None = None,
-    on_error: Callable[[ClipInfo, UserError], None] | None = None,
-) -> Iterator[Clip]:
-    """Load the clips of a folder one after another; only one is in memory at a time.
-
-    Args:
-        folder: as in :func:`find_clips`.
-        limit: stop after the first ``limit`` listed clips; None takes all.
-        max_seconds: as in :func:`load_clip`.
-        on_error: told of each clip that cannot be used, and the rest goes on; without it
-            the first such clip raises.
-    """
-    for info in find_clips(folder)[:limit]:
-        try:
-            clip = load_clip(info, max_seconds)
-        except UserError as error:
-            if on_error is None:
-                raise
-            on_error(info, error)
-        else:
-            yield clip
-
-
 def to_model_rate(clip: Clip) -> np.ndarray:
     """The clip's samples at 16 kHz, float32 ``(n,)``."""
     return resample(clip.samples, clip.sample_rate, MODEL_RATE)
@@ -307,12 +266,9 @@ def to_model_rate(clip: Clip) -> np.ndarray:
 def save(path: str | Path, x: np.ndarray, rate: int, bits: Literal[16, 24] = 16) -> float:
     """Write a WAV or FLAC file, whole or not at all; never clip.
 
-    Samples within ±1 come back from the file to within half a quantisation step. If the
-    peak exceeds full scale, the whole clip is scaled to it, with a warning that says by how
-    much; the gain is returned so that it can be noted.
+    If the peak exceeds full scale, the whole clip is scaled to it, with a warning.
 
     Args:
-        path: ends in ``.wav`` or ``.flac``.
         x: ``(n,)`` or ``(n, channels)``, full scale ±1.
         rate: Hz.
         bits: 16 or 24 bits a sample, integer PCM, no dither (same input, same bytes).

@@ -48,12 +48,8 @@ def check_header(path: Path, rate: int, channels: int, frames: int) -> None:
 def missing_bytes(path: str | Path) -> int:
     """Bytes of samples that the header promises and that lie beyond the file's end.
 
-    Args:
-        path: a file of any kind.
-
-    Returns:
-        0 where all are there, where the header leaves the size open (``0xFFFFFFFF``, -1 in
-        CAF), and for other formats than WAV, RF64, Wave64, AIFF, AU and CAF.
+    0 where the header leaves the size open (``0xFFFFFFFF``, -1 in CAF), and for other formats
+    than WAV, RF64, Wave64, AIFF, AU and CAF.
     """
     with Path(path).open("rb") as handle:
         size = handle.seek(0, os.SEEK_END)

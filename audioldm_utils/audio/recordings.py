@@ -1,10 +1,8 @@
 """Openly licensed recordings, fetched when asked for and checked against their SHA-256.
 
-``recordings.csv`` in this package lists them: what is heard, who made it, where it comes
-from, under which licence, the file's address and SHA-256, and the excerpt that is used. The
-files are the example recordings of librosa; addresses and checksums are those of the
-registry that librosa 0.11 ships, licences those of the notes beside the files, whose own
-checksums are in that registry too. What is licensed for non-commercial use only is left out.
+``recordings.csv`` in this package lists them. The files are the example recordings of librosa;
+addresses and checksums are those of the registry that librosa 0.11 ships, licences those of the
+notes beside the files. What is licensed for non-commercial use only is left out.
 """
 
 from __future__ import annotations
@@ -14,52 +12,36 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import soundfile
 
 from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path, user_cache
 from audioldm_utils.outputs import check_folder, check_outputs
 
-if TYPE_CHECKING:
-    import numpy as np
-
 REGISTRY = Path(__file__).with_name("recordings.csv")
-TIMEOUT_SECONDS = 20.0
+_TIMEOUT_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One entry of the registry.
+    """One entry of the registry."""
 
-    Attributes:
-        name: Short name, which is also the excerpt's file name.
-        caption: What is heard, as a prompt would say it.
-        category: The class, in the words of the training corpus.
-        title: Title of the work.
-        author: Who is to be named.
-        origin: The page that it was published on.
-        licence: Name of the licence.
-        licence_url: The licence's text.
-        url: Address of the file.
-        sha256: Of the file at that address, 64 hexadecimal digits.
-        start: Where the excerpt begins, in seconds.
-        length: Longest excerpt, in seconds; less where the file ends before.
-    """
-
-    name: str
-    caption: str
-    category: str
+    name: str  # also the excerpt's file name
+    caption: str  # what is heard, as a prompt would say it
+    category: str  # the class, in the words of the training corpus
     title: str
     author: str
-    origin: str
+    origin: str  # the page that it was published on
     licence: str
     licence_url: str
     url: str
-    sha256: str
-    start: float
-    length: float
+    sha256: str  # of the file at that address, 64 hexadecimal digits
+    start: float  # of the excerpt, seconds
+    length: float  # longest excerpt, seconds
 
     @property
     def file(self) -> str:
@@ -98,7 +80,7 @@ def read_registry(path: str | Path = REGISTRY) -> dict[str, Recording]:
 
 def _entry(path: Path, row: dict[str, str]) -> Recording:
     """One row of a registry, checked."""
-    texts = {field.name: row.get(field.name) or "" for field in fields(Recording)}
+    texts = {field.name: row.get(field.name) or "" for field in fields(Recording)[:-2]}
     texts["category"] = row["class"] or ""
     times = {}
     for column, bound in (("start_s", bounds.START_SECONDS), ("length_s", bounds.CLIP_SECONDS)):
@@ -111,26 +93,11 @@ def _entry(path: Path, row: dict[str, str]) -> Recording:
         raise UserError(f"{path}: {row['name']}: sha256 must be 64 hexadecimal digits; mend it.")
     if not texts["name"] or not texts["name"].replace("_", "").replace("-", "").isalnum():
         raise UserError(f"{path}: the name {row['name']!r} must be letters, digits, - and _.")
-    texts.pop("start")
-    texts.pop("length")
     return Recording(**texts, **times)
 
 
-def default_cache() -> Path:
-    """Where downloads are kept if no folder is named: the user's cache folder."""
-    return user_cache()
-
-
 def fetch(recording: Recording, cache: str | Path | None = None, progress: bool = False) -> Path:
-    """The whole file of a recording, downloaded unless it is in the cache already.
-
-    Args:
-        recording: An entry of the registry.
-        cache: Folder of downloads (default: :func:`default_cache`).
-        progress: Whether to show a progress bar.
-
-    Returns:
-        Path of the file, whose SHA-256 is the registry's.
+    """The whole file of a recording, downloaded unless the folder ``cache`` (the user's) has it.
 
     Raises:
         UserError: The address does not answer, or gives another file than the registry's.
@@ -138,19 +105,15 @@ def fetch(recording: Recording, cache: str | Path | None = None, progress: bool 
     import pooch
     import requests
 
-    folder = Path(cache) if cache is not None else default_cache()
+    folder = Path(cache) if cache is not None else user_cache()
     # Named by its checksum too: a registry may hold two files of one name.
     target = folder / f"{recording.sha256[:8]}-{recording.file}"
     by_hand = f"put the file there by hand as {target} and run again"
     pooch.get_logger().setLevel("WARNING")
-    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT_SECONDS)
+    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT_SECONDS)
     try:
         found = pooch.retrieve(
-            recording.url,
-            known_hash=f"sha256:{recording.sha256}",
-            fname=target.name,
-            path=folder,
-            downloader=downloader,
+            recording.url, f"sha256:{recording.sha256}", target.name, folder, downloader=downloader
         )
     except requests.HTTPError as error:
         raise UserError(
@@ -177,8 +140,6 @@ def excerpt(recording: Recording, path: str | Path) -> tuple[np.ndarray, int]:
     Raises:
         UserError: The file ends before the excerpt begins.
     """
-    import soundfile
-
     with soundfile.SoundFile(path) as handle:
         first = round(recording.start * handle.samplerate)
         if first >= len(handle):
@@ -200,19 +161,19 @@ def make_folder(
 ) -> list[Path]:
     """Fetch recordings and write their excerpts with a manifest, as a folder of clips.
 
+    Each excerpt becomes ``out/NAME.flac`` at its own rate; all files are fetched before the
+    first is written.
+
     Args:
-        out: Folder to write to; each excerpt becomes ``NAME.flac`` at its own rate.
         names: Which recordings (default: all of the registry).
-        cache: Folder of downloads (default: :func:`default_cache`).
-        registry: The registry's file.
-        progress: Whether to show a progress bar a download.
+        cache: Folder of downloads (default: the user's).
 
     Returns:
         Paths of the excerpts, in the registry's order.
 
     Raises:
         UserError: A name is not in the registry, a file cannot be had, or the folder holds
-            what this did not write. All files are fetched before the first excerpt is written.
+            what this did not write.
     """
     entries = read_registry(registry)
     unknown = [name for name in names if name not in entries]
@@ -221,23 +182,14 @@ def make_folder(
     chosen = [entry for name, entry in entries.items() if not names or name in names]
     known = _listed(Path(out))
     sources = [fetch(entry, cache, progress) for entry in chosen]
-    paths = []
-    for entry, source in zip(chosen, sources, strict=True):
-        paths.append(Path(out) / f"{entry.name}.flac")
-        _write_excerpt(entry, source, paths[-1])
+    paths = [Path(out) / f"{entry.name}.flac" for entry in chosen]
+    for entry, source, path in zip(chosen, sources, paths, strict=True):
+        samples, rate = excerpt(entry, source)
+        samples = samples / max(1.0, np.abs(samples).max())  # lossy sources may overshoot
+        with atomic_path(path) as temporary:
+            soundfile.write(temporary, samples, rate, format="FLAC", subtype="PCM_16")
     _write_manifest(Path(out) / "manifest.csv", chosen, known)
     return paths
-
-
-def _write_excerpt(entry: Recording, source: Path, path: Path) -> None:
-    """Write one excerpt as 16-bit FLAC; lossy sources may overshoot, and are scaled then."""
-    import numpy as np
-    import soundfile
-
-    samples, rate = excerpt(entry, source)
-    samples = samples / max(1.0, np.abs(samples).max())
-    with atomic_path(path) as temporary:
-        soundfile.write(temporary, samples, rate, format="FLAC", subtype="PCM_16")
 
 
 # Caption, class and all that the licences ask to be named.

@@ -1,14 +1,12 @@
 """One signal in memory: resample, normalise and undo it, align, match loudness.
 
-Conventions: samples are one-dimensional, float, full scale ±1. A lag is positive when the
-estimate comes later than the reference. Nothing here changes its input. Users of the
-package find these functions in :mod:`audioldm_utils.audio.clips`.
+Samples are one-dimensional, float, full scale ±1. Nothing here changes its input.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import soxr
@@ -19,27 +17,25 @@ SILENCE = 1e-6
 
 @dataclass(frozen=True)
 class Gain:
-    """What :func:`normalise` did: ``y = (x - mean) * scale``."""
+    """What normalising did: ``y = (x - mean) * scale``; arrays and tensors alike.
 
-    mean: float
-    scale: float
+    Mean and scale are numbers, or of a batch ``(clips, samples)`` tensors ``(clips, 1)``.
+    """
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
-        """The same offset and gain on another signal (or tensor) of the same recording."""
+    mean: Any
+    scale: Any
+
+    def apply(self, x: Any) -> Any:
+        """The same offset and gain on another signal of the same recording."""
         return (x - self.mean) * self.scale
 
-    def undo(self, y: np.ndarray) -> np.ndarray:
-        """Back to the level and offset of the original; arrays and tensors alike."""
+    def undo(self, y: Any) -> Any:
+        """Back to the level and offset of the original."""
         return y / self.scale + self.mean
 
 
 def resample(x: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Resample with soxr's HQ setting, without delay.
-
-    Args:
-        x: ``(n,)`` or ``(n, channels)``.
-        from_rate: Hz, positive.
-        to_rate: Hz, positive.
+    """``(n,)`` or ``(n, channels)`` at another rate by soxr's HQ setting, without delay.
 
     Returns:
         float32, ``round(n * to_rate / from_rate)`` samples.
@@ -60,8 +56,7 @@ def normalise(x: np.ndarray) -> tuple[np.ndarray, Gain]:
     """AudioLDM2's level: subtract the mean, scale the peak to 0.5.
 
     Returns:
-        The normalised samples (same shape, dtype kept), and the gain that undoes it:
-        ``gain.undo(y)`` is ``x`` again. Without that, level errors enter every metric.
+        The samples (same shape and dtype), and the gain that undoes it.
 
     Raises:
         ValueError: the samples are silent or not finite.
@@ -82,16 +77,12 @@ def lag(
 ) -> int:
     """How many samples later the estimate comes, by the peak of the cross-correlation.
 
+    :func:`shift` by it puts the estimate on the reference.
+
     Args:
-        reference: ``(n,)``.
-        estimate: ``(m,)``, same rate.
         max_lag: search from ``-max_lag`` to ``max_lag`` samples.
         on: ``"waveform"`` compares samples and ignores polarity; ``"envelope"`` compares
-            Hilbert envelopes, for outputs whose phase was made up (vocoder, Griffin-Lim),
-            where the waveforms do not correlate at any lag.
-
-    Returns:
-        The lag; :func:`shift` by it puts the estimate on the reference.
+            Hilbert envelopes, for outputs whose phase was made up (vocoder, Griffin-Lim).
     """
     from scipy.signal import correlate, correlation_lags, hilbert
 
@@ -162,13 +153,8 @@ def _k_weight(x: np.ndarray, sample_rate: int) -> np.ndarray:
         if kind == "shelf":
             high = 10 ** (3.999844 / 20)
             band = high**0.4996668
-            top = np.array(
-                [
-                    high + band * k / quality + k * k,
-                    2 * (k * k - high),
-                    high - band * k / quality + k * k,
-                ]
-            )
+            side, middle = band * k / quality, 2 * (k * k - high)
+            top = np.array([high + side + k * k, middle, high - side + k * k])
         else:
             top = np.array([1.0, -2.0, 1.0]) * bottom[0]
         x = lfilter(top / bottom[0], bottom / bottom[0], x)

@@ -1,8 +1,4 @@
-"""The clips of a folder that can be used; those that cannot are named and left out.
-
-One corrupt file among many must not stop a report, and must not vanish from it in silence
-either. Every chapter takes its clips from :func:`usable_clips`.
-"""
+"""The clips of a folder that can be used; those that cannot are named and left out."""
 
 from __future__ import annotations
 
@@ -10,13 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import soundfile
+
 from audioldm_utils import bounds
 from audioldm_utils.audio.clips import Clip, ClipInfo, find_clips, load_clip
 from audioldm_utils.errors import UserError
 from audioldm_utils.text import one_line
 
-#: Seconds of each clip that chapters use, from its start: what the published model was
-#: trained on. Longer clips would cost minutes each and weigh no more in a mean over clips.
+#: Seconds of each clip that chapters use, from its start: what the model was trained on.
 LONGEST = 10.24
 
 #: What a chapter says in place of a figure by class.
@@ -31,19 +28,15 @@ _COMPANIONS = frozenset({".csv", ".json", ".md", ".yml", ".yaml", ".png", ".jpg"
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder holds.
-
-    Attributes:
-        usable: clips that can be used, as listed.
-        refused: a sentence for each clip that cannot; it names the file.
-        longer: names of usable clips of which only the first :data:`LONGEST` seconds are used.
-        ignored: names of files that are no audio by their suffix.
-    """
+    """What a folder holds."""
 
     usable: list[ClipInfo]
     refused: list[str]
+    """A sentence for each clip that cannot be used; it names the file."""
     longer: list[str]
+    """Names of usable clips of which only the first :data:`LONGEST` seconds are used."""
     ignored: list[str]
+    """Names of files that are no audio by their suffix."""
 
     def sentences(self) -> list[str]:
         """What the reader should know, a line each; none where there is nothing to say."""
@@ -72,14 +65,10 @@ def survey(folder: str | Path, limit: int = 0) -> Survey:
     Raises:
         UserError: no such folder, no audio in it, or none of it can be used.
     """
-    from soundfile import info as header
-
     folder = Path(folder)
     bounds.CLIPS_OR_ALL.check("limit", limit)
     found = find_clips(folder)
-    usable: list[ClipInfo] = []
-    refused: list[str] = []
-    longer: list[str] = []
+    usable, refused, longer = [], [], []
     for info in found:
         try:
             load_clip(info, LONGEST)
@@ -87,7 +76,7 @@ def survey(folder: str | Path, limit: int = 0) -> Survey:
             refused.append(str(error))
             continue
         usable.append(info)
-        if header(info.path).duration > LONGEST + 0.01:
+        if soundfile.info(info.path).duration > LONGEST + 0.01:
             longer.append(info.name)
         if len(usable) == limit:
             break
@@ -112,40 +101,27 @@ def loaded(
 ) -> Iterator[Clip]:
     """The clips that can be loaded, one after another; says of each other why it is left out.
 
-    Args:
-        infos: as :func:`~audioldm_utils.audio.clips.find_clips` gives them.
-        max_seconds: of each clip.
-        say: takes a sentence for each clip left out.
-
     Raises:
         UserError: none of them can be used.
     """
-    none, last = True, None
+    some, last = False, None
     for info in infos:
         try:
             clip = load_clip(info, max_seconds)
         except UserError as error:
             last = error
             say(f"left out: {error}")
-            continue
-        none = False
-        yield clip
-    if none and last is not None:
+        else:
+            some = True
+            yield clip
+    if last is not None and not some:
         raise last
 
 
 def usable_clips(
     folder: str | Path, limit: int = 0, say: Callable[[str], None] = print
 ) -> list[ClipInfo]:
-    """The clips of a folder for a chapter; says on its page what was left out and why.
-
-    Args:
-        folder, limit: as in :func:`survey`.
-        say: takes each line; printed by default.
-
-    Raises:
-        UserError: as in :func:`survey`.
-    """
+    """The clips of a folder for a chapter, as :func:`survey` sorts them; says what is left out."""
     found = survey(folder, limit)
     for line in found.sentences():
         say(line)

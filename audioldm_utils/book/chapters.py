@@ -66,6 +66,10 @@ class Chapter:
         """The parameter of that name, or None."""
         return next((p for p in self.parameters if p.name == name), None)
 
+    def only(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Of these values those whose parameters it declares."""
+        return {name: value for name, value in given.items() if self.parameter(name)}
+
 
 def read_chapter(path: str | Path) -> Chapter:
     """Read what a notebook declares; nothing of it is executed.
@@ -84,20 +88,12 @@ def read_chapter(path: str | Path) -> Chapter:
     except nbformat.reader.NotJSONError as error:
         raise UserError(f"{path} is not a notebook: write it anew from its .py source.") from error
     declared = papermill.inspect_notebook(str(path))
-    title = next(
-        (
-            line.lstrip("# ").strip()
-            for cell in notebook.cells
-            if cell.cell_type == "markdown"
-            for line in cell.source.splitlines()
-            if line.startswith("# ")
-        ),
-        path.stem,
-    )
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    title = re.search(r"^# (.*)", text, re.MULTILINE)
     return Chapter(
         name=path.stem,
         path=path,
-        title=title,
+        title=title[1].lstrip("# ").strip() if title else path.stem,
         parameters=tuple(
             Parameter(p["name"], p["inferred_type_name"], p["default"], p["help"])
             for p in declared.values()
@@ -114,7 +110,7 @@ def find_chapters(folder: str | Path) -> list[Chapter]:
 
 
 def select(chapters: Sequence[Chapter], wanted: Iterable[str] | None) -> list[Chapter]:
-    """The wanted chapters and all that they read from, each after those it reads.
+    """The wanted chapters of all, and those that they read from, each after what it reads.
 
     Args:
         chapters: all there are.
@@ -157,40 +153,28 @@ def select(chapters: Sequence[Chapter], wanted: Iterable[str] | None) -> list[Ch
 def check_parameters(
     chapters: Sequence[Chapter], given: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Give each chapter those parameters that it declares, refusing what is wrong.
+    """Give each chapter those parameters that it declares, by its name.
 
-    A value that is a string is read as the declared type (``"3"`` as int 3), as the command
-    line gives it; any other value must have the declared type already.
-
-    Args:
-        chapters: those that will run.
-        given: parameter name to value.
-
-    Returns:
-        Chapter name to its own parameters.
+    A string is read as the declared type (``"3"`` as int 3), as the command line gives it; any
+    other value must have the declared type already.
 
     Raises:
         UserError: a name that no chapter declares, a value of another type, or a number out
-            of range; the message names the notebook, the parameter and the choices. Nothing
-            has been run by then.
+            of range; the message names the notebook, the parameter and the choices.
     """
     taken: dict[str, dict[str, Any]] = {chapter.name: {} for chapter in chapters}
     for name, value in given.items():
         owners = [chapter for chapter in chapters if chapter.parameter(name)]
         if not owners:
             known = "; ".join(
-                f"{chapter.path.name} takes "
-                + (", ".join(p.name for p in chapter.parameters) or "none")
-                for chapter in chapters
+                f"{c.path.name} takes {', '.join(p.name for p in c.parameters) or 'none'}"
+                for c in chapters
             )
             raise UserError(f"no chapter has a parameter {name!r}: {known}.")
         for chapter in owners:
             parameter = chapter.parameter(name)
-            assert parameter is not None
-            if isinstance(value, str) and not fits(value, parameter.kind):
-                read = _read_text(value, parameter.kind)
-            else:
-                read = value
+            unread = isinstance(value, str) and not fits(value, parameter.kind)
+            read = _read_text(value, parameter.kind) if unread else value
             if not fits(read, parameter.kind):
                 raise UserError(
                     f"{chapter.path.name}: parameter {name} must be {parameter.kind} "

@@ -33,6 +33,7 @@ from audioldm_utils.files import (
     available_cores,
     package_hash,
     sha256_file,
+    thread_limits,
 )
 
 NOT_IN_CHAPTERS = frozenset(
@@ -67,10 +68,9 @@ class ChapterError(UserError):
 
 
 def hash_tree(paths: Iterable[Path]) -> str:
-    """SHA-256 over names and contents of files and of all files under folders.
+    """SHA-256 over names, relative to each path, and contents of files and of all under folders.
 
-    Hidden files, caches and missing paths are passed over; names are relative to each path, so
-    that a moved folder keeps its hash.
+    Hidden files, caches and missing paths are passed over.
     """
     digest = hashlib.sha256()
     for root in paths:
@@ -93,14 +93,7 @@ def environment_hash() -> str:
 def chapter_key(
     chapter: Chapter, parameters: Mapping[str, Any], inputs: str, upstream: Mapping[str, str]
 ) -> str:
-    """Hash of all that a chapter's run depends on.
-
-    Args:
-        chapter: its notebook's bytes count.
-        parameters: as injected.
-        inputs: hash of environment, audio, checkpoint and evidence.
-        upstream: keys of the chapters it reads from.
-    """
+    """Hash of all that a run depends on: notebook, parameters, inputs, keys of what it reads."""
     text = json.dumps(
         [sha256_file(chapter.path), dict(parameters), inputs, dict(upstream)], sort_keys=True
     )
@@ -135,9 +128,9 @@ def run_chapters(
 ) -> dict[str, Stamp]:
     """Run what changed, each chapter after those it reads from, up to ``jobs`` at once.
 
-    A failure stops the chapters that read from the failed one and no others, so that one
-    command shows every failure. A failed chapter leaves its earlier results and its earlier
-    executed notebook as they were. Workers and kernels end with this process, however it ends.
+    A failure stops the chapters that read from the failed one and no others. A failed chapter
+    leaves its earlier results and executed notebook as they were. Workers and kernels end with
+    this process, however it ends.
 
     Args:
         chapters: in an order in which each comes after those that it reads.
@@ -146,8 +139,8 @@ def run_chapters(
         root: project folder; kernels run there.
         inputs: hash of environment, audio, checkpoint and evidence.
         jobs: workers at once; each gets cores / jobs threads.
-        report: called as ``report(event, chapter, details)`` with the events ``"reused"``,
-            ``"started"``, ``"cell"``, ``"finished"``, ``"failed"``, from several threads.
+        report: called from several threads with an event (``"reused"``, ``"started"``,
+            ``"cell"``, ``"finished"``, ``"failed"``), the chapter and details.
         lock: descriptor of the lock on ``layout.out``, which workers and kernels hold too.
 
     Raises:
@@ -220,26 +213,15 @@ def _run_one(
     temporary = layout.running(name)
     temporary.parent.mkdir(parents=True, exist_ok=True)
     layout.log(name).parent.mkdir(parents=True, exist_ok=True)
-    job = {
-        "notebook": str(chapter.path.resolve()),
-        "output": str(temporary.resolve()),
-        "parameters": dict(parameters),
-        "cwd": str(root),
-    }
+    job = {"notebook": str(chapter.path.resolve()), "output": str(temporary.resolve())}
+    job |= {"parameters": dict(parameters), "cwd": str(root)}
     with replacing(layout, name):
         report("started", name, {"cells": chapter.cells})
         outcome: dict[str, Any] = {}
         with layout.log(name).open("w") as log:
-            worker = subprocess.Popen(
-                command("audioldm_utils.book.worker"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                **options,
-            )
-            assert worker.stdin is not None
-            assert worker.stdout is not None
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
+            work = command("audioldm_utils.book.worker")
+            worker = subprocess.Popen(work, text=True, **pipes, **options)
             workers.add(worker)
             try:
                 # A worker that died at once is told apart below, by what it did not say.
@@ -255,32 +237,26 @@ def _run_one(
                 worker.terminate()
                 worker.wait()
                 workers.discard(worker)
-        if outcome.get("event") == "failed":
-            layout.log(name).with_suffix(".ipynb").unlink(missing_ok=True)
-            shutil.move(temporary, layout.log(name).with_suffix(".ipynb"))
-            report("failed", name, outcome)
-            raise ChapterError(
-                f"{chapter.path.name}, cell {outcome['cell']} (`{outcome['line']}`) failed: "
-                f"{outcome['error']} The notebook as far as it came is "
-                f"{layout.log(name).with_suffix('.ipynb')}."
-            )
         if outcome.get("event") != "finished":
             report("failed", name, outcome)
-            raise ChapterError(
-                f"{chapter.path.name}: its kernel died (exit status {worker.returncode}); "
-                f"the log is {layout.log(name)}."
+            reached = layout.log(name).with_suffix(".ipynb")
+            said = (
+                f": its kernel died (exit status {worker.returncode}); the log is "
+                f"{layout.log(name)}."
             )
-        files = sorted(p for p in results.rglob("*") if p.is_file())
-        sizes = {p.relative_to(layout.out).as_posix(): p.stat().st_size for p in files}
-        executed = layout.executed(name).relative_to(layout.out).as_posix()
-        stamp = Stamp(
-            chapter=name,
-            key=key,
-            seconds=outcome["seconds"],
-            peak_mb=outcome["peak_mb"],
-            cells=chapter.cells,
-            files={executed: temporary.stat().st_size, **sizes},
-        )
+            if outcome.get("event") == "failed":
+                os.replace(temporary, reached)
+                said = (
+                    f", cell {outcome['cell']} (`{outcome['line']}`) failed: {outcome['error']} "
+                    f"The notebook as far as it came is {reached}."
+                )
+            raise ChapterError(f"{chapter.path.name}{said}")
+        left = sorted(p for p in results.rglob("*") if p.is_file())
+        sizes = {layout.executed(name): temporary.stat().st_size}
+        sizes |= {path: path.stat().st_size for path in left}
+        files = {p.relative_to(layout.out).as_posix(): size for p, size in sizes.items()}
+        cost = outcome["seconds"], outcome["peak_mb"], chapter.cells
+        stamp = Stamp(name, key, *cost, files)
         # From here on the new results count; the notebook follows, even after a kill.
         atomic_write(layout.stamp(name), json.dumps(asdict(stamp), indent=1) + "\n")
     report("finished", name, asdict(stamp))
@@ -291,10 +267,7 @@ def _run_one(
 def _stop_on_failure(
     pool: ThreadPoolExecutor, workers: set[subprocess.Popen[str]]
 ) -> Iterator[None]:
-    """On an interruption start nothing that still waits and end what runs.
-
-    A kernel ends when the worker that started it is gone.
-    """
+    """On an interruption start nothing that still waits and end what runs, kernels included."""
     try:
         yield
     except BaseException:
@@ -308,7 +281,6 @@ def _stop_on_failure(
 def _worker_options(threads: int, layout: Layout, lock: int | None) -> Iterator[dict[str, Any]]:
     """Options of ``Popen`` for workers: environment, and what ties them to this process.
 
-    The environment gives this interpreter's kernel, this package and so many threads.
     A kernel specification written here comes before any that the user has under the name
     ``python3``, which may belong to another interpreter.
     """
@@ -316,9 +288,7 @@ def _worker_options(threads: int, layout: Layout, lock: int | None) -> Iterator[
     launch = command("ipykernel_launcher", "-f", "{connection_file}")
     specification = {"argv": launch, "display_name": "Python 3", "language": "python"}
     atomic_write(folder / "kernels" / "python3" / "kernel.json", json.dumps(specification))
-    environment = dict(os.environ)
-    for variable in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM"):
-        environment[f"{variable}_NUM_THREADS"] = str(threads)
+    environment = os.environ | thread_limits(threads)
     for variable, first in (
         ("JUPYTER_PATH", folder),
         ("PYTHONPATH", Path(__file__).resolve().parents[2]),

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from audioldm_utils.files import atomic_write
 
+#: Files that a killed run was about to rename.
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\..+)?")
 
 

@@ -33,8 +33,7 @@ def lifeline(lock: int | None = None) -> Iterator[tuple[dict[str, str], tuple[in
     """What processes must be started with to be tied to this one while the block runs.
 
     Args:
-        lock: descriptor of a lock that they shall hold too; None means the one that this
-            process inherited, if any.
+        lock: descriptor of a lock that they shall hold too; None means the inherited one.
 
     Yields:
         Variables for their environment, and descriptors to pass on (``pass_fds`` of ``Popen``);

@@ -27,8 +27,6 @@ from audioldm_utils.text import markup
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-Format = Literal["flac", "mp3"]
-
 
 @dataclass(frozen=True)
 class Take:
@@ -59,8 +57,7 @@ def players(
     rows: Sequence[Row],
     folder: str | Path,
     caption: str = "",
-    audio_format: Format = "flac",
-    top_hz: float | None = None,
+    audio_format: Literal["flac", "mp3"] = "flac",
 ) -> HTML:
     """Write the takes beside the page and return the grid of players.
 
@@ -75,7 +72,6 @@ def players(
         folder: for the files, usually ``Path(out_dir) / "listening"``.
         caption: what to notice.
         audio_format: 16-bit FLAC, or MP3 for many or long takes.
-        top_hz: upper edge of the spectrograms; None means half the row's largest rate.
 
     Raises:
         ValueError: nothing to play, or a take that is empty or silent.
@@ -88,7 +84,7 @@ def players(
     parts = []
     for row in rows:
         matched = match(row.takes)
-        top = top_hz or max(take.sample_rate for take in row.takes) / 2
+        top = max(take.sample_rate for take in row.takes) / 2
         first = level_db(matched[0], row.takes[0].sample_rate, peak=1.0)[0]
         peak = float(10 ** (first.max() / 20))
         parts.append(
@@ -100,12 +96,16 @@ def players(
             sound, picture = folder / f"{name}.{audio_format}", folder / f"{name}.png"
             write_audio(sound, samples, take.sample_rate)
             atomic_write(picture, spectrogram_tile(samples, take.sample_rate, top, peak))
-            parts.append(_cell(row, take, sound, picture, top, len(samples) / take.sample_rate))
+            alt = (
+                f"Spectrogram of {row.clip}, {take.title}: 0 to {top / 1000:g} kHz over "
+                f"{len(samples) / take.sample_rate:.1f} s, 0 to -80 dB re the peak of "
+                f"{row.takes[0].title}."
+            )
+            parts.append(_cell(f"{row.clip}, {take.title}", take, link(sound), link(picture), alt))
         parts.append("</div></div>")
     note = "Spectrograms of a row share their scales: 0 to −80 dB re the first one's peak, mel-like"
     note += " frequency axis in Hz, time in s across the whole width."
-    body = "".join(parts)
-    return HTML(_component("players", body, f"{markup(caption)} <small>{note}</small>"))
+    return HTML(_component("players", "".join(parts), f"{markup(caption)} <small>{note}</small>"))
 
 
 def match(takes: Sequence[Take]) -> list[np.ndarray]:
@@ -115,14 +115,14 @@ def match(takes: Sequence[Take]) -> list[np.ndarray]:
     """
     from audioldm_utils.audio.clips import match_loudness, resample
 
-    first = takes[0]
-    matched = [np.asarray(first.samples, np.float32)]
-    for take in takes[1:]:
-        rate = min(take.sample_rate, first.sample_rate)
-        ours = resample(np.asarray(take.samples, np.float32), take.sample_rate, rate)
-        theirs = resample(matched[0], first.sample_rate, rate)
+    first, *others = (np.asarray(take.samples, np.float32) for take in takes)
+    matched = [first]
+    for take, samples in zip(takes[1:], others, strict=True):
+        rate = min(take.sample_rate, takes[0].sample_rate)
+        ours = resample(samples, take.sample_rate, rate)
+        theirs = resample(first, takes[0].sample_rate, rate)
         scale = float(np.max(np.abs(match_loudness(ours, theirs, rate)))) / _peak(ours)
-        matched.append(np.asarray(take.samples, np.float32) * np.float32(scale))
+        matched.append(samples * np.float32(scale))
     loudest = max(_peak(samples) for samples in matched)
     if loudest > 0.99:
         matched = [samples * np.float32(0.99 / loudest) for samples in matched]
@@ -158,30 +158,19 @@ def _file_name(clip: str, take: Take, samples: np.ndarray) -> str:
     return f"{words}-{digest}"
 
 
-def _cell(row: Row, take: Take, sound: Path, picture: Path, top: float, seconds: float) -> str:
-    alt = (
-        f"Spectrogram of {row.clip}, {take.title}: 0 to {top / 1000:g} kHz over "
-        f"{seconds:.1f} s, 0 to -80 dB re the peak of {row.takes[0].title}."
-    )
-    label = f"{row.clip}, {take.title}"
+def _cell(label: str, take: Take, sound: str, picture: str, alt: str) -> str:
     note = f'<span class="au-note">{markup(take.note)}</span>' if take.note else ""
     return (
         f'<div class="au-cell" style="--au-colour:{look(take.method).colour}">'
         f'<p class="au-title">{markup(take.title)}{note}</p>'
-        f'<div class="au-picture"><img src="{link(picture)}" alt="{markup(alt)}" '
+        f'<div class="au-picture"><img src="{picture}" alt="{markup(alt)}" '
         'width="480" height="240"><i class="au-head"></i></div>'
         f'<audio controls controlslist="nodownload noplaybackrate" preload="metadata" '
-        f'src="{link(sound)}" '
-        f'aria-label="{markup(label)}"></audio></div>'
+        f'src="{sound}" aria-label="{markup(label)}"></audio></div>'
     )
 
 
-def abx(
-    pairs: Sequence[tuple[str, Take, Take]],
-    folder: str | Path,
-    trials: int = 10,
-    audio_format: Format = "flac",
-) -> HTML:
+def abx(pairs: Sequence[tuple[str, Take, Take]], folder: str | Path, trials: int = 10) -> HTML:
     """A blind ABX test that runs in the page: is X the same as A, or as B?
 
     Every trial draws a pair and hides A or B behind X, by the browser's own random numbers.
@@ -192,7 +181,6 @@ def abx(
         pairs: clip name and the two takes; the second is matched to the first in loudness.
         folder: for the audio files.
         trials: how many make a test, 1 to 100.
-        audio_format: FLAC, or MP3.
 
     Raises:
         ValueError: no pair, or another number of trials.
@@ -203,20 +191,18 @@ def abx(
         raise ValueError("an ABX test needs at least one pair")
     if not 1 <= trials <= 100:
         raise ValueError(f"trials must be 1 to 100, not {trials}")
-    folder = Path(folder)
     listed = []
     for clip, a, b in pairs:
         entry = {"clip": clip, "a": a.title, "b": b.title}
         for key, take, samples in zip(("A", "B"), (a, b), match([a, b]), strict=True):
-            sound = folder / f"abx-{_file_name(clip, take, samples)}.{audio_format}"
+            sound = Path(folder) / f"abx-{_file_name(clip, take, samples)}.flac"
             write_audio(sound, samples, take.sample_rate)
             entry[key] = link(sound)
         listed.append(entry)
     data = json.dumps({"trials": trials, "pairs": listed}).replace("<", "\\u003c")
-    first = listed[0]
     sounds = "".join(
         f'<label class="au-abx-sound"><b>{name}</b><audio controls preload="metadata" '
-        f'src="{first[source]}" aria-label="sound {name}" data-name="{name}"></audio></label>'
+        f'src="{listed[0][source]}" aria-label="sound {name}" data-name="{name}"></audio></label>'
         for name, source in (("A", "A"), ("B", "B"), ("X", "A"))
     )
     body = (

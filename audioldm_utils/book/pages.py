@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import posixpath
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from audioldm_utils.book.chapters import Chapter
-from audioldm_utils.book.execution import Layout, Stamp
+from audioldm_utils.book.execution import Stamp
+from audioldm_utils.book.layout import Layout
 from audioldm_utils.errors import UserError
 from audioldm_utils.text import markdown, markup, one_line, visible
 
@@ -35,6 +37,7 @@ _REFERENCE = re.compile(r"(?<![\w}$^\\])\{\{\s*([a-z0-9_]+)(?::([A-Za-z0-9_.-]+)
 _LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\(([^()#\s:]+\.(?:md|ipynb))(#[^()\s]*)?\)")
 _FENCE = re.compile(r"\s*(`{3,}|:{3,}|~{3,})")
 _ITEM = re.compile(r"\s*([|*+-]|\d+\.)\s*\S")
+_NO_CHAPTER = "*No chapter was run for this build.*"
 
 
 def glued_values(notebook: NotebookNode) -> dict[str, str]:
@@ -46,18 +49,16 @@ def glued_values(notebook: NotebookNode) -> dict[str, str]:
             if not record:
                 continue
             data = {mime.removeprefix(_RECORD): content for mime, content in output.data.items()}
-            content = data.get("text/html", data.get("text/plain", ""))
-            if "text/html" not in data:  # glue keeps text as Python writes it
-                content = markdown(ast.literal_eval(content))
-            values[record["name"]] = content
+            # Glue keeps text as Python writes it.
+            plain = ast.literal_eval(data["text/plain"]) if "text/html" not in data else ""
+            values[record["name"]] = data.get("text/html", markdown(plain))
     return values
 
 
 def table_values(evidence: Path) -> dict[str, dict[str, str]]:
     """Table name to its texts by key, of evidence tables that have both columns.
 
-    What a page should show beside them, such as players, lies as ``KEY.html`` in a folder of
-    the table's name.
+    What a page shows beside them lies as ``KEY.html`` in a folder of the table's name.
     """
     values: dict[str, dict[str, str]] = {}
     for path in sorted(evidence.glob("*.csv")):
@@ -81,7 +82,7 @@ def fill(
 
     Args:
         text: MyST Markdown with ``{{chapter:key}}`` and ``{{fact}}``.
-        page: its path in the book; relative addresses of results follow from it.
+        page: its path in the book; addresses of results are relative to it.
         values: chapter or evidence table to its values.
         facts: what the report itself knows, as Markdown.
 
@@ -93,16 +94,16 @@ def fill(
     def value(match: re.Match[str]) -> str:
         source, key = match.groups()
         if key is None:
-            if source not in facts:
-                known = ", ".join(sorted(facts))
-                raise UserError(f"{page} asks for {{{{{source}}}}}; there are: {known}.")
-            return facts[source].replace("../results/", f"{up}results/")
-        chapter = _chapter_of(source, values)
-        assert chapter is not None
-        if key not in values[chapter]:
-            known = ", ".join(sorted(values[chapter])) or "none"
-            raise UserError(f"{page} asks for {source}:{key}, but {chapter} glues only: {known}.")
-        return values[chapter][key].replace("../results/", f"{up}results/")
+            known, name = facts, source
+            refused = f"{{{{{source}}}}}; there are"
+        else:
+            chapter, name = _chapter_of(source, values), key
+            known = values[chapter]
+            refused = f"{source}:{key}, but {chapter} glues only"
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise UserError(f"{page} asks for {refused}: {listed}.")
+        return known[name].replace("../results/", f"{up}results/")
 
     def answerable(line: str) -> bool:
         return all(
@@ -131,13 +132,8 @@ def drop_dead_links(text: str, page: PurePosixPath, pages: Iterable[PurePosixPat
     there = {str(p) for p in pages}
 
     def keep(match: re.Match[str]) -> str:
-        parts: list[str] = []
-        for part in (page.parent / match[2]).parts:
-            if part == "..":
-                parts = parts[:-1]
-            else:
-                parts.append(part)
-        return match[0] if "/".join(parts) in there else match[1]
+        target = posixpath.normpath(f"/{page.parent / match[2]}")
+        return match[0] if target[1:] in there else match[1]
 
     return _LINK.sub(keep, text)
 
@@ -147,7 +143,7 @@ def dress(notebook: NotebookNode) -> None:
 
     Figures get their number, caption and alternative text from what the cell's output says;
     code is folded away unless its cell is tagged ``show-input``; what was printed shows its
-    control characters; the parameters of papermill's own bookkeeping are dropped.
+    control characters.
 
     Raises:
         UserError: a cell with two captioned figures, of which only one could be numbered.
@@ -161,8 +157,11 @@ def dress(notebook: NotebookNode) -> None:
         for output in cell.outputs:
             if output.output_type == "stream":
                 output.text = visible(output.text, keep="\n\t")
-        figures = [o for o in cell.outputs if FIGURE_KEY in o.get("metadata", {})]
-        figures = [o for o in figures if not o.metadata.get("scrapbook")]
+        figures = [
+            output
+            for output in cell.outputs
+            if FIGURE_KEY in output.get("metadata", {}) and not output.metadata.get("scrapbook")
+        ]
         if len(figures) > 1:
             raise UserError(f"cell {index + 1} shows {len(figures)} figures: one a cell, please.")
         for output in figures:
@@ -184,9 +183,8 @@ def _joined(cells: list[NotebookNode]) -> list[NotebookNode]:
     """Folded code that shows nothing goes into the fold of the code cell after it."""
     kept: list[NotebookNode] = []
     for cell in cells:
-        before = kept[-1] if kept else None
-        if before is not None and _is_folded(before) and _is_folded(cell) and _is_mute(before):
-            kept.pop()
+        if kept and _is_folded(kept[-1]) and _is_folded(cell) and _is_mute(kept[-1]):
+            before = kept.pop()
             cell.source = f"{before.source}\n\n{cell.source}"
             cell.outputs = [*before.outputs, *cell.outputs]
         kept.append(cell)
@@ -220,8 +218,7 @@ def stage(
         layout: of the output folder.
         chapters: those of this build, all executed.
         stamps: chapter name to what its run cost.
-        facts: Markdown by name for ``{{name}}``; ``execution``, ``chapters``, ``parameters`` and
-            ``downloads`` are added here.
+        facts: Markdown by name for ``{{name}}``; four tables of chapters are added.
     """
     import nbformat
 
@@ -282,7 +279,7 @@ def execution_table(chapters: Iterable[Chapter], stamps: Mapping[str, Stamp]) ->
         for c in chapters
     ]
     if not rows:
-        return "*No chapter was run for this build.*"
+        return _NO_CHAPTER
     total = sum(stamps[c.name].seconds for c in chapters)
     head = ["| Chapter | Code cells | Time, s | Peak memory, MB |", "|:--|--:|--:|--:|"]
     foot = f"| **All, one after another** | | **{total:.1f}** | |"
@@ -297,7 +294,7 @@ def chapter_list(chapters: Iterable[Chapter], notebooks: Mapping[str, NotebookNo
         paragraphs = [p for p in re.split(r"\n\s*\n", first) if not p.startswith("#")]
         lead = " ".join(paragraphs[0].split()) if paragraphs else ""
         items.append(f"- [**{chapter.title}**](notebooks/{chapter.name}.ipynb). {lead}".rstrip())
-    return "\n".join(items) or "*No chapter was run for this build.*"
+    return "\n".join(items) or _NO_CHAPTER
 
 
 def parameter_tables(chapters: Iterable[Chapter]) -> str:
@@ -313,38 +310,28 @@ def parameter_tables(chapters: Iterable[Chapter]) -> str:
         head = [f"**{chapter.title}** (`{chapter.path.name}`)", ""]
         head += ["| Parameter | Type | Default | Meaning |", "|:--|:--|:--|:--|"]
         blocks.append("\n".join([*head, *rows]) if rows else f"{head[0]} takes no parameters.")
-    return "\n\n".join(blocks) or "*No chapter was run for this build.*"
+    return "\n\n".join(blocks) or _NO_CHAPTER
 
 
 def download_list(book: Path, layout: Layout, chapters: Iterable[Chapter]) -> str:
     """Links to every table that the chapters wrote and to the evidence, as an HTML list."""
-    groups: list[tuple[str, list[tuple[str, Path]]]] = []
-    for chapter in chapters:
-        files = _tables(layout.results(chapter.name))
-        base = f"../results/{chapter.name}"
-        rows = [(f"{base}/{p.relative_to(layout.results(chapter.name))}", p) for p in files]
-        groups.append((f"This report: {chapter.title}", rows))
-    evidence = book / "evidence"
-    rows = [
-        (f"../results/evidence/{p.relative_to(evidence).as_posix()}", p) for p in _tables(evidence)
+    folders = [
+        (f"This report: {chapter.title}", chapter.name, layout.results(chapter.name))
+        for chapter in chapters
     ]
-    groups.append(("Evidence on the evaluation clips", rows))
     lines = []
-    for title, files in groups:
-        if files:
+    for title, name, folder in (
+        *folders,
+        ("Evidence on the evaluation clips", "evidence", book / "evidence"),
+    ):
+        tables = sorted(p for p in folder.rglob("*") if p.suffix in {".csv", ".parquet"})
+        if tables:
             lines.append(f"<p><strong>{markup(title)}</strong></p>\n<ul>")
-            lines += [
-                f'<li><a href="{markup(address)}" download>{markup(path.name)}</a> '
-                f"({_size(path.stat().st_size)})</li>"
-                for address, path in files
-            ]
+            for path in tables:
+                address = f"../results/{name}/{path.relative_to(folder).as_posix()}"
+                size = path.stat().st_size
+                shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3))} kB"
+                link = f'<a href="{markup(address)}" download>{markup(path.name)}</a>'
+                lines.append(f"<li>{link} ({shown})</li>")
             lines.append("</ul>")
     return "\n".join(lines) or "*No table was written in this build.*"
-
-
-def _tables(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix in {".csv", ".parquet"})
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3))} kB"

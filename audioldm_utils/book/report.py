@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,20 +22,19 @@ from audioldm_utils import __version__, bounds
 from audioldm_utils.audio.survey import Survey, survey
 from audioldm_utils.book.chapters import Chapter, check_parameters, find_chapters, is_paired, select
 from audioldm_utils.book.execution import (
-    ChapterError,
-    Layout,
     Stamp,
     environment_hash,
     hash_tree,
     run_chapters,
 )
+from audioldm_utils.book.layout import Layout
 from audioldm_utils.book.lifeline import command, lifeline
 from audioldm_utils.book.pages import stage
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import available_cores, folder_lock
+from audioldm_utils.files import atomic_write, available_cores, folder_lock
 from audioldm_utils.model.checkpoint_files import MINI
 from audioldm_utils.outputs import check_folder, mark_folder
-from audioldm_utils.text import code
+from audioldm_utils.text import code, plain
 
 OWN = ("audio_dir", "checkpoint", "out_dir", "evidence_dir")
 """Parameters that the report itself gives to the chapters that have them."""
@@ -55,9 +55,7 @@ def run_report(
 ) -> Path:
     """Run the chapters on audio and checkpoint and build the book.
 
-    Only what changed runs: a chapter's stamp holds a hash of its notebook, its parameters, the
-    package's source, the installed versions, the audio, the checkpoint, the evidence and the
-    chapters it reads from.
+    Only what changed runs: a chapter's stamp holds a hash of all that it was made from.
 
     Args:
         audio_dir: folder of clips; a relative one is sought from the current folder, then
@@ -65,11 +63,9 @@ def run_report(
         checkpoint: ``mini``, a folder (sought likewise), or a hub id.
         out: output folder; what lies there is kept where it is still right.
         chapters: numbers or names; those they read from come along. None means all.
-        parameters: further parameters, given to every chapter that declares them.
-        jobs: chapters at once; None means as many as there are cores. Each chapter gets
-            cores / jobs threads.
-        root: project folder with ``notebooks/`` and ``book/``; None means the current folder
-            or else the one that the package lies in.
+        parameters: further ones, given to every chapter that declares them.
+        jobs: chapters at once, each with cores / jobs threads; None means the number of cores.
+        root: project folder; None means the current one or else the one of the package.
         progress: where progress is shown; None means nowhere.
 
     Returns:
@@ -101,25 +97,19 @@ def run_report(
             "out_dir": _shown(layout.results(chapter.name), root),
             "evidence_dir": "book/evidence",
         }
-        given = {name: value for name, value in own.items() if chapter.parameter(name)}
-        taken[chapter.name] = {**given, **taken[chapter.name]}
+        taken[chapter.name] = chapter.only(own) | taken[chapter.name]
     limits = [taken[c.name].get("limit", 0) for c in chosen if c.parameter("audio_dir")]
     found = survey(audio, 0 if 0 in limits else max(limits, default=0))
     facts = _facts(audio, found, name, root)
-    inputs = "\n".join(
-        [
-            environment_hash(),
-            hash_tree([audio, audio.with_name(f"{audio.name}.csv")]),
-            checkpoint_hash(name, root),
-            hash_tree([root / "book" / "evidence"]),
-        ]
-    )
-    with folder_lock(out) as lock, _Display(chosen, progress) as display:
+    files = [[audio, audio.with_name(f"{audio.name}.csv")], [root / "book" / "evidence"]]
+    sounds, evidence = map(hash_tree, files)
+    inputs = "\n".join([environment_hash(), sounds, checkpoint_hash(name, root), evidence])
+    with folder_lock(out) as lock, _display(chosen, progress) as (say, take):
         mark_folder(out, "report")
         for line in found.sentences():
-            display.say(line)
-        stamps = run_chapters(chosen, taken, layout, root, inputs, jobs, display.event, lock)
-        display.say("building the book")
+            say(line)
+        stamps = run_chapters(chosen, taken, layout, root, inputs, jobs, take, lock)
+        say("building the book")
         folder = stage(root / "book", layout, chosen, stamps, facts)
         _write_execution(layout, chosen, stamps)
         return build_book(folder, layout, root / "book" / "evidence", lock)
@@ -139,10 +129,6 @@ def _check_out(out: Path, root: Path, inputs: Iterable[Path]) -> None:
     """Refuse an output folder in which something would be lost.
 
     The clone's own ``build/`` may hold other commands' folders beside the report's.
-
-    Raises:
-        UserError: as ``outputs.check_folder``; or the folder lies in the book's sources, or
-            holds audio or checkpoint where the report writes.
     """
     place = out.resolve()
     check_folder(out, "report", FILLED if place == root / "build" else None)
@@ -199,24 +185,21 @@ def build_book(folder: Path, layout: Layout, evidence: Path, lock: int | None = 
         status = subprocess.run(build, env=environment, check=False, **options).returncode
     built = work / "_build" / "html"
     if status != 0 or not (built / "index.html").is_file():
-        lines = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")).splitlines()
-        said = [
-            line.strip() for line in lines if re.search(r"WARNING|ERROR|rror: |exception:", line)
-        ]
+        lines = plain(log.read_text(errors="replace")).splitlines()
+        said = [x.strip() for x in lines if re.search(r"WARNING|ERROR|rror: |exception:", x)]
         raise UserError(f"the book did not build (all of it: {log}): " + " / ".join(said[:5]))
     if (layout.out / "results").is_dir():
         shutil.copytree(layout.out / "results", built / "results")
     if evidence.is_dir():
         shutil.copytree(evidence, built / "results" / "evidence")
     shutil.rmtree(built / ".doctrees", ignore_errors=True)
-    final, old = layout.html, layout.html_before
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        os.replace(final, old)
-    os.replace(built, final)
-    shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(work, ignore_errors=True)
-    return final / "index.html"
+    shutil.rmtree(layout.html_before, ignore_errors=True)
+    if layout.html.exists():
+        os.replace(layout.html, layout.html_before)
+    os.replace(built, layout.html)
+    for gone in (layout.html_before, work):
+        shutil.rmtree(gone, ignore_errors=True)
+    return layout.html / "index.html"
 
 
 def _without_own(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -242,10 +225,11 @@ def _find_folder(path: str | Path, root: Path) -> Path | None:
 
 def _facts(audio: Path, found: Survey, checkpoint: str, root: Path) -> dict[str, str]:
     digest = checkpoint_hash(checkpoint, root)
+    skipped = "\n".join(f"- {code(line)}" for line in found.sentences())
     return {
         "audio": code(_shown(audio, root)),
         "clips": str(len(found.usable)),
-        "skipped": _skipped(found),
+        "skipped": skipped or "Every clip of the folder was used as it is.",
         "checkpoint": code(checkpoint),
         "fingerprint": digest[:12] if digest != checkpoint else "unknown: not a local folder",
         "version": __version__,
@@ -254,79 +238,48 @@ def _facts(audio: Path, found: Survey, checkpoint: str, root: Path) -> dict[str,
     }
 
 
-def _skipped(found: Survey) -> str:
-    """What was left out of the audio, as a Markdown list."""
-    listed = "\n".join(f"- {code(line)}" for line in found.sentences())
-    return listed or "Every clip of the folder was used as it is."
-
-
 def _write_execution(layout: Layout, chapters: list[Chapter], stamps: Mapping[str, Stamp]) -> None:
-    from audioldm_utils.files import atomic_write
-
     rows = ["chapter,cells,seconds,peak_mb"]
-    for chapter in chapters:
-        stamp = stamps[chapter.name]
-        rows.append(f"{chapter.name},{stamp.cells},{stamp.seconds},{stamp.peak_mb}")
+    for stamp in (stamps[chapter.name] for chapter in chapters):
+        rows.append(f"{stamp.chapter},{stamp.cells},{stamp.seconds},{stamp.peak_mb}")
     atomic_write(layout.out / "results" / "execution.csv", "\n".join(rows) + "\n")
 
 
-class _Display:
-    """One bar over the cells of all chapters, and a line as each chapter ends."""
+@contextmanager
+def _display(
+    chapters: list[Chapter], stream: IO[str] | None
+) -> Iterator[tuple[Callable[[str], None], Callable[[str, str, Mapping[str, Any]], None]]]:
+    """One bar over the cells of all chapters: shows a line above it, takes events of a run."""
+    from tqdm import tqdm
 
-    def __init__(self, chapters: list[Chapter], stream: IO[str] | None) -> None:
-        from tqdm import tqdm
+    cells = {chapter.name: chapter.cells for chapter in chapters}
+    done, running, lock = dict.fromkeys(cells, 0), {}, threading.Lock()
+    shown = stream is not None and stream.isatty()
+    options = {"unit": "cell", "desc": "report", "file": stream, "dynamic_ncols": True}
+    with tqdm(total=sum(cells.values()), disable=not shown, **options) as bar:
 
-        self._cells = {chapter.name: chapter.cells for chapter in chapters}
-        self._done = dict.fromkeys(self._cells, 0)
-        self._running: dict[str, int] = {}
-        self._lock = threading.Lock()
-        self._stream = stream
-        self._bar = tqdm(
-            total=sum(self._cells.values()),
-            unit="cell",
-            desc="report",
-            file=stream,
-            disable=stream is None or not stream.isatty(),
-            dynamic_ncols=True,
-        )
+        def say(text: str) -> None:
+            if stream is not None:
+                bar.write(text, file=stream)
+                stream.flush()
 
-    def __enter__(self) -> _Display:
-        return self
+        def advance(chapter: str, to: int) -> None:
+            bar.update(to - done[chapter])
+            done[chapter] = to
 
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        def take(event: str, chapter: str, details: Mapping[str, Any]) -> None:
+            with lock:  # events come from several threads
+                if event == "cell":
+                    advance(chapter, details["cell"] - 1)
+                    running[chapter] = details["cell"]
+                elif event in ("finished", "reused", "failed"):
+                    running.pop(chapter, None)
+                    if event != "failed":
+                        advance(chapter, cells[chapter])
+                    said = {"failed": "failed", "reused": "unchanged"}.get(event)
+                    cost = said or f"{details['seconds']:.1f} s, {details['peak_mb']:.0f} MB"
+                    say(f"{chapter}: {cost}")
+                at = [f"{name[:2]}:{n}/{cells[name]}" for name, n in sorted(running.items())]
+                bar.set_postfix_str(" ".join(at))
 
-    def say(self, text: str) -> None:
-        """Show a line above the bar."""
-        if self._stream is not None:
-            self._bar.write(text, file=self._stream)
-            self._stream.flush()
-
-    def event(self, event: str, chapter: str, details: Mapping[str, Any]) -> None:
-        """Take an event of ``run_chapters``, from any thread."""
-        with self._lock:
-            if event == "cell":
-                self._advance(chapter, details["cell"] - 1)
-                self._running[chapter] = details["cell"]
-            elif event in ("finished", "reused", "failed"):
-                self._running.pop(chapter, None)
-                if event != "failed":
-                    self._advance(chapter, self._cells[chapter])
-                self.say(_line(event, chapter, details))
-            at = [f"{n[:2]}:{cell}/{self._cells[n]}" for n, cell in sorted(self._running.items())]
-            self._bar.set_postfix_str(" ".join(at))
-
-    def _advance(self, chapter: str, to: int) -> None:
-        self._bar.update(to - self._done[chapter])
-        self._done[chapter] = to
-
-
-def _line(event: str, chapter: str, details: Mapping[str, Any]) -> str:
-    if event == "failed":
-        return f"{chapter}: failed"
-    if event == "reused":
-        return f"{chapter}: unchanged"
-    return f"{chapter}: {details['seconds']:.1f} s, {details['peak_mb']:.0f} MB"
-
-
-__all__ = ["ChapterError", "build_book", "checkpoint_hash", "find_root", "run_report"]
+        yield say, take

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -11,13 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from audioldm_utils.book.lifeline import lifeline
+from audioldm_utils.text import plain
 
 
 def main() -> int:
     """Run the job; exit status 0 when finished, 1 when a cell failed."""
     import papermill
     from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import NBClientEngine, papermill_engines
     from papermill.exceptions import PapermillExecutionError
 
     # The kernel inherits descriptor 1; what it prints there must not mix with the events.
@@ -38,38 +39,24 @@ def main() -> int:
 
     # The engine takes no client of another class.
     papermill.engines.PapermillNotebookClient = Client
+    cells = itertools.count(1)
 
-    class Engine(NBClientEngine):
-        """Papermill's own engine, telling which code cell begins."""
-
-        @classmethod
-        def execute_managed_notebook(cls, nb_man: Any, *args: Any, **kwargs: Any) -> Any:
-            begin, done = nb_man.cell_start, 0
-
-            def cell_start(cell: Any, *more: Any, **details: Any) -> None:
-                nonlocal done
-                injected = "injected-parameters" in cell.metadata.get("tags", ())
-                if cell.cell_type == "code" and not injected:
-                    done += 1
-                    send("cell", cell=done)
-                begin(cell, *more, **details)
-
-            nb_man.cell_start = cell_start
-            return super().execute_managed_notebook(nb_man, *args, **kwargs)
+    def begins(cell: Any, cell_index: int) -> None:
+        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", ()):
+            send("cell", cell=next(cells))
 
     job = json.load(sys.stdin)
-    papermill_engines.register("report", Engine)
     start = time.monotonic()
     try:
         papermill.execute_notebook(
             job["notebook"],
             job["output"],
             parameters=job["parameters"],
-            engine_name="report",
             kernel_name="python3",
             progress_bar=False,
             cwd=job["cwd"],
             extra_arguments=["--IPKernelApp.log_level=40"],
+            on_cell_start=begins,
         )
     except PapermillExecutionError as error:
         message = f"{error.ename}: {error.evalue}".strip().splitlines()
@@ -87,14 +74,11 @@ def main() -> int:
 def failed_line(source: str, count: int | None, traceback: Sequence[str]) -> str:
     """The line of a cell that failed, or its first where the traceback names none.
 
-    Args:
-        source: of the cell.
-        count: by which the kernel numbers the cell, as in ``Cell In[3], line 2``.
-        traceback: as the kernel sent it, colours and all.
+    ``count`` is the kernel's number of the cell, as in ``Cell In[3], line 2``; the traceback
+    is as the kernel sent it, colours and all.
     """
-    lines = source.splitlines()
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(traceback))
-    numbers = [int(n) for n in re.findall(rf"Cell In\s?\[{count}\], line (\d+)", plain)]
+    lines, said = source.splitlines(), plain("\n".join(traceback))
+    numbers = [int(n) for n in re.findall(rf"Cell In\s?\[{count}\], line (\d+)", said)]
     # The last is the innermost: a function that the cell itself defines and calls.
     if numbers and 0 < numbers[-1] <= len(lines) and lines[numbers[-1] - 1].strip():
         return lines[numbers[-1] - 1].strip()
@@ -103,10 +87,10 @@ def failed_line(source: str, count: int | None, traceback: Sequence[str]) -> str
 
 def _peak_of_children_mb() -> float:
     """Largest resident size that any ended child of this process had, in MB; 0 if unknown."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such count
+    if os.name != "posix":
         return 0.0
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 

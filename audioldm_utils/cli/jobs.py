@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from audioldm_utils.audio.clips import clip_files
 from audioldm_utils.errors import UserError
 from audioldm_utils.outputs import AUDIO, CODES, Kind, check_outputs
 from audioldm_utils.text import visible
 
-Job = tuple[Path, Path]
+#: An input and the output that is made of it.
+FilePair = tuple[Path, Path]
 
 
-def pairs(source: str | Path, target: str | Path, suffix: str, audio: bool) -> list[Job]:
+def pairs(source: str | Path, target: str | Path, suffix: str, audio: bool) -> list[FilePair]:
     """Input and output of each file; every output has passed the gate.
 
     Args:
-        source: a file or a folder.
-        target: a file, or a folder if ``source`` is one.
+        source, target: two files, or two folders.
         suffix: of outputs in a folder.
         audio: the inputs are audio files, else ``.ddcm`` files.
 
     Raises:
-        UserError: nothing there, a folder and a file are mixed, or an output that
-            ``outputs.check_outputs`` refuses.
+        UserError: nothing there, a file and a folder, or what ``check_outputs`` refuses.
     """
     given, wanted = Path(source), Path(target)
     kind = CODES if suffix in CODES.suffixes else AUDIO
@@ -40,7 +38,7 @@ def pairs(source: str | Path, target: str | Path, suffix: str, audio: bool) -> l
         return [(given, wanted)]
     check_target(given, wanted, kind)
     if audio:
-        from audioldm_utils.audio.clips import find_clips
+        from audioldm_utils.audio.clips import clip_files, find_clips
 
         clips = find_clips(given)
         jobs = [(clip.path, wanted / f"{clip.name}{suffix}") for clip in clips]
@@ -55,11 +53,7 @@ def pairs(source: str | Path, target: str | Path, suffix: str, audio: bool) -> l
 
 
 def check_target(folder: Path, target: Path, kind: Kind = AUDIO) -> None:
-    """Refuse what cannot be the output of a folder: a file, or, for audio, that very folder.
-
-    Raises:
-        UserError: as said.
-    """
+    """Raise a UserError for a folder's output that is a file or, for audio, that very folder."""
     if target.is_file():
         raise UserError(f"{target} is a file, but {folder} is a folder; name a folder")
     if not target.is_dir() and target.suffix.lower() in (*AUDIO.suffixes, ".mp3", ".ogg", ".ddcm"):
@@ -74,8 +68,7 @@ def check_target(folder: Path, target: Path, kind: Kind = AUDIO) -> None:
 def sentence(error: Exception, source: Path) -> str:
     """What went wrong with a file, on one line that names it."""
     if isinstance(error, OSError) and error.strerror:
-        named = f"{error.filename}: " if error.filename else ""
-        text = f"{named}{error.strerror}"
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     elif isinstance(error, UserError):
         text = str(error)
     else:
@@ -83,11 +76,45 @@ def sentence(error: Exception, source: Path) -> str:
     return text if source.name in text else f"{source}: {text}"
 
 
-def each(jobs: Sequence[Job], one: Callable[[Path, Path], str], verb: str) -> int:
-    """Do every job and print what it returns; broken files stop nothing and are told at the end.
+def attempt(
+    jobs: Iterable[tuple[Path, Any]], one: Callable[[Path, Any], str | None], verb: str
+) -> list[str]:
+    """Do every job under a bar and print what it returns.
 
     Whatever goes wrong with one file of several, foreseen or not, is no reason to leave the
     others undone.
+
+    Args:
+        jobs: the file that an error names, and what else ``one`` takes.
+
+    Returns:
+        A sentence for each that failed.
+    """
+    from tqdm import tqdm
+
+    failed = []
+    with tqdm(jobs, desc=verb, unit="file", file=sys.stderr) as bar:
+        for source, more in bar:
+            bar.set_postfix_str(visible(source.name))
+            try:
+                line = one(source, more)
+            except Exception as error:
+                failed.append(sentence(error, source))
+                continue
+            if line:
+                bar.clear()
+                print(line, flush=True)
+    return failed
+
+
+def tell(failed: Iterable[str], what: str) -> None:
+    """Say on standard error what went wrong, a line each."""
+    for said in failed:
+        print(f"audioldm-utils: {what}: {visible(said)}", file=sys.stderr)
+
+
+def each(jobs: Sequence[FilePair], one: Callable[[Path, Path], str], verb: str) -> int:
+    """Do every job and tell at the end which files failed.
 
     Returns:
         0, or 2 if a file of several failed. A single file's error is raised.
@@ -95,46 +122,24 @@ def each(jobs: Sequence[Job], one: Callable[[Path, Path], str], verb: str) -> in
     if len(jobs) == 1:
         print(one(*jobs[0]))
         return 0
-    from tqdm import tqdm
-
-    failed = []
-    with tqdm(jobs, desc=verb, unit="file", file=sys.stderr) as bar:
-        for source, target in bar:
-            bar.set_postfix_str(visible(source.name))
-            try:
-                line = one(source, target)
-            except Exception as error:
-                failed.append(sentence(error, source))
-            else:
-                bar.clear()
-                print(line, flush=True)
-    for said in failed:
-        print(f"audioldm-utils: error: {visible(said)}", file=sys.stderr)
+    failed = attempt(jobs, one, verb)
+    tell(failed, "error")
     if failed:
         print(f"audioldm-utils: {len(failed)} of {len(jobs)} files failed", file=sys.stderr)
     return 2 if failed else 0
 
 
 @contextmanager
-def steps_bar(shown: bool, total: int | None = None) -> Iterator[Callable[[Any], None] | None]:
-    """A progress bar over steps, as a callback; None where it is not shown.
+def steps_bar(
+    shown: bool, total: int | None = None, what: str = "", unit: str = "step"
+) -> Iterator[Callable[..., object]]:
+    """A progress bar, as a callback for each step.
 
-    It appears with the first step, so that an error before that is printed alone.
+    One with a name stays when it is done. One without appears with the first step only, so
+    that an error before that is printed alone, and goes again.
     """
-    if not shown:
-        yield None
-        return
     from tqdm import tqdm
 
-    bars: list[tqdm] = []
-
-    def advance(step: Any) -> None:
-        if not bars:
-            bars.append(tqdm(total=total, unit="step", leave=False, file=sys.stderr))
-        bars[0].update()
-
-    try:
-        yield advance
-    finally:
-        for bar in bars:
-            bar.close()
+    options = {"leave": bool(what), "delay": 0 if what else 1e-3, "disable": not shown}
+    with tqdm(total=total, desc=what or None, unit=unit, file=sys.stderr, **options) as bar:
+        yield lambda *_: bar.update()

@@ -28,10 +28,14 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
+    """Behind the help of a number stand its default and its range."""
+
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if not isinstance(action.type, bounds.Number):
             return action.help
-        return f"{action.help or ''} [{action.type}]".strip()
+        default = action.default if action.nargs else [action.default]
+        usual = "" if action.default is None else f" (default {' '.join(map(str, default))})"
+        return f"{action.help or ''}{usual} [{action.type}]".strip()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -56,13 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@guarded()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; user errors and the system's become one sentence and exit status 2."""
-    with guarded():
-        return _run(arguments)
-
-
-def _run(arguments: Sequence[str] | None) -> int:
     try:
         args = build_parser().parse_args(arguments)
         return args.run(args)

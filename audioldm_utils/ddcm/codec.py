@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from audioldm_utils.audio.clips import fit_length
+from audioldm_utils.audio.signals import Gain
 from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm.bitstream import Header, Sizes
 from audioldm_utils.ddcm.bitstream.work import (
@@ -29,7 +30,7 @@ from audioldm_utils.ddcm.core import DDCM, Callback, Codes
 from audioldm_utils.ddcm.settings import Settings, codebook_for, header_for
 from audioldm_utils.ddcm.windows import Denoiser, segment_frames, windowed
 from audioldm_utils.errors import UserError
-from audioldm_utils.model.networks import DOWNSAMPLING, Level, Stages, normalise
+from audioldm_utils.model.networks import DOWNSAMPLING, Stages, normalise
 from audioldm_utils.model.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Codec:
         """
         count = model_samples(header.samples, header.sample_rate)
         waveform = self.stages.vocode(self.stages.decode(latents)).cpu()[:, :count]
-        level = Level(torch.tensor([[header.mean]]), torch.tensor([[1 / header.scale]]))
+        level = Gain(torch.tensor([[header.mean]]), torch.tensor([[1 / header.scale]]))
         return finite(level.undo(waveform), name)[0].numpy()
 
     def encode_latents(self, latents: torch.Tensor, settings: Settings = Settings()) -> Encoded:
@@ -235,11 +236,11 @@ class Codec:
         return coder, codes, header, sizes
 
     def _plan(
-        self, settings: Settings, samples: int, rate: int, frames: int, level: Level | None = None
+        self, settings: Settings, samples: int, rate: int, frames: int, level: Gain | None = None
     ) -> tuple[DDCM, Header, int]:
         """Coder, header and number of segments of a clip; its level is 1 unless given."""
         parts, part = segment_frames(frames, settings.segment)
-        level = level or Level(torch.zeros(1, 1), torch.ones(1, 1))
+        level = level or Gain(torch.zeros(1, 1), torch.ones(1, 1))
         header = header_for(self.stages, settings, samples, rate, level, parts, part)
         return coder_for(self.stages, header, part), header, parts
 

@@ -18,8 +18,9 @@ from audioldm_utils.ddcm.placement import load_rules
 from audioldm_utils.errors import UserError
 
 if TYPE_CHECKING:
+    from audioldm_utils.audio.signals import Gain
     from audioldm_utils.ddcm.codebook import Codebook
-    from audioldm_utils.model.networks import Level, Stages
+    from audioldm_utils.model.networks import Stages
 
 #: Ranges of those settings that are one number, or None.
 _BOUNDS = {
@@ -107,7 +108,7 @@ def header_for(
     settings: Settings,
     samples: int,
     rate: int,
-    level: Level,
+    level: Gain,
     parts: int,
     part: int,
 ) -> Header:

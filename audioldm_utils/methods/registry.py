@@ -276,7 +276,7 @@ def reconstruct(
     """Reconstruct clips by a named method, one after another.
 
     Args:
-        clips: one clip or several, such as ``audio.load_folder`` yields; only one is held.
+        clips: one clip or several, such as ``survey.loaded`` yields; only one is held.
         method: a key of :data:`METHODS`.
         checkpoint: ``"mini"``, a folder, a hub id, or one that is loaded already.
         seed: of all noise; each clip starts from it anew.

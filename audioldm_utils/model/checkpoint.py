@@ -1,19 +1,16 @@
 """Loading an AudioLDM2 checkpoint: the shipped ``mini``, a local folder, or a hub id.
 
-Every checkpoint takes the same way: components are loaded one by one when they are first
-needed, so that a codec run never holds a text encoder, and can be unloaded again. What the
-published ``cvssp/audioldm2`` needs is mended here: its index lists ``GPT2Model`` for the
-language model, which on transformers 5 lacks the generation methods that the pipeline
-calls; it is loaded as ``GPT2LMHeadModel``.
+Components are loaded one by one when they are first needed, so that a codec run never holds a
+text encoder, and can be unloaded again. One thing of the published ``cvssp/audioldm2`` is
+mended: its index lists ``GPT2Model``, which on transformers 5 lacks the generation that the
+pipeline calls; it is loaded as ``GPT2LMHeadModel``.
 """
 
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +18,6 @@ import torch
 
 from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
-from audioldm_utils.model.checkpoint_build import check_finite, component_class, refusal
 from audioldm_utils.model.checkpoint_checks import check_checkpoint
 from audioldm_utils.model.checkpoint_files import (
     COMPONENTS,
@@ -32,22 +28,21 @@ from audioldm_utils.model.checkpoint_files import (
     read_json,
 )
 from audioldm_utils.model.checkpoint_fingerprint import fingerprint
-from audioldm_utils.model.checkpoint_weights import TIED
+from audioldm_utils.model.checkpoint_loading import OWN, load_component
 from audioldm_utils.model.mel import MelConfig
 from audioldm_utils.model.offload import Offload, check_compile, check_offload
 
 if TYPE_CHECKING:
-    from diffusers import AudioLDM2Pipeline, AudioLDM2UNet2DConditionModel, AutoencoderKL
-    from transformers import ClapModel, SpeechT5HifiGan
+    from diffusers import AudioLDM2Pipeline, AudioLDM2UNet2DConditionModel
+    from transformers import ClapModel
+
+    from audioldm_utils.model.vae import Vae
+    from audioldm_utils.model.vocoder import Vocoder
 
 #: Components that only turn prompts into embeddings; unloaded once those are made.
 TEXT_COMPONENTS = (
-    "text_encoder",
-    "text_encoder_2",
-    "language_model",
-    "projection_model",
-    "tokenizer",
-    "tokenizer_2",
+    *("text_encoder", "text_encoder_2", "language_model", "projection_model"),
+    *("tokenizer", "tokenizer_2"),
 )
 
 Precision = torch.dtype | Mapping[str, torch.dtype]
@@ -64,20 +59,17 @@ def _device(name: str | torch.device) -> torch.device:
     except ArgumentTypeError as error:
         raise UserError(f"the device {error}.") from None
     there = {
+        "cpu": lambda: True,
         "cuda": lambda: (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available,
     }
-    if device.type != "cpu" and not there[device.type]():
+    if not there[device.type]():
         raise UserError(f"the device '{name}' is not available on this machine: give cpu")
     return device
 
 
 def fast_dtype(device: str | torch.device = "cpu") -> torch.dtype:
-    """The precision that is fastest there without losing range.
-
-    Returns:
-        bfloat16 on GPUs and on processors that multiply it in hardware, else float32.
-    """
+    """The fastest precision there: bfloat16 where the hardware multiplies it, else float32."""
     device = _device(device)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
@@ -86,42 +78,18 @@ def fast_dtype(device: str | torch.device = "cpu") -> torch.dtype:
     return torch.bfloat16 if hardware else torch.float32
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar a component; the caller shows progress where it is worth one."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
 class Checkpoint:
     """One AudioLDM2 checkpoint whose components are loaded when first used.
 
     Attributes:
-        name: ``"mini"``, the folder's name, or the hub id.
-        path: its folder.
-        revision: commit of a hub id, else None.
-        device: where the networks are put.
-        mel_config: the front end that it was trained with.
+        name: ``"mini"``, the folder's name, or the hub id, then with its commit ``revision``.
     """
 
     def __init__(
-        self,
-        location: Location,
-        device: str | torch.device,
-        dtype: Precision,
-        offload: bool = False,
-        compiled: bool = False,
-    ) -> None:
-        self.name = location.name
-        self.path = location.path
-        self.revision = location.revision
+        self, location: Location, device: str | torch.device, dtype: Precision,
+        offload: bool = False, compiled: bool = False,
+    ) -> None:  # fmt: skip
+        self.name, self.path, self.revision = location.name, location.path, location.revision
         self.device = _device(device)
         self.mel_config = MelConfig()
         self._dtype = dtype
@@ -157,12 +125,12 @@ class Checkpoint:
         return fingerprint(self.path, parts) if parts else self.fingerprint
 
     @property
-    def vae(self) -> AutoencoderKL:
+    def vae(self) -> Vae:
         """Log-mel ``(batch, 1, frames, 64)`` to and from latents."""
         return self.part("vae")
 
     @property
-    def vocoder(self) -> SpeechT5HifiGan:
+    def vocoder(self) -> Vocoder:
         """Log-mel ``(batch, frames, 64)`` to waveform."""
         return self.part("vocoder")
 
@@ -198,9 +166,6 @@ class Checkpoint:
     def part(self, name: str) -> Any:
         """A component by its name in ``model_index.json``, loaded if it is not yet.
 
-        Networks come in evaluation mode with frozen weights; gradients with respect to
-        their inputs are still available.
-
         Raises:
             UserError: the checkpoint lacks it, or its files are damaged or of another shape.
         """
@@ -210,63 +175,26 @@ class Checkpoint:
             self._parts[name] = self._load(name)
         return self._parts[name]
 
-    def _load(self, name: str) -> Any:
-        folder = self.path / name
-        dtype = self.dtype(name)
+    def _load(self, name: str, own: bool = True) -> Any:
+        """A component; a network of :data:`OWN` by its published class unless ``own``."""
+        folder, dtype = self.path / name, self.dtype(name)
         weights = check_component(folder, self._half(name))
-        kind = component_class(name, folder)
-        diffusers = hasattr(kind, "load_config")
+        model = load_component(folder, weights, dtype, own)
         if weights is None:
-            options: dict[str, Any] = {}
-        else:
-            options = {
-                "torch_dtype" if diffusers else "dtype": dtype,
-                "use_safetensors": weights.format == "safetensors",
-                "variant": weights.variant,
-                "output_loading_info": True,
-            }
-            if diffusers:
-                # Said beforehand, else diffusers prints a warning a network without it.
-                options["low_cpu_mem_usage"] = find_spec("accelerate") is not None
-        try:
-            with _quiet():
-                loaded = kind.from_pretrained(folder, local_files_only=True, **options)
-        except Exception as error:  # whatever a library makes of a stranger's files
-            raise refusal(folder, kind, error) from error
-        if weights is None:
-            return loaded
-        model, info = loaded
-        missing = [key for key in info["missing_keys"] if not key.endswith(TIED)]
-        if missing or info.get("mismatched_keys"):
-            raise UserError(
-                f"the weights of {folder} do not fit its config.json ({len(missing)} tensors are"
-                f" missing, such as {missing[0] if missing else 'none'},"
-                f" {len(info.get('mismatched_keys') or ())} have another shape): copy or download"
-                " it again"
-            )
-        homeless = [key for key in info.get("unexpected_keys") or () if key.endswith(".weight")]
-        homeless = [key for key in homeless if not key.endswith(TIED)]
-        if homeless:
-            raise UserError(
-                f"the weights of {folder} do not fit its config.json ({len(homeless)} tensors have"
-                f" no place in it, such as {homeless[0]}): copy or download it again"
-            )
-        check_finite(model, folder, dtype)
-        model = model.eval().requires_grad_(False)
+            return model
         if self._offload is None:
             model = model.to(self.device)
         else:
-            self._offload.add(name, model)
+            self._offload.add(name if own else f"published {name}", model)
         if self._compiled and name == "unet":  # nearly all of the time goes there
             model.compile()
         return model
 
     def use_channels_last(self) -> None:
-        """Lay out the UNet's weights channels last, as studies do that make many samples.
+        """Lay out the UNet's weights channels last, until it is unloaded.
 
-        7 % to a fifth less time on a processor, but the last bits of every output differ. So
-        this is not done on loading: coded files depend on those bits, and so does being equal
-        to plain diffusers. It holds for all who use this checkpoint, until its UNet is unloaded.
+        7 % to a fifth less time on a processor, but the last bits of every output differ, on
+        which coded files and being equal to plain diffusers depend.
         """
         self.unet.to(memory_format=torch.channels_last)
 
@@ -280,11 +208,11 @@ class Checkpoint:
             torch.cuda.empty_cache()
 
     def pipeline(self, components: Sequence[str] = COMPONENTS, **instead: Any) -> AudioLDM2Pipeline:
-        """A plain diffusers pipeline on this checkpoint's own components.
+        """A plain diffusers pipeline of this checkpoint.
 
         Args:
-            components: those it gets; the rest are None, which is enough for a part of its
-                work (``TEXT_COMPONENTS`` suffice for ``encode_prompt``).
+            components: those it gets; the rest are None (``TEXT_COMPONENTS`` suffice for
+                ``encode_prompt``).
             instead: objects to take the place of components, by their names.
         """
         from diffusers import AudioLDM2Pipeline
@@ -294,8 +222,9 @@ class Checkpoint:
             if name not in instead and name not in self.present:
                 self.part(name)  # which says what is missing, in the order given
         # Those without weights first: what is wrong with a tokenizer is said in no time.
-        order = sorted(components, key=lambda name: name not in WEIGHTLESS)
-        parts |= {name: self.part(name) for name in order if name not in instead}
+        for name in sorted(components, key=lambda name: name not in WEIGHTLESS):
+            if name not in instead:
+                parts[name] = self._load(name, own=False) if name in OWN else self.part(name)
         return AudioLDM2Pipeline(**(parts | instead))
 
 
@@ -313,12 +242,9 @@ def load(
     Args:
         checkpoint: ``"mini"``, a folder in diffusers layout, or a hub id, which may carry
             its revision as ``cvssp/audioldm2@<commit>``.
-        components: loaded now; others follow on first use where the folder has them. A
-            folder with a VAE and a vocoder alone is valid.
-        device: torch device of the networks.
-        dtype: precision of all networks, or a mapping from component to precision
-            (float32 where it has none). With a half precision, ``.fp16.`` files are preferred.
-        revision: of a hub id.
+        components: loaded now; others follow on first use where the folder has them.
+        dtype: of all networks, or by component (float32 where it has none). With a half
+            precision, ``.fp16.`` files are preferred.
         offload: keep the networks in main memory and bring each to the GPU when it is called.
         compiled: compile the UNet; for a GPU and long runs.
 
@@ -334,14 +260,3 @@ def load(
     for name in components:
         found.part(name)
     return found
-
-
-__all__ = [
-    "COMPONENTS",
-    "TEXT_COMPONENTS",
-    "WEIGHTLESS",
-    "Checkpoint",
-    "Precision",
-    "fast_dtype",
-    "load",
-]

@@ -17,14 +17,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.model.checkpoint_files import read_json
-from audioldm_utils.model.checkpoint_weights import WeightSet, read_header
-
-if TYPE_CHECKING:
-    import torch
+from audioldm_utils.model.checkpoint_weights import WeightSet, read_shapes
 
 #: Library and class of each component, whatever the index says; the scheduler names its own.
 CLASSES = {
@@ -40,15 +40,12 @@ CLASSES = {
     "feature_extractor": ("transformers", "ClapFeatureExtractor"),
 }
 
-#: No number in a configuration is larger: the largest of the published ones is 480,000.
-LARGEST = 1_000_000
-
-#: Entries that may be negative, besides numbers of tokens (-1: none).
+# No number in a configuration is larger: the largest of the published ones is 480,000.
+_LARGEST = 1_000_000
+# Entries that may be negative, besides numbers of tokens (-1: none).
 _SIGNED = ("_id", "shift_factor", "latents_mean")
-
-#: No network of AudioLDM2 has more tensors; the published UNet has fewer than 2000.
-MOST_TENSORS = 20_000
-
+# No network of AudioLDM2 has more tensors; the published UNet has fewer than 2000.
+_MOST_TENSORS = 20_000
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -75,17 +72,15 @@ def component_class(name: str, folder: Path) -> type:
     try:
         found.load_config  # noqa: B018 - asked, not used
     except ImportError as error:  # some want a library that is not installed
-        raise refusal(folder, found, error) from error
+        raise refusal(folder, kind, error) from error
     return found
 
 
-def refusal(folder: Path, kind: type, error: Exception) -> UserError:
-    """What is said where a library could not make a component of a folder."""
+def refusal(folder: Path, kind: str, error: Exception | str) -> UserError:
+    """What is said where no component of that class can be made of a folder."""
     reason = " ".join(str(error).split()).rstrip(".") or repr(error)
     reason = reason if len(reason) <= 300 else reason[:297] + "..."
-    return UserError(
-        f"{folder} cannot be loaded as {kind.__name__}: {reason}; correct it or copy it again"
-    )
+    return UserError(f"{folder} cannot be loaded as {kind}: {reason}; correct it or copy it again")
 
 
 def check_types(folder: Path, kind: type, config: Mapping[str, Any]) -> None:
@@ -95,29 +90,27 @@ def check_types(folder: Path, kind: type, config: Mapping[str, Any]) -> None:
         UserError: naming the entry.
     """
     for key, value in _numbers(config):
-        if abs(value) > LARGEST or (value < 0 and not key.endswith(_SIGNED)):
+        if abs(value) > _LARGEST or (value < 0 and not key.endswith(_SIGNED)):
             said = f"{key} is {_shown(value)}, which no AudioLDM2 has"
-            raise refusal(folder, kind, ValueError(said))
+            raise refusal(folder, kind.__name__, said)
     if hasattr(kind, "config_class") and not hasattr(kind, "load_config"):  # of transformers
         try:
             kind.config_class.from_dict(dict(config))
         except Exception as error:
-            raise refusal(folder, kind, error) from error
+            raise refusal(folder, kind.__name__, error) from error
         return
     for name, parameter in inspect.signature(kind.__init__, eval_str=True).parameters.items():
         if name in config and not _fits(config[name], parameter.annotation):
             said = f"{name} is {_shown(config[name])}, not {_words(parameter.annotation)}"
-            raise refusal(folder, kind, TypeError(said))
+            raise refusal(folder, kind.__name__, said)
 
 
 def _numbers(content: Any, key: str = "") -> Iterator[tuple[str, float]]:
     """Every number of a configuration with the entry that it stands in."""
-    if isinstance(content, Mapping):
-        for name, value in content.items():
+    if isinstance(content, Mapping | list):
+        pairs = content.items() if isinstance(content, Mapping) else ((key, v) for v in content)
+        for name, value in pairs:
             yield from _numbers(value, name)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _numbers(value, key)
     elif isinstance(content, int | float) and not isinstance(content, bool):
         yield key, content
 
@@ -144,7 +137,7 @@ def _fits(value: Any, annotation: Any) -> bool:
     if annotation is int and isinstance(value, list):
         return 0 < len(value) <= 2 and all(type(item) is int for item in value)
     if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return type(value) in (int, float)
     return type(value) is annotation if annotation in _WORDS else True
 
 
@@ -173,52 +166,38 @@ def _shown(value: Any) -> str:
 def check_build(
     folder: Path, kind: type, config: Mapping[str, Any], weights: WeightSet | None
 ) -> None:
-    """Build a network without memory, call it, and compare it with the headers of its weights.
-
-    Args:
-        folder: of the component.
-        kind: its class.
-        config: its configuration.
-        weights: its files; None for a component without, which is built as it is.
+    """Build a component without memory, call it, and compare it with the headers of its weights.
 
     Raises:
         UserError: it cannot be built or called, is far larger than its weights, or has other
             shapes.
     """
-    held = sum((folder / file).stat().st_size for file in weights.files) if weights else 0
+    files = [folder / file for file in weights.files] if weights else []
+    held = sum(file.stat().st_size for file in files)
     try:
         shapes = _shapes(folder.name, kind, json.dumps(config), held)
     except Exception as error:
         said = f"its configuration gives none that works ({error})"
-        raise refusal(folder, kind, ValueError(said)) from error
-    for file in weights.files if weights and weights.format == "safetensors" else ():
-        for name, entry in read_header(folder / file).items():
-            own = shapes.get(name, shapes.get(f"{shapes['']}.{name}", entry.shape))
-            if own != entry.shape:
-                said = (
-                    f"by its config.json {name} has the shape {list(own)}, in its weights"
-                    f" {list(entry.shape)}"
-                )
-                raise refusal(folder, kind, ValueError(said))
+        raise refusal(folder, kind.__name__, said) from error
+    for file in files if weights and weights.format == "safetensors" else ():
+        for name, shape in read_shapes(file).items():
+            own = shapes.get(name, shapes.get(f"{shapes['']}.{name}", shape))
+            if own != shape:
+                said = f"by its config.json {name} has the shape {list(own)}, in its weights"
+                raise refusal(folder, kind.__name__, f"{said} {list(shape)}")
 
 
 @lru_cache(maxsize=64)
 def _shapes(name: str, kind: type, config: str, held: int) -> dict[str, Any]:
     """Shape of each tensor of a network; under ``""``, what files may leave out of the names.
 
-    Building and calling one takes 0.01 to 0.4 s, hence the cache.
-
     Args:
-        name: of the component.
-        kind: its class.
-        config: its configuration, as JSON.
+        config: as JSON.
         held: bytes of its weights.
 
     Raises:
         Exception: whatever the library makes of the configuration.
     """
-    import torch
-
     content = json.loads(config)
     with _quiet_diffusers(), _bounded(held):
         if name == "scheduler":
@@ -240,8 +219,6 @@ def _call(name: str, network: torch.nn.Module, config: Mapping[str, Any]) -> Non
     Raises:
         Exception: whatever the library does, or ValueError for a result of another shape.
     """
-    import torch
-
     if name == "vae":
         latents = network.encode(torch.zeros(1, 1, 16, 64)).latent_dist.mode()
         found = {latents.shape: (1, 8, 4, 16), network.decode(latents).sample.shape: (1, 1, 16, 64)}
@@ -268,19 +245,14 @@ def _call(name: str, network: torch.nn.Module, config: Mapping[str, Any]) -> Non
 
 @contextmanager
 def _bounded(held: int) -> Iterator[None]:
-    """Stop a constructor that makes far more than the weight files can hold.
-
-    Args:
-        held: bytes of those files; a number takes one at least.
-    """
-    from torch.nn.modules.module import register_module_parameter_registration_hook
-
+    """Stop a constructor that makes far more than ``held`` bytes of weight files can hold."""
     tensors = numbers = 0
 
     def count(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter) -> None:
         nonlocal tensors, numbers
         tensors, numbers = tensors + 1, numbers + (0 if parameter is None else parameter.numel())
-        if tensors > MOST_TENSORS or numbers > held + LARGEST:
+        # A number takes a byte at least.
+        if tensors > _MOST_TENSORS or numbers > held + _LARGEST:
             raise ValueError("its configuration describes a far larger network than its weights")
 
     handle = register_module_parameter_registration_hook(count)
@@ -301,23 +273,3 @@ def _quiet_diffusers() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
-
-
-def check_finite(network: torch.nn.Module, folder: Path, dtype: torch.dtype) -> None:
-    """Refuse weights that are NaN or infinite; one pass over them, without a copy.
-
-    Raises:
-        UserError: naming the first such tensor.
-    """
-    import torch
-
-    for name, tensor in network.state_dict().items():
-        if not tensor.is_floating_point() or not tensor.numel():
-            continue
-        low, high = torch.aminmax(tensor.detach())  # both are NaN if one number is
-        if not (torch.isfinite(low) and torch.isfinite(high)):
-            at = "" if dtype == torch.float32 else f" as {str(dtype).removeprefix('torch.')}"
-            raise UserError(
-                f"the weights of {folder} hold numbers that are not finite{at} (in {name}):"
-                " copy or download it again, or give another checkpoint"
-            )

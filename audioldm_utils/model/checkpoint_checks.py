@@ -7,19 +7,28 @@ weights are finite is seen on loading them.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from audioldm_utils.errors import UserError
+from audioldm_utils.files import user_cache
 from audioldm_utils.model.checkpoint_build import check_build, check_types, component_class, refusal
 from audioldm_utils.model.checkpoint_files import COMPONENTS, check_component, read_json
-from audioldm_utils.model.checkpoint_weights import WeightSet
+from audioldm_utils.model.checkpoint_weights import WeightSet, read_shapes
 from audioldm_utils.model.mel import MelConfig
 from audioldm_utils.model.schedule import training_alphas_bar
+
+# Of what is checked: a stricter gate asks again.
+_GATE = 1
 
 
 def check_checkpoint(path: Path, mel: MelConfig, half: Callable[[str], bool]) -> None:
@@ -35,34 +44,55 @@ def check_checkpoint(path: Path, mel: MelConfig, half: Callable[[str], bool]) ->
     Raises:
         UserError: one sentence with the checkpoint, the component and what is wrong.
     """
-    check_kind(path)
+    _check_kind(path)
     for name in COMPONENTS:
-        if not (path / name).is_dir():
-            continue
-        weights = check_component(path / name, half(name))
-        check_configurations(path / name, weights, mel)
+        if (path / name).is_dir():
+            weights = check_component(path / name, half(name))
+            _check_configurations(path / name, weights, mel)
 
 
-def check_configurations(folder: Path, weights: WeightSet | None, mel: MelConfig) -> None:
-    """Refuse a component's configurations that do not fit its class, AudioLDM2 or its weights.
+def _check_configurations(folder: Path, weights: WeightSet | None, mel: MelConfig) -> None:
+    """Refuse configurations that do not fit the component's class, AudioLDM2 or its weights.
 
-    Raises:
-        UserError: one does not.
+    That they can be built is noted in the user's cache, since asking the libraries takes seconds.
     """
-    name, kind = folder.name, component_class(folder.name, folder)
-    file = {"scheduler": "scheduler_config.json"}.get(name, "config.json")
-    if weights is not None or name == "scheduler":
-        config = read_json(folder / file)
-        check_types(folder, kind, config)
-        check_geometry(name, config, folder.parent, mel)
-        check_build(folder, kind, config, weights)
-        return
-    for path in sorted(folder.glob("*_config.json")):
-        config = read_json(path)
-        check_types(folder, kind, config)
-        longest = config.get("model_max_length", 1)
-        if type(longest) is not int or longest < 1:
-            raise UserError(f"{path} has no usable model_max_length: give it a whole number")
+    name = folder.name
+    built = weights is not None or name == "scheduler"
+    file = "scheduler_config.json" if name == "scheduler" else "config.json"
+    paths = [folder / file] if built else sorted(folder.glob("*_config.json"))
+    configs = {path: read_json(path) for path in paths}
+    note = _note(folder, list(configs.values()), weights)
+    kind = None if note.exists() else component_class(name, folder)
+    for path, config in configs.items():
+        if kind is not None:
+            check_types(folder, kind, config)
+        if built:
+            _check_geometry(path, config, mel)
+        else:
+            longest = config.get("model_max_length", 1)
+            if type(longest) is not int or longest < 1:
+                raise UserError(f"{path} has no usable model_max_length: give it a whole number")
+        if kind is not None and built:
+            check_build(folder, kind, config, weights)
+    if kind is not None:
+        with suppress(OSError):  # without a cache it is built again
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.touch()
+
+
+def _note(folder: Path, configs: list[dict], weights: WeightSet | None) -> Path:
+    """The file that is there if these configurations, with weights of these shapes, were built."""
+    files = [folder / file for file in weights.files] if weights else []
+    shapes = [read_shapes(path) for path in files if path.suffix == ".safetensors"]
+    sizes = [path.stat().st_size for path in files]
+    about = [_GATE, folder.name, _versions(), configs, sizes, shapes]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    return user_cache() / "built" / digest
+
+
+@cache
+def _versions() -> list[str]:
+    return [version(library) for library in ("torch", "diffusers", "transformers")]
 
 
 def _name(value: Any) -> str:
@@ -70,15 +100,15 @@ def _name(value: Any) -> str:
     return value if isinstance(value, str) and value.isidentifier() else repr(value)[:80]
 
 
-def check_kind(path: Path) -> None:
+def _check_kind(path: Path) -> None:
     """Refuse another model family with one sentence that names it."""
-    advice = "this project runs AudioLDM2 only: give mini, cvssp/audioldm2 or one like them"
+    advice = "which is unsupported; this project runs AudioLDM2 only: give mini, cvssp/audioldm2"
+    advice += " or one like them"
     if (path / "model_index.json").is_file():
         kind = _name(read_json(path / "model_index.json").get("_class_name", "nameless"))
-        if kind == "AudioLDMPipeline":
-            raise UserError(f"{path} is an AudioLDM 1 checkpoint, which is unsupported; {advice}")
         if kind != "AudioLDM2Pipeline":
-            raise UserError(f"{path} is a {kind} checkpoint, which is unsupported; {advice}")
+            kind = "an AudioLDM 1" if kind == "AudioLDMPipeline" else f"a {kind}"
+            raise UserError(f"{path} is {kind} checkpoint, {advice}")
     elif not any((path / name).is_dir() for name in COMPONENTS):
         raise UserError(
             f"{path} is not a checkpoint (neither model_index.json nor a component's folder):"
@@ -87,67 +117,63 @@ def check_kind(path: Path) -> None:
     if (path / "unet" / "config.json").is_file():
         kind = _name(read_json(path / "unet" / "config.json").get("_class_name"))
         if kind != "AudioLDM2UNet2DConditionModel":
-            raise UserError(
-                f"the unet of {path} is a {kind}, as AudioLDM 1 has, which is unsupported; {advice}"
-            )
+            raise UserError(f"the unet of {path} is a {kind}, as AudioLDM 1 has, {advice}")
 
 
-def check_geometry(name: str, config: Mapping[str, Any], path: Path, mel: MelConfig) -> None:
+def _check_geometry(file: Path, config: Mapping[str, Any], mel: MelConfig) -> None:
     """Refuse a component whose shapes are not AudioLDM2's, before its weights are read."""
+    name = file.parent.name
+    if name == "scheduler":
+        _check_schedule(file, config)
+        return
     if name == "vae":
-        factor = config.get("scaling_factor")
-        if factor is None:
-            raise UserError(f"{path / 'vae' / 'config.json'} has no scaling_factor: add it")
-        if factor <= 0:
-            raise UserError(
-                f"{path / 'vae' / 'config.json'} has a scaling_factor of {factor}: it must be"
-                " positive (1 over the latents' standard deviation)"
-            )
-        found = {
-            "in_channels": config.get("in_channels"),
-            "out_channels": config.get("out_channels"),
-            "latent_channels": config.get("latent_channels"),
-            "downsampling": 2 ** (len(config.get("block_out_channels", ())) - 1),
-        }
+        _check_scaling(file, config.get("scaling_factor"))
+        found = {key: config.get(key) for key in ("in_channels", "out_channels", "latent_channels")}
+        found["downsampling"] = 2 ** (len(config.get("block_out_channels", ())) - 1)
         wanted = {"in_channels": 1, "out_channels": 1, "latent_channels": 8, "downsampling": 4}
     elif name == "vocoder":
+        rates = config.get("upsample_rates", (4, 4, 4, 4))
         found = {
             "model_in_dim": config.get("model_in_dim", 80),
             "sampling_rate": config.get("sampling_rate", 16000),
-            "product of upsample_rates": math.prod(config.get("upsample_rates", (4, 4, 4, 4))),
+            "product of upsample_rates": math.prod(rates),
         }
-        wanted = {
-            "model_in_dim": mel.n_mels,
-            "sampling_rate": mel.sample_rate,
-            "product of upsample_rates": mel.hop_length,
-        }
+        wanted = dict(zip(found, (mel.n_mels, mel.sample_rate, mel.hop_length), strict=True))
     elif name == "unet":
         found = {key: config.get(key) for key in ("in_channels", "out_channels")}
-        wanted = {"in_channels": 8, "out_channels": 8}
-    elif name == "scheduler":
-        try:
-            curve = training_alphas_bar(config)
-        except (ValueError, TypeError, ZeroDivisionError) as error:
-            raise refusal(path / name, component_class(name, path / name), error) from error
-        if not (len(curve) and np.isfinite(curve).all() and (np.diff(curve, prepend=1) < 0).all()):
-            raise UserError(
-                f"the betas of {path / name / 'scheduler_config.json'} are no noise schedule"
-                " (each must lie between 0 and 1): correct or copy it again"
-            )
-        return
+        wanted = dict.fromkeys(found, 8)
     elif name == "text_encoder_2":
-        found = {"model_type": config.get("model_type")}
-        wanted = {"model_type": "t5"}
+        found, wanted = {"model_type": config.get("model_type")}, {"model_type": "t5"}
     else:
         return
-    wrong = [
-        f"{key} {_name(found[key])} (not {wanted[key]})"
-        for key in wanted
-        if found[key] != wanted[key]
-    ]
-    if wrong:
+    pairs = [(key, _name(found[key]), wanted[key]) for key in wanted if found[key] != wanted[key]]
+    if pairs:
+        wrong = ", ".join(f"{key} {own} (not {right})" for key, own, right in pairs)
         raise UserError(
-            f"the {name} of {path} does not fit AudioLDM2's front end of {mel.n_mels} mel bands at"
-            f" {mel.sample_rate} Hz, hop {mel.hop_length}: {', '.join(wrong)}; give a checkpoint"
+            f"the {name} of {file.parents[1]} does not fit AudioLDM2's front end of {mel.n_mels}"
+            f" mel bands at {mel.sample_rate} Hz, hop {mel.hop_length}: {wrong}; give a checkpoint"
             " of AudioLDM2's geometry"
+        )
+
+
+def _check_scaling(file: Path, factor: float | None) -> None:
+    if factor is None:
+        raise UserError(f"{file} has no scaling_factor: add it")
+    if factor <= 0:
+        raise UserError(
+            f"{file} has a scaling_factor of {factor}: it must be positive (1 over the latents'"
+            " standard deviation)"
+        )
+
+
+def _check_schedule(file: Path, config: Mapping[str, Any]) -> None:
+    try:
+        curve = training_alphas_bar(config)
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        kind = config.get("_class_name", "DDIMScheduler")
+        raise refusal(file.parent, kind, error) from error
+    if not (len(curve) and np.isfinite(curve).all() and (np.diff(curve, prepend=1) < 0).all()):
+        raise UserError(
+            f"the betas of {file} are no noise schedule (each must lie between 0 and 1):"
+            " correct or copy it again"
         )

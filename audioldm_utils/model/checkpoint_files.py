@@ -1,8 +1,7 @@
 """Where a checkpoint's files lie, and whether they are whole.
 
-A checkpoint is a folder in diffusers layout: ``model_index.json`` and one folder a
-component, each with its configuration and its weights, as safetensors or ``.bin``, in
-single or half precision (``.fp16.``), in one file or in shards. Nothing here loads torch.
+A checkpoint is a folder in diffusers layout: ``model_index.json`` and one folder a component,
+each with its configuration and its weights. Nothing here loads torch.
 """
 
 from __future__ import annotations
@@ -28,17 +27,8 @@ from audioldm_utils.model.checkpoint_weights import (
 
 #: Component folders of AudioLDM2, in the order of its ``model_index.json``.
 COMPONENTS = (
-    "vae",
-    "vocoder",
-    "unet",
-    "scheduler",
-    "text_encoder",
-    "text_encoder_2",
-    "language_model",
-    "projection_model",
-    "tokenizer",
-    "tokenizer_2",
-    "feature_extractor",
+    *("vae", "vocoder", "unet", "scheduler", "text_encoder", "text_encoder_2"),
+    *("language_model", "projection_model", "tokenizer", "tokenizer_2", "feature_extractor"),
 )
 
 #: Components without weights.
@@ -55,7 +45,7 @@ _HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?
 
 @dataclass(frozen=True)
 class Location:
-    """A checkpoint found: what it was called, its folder, and its hub revision if any."""
+    """A checkpoint found: what it is called, its folder, and its hub revision if any."""
 
     name: str
     path: Path
@@ -63,10 +53,7 @@ class Location:
 
 
 def check_component(folder: Path, half: bool = False) -> WeightSet | None:
-    """Check that one component's folder is complete and whole.
-
-    Returns:
-        Its weight set, or None for a component without weights.
+    """The weight files of one component's folder, or None for a component without.
 
     Raises:
         UserError: the folder, its configuration or a weight file is missing or damaged.
@@ -131,34 +118,26 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def _find_mini() -> Path:
-    """Folder of the shipped checkpoint: the variable, the clone, or a folder above here."""
+def _find_mini(path: Path) -> Path:
+    """Folder of the shipped checkpoint: the variable, the clone, a folder above here, or ``path``.
+
+    ``path`` is what has its name here; that it is left out for the shipped one is said.
+    """
     named = os.environ.get(MINI_VARIABLE)
-    if named:
-        if not Path(named).is_dir():
-            raise UserError(f"{MINI_VARIABLE} names {named}, which is not a folder: correct it")
-        return Path(named)
-    here = Path.cwd()
-    for root in (Path(__file__).resolve().parents[2], here, *here.parents):
-        folder = root / "data" / "checkpoints" / "mini"
-        if folder.is_dir():
-            return folder
-    raise UserError(
-        "the checkpoint 'mini' was not found (data/checkpoints/mini of the repository): run in a"
-        f" clone, set {MINI_VARIABLE} to its folder, or name another checkpoint"
-    )
-
-
-def _mini_beside(path: Path) -> Path | None:
-    """The shipped checkpoint where a folder here has its name, which is then said; else None."""
+    if named and not Path(named).is_dir():
+        raise UserError(f"{MINI_VARIABLE} names {named}, which is not a folder: correct it")
+    roots = (Path(__file__).resolve().parents[2], Path.cwd(), *Path.cwd().parents)
+    folders = [Path(named)] if named else [root / "data" / "checkpoints" / MINI for root in roots]
+    shipped = next((folder for folder in folders if folder.is_dir()), None)
     if not path.is_dir():
-        return None
-    try:
-        shipped = _find_mini()
-    except UserError:
-        if os.environ.get(MINI_VARIABLE):
-            raise
-        return None  # an installed package without the repository: the folder is all there is
+        if shipped is None:
+            raise UserError(
+                "the checkpoint 'mini' was not found (data/checkpoints/mini of the repository):"
+                f" run in a clone, set {MINI_VARIABLE} to its folder, or name another checkpoint"
+            )
+        return shipped
+    if shipped is None:  # an installed package without the repository: the folder is all there is
+        return path
     if not shipped.samefile(path):
         _say(
             f"'mini' is the shipped checkpoint in {shipped}; the folder {path.resolve()} has the"
@@ -181,47 +160,38 @@ def _from_hub(
     A download takes every component, one weight format each, so that the fingerprint is
     that of a full copy whatever was asked for first.
     """
-    import huggingface_hub
-    from huggingface_hub.errors import (
-        HTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    import huggingface_hub as hub
+    from huggingface_hub import errors
 
-    label = f"{repository}@{revision}" if revision else repository
     try:
-        cached = Path(
-            huggingface_hub.snapshot_download(repository, revision=revision, local_files_only=True)
-        )
-        there = [name for name in COMPONENTS if (cached / name).is_dir() or name in components]
-        for component in there:
-            check_component(cached / component, half)
+        cached = Path(hub.snapshot_download(repository, revision=revision, local_files_only=True))
+        for name in COMPONENTS:
+            if (cached / name).is_dir() or name in components:
+                check_component(cached / name, half)
         return Location(repository, cached, cached.name)
-    except (LocalEntryNotFoundError, UserError):
-        # Not there, or only in part: what is missing is downloaded below.
-        pass
+    except (errors.LocalEntryNotFoundError, UserError):
+        pass  # not there, or only in part: what is missing is downloaded
     try:
-        about = huggingface_hub.HfApi().model_info(repository, revision=revision)
+        about = hub.HfApi().model_info(repository, revision=revision)
         names = [sibling.rfilename for sibling in about.siblings or ()]
         wanted = ["model_index.json"]
         for component in COMPONENTS:
             inside = [n.split("/", 1)[1] for n in names if n.startswith(f"{component}/")]
             weights = choose_weights(inside, half)
-            for name in inside:
-                if not is_weights(name) or (weights and name in (*weights.files, weights.index)):
-                    wanted.append(f"{component}/{name}")
-        path = Path(
-            huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=wanted)
-        )
-    except RevisionNotFoundError:
+            chosen = (*weights.files, weights.index) if weights else ()
+            wanted += [f"{component}/{n}" for n in inside if not is_weights(n) or n in chosen]
+        path = Path(hub.snapshot_download(repository, revision=revision, allow_patterns=wanted))
+    except errors.RevisionNotFoundError:
         raise UserError(f"the hub checkpoint {repository} has no revision '{revision}'") from None
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         raise UserError(
             f"'{repository}' is neither a folder here nor a repository on the hub: check the name"
         ) from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HTTPError, OSError) as error:
+    except (
+        *(errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled),
+        *(errors.HTTPError, OSError),
+    ) as error:
+        label = f"{repository}@{revision}" if revision else repository
         raise UserError(
             f"'{label}' is neither a folder here nor in the hub cache, and the hub cannot be"
             f" reached ({type(error).__name__}): download it where there is a network with"
@@ -240,12 +210,10 @@ def locate(
     """Find a checkpoint's folder.
 
     Args:
-        checkpoint: ``"mini"``, a folder, or a hub id (``cvssp/audioldm2``, or with its
-            revision ``cvssp/audioldm2@<commit>``). The name ``"mini"`` is the shipped
-            checkpoint's: a folder of that name here is used as ``./mini``.
+        checkpoint: ``"mini"`` (the shipped one; a folder of that name is ``./mini``), a
+            folder, or a hub id (``cvssp/audioldm2``, or ``cvssp/audioldm2@<commit>``).
         revision: commit, tag or branch of a hub id. Without one, the commit that the cache
-            already has is used, else the newest is downloaded; its commit is reported, so
-            that it can be pinned.
+            already has is used, else the newest is downloaded and reported.
         components: those that a cached hub checkpoint must have to be used as it is.
         half: prefer half-precision files.
 
@@ -254,17 +222,15 @@ def locate(
     """
     text = str(checkpoint)
     path = Path(checkpoint).expanduser()
-    if checkpoint == MINI and (shipped := _mini_beside(path)):
-        location = Location(MINI, shipped)
-    elif path.is_dir():
-        location = Location(path.resolve().name, path)
-    elif path.exists():
+    if path.exists() and not path.is_dir():
         raise UserError(
             f"{path} is a file, but a checkpoint is a folder in diffusers layout"
             " (model_index.json and one folder a component): give that folder"
         )
-    elif text == MINI:
-        location = Location(MINI, _find_mini())
+    if text == MINI and (checkpoint == MINI or not path.is_dir()):
+        location = Location(MINI, _find_mini(path))
+    elif path.is_dir():
+        location = Location(path.resolve().name, path)
     elif (match := _HUB_ID.fullmatch(text)) and not text.startswith((".", "~")):
         if match["revision"] and revision and match["revision"] != revision:
             raise UserError(f"two revisions are given for {match['repository']}: give one")

@@ -1,13 +1,11 @@
 """What determines a checkpoint's output, as one SHA-256, whatever files it lies in.
 
 Tensors count by name, shape and value, numbers with a fraction as float32 and whole numbers
-as int64: the same weights as safetensors, ``.bin``, in shards, or in a wider type are the same
-checkpoint. Configurations count without the entries that say nothing about what is computed
-(library versions, stored types, where they came from).
+as int64: the same weights in another format or a wider type are the same checkpoint.
+Configurations count without the entries that say nothing about what is computed.
 
-Reading 1.6 GB takes seconds, so digests of tensors are remembered: beside the checkpoint in
-``.fingerprint.json``, in the user's cache where one cannot write there. They hold for the
-files' sizes and times; see :func:`_stamps`.
+Reading 1.6 GB takes seconds, so digests of tensors are remembered for the files' sizes and
+times: beside the checkpoint, or in the user's cache where one cannot write there.
 """
 
 from __future__ import annotations
@@ -15,22 +13,17 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from audioldm_utils.files import atomic_write, user_cache
 from audioldm_utils.model.checkpoint_files import COMPONENTS, parse_json
-from audioldm_utils.model.checkpoint_weights import (
-    SIZES,
-    TIED,
-    Entry,
-    WeightSet,
-    choose_weights,
-    corrupt,
-    is_weights,
-    read_header,
-)
+from audioldm_utils.model.checkpoint_weights import TIED, WeightSet, choose_weights, is_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Where digests of tensors are remembered, beside the checkpoint's components.
 CACHE = ".fingerprint.json"
@@ -44,7 +37,7 @@ _SILENT = frozenset(
     | {"is_local", "name_or_path"}
 )
 
-#: Bytes that are hashed at once.
+#: Numbers that are hashed at once.
 _PIECE = 1 << 22
 
 #: Digest of a component's tensors by its folder, and the stamps that it holds for.
@@ -54,15 +47,10 @@ _KNOWN: dict[str, tuple[dict[str, list[int]], str]] = {}
 def fingerprint(folder: Path, parts: Sequence[str] = ()) -> str:
     """SHA-256 over what determines a checkpoint's output, in hexadecimal.
 
-    Covered, for every component that the folder has: configuration, tokenizer files and
-    one weight set (full-precision safetensors before others, so that a second copy of the
-    same weights changes nothing). Not covered: model cards, licences, ``model_index.json``
-    (components load as the classes that AudioLDM2 needs, whatever it names) and anything
-    outside the component folders.
-
-    Args:
-        folder: of the checkpoint.
-        parts: only these components; empty for all.
+    Covered, for every component that the folder has (or those of ``parts``, unless that is
+    empty): configuration, tokenizer files and one weight set, full-precision safetensors
+    before others. Not covered: cards, licences, ``model_index.json`` (components load as the
+    classes that AudioLDM2 needs, whatever it names), and all outside the components' folders.
 
     Raises:
         UserError: a file is damaged.
@@ -83,10 +71,9 @@ def fingerprint(folder: Path, parts: Sequence[str] = ()) -> str:
 
 
 def _is_text(name: str) -> bool:
-    suffix = Path(name).suffix
-    return (
-        suffix in {".json", ".txt", ".model"} and not name.startswith(".") and not is_weights(name)
-    )
+    if name.startswith(".") or is_weights(name):
+        return False
+    return Path(name).suffix in {".json", ".txt", ".model"}
 
 
 def _text_digest(path: Path) -> str:
@@ -115,14 +102,10 @@ def _spoken(content: Any) -> Any:
 def _stamps(folder: Path, weights: WeightSet) -> dict[str, list[int]]:
     """Size and times (ns) of each file, which change when it does.
 
-    The second time is that of the last change of the file's entry, which nobody can set: a file
-    of the same size that was given an old time is noticed.
+    Nobody can set the second time, so that a file that was given an old time is noticed.
     """
-    found = {}
-    for name in weights.files:
-        stat = (folder / name).stat()
-        found[name] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-    return found
+    stats = {name: (folder / name).stat() for name in weights.files}
+    return {name: [s.st_size, s.st_mtime_ns, s.st_ctime_ns] for name, s in stats.items()}
 
 
 def _remembered(folder: Path, weights: WeightSet) -> str:
@@ -178,11 +161,10 @@ def _write_cache(
 
 def _tensors_digest(folder: Path, weights: WeightSet) -> str:
     """Digest over the names, shapes and values of a component's tensors, in the names' order."""
-    read = _of_safetensors if weights.format == "safetensors" else _of_pickle
-    found = {name: digest for file in weights.files for name, digest in read(folder / file)}
-    counts: dict[str, int] = {}
-    for digest in found.values():
-        counts[digest] = counts.get(digest, 0) + 1
+    from audioldm_utils.model.checkpoint_tensors import stored_tensors  # torch, seldom needed
+
+    found = {name: _tensor_digest(tensor) for name, tensor in stored_tensors(folder, weights)}
+    counts = Counter(found.values())
     total = hashlib.sha256()
     for name, digest in sorted(found.items()):
         # Pickles keep tensors that are another's double or are made at construction.
@@ -192,56 +174,10 @@ def _tensors_digest(folder: Path, weights: WeightSet) -> str:
     return total.hexdigest()
 
 
-def _of_safetensors(path: Path) -> Iterator[tuple[str, str]]:
-    with path.open("rb") as handle:
-        for name, entry in read_header(path).items():
-            total = _begin(_is_whole(entry.dtype), entry.shape)
-            handle.seek(entry.start)
-            for start in range(entry.start, entry.end, _PIECE):
-                total.update(_canonical(handle.read(min(_PIECE, entry.end - start)), entry))
-            yield name, total.hexdigest()
-
-
-def _begin(whole: bool, shape: Sequence[int]) -> Any:
-    return hashlib.sha256(f"{'whole' if whole else 'float'} {list(shape)}\n".encode())
-
-
-def _is_whole(dtype: str) -> bool:
-    return dtype[0] in "BIU" and dtype != "BF16"
-
-
-def _canonical(data: bytes, entry: Entry) -> bytes:
-    """Stored numbers as float32 or int64, little endian; 8-bit floats as they are."""
-    import numpy as np
-
-    if entry.dtype in ("F32", "F8_E4M3", "F8_E5M2"):
-        return data
-    if entry.dtype == "BF16":  # the upper half of a float32
-        return (np.frombuffer(data, "<u2").astype("<u4") << 16).tobytes()
-    kind = {"F": "f", "I": "i", "U": "u", "B": "u"}[entry.dtype[0]]
-    with np.errstate(over="ignore"):
-        numbers = np.frombuffer(data, f"<{kind}{SIZES[entry.dtype]}")
-        return numbers.astype("<i8" if _is_whole(entry.dtype) else "<f4").tobytes()
-
-
-def _of_pickle(path: Path) -> Iterator[tuple[str, str]]:
-    import pickle
-    import zipfile
-
-    import torch
-
-    try:
-        # Weights only: nothing in a pickle is run.
-        tensors = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None
-        )
-        found = {str(k): v for k, v in dict(tensors).items() if isinstance(v, torch.Tensor)}
-    except (RuntimeError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise corrupt(path, "torch cannot read it") from error
-    for name, tensor in found.items():
-        flat, whole = tensor.detach().reshape(-1), not tensor.is_floating_point()
-        total = _begin(whole, tensor.shape)
-        for start in range(0, len(flat), _PIECE):
-            piece = flat[start : start + _PIECE].to(torch.int64 if whole else torch.float32)
-            total.update(piece.numpy().tobytes())
-        yield name, total.hexdigest()
+def _tensor_digest(tensor: Tensor) -> str:
+    kind = "float" if tensor.is_floating_point() else "whole"
+    total = hashlib.sha256(f"{kind} {list(tensor.shape)}\n".encode())
+    for piece in tensor.detach().reshape(-1).split(_PIECE):
+        piece = piece.float() if kind == "float" else piece.long()
+        total.update(piece.numpy().tobytes())
+    return total.hexdigest()

@@ -18,19 +18,17 @@ from audioldm_utils.errors import UserError
 #: Tensors that a file may lack: tied to others, or made at construction.
 TIED = ("lm_head.weight", "position_ids", "encoder.embed_tokens.weight")
 
-#: Bytes an element of the types that safetensors files hold.
-SIZES = {
+# Bytes an element of the types that safetensors files hold.
+_SIZES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
     **dict.fromkeys(("U32", "I32", "F32"), 4),
     **dict.fromkeys(("U64", "I64", "F64"), 8),
 }
-
-#: Longest header that the format allows, bytes.
+# Longest header that the format allows, bytes.
 _LONGEST_HEADER = 100_000_000
-
 _WEIGHTS = re.compile(
-    r"(?P<stem>diffusion_pytorch_model|pytorch_model|model)"
+    r"(diffusion_pytorch_model|pytorch_model|model)"
     r"(\.(?P<variant>fp16|bf16))?(-\d{5}-of-(?P<shards>\d{5}))?\.(?P<format>safetensors|bin)"
 )
 _INDEX = re.compile(
@@ -56,30 +54,16 @@ class WeightSet:
     index: str | None
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One tensor of a safetensors file: its type, its shape, and its bytes in the file."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-
 def is_weights(name: str) -> bool:
     """Whether a file of that name holds weights, or says which shards do."""
     return bool(_WEIGHTS.fullmatch(name) or _INDEX.fullmatch(name))
 
 
 def choose_weights(names: Iterable[str], half: bool = False) -> WeightSet | None:
-    """Choose among a component's files; safetensors first, full precision unless ``half``.
+    """Choose among the files of a component's folder; safetensors first.
 
-    Args:
-        names: file names inside the component's folder.
-        half: prefer files in half precision, as a model run in half precision wants them.
-
-    Returns:
-        The chosen set, complete or not (see :func:`check_weights`); None if there is none.
+    Full precision comes first, or half precision where ``half`` asks for it. The set may be
+    incomplete (see :func:`check_weights`); None if there is none.
     """
     sets: dict[tuple[str, str | None], list[str]] = {}
     indices: dict[tuple[str, str | None], str] = {}
@@ -88,9 +72,9 @@ def choose_weights(names: Iterable[str], half: bool = False) -> WeightSet | None
             sets.setdefault((match["format"], match["variant"]), []).append(name)
         elif match := _INDEX.fullmatch(name):
             indices[match["format"], match["before"] or match["after"]] = name
-    halves = [(form, variant) for form in ("safetensors", "bin") for variant in ("fp16", "bf16")]
-    wholes = [("safetensors", None), ("bin", None)]
-    order = [*halves[:2], wholes[0], *halves[2:], wholes[1]] if half else [*wholes, *halves]
+    order = [(form, kind) for form in ("safetensors", "bin") for kind in ("fp16", "bf16", None)]
+    if not half:
+        order.sort(key=lambda key: key[1] is not None)
     for key in order:
         if key in sets:
             return WeightSet(*key, tuple(sets[key]), indices.get(key))
@@ -98,7 +82,7 @@ def choose_weights(names: Iterable[str], half: bool = False) -> WeightSet | None
 
 
 def check_weights(folder: Path, half: bool = False) -> WeightSet:
-    """Check that a component's weight files are all there and whole.
+    """The weight files of a component, which are all there and whole.
 
     Raises:
         UserError: files are missing or damaged.
@@ -108,8 +92,7 @@ def check_weights(folder: Path, half: bool = False) -> WeightSet:
         raise UserError(
             f"{folder} holds no weights (*.safetensors or *.bin): copy or download it again"
         )
-    shards = {match["shards"] for name in weights.files if (match := _WEIGHTS.fullmatch(name))}
-    expected = max((int(count) for count in shards if count), default=1)
+    expected = max(int(_WEIGHTS.fullmatch(name)["shards"] or 1) for name in weights.files)
     if len(weights.files) < expected:
         raise UserError(
             f"{folder} holds {len(weights.files)} of {expected} weight shards:"
@@ -127,8 +110,7 @@ def check_weights(folder: Path, half: bool = False) -> WeightSet:
 def _check_index(path: Path, files: tuple[str, ...]) -> None:
     """Refuse an index of other shards than those that lie beside it."""
     try:
-        places = json.loads(path.read_bytes())["weight_map"].values()
-        known = set(places) <= set(files)
+        known = set(json.loads(path.read_bytes())["weight_map"].values()) <= set(files)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         known = False
     if not known:
@@ -144,7 +126,7 @@ def _check_weight_file(path: Path) -> None:
             f"{path} is a Git LFS pointer instead of weights: run 'git lfs pull' in its folder"
         )
     if path.suffix == ".safetensors":
-        read_header(path)
+        read_shapes(path)
     # Old pickles are no zip archives; nothing tells whether those are complete.
     elif not (zipfile.is_zipfile(path) if start[:2] == b"PK" else start[:1] == b"\x80"):
         raise corrupt(path, "not a torch file")
@@ -158,8 +140,8 @@ def corrupt(path: Path, what: str) -> UserError:
     )
 
 
-def read_header(path: Path) -> dict[str, Entry]:
-    """Names of a safetensors file's tensors, and where each lies.
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor of a safetensors file, from its header.
 
     The format: the header's length (8 bytes, little endian), the header (JSON), the data, in
     which the tensors follow each other without a gap.
@@ -180,25 +162,24 @@ def read_header(path: Path) -> dict[str, Entry]:
         raise corrupt(path, "its header is not JSON")
     header.pop("__metadata__", None)
     try:
-        entries = {name: _entry(value, 8 + length) for name, value in header.items()}
+        entries = {name: _entry(value) for name, value in header.items()}
     except (KeyError, TypeError, ValueError):
         raise corrupt(path, "its header does not describe tensors") from None
-    end = 8 + length
-    for entry in sorted(entries.values(), key=lambda entry: (entry.start, entry.end)):
-        if entry.start != end:
+    end = 0
+    for start, stop, _ in sorted(entries.values()):
+        if start != end:
             raise corrupt(path, "its tensors overlap or leave gaps")
-        end = entry.end
-    if end != size:
-        raise corrupt(path, f"{end} bytes by its header")
-    return entries
+        end = stop
+    if 8 + length + end != size:
+        raise corrupt(path, f"{8 + length + end} bytes by its header")
+    return {name: shape for name, (_, _, shape) in entries.items()}
 
 
-def _entry(value: dict, base: int) -> Entry:
-    """One tensor's line of the header; any error if it is none."""
-    start, end = value["data_offsets"]
-    shape = tuple(value["shape"])
+def _entry(value: dict) -> tuple[int, int, tuple[int, ...]]:
+    """First and last byte and shape of one tensor; any error if the line describes none."""
+    (start, end), shape = value["data_offsets"], tuple(value["shape"])
     if any(type(number) is not int or number < 0 for number in (*shape, start, end)):
         raise ValueError
-    if end - start != math.prod(shape) * SIZES[value["dtype"]]:
+    if end - start != math.prod(shape) * _SIZES[value["dtype"]]:
         raise ValueError
-    return Entry(value["dtype"], shape, base + start, base + end)
+    return start, end, shape

@@ -1,9 +1,8 @@
-"""The text side of AudioLDM2: prompts to embeddings, CLAP scores, and the guided denoiser.
+"""The text side of AudioLDM2: prompts to embeddings, and CLAP scores.
 
 A prompt reaches the UNet as two sequences: the T5 encoder's states, and eight states that
 GPT-2 generates from the CLAP text embedding followed by the T5 states. Both are made by
-diffusers' own ``AudioLDM2Pipeline.encode_prompt``, so that results equal the plain
-pipeline's.
+diffusers' own ``AudioLDM2Pipeline.encode_prompt``.
 """
 
 from __future__ import annotations
@@ -14,10 +13,12 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import soxr
 import torch
 from torch import Tensor
 
-from audioldm_utils.errors import UserError
+from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.model.checkpoint import TEXT_COMPONENTS, Checkpoint
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ class Conditioning:
         generated: GPT-2's sequence, ``(batch, 8, width)``.
         t5: T5's sequence, ``(batch, tokens, width)``.
         mask: 1 where ``t5`` holds a token, 0 where it is padding, ``(batch, tokens)``.
-        negative: the same for the negative prompts (the empty prompt by default), which
-            guidance leads away from; None if there is none.
+        negative: the same for the prompts that guidance leads away from; None if there is none.
     """
 
     generated: Tensor
@@ -66,24 +66,16 @@ class Conditioning:
         return Conditioning(*parts, None if self.negative is None else self.negative.expand(batch))
 
 
-def _pad_tokens(conditioning: Conditioning, tokens: int) -> Conditioning:
-    missing = tokens - conditioning.t5.shape[1]
-    return Conditioning(
-        conditioning.generated,
-        torch.nn.functional.pad(conditioning.t5, (0, 0, 0, missing)),
-        torch.nn.functional.pad(conditioning.mask, (0, missing)),
-        None if conditioning.negative is None else _pad_tokens(conditioning.negative, tokens),
-    )
-
-
 def stack(items: Sequence[Conditioning]) -> Conditioning:
     """Join conditionings into one batch; shorter T5 sequences are padded and masked."""
-    tokens = max(item.t5.shape[1] for item in items)
-    padded = [_pad_tokens(item, tokens) for item in items]
+    pad, tokens = torch.nn.functional.pad, max(item.t5.shape[1] for item in items)
+    missing = [tokens - item.t5.shape[1] for item in items]
     parts = (
-        torch.cat([getattr(item, name) for item in padded]) for name in ("generated", "t5", "mask")
+        torch.cat([item.generated for item in items]),
+        torch.cat([pad(i.t5, (0, 0, 0, more)) for i, more in zip(items, missing, strict=True)]),
+        torch.cat([pad(i.mask, (0, more)) for i, more in zip(items, missing, strict=True)]),
     )
-    negatives = [item.negative for item in padded]
+    negatives = [item.negative for item in items]
     have = all(negative is not None for negative in negatives)
     return Conditioning(*parts, stack(negatives) if have else None)
 
@@ -118,18 +110,15 @@ class TextSide:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self._pipeline: AudioLDM2Pipeline | None = None
 
-    @property
+    @cached_property
     def pipeline(self) -> AudioLDM2Pipeline:
         """A diffusers pipeline that holds the text side only."""
-        if self._pipeline is None:
-            self._pipeline = self.checkpoint.pipeline(TEXT_COMPONENTS)
-        return self._pipeline
+        return self.checkpoint.pipeline(TEXT_COMPONENTS)
 
     def drop(self) -> None:
         """Unload the text encoders; they are loaded again if they are needed again."""
-        self._pipeline = None
+        self.__dict__.pop("pipeline", None)
         self.checkpoint.unload(*TEXT_COMPONENTS)
 
     @cached_property
@@ -149,10 +138,9 @@ class TextSide:
         Args:
             prompts: one text or several.
             negative: one text for all prompts or one a prompt; None is the empty text.
-            together: encode all prompts in one call, as the plain pipeline does. There a
-                prompt's embedding depends on the longest of its neighbours, since GPT-2
-                counts the padding as positions. By default each prompt is encoded as the
-                plain pipeline encodes it alone, so that batches do not change results.
+            together: encode all in one call, as the plain pipeline does. There an embedding
+                depends on the longest of its neighbours, since GPT-2 counts the padding as
+                positions. By default each prompt is encoded as the pipeline does it alone.
 
         Raises:
             UserError: the checkpoint lacks a part of the text side.
@@ -177,7 +165,7 @@ class TextSide:
             prompts: what T5 reads beside it, one for all clips or one a clip.
             negative: as in :meth:`embed`; a text, encoded as texts are.
         """
-        embeddings = self.clap_audio(waveform, self.checkpoint.mel_config.sample_rate)
+        embeddings = self.clap_audio(waveform)
         prompts = _as_list(prompts)
         prompts = prompts * len(embeddings) if len(prompts) == 1 else prompts
         prompts, negatives = self._pairs(prompts, negative)
@@ -207,14 +195,11 @@ class TextSide:
         negatives: list[str] | None,
         pipeline: AudioLDM2Pipeline | None = None,
     ) -> Conditioning:
+        guided = negatives is not None
         t5, mask, generated = (pipeline or self.pipeline).encode_prompt(
-            prompts,
-            self.checkpoint.device,
-            1,
-            negatives is not None,
-            negative_prompt=negatives,
+            prompts, self.checkpoint.device, 1, guided, negative_prompt=negatives
         )
-        if negatives is None:
+        if not guided:
             return Conditioning(generated, t5, mask)
         # The pipeline puts the negatives first.
         count = len(prompts)
@@ -238,35 +223,21 @@ class TextSide:
         return torch.nn.functional.normalize(_features(output).float(), dim=-1).cpu()
 
     @torch.no_grad()
-    def clap_audio(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """CLAP embeddings of waveforms, unit norm.
+    def clap_audio(self, waveform: Tensor, sample_rate: int = MODEL_RATE) -> Tensor:
+        """CLAP embeddings ``(batch, width)`` of ``(batch, samples)``, unit norm, on the CPU.
 
         Audio longer than the feature extractor's limit (10 s in the published checkpoint) is
         embedded in consecutive windows, the last one at the end, whose mean is taken; the
         extractor itself would crop it at random.
-
-        Args:
-            waveform: ``(batch, samples)``.
-            sample_rate: its rate, Hz; resampled to the feature extractor's.
-
-        Returns:
-            ``(batch, width)``, float32 on the CPU.
         """
-        import numpy as np
-        import soxr
-
         extractor = self.checkpoint.part("feature_extractor")
         clap = self.checkpoint.clap
         rate, limit = extractor.sampling_rate, extractor.nb_max_samples
         if waveform.ndim != 2 or waveform.shape[1] == 0:
             raise ValueError(f"waveform must be (batch, samples), got {tuple(waveform.shape)}")
         # One clip after another: soxr takes channels last, and clips are no channels.
-        audio = np.stack(
-            [
-                soxr.resample(clip, sample_rate, rate, quality="HQ")
-                for clip in waveform.detach().cpu().float().numpy()
-            ]
-        )
+        clips = waveform.detach().cpu().float().numpy()
+        audio = np.stack([soxr.resample(x, sample_rate, rate, quality="HQ") for x in clips])
         length = audio.shape[1]
         starts = [*range(0, length - limit, limit), length - limit] if length > limit else [0]
         total = 0.0
@@ -279,86 +250,3 @@ class TextSide:
             output = clap.get_audio_features(features, is_longer=longer)
             total = total + torch.nn.functional.normalize(_features(output).float(), dim=-1)
         return torch.nn.functional.normalize(total, dim=-1).cpu()
-
-
-class Denoiser:
-    """The UNet with its prompts and guidance, as a function ``(x_t, t) -> output``.
-
-    The output is what the checkpoint's scheduler configuration calls ``prediction_type``,
-    epsilon in all published ones.
-
-    Attributes:
-        guidance: scale of classifier-free guidance.
-        calls: evaluations of the UNet so far, counted a clip: with guidance, one call of the
-            denoiser on a batch of 3 adds 6.
-    """
-
-    def __init__(
-        self, unet: torch.nn.Module, conditioning: Conditioning, guidance: float, grad: bool
-    ) -> None:
-        if guidance != 1.0 and conditioning.negative is None:
-            raise UserError(
-                f"guidance {guidance} needs a prompt to lead to: give one, or guidance 1"
-            )
-        self.unet = unet
-        self.guidance = guidance
-        self.calls = 0
-        self._grad = grad
-        # Asking a network for these walks over its parameters: once, not at each step.
-        self._device, self._dtype = unet.device, unet.dtype
-        self._conditioning = conditioning
-        self._ready: tuple[int, bool, tuple[Tensor, Tensor, Tensor]] | None = None
-
-    def _sequences(self, batch: int, both: bool) -> tuple[Tensor, Tensor, Tensor]:
-        if self._ready is None or self._ready[:2] != (batch, both):
-            wanted = self._conditioning.expand(batch)
-            if both:
-                wanted = stack(
-                    [replace(wanted.negative, negative=None), replace(wanted, negative=None)]
-                )
-            device, dtype = self._device, self._dtype
-            sequences = (
-                wanted.generated.to(device, dtype),
-                wanted.t5.to(device, dtype),
-                wanted.mask.to(device),
-            )
-            self._ready = (batch, both, sequences)
-        return self._ready[2]
-
-    def _run(self, x: Tensor, t: int | Tensor, both: bool) -> Tensor:
-        generated, t5, mask = self._sequences(len(x), both)
-        x = torch.cat([x, x]) if both else x
-        if isinstance(t, Tensor) and t.ndim == 1 and both and len(t) > 1:
-            t = torch.cat([t, t])
-        self.calls += len(x)
-        with torch.set_grad_enabled(self._grad):
-            output = self.unet(
-                x.to(self._device, self._dtype),
-                t,
-                encoder_hidden_states=generated,
-                encoder_hidden_states_1=t5,
-                encoder_attention_mask_1=mask,
-                return_dict=False,
-            )[0]
-        return output.float()
-
-    def pair(self, x: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Output for the negative prompt and for the prompt, each shaped as ``x``."""
-        if self._conditioning.negative is None:
-            raise UserError("without a prompt there is no pair of outputs: embed a prompt first")
-        return tuple(self._run(x, t, both=True).chunk(2))
-
-    def __call__(self, x: Tensor, t: int | Tensor) -> Tensor:
-        """The guided output.
-
-        Args:
-            x: ``(batch, 8, frames, 16)``, float32; batch a multiple of the prompts.
-            t: timestep of the training schedule, 0 to 999: one for all, or ``(batch,)``.
-
-        Returns:
-            Shaped as ``x``, float32.
-        """
-        if self.guidance == 1.0:
-            return self._run(x, t, both=False)
-        without, towards = self.pair(x, t)
-        return without + self.guidance * (towards - without)

@@ -1,8 +1,7 @@
 """Text to audio, with the samplers by name.
 
 With the same seed and sampler the result equals that of the plain diffusers pipeline sample
-for sample: the same arithmetic in the same order on the same random numbers. What differs is
-what is held in memory: the text encoders go once the prompts are embedded.
+for sample: the same arithmetic in the same order on the same random numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,15 +23,8 @@ from audioldm_utils.model.checkpoint import Checkpoint, Precision, load
 from audioldm_utils.model.networks import DOWNSAMPLING, Stages
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """A scheduler that turns noise into latents.
-
-    Attributes:
-        module, name: where its class is; it takes diffusers' scheduler configuration.
-        about: one line for lists.
-        source: paper.
-    """
+class Sampler(NamedTuple):
+    """Module and class of a scheduler, one line about it for lists, and its paper."""
 
     module: str
     name: str
@@ -57,46 +49,29 @@ SAMPLERS = {
 
 @dataclass(frozen=True)
 class Generated:
-    """What :func:`generate` made.
+    """What :func:`generate` made; sound is float32 on the CPU."""
 
-    Attributes:
-        audio: the best candidate of each prompt, ``(prompts, samples)``, float32, CPU.
-        sample_rate: Hz.
-        candidates: all candidates, the best first, ``(prompts, candidates, samples)``.
-        scores: CLAP similarity (cosine) of each with its prompt, ``(prompts, candidates)``,
-            falling; None with a single candidate.
-        latents: those of the candidates, in their order before ranking,
-            ``(prompts * candidates, 8, frames, 16)``.
-        calls: UNet evaluations, counted a clip; guidance takes two a step.
-        scheduler: the one that was used, after its run.
-    """
-
-    audio: Tensor
+    audio: Tensor  # the best candidate of each prompt, (prompts, samples)
     sample_rate: int
-    candidates: Tensor
-    scores: Tensor | None
-    latents: Tensor
-    calls: int
-    scheduler: Any
+    candidates: Tensor  # the best first, (prompts, candidates, samples)
+    scores: Tensor | None  # CLAP similarity with the prompt, (prompts, candidates), falling
+    latents: Tensor  # before ranking, (prompts * candidates, 8, frames, 16)
+    calls: int  # UNet evaluations, counted a clip; guidance takes two a step
+    scheduler: Any  # after its run
 
 
 def make_scheduler(sampler: str, config: Mapping[str, Any], **options: Any) -> Any:
     """The scheduler of that name on a checkpoint's noise schedule.
 
-    Args:
-        sampler: one of ``SAMPLERS``.
-        config: the checkpoint's scheduler configuration.
-        options: override entries of it, or are the scheduler's own.
+    ``options`` override entries of ``config``, or are the scheduler's own.
 
     Raises:
         UserError: no such sampler.
     """
     if sampler not in SAMPLERS:
         raise UserError(f"there is no sampler '{sampler}': give one of {', '.join(SAMPLERS)}")
-    entry = SAMPLERS[sampler]
-    return getattr(importlib.import_module(entry.module), entry.name).from_config(
-        dict(config), **options
-    )
+    kind = getattr(importlib.import_module(SAMPLERS[sampler].module), SAMPLERS[sampler].name)
+    return kind.from_config(dict(config), **options)
 
 
 def sample(
@@ -109,14 +84,12 @@ def sample(
     eta: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Run a diffusers scheduler from noise to latents.
+    """Run a scheduler of diffusers' interface from noise to latents.
 
     Args:
         stages: whose device is used.
-        scheduler: any of diffusers' interface.
         denoiser: ``(x_t, t) -> output``.
         latents: standard normal noise, ``(batch, 8, frames, 16)``.
-        steps: reverse steps, at least 1.
         generator: of the noise that the scheduler adds, if it adds any.
         eta: share of noise, 0 to 1; schedulers other than DDIM have none.
         progress: called with (steps done, steps in all) after each step.
@@ -144,17 +117,6 @@ def starting_noise(seeds: Sequence[int], frames: int) -> Tensor:
     return torch.cat([torch.randn((1, 8, frames, 16), generator=one) for one in generators])
 
 
-def _check(
-    steps: int, guidance: float, seconds: float, candidates: int, eta: float, seed: int
-) -> None:
-    bounds.STEPS.check("steps", steps)
-    bounds.FULL_GUIDANCE.check("guidance", guidance)
-    bounds.SECONDS.check("seconds", seconds)
-    bounds.CANDIDATES.check("candidates", candidates)
-    bounds.SHARE.check("eta", eta)
-    bounds.SEED.check("seed", seed)
-
-
 def generate(
     prompts: str | Sequence[str],
     checkpoint: Stages | Checkpoint | str | Path = "mini",
@@ -180,12 +142,10 @@ def generate(
 
     Args:
         prompts: one text or several; several are embedded together, as diffusers does.
-        checkpoint: name, folder or hub id, whose text encoders are then unloaded as soon as
-            they are not needed, or a checkpoint or stages that are kept as they are.
+        checkpoint: name, folder or hub id, of which each part is unloaded as soon as it is not
+            needed, or a checkpoint or stages that are kept as they are.
         sampler: one of ``SAMPLERS``.
-        steps: reverse steps, 1 to 1000.
         guidance: classifier-free guidance; 1 is none.
-        seconds: length, from 0.04.
         seed: of the noise, drawn on the CPU whatever the device is.
         negative: what to lead away from, one for all or one a prompt.
         candidates: made for each prompt and ranked by the checkpoint's own CLAP.
@@ -193,14 +153,18 @@ def generate(
             takes the place of the text's.
         eta: share of noise in DDIM, 0 to 1.
         progress: called with (steps done, steps in all).
-        device: where a checkpoint given by name is loaded.
-        dtype: precision in which it is loaded.
+        device, dtype: where and in which precision a checkpoint given by name is loaded.
         sampler_options: of the scheduler, such as DDCM's ``codebook`` and ``size``.
 
     Raises:
         UserError: an argument out of range, or a checkpoint that cannot be used.
     """
-    _check(steps, guidance, seconds, candidates, eta, seed)
+    bounds.STEPS.check("steps", steps)
+    bounds.FULL_GUIDANCE.check("guidance", guidance)
+    bounds.SECONDS.check("seconds", seconds)
+    bounds.CANDIDATES.check("candidates", candidates)
+    bounds.SHARE.check("eta", eta)
+    bounds.SEED.check("seed", seed)
     own = not isinstance(checkpoint, Stages | Checkpoint)
     if own:
         checkpoint = load(checkpoint, ("scheduler",), device, dtype)
@@ -213,28 +177,30 @@ def generate(
         conditioning = stages.embed_audio(audio_prompt, texts, negative)
     if own:
         stages.drop_text()
-    samples = round(seconds * stages.mel_config.sample_rate)
     # The tolerance keeps 0.29 s, which is 28.999... frames in floating point, at 29.
     frames = math.ceil(seconds * stages.mel_config.frame_rate - 1e-6)
-    frames += -frames % DOWNSAMPLING
-    batch = conditioning.batch * candidates
+    latent_frames = math.ceil(frames / DOWNSAMPLING)
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn((batch, 8, frames // DOWNSAMPLING, 16), generator=generator)
+    batch = conditioning.batch * candidates
+    noise = torch.randn((batch, 8, latent_frames, 16), generator=generator)
     denoiser = stages.denoiser(conditioning, guidance)
     latents = sample(stages, scheduler, denoiser, noise, steps, generator, eta, progress)
     if own:
         stages.checkpoint.unload("unet")
-    audio = stages.vocode(stages.decode(latents), align=False)[:, :samples].cpu()
-    audio = audio.reshape(conditioning.batch, candidates, -1)
-    scores = None
-    if candidates > 1:
-        wanted = (
-            stages.clap_text(texts) if audio_prompt is None else stages.clap_audio(audio_prompt)
-        )
-        heard = stages.clap_audio(audio.flatten(0, 1)).reshape(*audio.shape[:2], -1)
-        scores, order = torch.einsum("pd,pcd->pc", wanted.expand(len(heard), -1), heard).sort(
-            dim=1, descending=True, stable=True
-        )
-        audio = audio.gather(1, order[:, :, None].expand_as(audio))
     rate = stages.mel_config.sample_rate
+    audio = stages.vocode(stages.decode(latents), align=False)[:, : round(seconds * rate)].cpu()
+    audio, scores = audio.reshape(conditioning.batch, candidates, -1), None
+    if candidates > 1:
+        text = audio_prompt is None
+        wanted = stages.clap_text(texts) if text else stages.clap_audio(audio_prompt)
+        audio, scores = _ranked(stages, audio, wanted)
     return Generated(audio[:, 0], rate, audio, scores, latents, denoiser.calls, scheduler)
+
+
+def _ranked(stages: Stages, audio: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Candidates ``(prompts, candidates, samples)``, those nearest to CLAP's ``wanted`` first."""
+    heard = stages.clap_audio(audio.flatten(0, 1)).reshape(*audio.shape[:2], -1)
+    scores, order = torch.einsum("pd,pcd->pc", wanted.expand(len(heard), -1), heard).sort(
+        dim=1, descending=True, stable=True
+    )
+    return audio.gather(1, order[:, :, None].expand_as(audio)), scores

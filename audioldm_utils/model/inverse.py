@@ -1,10 +1,8 @@
 """The fitted inverse of the mel filterbank: log-mel to linear magnitudes.
 
-A mel band sums several STFT bins, and which of them held the energy is lost: a pseudo-inverse
-spreads it evenly, and every partial of a tone becomes a narrow band of noise. But neighbouring
-bands tell where between them a partial lies, harmonics tell about each other, and a sound tells
-about itself over time. A small network learns that from real recordings. It belongs to the
-front end alone, so one set of weights serves every checkpoint.
+A mel band sums several STFT bins, and which of them held the energy is lost. But neighbouring
+bands, harmonics and the frames before tell about it: a small network learns that from real
+recordings. It belongs to the front end alone, so one set of weights serves every checkpoint.
 
 Definition: ConvNeXt blocks over time (Siuzdak, Vocos, arXiv 2306.00814, in the manner of Liu et
 al., arXiv 2201.03545) from 64 log-mel bands to 513 log magnitudes; the result is then scaled so
@@ -17,10 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.model.mel import MelConfig, griffin_lim_from, mel_filterbank
+from audioldm_utils.model.mel import MelConfig, check_mel_shape, griffin_lim_from, mel_filterbank
 
 #: The weights that the recipe fitted, half precision, with the network's sizes.
 WEIGHTS = Path(__file__).with_name("inverse.safetensors")
@@ -50,22 +50,13 @@ class _Block(nn.Module):
 
 
 class MelInverse(nn.Module):
-    """Log magnitudes of a log-mel, before they are made consistent with it.
-
-    Args:
-        width: channels. ``hidden``: of the perceptrons. ``blocks``: how many, each of which
-            sees ``kernel // 2`` frames further to either side.
-    """
+    """Log magnitudes of a log-mel, before they are made consistent with it."""
 
     def __init__(
-        self,
-        width: int = 288,
-        hidden: int = 576,
-        blocks: int = 6,
-        kernel: int = 7,
-        config: MelConfig = MelConfig(),
+        self, width: int = 288, hidden: int = 576, blocks: int = 6, kernel: int = 7
     ) -> None:
         super().__init__()
+        config = MelConfig()
         self.settings = {"width": width, "hidden": hidden, "blocks": blocks, "kernel": kernel}
         self.enter = nn.Conv1d(config.n_mels, width, kernel, padding=kernel // 2)
         self.blocks = nn.ModuleList(_Block(width, hidden, kernel) for _ in range(blocks))
@@ -83,14 +74,10 @@ class MelInverse(nn.Module):
 def mel_consistent(
     magnitude: Tensor, mel: Tensor, config: MelConfig = MelConfig(), rounds: int = ROUNDS
 ) -> Tensor:
-    """Scale magnitudes so that their mel is ``mel``, keeping their shape within each band.
+    """Scale magnitudes ``(batch, frames, n_fft / 2 + 1)`` until their mel is ``mel``.
 
-    Multiplicative updates for the Kullback-Leibler divergence with the filterbank fixed (Lee and
-    Seung, NeurIPS 2000): each bin is multiplied by the mean ratio of the bands it lies in.
-
-    Args:
-        magnitude: ``(batch, frames, n_fft / 2 + 1)``, not negative.
-        mel: log-mel ``(batch, frames, n_mels)``.
+    Their shape within each band is kept: each bin is multiplied by the mean ratio of the bands
+    it lies in, as in :func:`~audioldm_utils.model.mel.linear_magnitude`.
     """
     weights = mel_filterbank(config, magnitude.dtype, str(magnitude.device))
     share = weights.sum(0)
@@ -105,8 +92,6 @@ def mel_consistent(
 
 def save_inverse(inverse: MelInverse, path: str | Path) -> None:
     """Write weights in half precision, the network's sizes in the file's metadata."""
-    from safetensors.torch import save_file
-
     weights = {key: value.half().contiguous() for key, value in inverse.state_dict().items()}
     save_file(weights, path, metadata={key: str(value) for key, value in inverse.settings.items()})
 
@@ -118,8 +103,6 @@ def load_inverse(path: str | Path = WEIGHTS) -> MelInverse:
     Raises:
         UserError: the file is missing or not one that :func:`save_inverse` wrote.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt") as handle:
             settings = {key: int(value) for key, value in handle.metadata().items()}
@@ -133,22 +116,15 @@ def load_inverse(path: str | Path = WEIGHTS) -> MelInverse:
 
 @torch.no_grad()
 def inverse_magnitude(mel: Tensor, network: MelInverse | None = None) -> Tensor:
-    """STFT magnitudes of a log-mel, with exactly its mel.
+    """STFT magnitudes ``(batch, 513, frames)`` of a log-mel ``(batch, frames, 64)``, of its mel.
 
     Args:
-        mel: ``(batch, frames, 64)``, finite.
         network: another than the shipped one.
-
-    Returns:
-        ``(batch, 513, frames)``, float32.
 
     Raises:
         ValueError: the shape is wrong or there are NaN or infinite values.
     """
-    if mel.ndim != 3 or mel.shape[2] != MelConfig().n_mels:
-        raise ValueError(f"mel must be (batch, frames, 64), got {tuple(mel.shape)}")
-    if not torch.isfinite(mel).all():
-        raise ValueError("the log-mel has NaN or infinite values")
+    check_mel_shape(mel)
     network = network or load_inverse()
     mel = mel.to(next(network.parameters()))
     magnitude = (network(mel).exp() - FLOOR).clamp(min=1e-7)

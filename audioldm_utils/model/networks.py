@@ -1,10 +1,9 @@
 """The stages of AudioLDM2: waveform to log-mel to latents and back, prompts to a denoiser.
 
 Shapes: waveform ``(batch, samples)`` at 16 kHz; log-mel ``(batch, frames, 64)``; latents
-``(batch, 8, frames / 4, 16)``, multiplied by the VAE's ``scaling_factor`` as diffusion wants
-them. Everything runs without gradients unless a name ends in ``_grad``, takes any batch, and
-goes through audio longer than ``window`` frames in overlapping windows, so that the networks'
-memory stays flat.
+``(batch, 8, frames / 4, 16)``, multiplied by the VAE's ``scaling_factor``. Everything runs
+without gradients unless a name ends in ``_grad``, and audio longer than ``window`` frames goes
+through in overlapping windows, so that memory stays flat.
 
 Definition: haoheliu/AudioLDM2 (arXiv 2308.05734) and diffusers' ``AudioLDM2Pipeline``.
 """
@@ -12,15 +11,16 @@ Definition: haoheliu/AudioLDM2 (arXiv 2308.05734) and diffusers' ``AudioLDM2Pipe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from audioldm_utils.audio.signals import Gain
 from audioldm_utils.model.checkpoint import Checkpoint, load
-from audioldm_utils.model.conditioning import Conditioning, Denoiser, TextSide
+from audioldm_utils.model.conditioning import Conditioning, TextSide
+from audioldm_utils.model.denoiser import GuidedUNet
 from audioldm_utils.model.mel import log_mel
 from audioldm_utils.model.windows import crossfade, window_starts
 
@@ -33,36 +33,29 @@ _MEL_CONTEXT = 3
 _MEL_BLOCK = 4096
 
 
-@dataclass(frozen=True)
-class Level:
-    """What :func:`normalise` removed: mean and scale, each ``(batch, 1)``."""
+def normalise(waveform: Tensor) -> tuple[Tensor, Gain]:
+    """Subtract each clip's mean and scale its peak to 0.5; silence is left as it is.
 
-    mean: Tensor
-    scale: Tensor
-
-    def undo(self, waveform: Tensor) -> Tensor:
-        """Give a normalised waveform ``(batch, samples)`` its own level and mean back."""
-        return waveform / self.scale.to(waveform) + self.mean.to(waveform)
-
-
-def normalise(waveform: Tensor) -> tuple[Tensor, Level]:
-    """Subtract each clip's mean and scale its peak to 0.5; silence is left as it is."""
+    For a batch ``(clips, samples)`` what ``audio.signals.normalise`` is for one clip; mean and
+    scale of the gain are ``(clips, 1)``.
+    """
     mean = waveform.mean(dim=1, keepdim=True)
-    centred = waveform - mean
-    peak = centred.abs().amax(dim=1, keepdim=True)
+    peak = (waveform - mean).abs().amax(dim=1, keepdim=True)
     scale = torch.where(peak > 0, PEAK / peak.clamp(min=1e-30), torch.ones_like(peak))
-    return centred * scale, Level(mean, scale)
+    gain = Gain(mean, scale)
+    return gain.apply(waveform), gain
 
 
 class Stages:
     """The networks of one checkpoint, as functions of tensors.
 
+    What it does with prompts is described at :class:`~audioldm_utils.model.conditioning.TextSide`.
+
     Attributes:
-        checkpoint: where the networks come from; loaded when first needed.
-        window: mel frames that the VAE and the vocoder see at once, a multiple of 4; None
-            for no limit. Published training used 1024 (10.24 s). The VAE's normalisation
-            layers and attention see the whole window, so this changes the result of longer
-            audio; the vocoder's windows change nothing but rounding.
+        window: mel frames that VAE and vocoder see at once, a multiple of 4; None for no
+            limit. Published training used 1024 (10.24 s). The VAE's normalisation and attention
+            see the whole window, so this changes the result of longer audio; the vocoder's
+            windows change nothing but rounding.
         overlap: frames over which neighbouring windows are cross-faded, a multiple of 4.
         lead: samples cut from the start of the vocoder's output.
     """
@@ -79,39 +72,32 @@ class Stages:
             raise ValueError(f"window and overlap must be multiples of 4, got {window}, {overlap}")
         if window is not None and not 0 <= overlap < window:
             raise ValueError(f"overlap must be from 0 to below window={window}, got {overlap}")
-        self.window = window
-        self.overlap = overlap
+        self.window, self.overlap = window, overlap
         self.mel_config = self.checkpoint.mel_config
-        self.text = TextSide(self.checkpoint)
-        self._lead = lead
-        self._scaling_factor: float | None = None
+        self.text = text = TextSide(self.checkpoint)
+        self.embed, self.embed_audio = text.embed, text.embed_audio
+        self.clap_text, self.clap_audio, self.drop_text = text.clap_text, text.clap_audio, text.drop
+        if lead is not None:
+            self.lead = lead
 
     @property
     def device(self) -> torch.device:
         """Where the networks run."""
         return self.checkpoint.device
 
-    @property
+    @cached_property
     def scaling_factor(self) -> float:
         """What the VAE's latents are multiplied by, from its configuration."""
-        if self._scaling_factor is None:
-            self._scaling_factor = self.checkpoint.scaling_factor
-        return self._scaling_factor
+        return self.checkpoint.scaling_factor
 
     # Waveform and mel.
 
     @torch.no_grad()
     def to_mel(self, waveform: Tensor) -> Tensor:
-        """Log-mel of a waveform, padded to whole latent frames.
+        """Log-mel ``(batch, frames, 64)`` of a normalised waveform ``(batch, samples)``.
 
-        Args:
-            waveform: ``(batch, samples)`` at 16 kHz, at least one sample, as it should reach
-                the VAE (see :func:`normalise`).
-
-        Returns:
-            ``(batch, frames, 64)`` in the training framing; ``frames`` covers every sample
-            (the last hop is filled with zeros) and is a multiple of 4 (filled with silence,
-            ln 1e-5, never with 0).
+        In the training framing; ``frames`` covers every sample (the last hop is filled with
+        zeros) and is a multiple of 4 (filled with silence, ln 1e-5, never with 0).
         """
         if waveform.ndim != 2 or waveform.shape[1] == 0:
             raise ValueError(f"waveform must be (batch, samples), got {tuple(waveform.shape)}")
@@ -138,18 +124,15 @@ class Stages:
 
     def _encode(self, mel: Tensor) -> Tensor:
         vae = self.checkpoint.vae
-        posterior = vae.encode(mel[:, None].to(self.device, vae.dtype)).latent_dist
-        return posterior.mode().float() * self.scaling_factor
+        mode = vae.encode(mel[:, None].to(self.device, vae.dtype))
+        return mode.float() * self.scaling_factor
 
     @torch.no_grad()
     def encode(self, mel: Tensor) -> Tensor:
-        """Posterior mode of the VAE, scaled.
+        """Posterior mode of the VAE, scaled: ``(batch, 8, frames / 4, 16)``, float32.
 
         Args:
             mel: ``(batch, frames, 64)``, frames a multiple of 4 (see :meth:`pad_mel`).
-
-        Returns:
-            ``(batch, 8, frames / 4, 16)``, float32.
         """
         if mel.ndim != 3 or mel.shape[1] % DOWNSAMPLING or mel.shape[2] != self.mel_config.n_mels:
             raise ValueError(
@@ -175,10 +158,7 @@ class Stages:
         # Multiplied by the reciprocal, as the plain pipeline does, so that roundings agree.
         scaled = (latents.to(self.device, torch.float32) * (1 / self.scaling_factor)).to(vae.dtype)
         pieces = (
-            (
-                start * DOWNSAMPLING,
-                vae.decode(scaled[:, :, start : start + window]).sample[:, 0].float(),
-            )
+            (start * DOWNSAMPLING, vae.decode(scaled[:, :, start : start + window])[:, 0].float())
             for start in window_starts(length, window, overlap)
         )
         return crossfade(pieces, length * DOWNSAMPLING, self.overlap, dim=1)
@@ -190,7 +170,7 @@ class Stages:
 
     # Mel to waveform.
 
-    @property
+    @cached_property
     def lead(self) -> int:
         """Samples by which the vocoder's output lags its input.
 
@@ -199,16 +179,12 @@ class Stages:
         rate 5, 32-fold after it) the output is 32 samples longer than 160 a frame, and 16 of
         them lead. :meth:`measure_lead` checks this on a trained vocoder.
         """
-        if self._lead is None:
-            config = self.checkpoint.vocoder.config
-            lag, later = 0.0, math.prod(config.upsample_rates)
-            for rate, kernel in zip(
-                config.upsample_rates, config.upsample_kernel_sizes, strict=True
-            ):
-                later //= rate
-                lag += ((kernel - rate) % 2) / 2 * later
-            self._lead = round(lag)
-        return self._lead
+        config = self.checkpoint.vocoder.config
+        lag, later = 0.0, math.prod(config.upsample_rates)
+        for rate, kernel in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
+            later //= rate
+            lag += ((kernel - rate) % 2) / 2 * later
+        return round(lag)
 
     @property
     def vocoder_context(self) -> int:
@@ -236,13 +212,8 @@ class Stages:
     def vocode(self, mel: Tensor, align: bool = True) -> Tensor:
         """Waveform ``(batch, 160 * frames)`` of a log-mel ``(batch, frames, 64)``.
 
-        The vocoder has no layer that sees the whole clip: windows with enough context on
-        both sides give what one pass gives.
-
-        Args:
-            mel: natural logarithm, silence -11.51.
-            align: cut the fixed lag (:attr:`lead`) from the start; the plain pipeline, which
-                has nothing to align to, does not.
+        Windows with enough context on both sides give what one pass gives. ``align`` cuts the
+        fixed lag (:attr:`lead`) from the start, which the plain pipeline does not.
         """
         if mel.ndim != 3 or mel.shape[2] != self.mel_config.n_mels:
             raise ValueError(f"mel must be (batch, frames, 64), got {tuple(mel.shape)}")
@@ -261,10 +232,9 @@ class Stages:
     def measure_lead(self, waveform: Tensor) -> int:
         """The lead that a trained vocoder really has, in steps of 4 samples.
 
-        The vocoder makes up the phase, so its output cannot be aligned by correlation; the
-        lead is the cut after which the output's log-mel is nearest the input's. That is flat
-        to a few samples, and steady sounds do not locate it at all: a check of
-        :attr:`lead` (16; a trained one measured 20 on five clips), not a replacement.
+        The vocoder makes up the phase, so the lead is the cut after which the output's log-mel
+        is nearest the input's. That is flat to a few samples: a check of :attr:`lead`, not a
+        replacement.
 
         Args:
             waveform: ``(batch, samples)`` of sounds with onsets, normalised.
@@ -272,8 +242,7 @@ class Stages:
         mel = self.to_mel(waveform)
         vocoder = self.checkpoint.vocoder
         raw = vocoder(mel.to(vocoder.dtype)).float()
-        length = mel.shape[1] * self.mel_config.hop_length
-        margin = 160
+        length, margin = mel.shape[1] * self.mel_config.hop_length, 160
         raw = torch.nn.functional.pad(raw, (margin, margin))
         errors = {}
         for lead in range(-48, 81, 4):
@@ -283,63 +252,24 @@ class Stages:
 
     @torch.no_grad()
     def reconstruct_vae(self, waveform: Tensor) -> Tensor:
-        """A waveform through mel, VAE, and vocoder, at its own level and length.
+        """A waveform ``(batch, samples)`` through mel, VAE and vocoder, at its level and length.
 
-        Args:
-            waveform: ``(batch, samples)`` at 16 kHz, as loaded: it is normalised here, and
-                the mean and gain are undone.
-
-        Returns:
-            ``(batch, samples)``, on the CPU.
+        It is normalised here, which is undone at the end; the result is on the CPU.
         """
-        normalised, level = normalise(waveform)
+        normalised, gain = normalise(waveform)
         decoded = self.vocode(self.decode(self.encode(self.to_mel(normalised))))
-        return level.undo(decoded.cpu())[:, : waveform.shape[1]]
-
-    # Prompts and diffusion.
-
-    def embed(
-        self,
-        prompts: str | Sequence[str],
-        negative: str | Sequence[str] | None = None,
-        together: bool = False,
-    ) -> Conditioning:
-        """Embeddings of prompts; see :meth:`audioldm_utils.model.conditioning.TextSide.embed`."""
-        return self.text.embed(prompts, negative, together)
-
-    def embed_audio(
-        self,
-        waveform: Tensor,
-        prompts: str | Sequence[str] = "",
-        negative: str | Sequence[str] | None = None,
-    ) -> Conditioning:
-        """Embeddings of audio prompts; see ``TextSide.embed_audio``."""
-        return self.text.embed_audio(waveform, prompts, negative)
-
-    def clap_text(self, prompts: str | Sequence[str]) -> Tensor:
-        """CLAP embeddings ``(batch, width)`` of texts, unit norm."""
-        return self.text.clap_text(prompts)
-
-    def clap_audio(self, waveform: Tensor, sample_rate: int | None = None) -> Tensor:
-        """CLAP embeddings ``(batch, width)`` of waveforms ``(batch, samples)``, unit norm."""
-        return self.text.clap_audio(waveform, sample_rate or self.mel_config.sample_rate)
-
-    def drop_text(self) -> None:
-        """Unload the text encoders; embeddings made before stay valid."""
-        self.text.drop()
+        return gain.undo(decoded.cpu())[:, : waveform.shape[1]]
 
     def denoiser(
         self, conditioning: Conditioning | None = None, guidance: float = 1.0, grad: bool = False
-    ) -> Denoiser:
+    ) -> GuidedUNet:
         """The network's output as a function of ``(x_t, t)``.
 
         Args:
-            conditioning: from :meth:`embed`; of one prompt for any batch, or one a clip.
-                None is the empty prompt, whose embedding is made once and kept.
-            guidance: scale of classifier-free guidance, ``uncond + guidance * (cond -
-                uncond)``; 1 is none and costs half.
+            conditioning: of one prompt for any batch, or one a clip; None is the empty prompt.
+            guidance: of ``uncond + guidance * (cond - uncond)``; 1 is none and costs half.
             grad: make it differentiable with respect to ``x_t``.
         """
         if conditioning is None:
             conditioning = self.text.unconditional
-        return Denoiser(self.checkpoint.unet, conditioning, guidance, grad)
+        return GuidedUNet(self.checkpoint.unet, conditioning, guidance, grad)

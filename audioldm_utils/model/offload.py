@@ -1,14 +1,12 @@
 """Networks on a GPU that is too small for all of them, and compiled ones.
 
 Offloading keeps every network in main memory and brings the one that is about to be called to
-the GPU, taking the one before it away: the GPU then holds one network at a time, at the price
-of the transfers. Compiling takes a minute at the first call and pays off in long runs.
+the GPU, taking the one before it away. Compiling takes a minute at the first call.
 """
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 
@@ -16,32 +14,20 @@ from audioldm_utils.errors import UserError
 
 
 class Offload:
-    """Keeps at most one network on the device.
-
-    Attributes:
-        device: where the network that is being called lies.
-        here: the name of that network, None before the first call.
-    """
+    """Keeps at most one network on the device."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.here: str | None = None
+        self.here: str | None = None  # the network that was called last
         self._models: dict[str, torch.nn.Module] = {}
 
     def add(self, name: str, model: torch.nn.Module) -> None:
-        """Watch a network, which lies in main memory.
-
-        Its parts are watched as well, since a VAE's encoder and decoder are called past it.
-        """
+        """Watch a network in main memory, and its parts, which are called past it in a VAE."""
         self._models[name] = model
-
-        def bring(*_: Any) -> None:
-            self.bring(name)
-
         for module in (model, *model.children()):
-            module.register_forward_pre_hook(bring)
+            module.register_forward_pre_hook(lambda *_: self._bring(name))
 
-    def bring(self, name: str) -> None:
+    def _bring(self, name: str) -> None:
         """Move a network to the device, and the one that was there away."""
         if self.here == name:
             return
@@ -59,11 +45,7 @@ class Offload:
 
 
 def check_offload(device: torch.device) -> None:
-    """Refuse offloading where there is nothing to offload from.
-
-    Raises:
-        UserError: the device is no GPU.
-    """
+    """Raise a UserError where there is nothing to offload from."""
     if device.type == "cpu":
         raise UserError(
             "offloading moves networks between a GPU and main memory, but the device is the cpu:"
@@ -72,11 +54,7 @@ def check_offload(device: torch.device) -> None:
 
 
 def check_compile(device: torch.device) -> None:
-    """Refuse compiling where torch could not.
-
-    Raises:
-        UserError: the device is no GPU, or torch's compiler for it is not installed.
-    """
+    """Raise a UserError where the device is no GPU, or torch's compiler for it is not installed."""
     if device.type == "cpu":
         # torch.compile on a processor needs a C++ compiler, which this project asks of nobody.
         raise UserError("compiling is for GPUs, but the device is the cpu: leave it out")

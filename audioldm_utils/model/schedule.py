@@ -13,10 +13,9 @@ Symbols (DDIM, arXiv 2010.02502; DDPM, arXiv 2006.11239; DDCM, arXiv 2502.01189)
 Steps are counted from 0 (noisiest) to ``steps`` - 1. The last one jumps to the denoised
 value and adds no noise, so ``steps`` network calls take ``steps`` - 1 choices of noise.
 
-Where public code differs, and why this one does so: the next timestep is the one that the
-denoiser will really be called with, not ``t - 1000 // steps``, which misses it by up to 3 when
-``steps`` does not divide 1000; and the variance carries eta squared, so that a partial eta
-keeps the marginal variance.
+Where public code differs: the next timestep is the one that the denoiser will really be called
+with, not ``t - 1000 // steps``, which misses it where ``steps`` does not divide 1000; and the
+variance carries eta squared, so that a partial eta keeps the marginal variance.
 """
 
 from __future__ import annotations
@@ -35,22 +34,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PLACEMENTS = ("uniform", "trailing", "linspace", "alpha-bar", "log-snr")
-"""Rules for where the steps lie; a sequence of timesteps is the sixth way.
+"""Rules for where the steps lie.
 
 ``uniform``: what diffusers calls leading, with real-valued spacing. ``trailing``, ``linspace``:
 diffusers' other two. ``alpha-bar``: uniform in alpha-bar ** power from the noisiest timestep to
 ``stop``. ``log-snr``: uniform in log(alpha-bar / (1 - alpha-bar)) from there to ``stop``.
 """
-DEFAULT_STOP = 0.97
-PREDICTIONS = ("epsilon", "v_prediction", "sample")
+_STOP = 0.97
+_PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Timesteps of one reverse process and the arithmetic of each step.
 
-    Make it with `from_config`. Coefficients are computed in float64 and applied to tensors in
-    the tensors' own type, element by element, so that a batch never changes a clip's result.
+    Coefficients are computed in float64 and applied to tensors in the tensors' own type, element
+    by element, so that a batch never changes a clip's result.
     """
 
     timesteps: tuple[int, ...]
@@ -73,23 +72,21 @@ class Schedule:
         """Build from a diffusers scheduler configuration.
 
         Args:
-            scheduler_config: ``scheduler.config`` or the JSON of ``scheduler/``; any mapping.
             steps: network calls, 1 to the training timesteps; may be None with given timesteps.
             placement: one of `PLACEMENTS`, or the descending timesteps themselves.
             stop: alpha-bar of the last timestep for ``alpha-bar`` and ``log-snr``, in (0, 1);
                 None is 0.97.
             power: exponent of ``alpha-bar``, positive; below 1 puts more steps into the noise.
-            eta: 0 (deterministic, DDIM) to 1 (DDPM); codebooks need 1 to act fully.
+            eta: 0 (deterministic, DDIM) to 1 (DDPM).
 
         Raises:
             UserError: an argument out of its range, or a configuration that is not understood.
         """
         curve = training_alphas_bar(scheduler_config)
         prediction = scheduler_config.get("prediction_type", "epsilon")
-        if prediction not in PREDICTIONS:
-            raise UserError(
-                f"scheduler prediction_type {prediction!r} is not one of {', '.join(PREDICTIONS)}."
-            )
+        if prediction not in _PREDICTIONS:
+            listed = ", ".join(_PREDICTIONS)
+            raise UserError(f"scheduler prediction_type {prediction!r} is not one of {listed}.")
         if not 0 <= eta <= 1:
             raise UserError(f"eta must lie between 0 and 1, not {eta}.")
         if isinstance(placement, str):
@@ -104,12 +101,7 @@ class Schedule:
                 "this scheduler ends in pure noise (zero terminal SNR), from which epsilon "
                 "prediction cannot start; use a v-prediction model or lower timesteps."
             )
-        return cls(
-            timesteps=timesteps,
-            alphas_bar=tuple(float(curve[t]) for t in timesteps),
-            eta=float(eta),
-            prediction=prediction,
-        )
+        return cls(timesteps, tuple(float(curve[t]) for t in timesteps), float(eta), prediction)
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -163,20 +155,17 @@ class Schedule:
         return math.sqrt(after) * x0 + direction * self.predict_noise(i, x_t, output)
 
     def step(self, i: int, x_t: Tensor, output: Tensor, noise: Tensor | None = None) -> Tensor:
-        """One reverse step, x_t to x_{t-1}.
+        """One reverse step, x_t to x_{t-1}, all of one shape.
 
         Args:
             i: step number, 0 to ``len(self)`` - 1.
-            x_t: the noisy value.
-            output: the network's output at ``timesteps[i]``, of the same shape.
-            noise: unit-variance noise of the same shape; not used, and may be None, where
-                sigma is 0.
+            output: the network's, at ``timesteps[i]``.
+            noise: of unit variance; may be None where sigma is 0.
 
         Raises:
             ValueError: no noise given where the step needs some.
         """
-        mean = self.mean(i, x_t, output)
-        sigma = self.sigma(i)
+        mean, sigma = self.mean(i, x_t, output), self.sigma(i)
         if sigma == 0.0:
             return mean
         if noise is None:
@@ -224,9 +213,7 @@ def place(
     Args:
         curve: alpha-bar of every training timestep.
         steps: how many, 1 to ``len(curve)``.
-        placement: one of `PLACEMENTS`.
-        stop: as in `Schedule.from_config`.
-        power: as in `Schedule.from_config`.
+        stop, power: as in `Schedule.from_config`.
         offset: ``steps_offset`` of the configuration, for ``uniform``.
     """
     total = len(curve)
@@ -240,7 +227,7 @@ def place(
     elif placement == "linspace":
         wanted = np.round(np.linspace(0, total - 1, steps)).astype(int)[::-1]
     elif placement in ("alpha-bar", "log-snr"):
-        stop = DEFAULT_STOP if stop is None else stop
+        stop = _STOP if stop is None else stop
         if not curve[-1] < stop < 1:
             raise UserError(
                 f"stop is an alpha-bar: it must lie between {curve[-1]:.2g} and 1, not {stop}."

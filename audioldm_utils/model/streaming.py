@@ -1,20 +1,14 @@
 """Real time: sound that comes in pieces goes through VAE and vocoder as it comes.
 
-The blocks are those of :class:`~audioldm_utils.model.networks.Stages`: windows of ``stages.window``
-mel frames that overlap by ``stages.overlap`` and are cross-faded, for the VAE's encoder and
-again for its decoder; the vocoder sees some frames more on both sides. So the stream's result
-is :func:`offline`'s, but for rounding. It differs from one pass over the whole clip, since
-the VAE's normalisation layers and attention see a window instead.
-
-The level is fixed beforehand: a clip's peak and mean are known only at its end.
-
-Everything here is for one channel at 16 kHz; ``(n,)`` float32 in, ``(n,)`` float32 out.
+The blocks are the windows of :class:`~audioldm_utils.model.networks.Stages`, so the stream's
+result is :func:`offline`'s, but for rounding. The level is fixed beforehand: a clip's peak and
+mean are known only at its end. One channel at 16 kHz; ``(n,)`` float32 in and out.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,7 +35,7 @@ def block_stages(stages: Stages, window: float, overlap: float) -> Stages:
     """The same checkpoint with windows of so many seconds.
 
     Raises:
-        UserError: a number is out of range, or the overlap no shorter than it.
+        UserError: a number is out of range, or the overlap no shorter than the window.
     """
     bounds.WINDOW.check("window", window)
     bounds.OVERLAP.check("overlap", overlap)
@@ -61,21 +55,17 @@ def offline(stages: Stages, samples: np.ndarray, peak: float = 1.0) -> np.ndarra
 
 
 class Windows:
-    """``stages.window_starts`` while the length is not known yet.
+    """``window_starts`` while the length is not known yet.
 
     A regular window is given out as soon as something comes after it; the last one, which
     ends where the input ends, by :meth:`finish`.
-
-    Attributes:
-        settled: no window that is still to come begins before this position.
     """
 
     def __init__(self, window: int, overlap: int, dim: int) -> None:
         self.window, self.step, self.dim = window, window - overlap, dim
-        self.settled = 0
-        self._next = 0
+        self.settled = 0  # no window that is still to come begins before this position
+        self._next = self._first = 0
         self._kept: Tensor | None = None
-        self._first = 0
 
     def push(self, piece: Tensor) -> list[tuple[int, Tensor]]:
         """Take what comes next along ``dim``; give the windows that it completes."""
@@ -94,9 +84,8 @@ class Windows:
         """The last window."""
         if self._kept is None:
             return []
-        count = self._kept.shape[self.dim]
-        start, self.settled = self._first, self._first + count
-        return [(start, self._kept)]
+        self.settled = self._first + self._kept.shape[self.dim]
+        return [(self._first, self._kept)]
 
     def _cut(self, start: int, count: int) -> Tensor:
         assert self._kept is not None
@@ -107,8 +96,7 @@ class ToMel:
     """``Stages.to_mel`` of samples that come in pieces."""
 
     def __init__(self, stages: Stages) -> None:
-        self.config = stages.mel_config
-        self._device = stages.device
+        self.config, self._device = stages.mel_config, stages.device
         self._samples = torch.zeros(1, 0)
         # Frame that the kept samples begin with, and the next one to give out.
         self._first = self._next = 0
@@ -180,7 +168,6 @@ class Decoder:
     """Latents that come in pieces to a waveform: the VAE's decoder and the vocoder."""
 
     def __init__(self, stages: Stages) -> None:
-        assert stages.window is not None
         self.stages = stages
         size, shared = stages.window // DOWNSAMPLING, stages.overlap // DOWNSAMPLING
         self._windows, self._mels = Windows(size, shared, 2), Crossfade(stages.overlap, 1)
@@ -210,8 +197,7 @@ class Reconstructor:
 
     Attributes:
         stages: its ``window`` and ``overlap`` are the stream's blocks (:func:`block_stages`).
-        peak: highest level expected of the input, full scale 1; what the front end scales to
-            0.5. A lower level than the true one drives the networks harder than they know.
+        peak: highest level expected of the input, full scale 1, scaled to 0.5.
         taken, given: samples so far.
     """
 
@@ -219,7 +205,6 @@ class Reconstructor:
     peak: float = 1.0
     taken: int = 0
     given: int = 0
-    _to_mel: ToMel = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.stages.window is None:
@@ -233,16 +218,16 @@ class Reconstructor:
         """Take samples ``(n,)``; give those that are ready, often none."""
         self.taken += len(samples)
         wave = torch.from_numpy(np.asarray(samples, np.float32))[None] * (PEAK / self.peak)
-        mel = self._to_mel.push(wave)
-        pieces = [] if mel is None else self._encode(self._windows.push(mel))
-        return self._give(pieces)
+        return self._give(self._encoded(self._to_mel.push(wave)))
 
     def finish(self) -> np.ndarray:
         """The rest, so that as many samples came out as went in."""
-        mel = self._to_mel.finish()
-        pieces = [] if mel is None else self._encode(self._windows.push(mel))
+        pieces = self._encoded(self._to_mel.finish())
         pieces += self._encode(self._windows.finish())
         return self._give(pieces + self._decoder.finish())
+
+    def _encoded(self, mel: Tensor | None) -> list[Tensor]:
+        return [] if mel is None else self._encode(self._windows.push(mel))
 
     def _encode(self, windows: list[tuple[int, Tensor]]) -> list[Tensor]:
         for start, mel in windows:

@@ -32,8 +32,9 @@ import torch
 from audioldm_utils.audio.clips import Clip, fit_length, resample, to_model_rate
 from audioldm_utils.methods.enhance.latent import refine_latents
 from audioldm_utils.methods.enhance.stft import band_centres
-from audioldm_utils.model.mel import griffin_lim, with_phase
+from audioldm_utils.model.mel import griffin_lim
 from audioldm_utils.model.networks import normalise
+from audioldm_utils.studies.phase import with_phase
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,7 +203,7 @@ SPECTRAL = ("log_mel_distance", "multi_resolution_stft")
 
 def study_mistakes(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
     """Study ``01_mistakes``: VAE and vocoder fed by each public front-end mistake."""
-    from audioldm_utils.model.mistakes import MISTAKES
+    from audioldm_utils.studies.mistakes import MISTAKES
 
     reference = to_model_rate(clip)
     wave, level = normalise(torch.from_numpy(reference)[None])

@@ -20,7 +20,7 @@ from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.placement import load_rules
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
-from audioldm_utils.model.linear_denoiser import LinearDenoiser
+from audioldm_utils.studies.linear_denoiser import LinearDenoiser
 from audioldm_utils.studies.rates import SECONDS, STEPS, Excerpt, Row
 
 if TYPE_CHECKING:

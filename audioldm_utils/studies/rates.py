@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from audioldm_utils.audio.clips import Clip, to_model_rate
+from audioldm_utils.audio.signals import Gain
 from audioldm_utils.ddcm.bitstream import FIXED_LIMIT
 from audioldm_utils.ddcm.codebook.fitted import load_quantiser
 from audioldm_utils.ddcm.codebook.planning import RateTooLowError
@@ -26,7 +27,7 @@ from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.metrics import NotApplicable, evaluate_pair
 from audioldm_utils.model.mel import griffin_lim
-from audioldm_utils.model.networks import Level, normalise
+from audioldm_utils.model.networks import normalise
 from audioldm_utils.studies import baselines
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Excerpt:
     wave: np.ndarray
     mel: torch.Tensor
     latents: torch.Tensor
-    level: Level
+    level: Gain
 
     @classmethod
     def of(cls, wave: np.ndarray, stages: Stages, seconds: float = SECONDS) -> Excerpt:

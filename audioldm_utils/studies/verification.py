@@ -29,12 +29,14 @@ import numpy as np
 import torch
 
 from audioldm_utils.audio.clips import Clip, fit_length, to_model_rate
+from audioldm_utils.audio.signals import Gain
 from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm.codec import coder_for, latent_frames
 from audioldm_utils.ddcm.settings import Settings, header_for
 from audioldm_utils.metrics.correlations import band_envelope, correlate, correlation_matrix
-from audioldm_utils.model.conditioning import Denoiser, stack
-from audioldm_utils.model.networks import Level, normalise
+from audioldm_utils.model.conditioning import stack
+from audioldm_utils.model.denoiser import GuidedUNet
+from audioldm_utils.model.networks import normalise
 from audioldm_utils.studies.codebook_theory import (
     expected_cosine_greedy,
     rate_distortion_correlation,
@@ -134,7 +136,7 @@ def study(clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int
         stage = f"{rate:g} kbit/s"
         settings = Settings(kbps=rate, steps=STEPS, seed=seed)
         part = latent_frames(count)
-        first_level = Level(level.mean[:1], level.scale[:1])
+        first_level = Gain(level.mean[:1], level.scale[:1])
         header = header_for(
             stages, settings, count, stages.mel_config.sample_rate, first_level, 1, part
         )
@@ -223,7 +225,7 @@ def _runs(
         latents.shape[2], right, seeds=seeds, callback=trace.of("ddcm-random"), **device
     )
     prompted = coder.decode(matched, stages.denoiser(stack(list(prompts)), GUIDANCE))
-    foreign = coder.encode(latents, Denoiser(wrong, stages.text.unconditional, 1.0, False))
+    foreign = coder.encode(latents, GuidedUNet(wrong, stages.text.unconditional, 1.0, False))
     return {
         "ddcm": matched.latents,
         "ddcm-random": random.latents,

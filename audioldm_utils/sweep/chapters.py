@@ -31,10 +31,9 @@ def plan_chapters(sweep: Sweep, out: str | Path, fingerprint: Callable[[str], st
     Raises:
         UserError: no such chapter, or a parameter that it does not take.
     """
-    there = chapters.find_chapters(sweep.notebooks or "notebooks")
+    there = chapters.find_chapters(sweep.notebooks)
     content = execution.hash_tree([sweep.audio, sweep.audio.with_name(f"{sweep.audio.name}.csv")])
-    root = Path(sweep.notebooks or "notebooks").resolve().parent
-    tasks = []
+    root, tasks = sweep.notebooks.resolve().parent, []
     for checkpoint in sweep.checkpoints:
         for word in sweep.chapters:
             chosen = chapters.select(there, [word])
@@ -70,26 +69,19 @@ def run_chapter(task: Task) -> pd.DataFrame:
     folder there, named by its key; what is in it already and still right is kept.
 
     Returns:
-        All results tables of the chapter; ``stage`` followed by the parameters swept over,
-        and rows without a checkpoint given the task's, so that tables of several can be
-        joined.
+        All results tables of the chapter; ``stage`` is followed by the parameters swept over,
+        and rows without a checkpoint have the task's.
 
     Raises:
-        UserError: the chapter failed (the message names notebook and cell), or it wrote no
-            results table.
+        UserError: the chapter failed, or wrote no results table.
     """
-    there = chapters.find_chapters(task.notebooks)
-    chosen = chapters.select(there, [task.method])
+    chosen = chapters.select(chapters.find_chapters(task.notebooks), [task.method])
     layout = execution.Layout(Path(task.out) / f"{task.method}-{task.key[:12]}")
     taken = chapters.check_parameters(chosen, json.loads(task.options))
     for chapter in chosen:
-        own = {
-            "audio_dir": task.path,
-            "checkpoint": task.checkpoint,
-            "out_dir": str(layout.results(chapter.name)),
-        }
-        given = {name: value for name, value in own.items() if chapter.parameter(name)}
-        taken[chapter.name] = given | taken[chapter.name]
+        own = {"audio_dir": task.path, "checkpoint": task.checkpoint}
+        own["out_dir"] = str(layout.results(chapter.name))
+        taken[chapter.name] = chapter.only(own) | taken[chapter.name]
     root = Path(task.notebooks).resolve().parent
     # A kernel gets cores / jobs threads: as many as this worker may use.
     jobs = max(1, available_cores() // int(os.environ.get("OMP_NUM_THREADS", "1")))

@@ -5,26 +5,28 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from distributed import WorkerPlugin
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import available_cores
+from audioldm_utils.files import available_cores, thread_limits
 
 if TYPE_CHECKING:
     from distributed import Client, Worker
 
-#: Read by the numerical libraries when they are loaded.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
+#: For computers that are busy with numerical work, where an answer and the restart of a
+#: worker take their time; and one task at a worker, so that none is suspected when another
+#: kills it.
+_SETTINGS = {
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.comm.timeouts.tcp": "300s",
+    "distributed.deploy.lost-worker-timeout": "300s",
+    "distributed.scheduler.worker-saturation": 1.0,
+}
 
 
 class ThreadLimit(WorkerPlugin):
@@ -39,31 +41,13 @@ class ThreadLimit(WorkerPlugin):
         self.threads = threads
 
     def setup(self, worker: Worker) -> None:
-        """Set the limits; called by the worker."""
-        limit_threads(self.threads)
+        """Limit the libraries that are loaded, and by environment those that are not yet."""
+        import threadpoolctl
 
-
-def limit_threads(threads: int) -> None:
-    """Limit the libraries that are loaded, and by environment those that are not yet."""
-    import sys
-
-    import threadpoolctl
-
-    os.environ.update({name: str(threads) for name in THREAD_VARIABLES})
-    threadpoolctl.threadpool_limits(threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
-
-
-#: For computers that are busy with numerical work, where an answer and the restart of a
-#: worker take their time; and one task at a worker, so that none is suspected when another
-#: kills it.
-_SETTINGS = {
-    "distributed.comm.timeouts.connect": "60s",
-    "distributed.comm.timeouts.tcp": "300s",
-    "distributed.deploy.lost-worker-timeout": "300s",
-    "distributed.scheduler.worker-saturation": 1.0,
-}
+        os.environ.update(thread_limits(self.threads))
+        threadpoolctl.threadpool_limits(self.threads)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(self.threads)
 
 
 @contextmanager
@@ -85,43 +69,40 @@ def connect(
     import dask
     from distributed import Client, LocalCluster
 
-    if threads < 1 or (workers is not None and workers < 1):
-        raise UserError(f"workers and threads must be at least 1, got {workers} and {threads}")
-    if scheduler is None:
-        count = workers or max(1, available_cores() // threads)
-        options: dict[str, Any] = {
-            "n_workers": count,
-            "threads_per_worker": 1,
-            "dashboard_address": ":0",
-            "silence_logs": logging.CRITICAL,
-            "env": {name: str(threads) for name in THREAD_VARIABLES},
-        }
-        with (
-            dask.config.set(_SETTINGS),
-            LocalCluster(**options) as cluster,
-            Client(cluster) as client,
-        ):
-            client.register_plugin(ThreadLimit(threads))
-            yield client
-        return
+    with dask.config.set(_SETTINGS), ExitStack() as stack:
+        if scheduler is None:
+            cluster = LocalCluster(
+                n_workers=workers or max(1, available_cores() // threads),
+                threads_per_worker=1,
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,
+                env=thread_limits(threads),
+            )
+            client = stack.enter_context(Client(stack.enter_context(cluster)))
+        else:
+            client = _joined(scheduler, workers, patience, stack)
+        client.register_plugin(ThreadLimit(threads))
+        yield client
+
+
+def _joined(scheduler: str, workers: int | None, patience: float, stack: ExitStack) -> Client:
+    from distributed import Client
+
     if not re.fullmatch(r"(tcp|tls|ucx|ws|wss)://.+:\d+/?", scheduler):
         raise UserError(f"{scheduler!r} is no scheduler address; it looks like tcp://host:8786")
     if workers is not None:
         raise UserError("--workers is for the embedded cluster; the scheduler has its own workers")
+    start = f"`dask worker {scheduler} --nthreads 1`"
     try:
-        client = Client(scheduler, timeout=patience)
+        client = stack.enter_context(Client(scheduler, timeout=patience))
     except OSError:
         raise UserError(
             f"no scheduler answers at {scheduler}; start one with `dask scheduler` and workers "
-            f"with `dask worker {scheduler} --nthreads 1`"
+            f"with {start}"
         ) from None
-    with dask.config.set(_SETTINGS), client:
-        try:
-            client.wait_for_workers(1, timeout=patience)
-        except TimeoutError:
-            raise UserError(
-                f"the scheduler at {scheduler} has no worker; start some with "
-                f"`dask worker {scheduler} --nthreads 1`"
-            ) from None
-        client.register_plugin(ThreadLimit(threads))
-        yield client
+    try:
+        client.wait_for_workers(1, timeout=patience)
+    except TimeoutError:
+        said = f"the scheduler at {scheduler} has no worker; start some with {start}"
+        raise UserError(said) from None
+    return client

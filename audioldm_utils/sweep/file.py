@@ -24,12 +24,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
 
 from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
@@ -38,25 +43,23 @@ from audioldm_utils.errors import UserError
 MOST_TASKS = 100_000
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """A sweep file, read and checked; paths are absolute."""
-
-    path: Path
-    audio: Path
-    checkpoints: tuple[str, ...]
-    methods: tuple[tuple[str, Mapping[str, Any]], ...] = ()
-    seeds: tuple[int, ...] = (0,)
-    metrics: tuple[str, ...] | None = None
-    limit: int | None = None
-    max_seconds: float | None = None
-    chapters: tuple[str, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    notebooks: Path | None = None
-
-
 def _in_range(bound: bounds.Number) -> AfterValidator:
     return AfterValidator(lambda value, info: bound.check(info.field_name, value))
+
+
+def _list_of(kind: Any) -> Any:
+    """A list that is not empty, kept as a tuple."""
+    return Annotated[list[kind], Field(min_length=1), AfterValidator(tuple)]
+
+
+def _inside(name: str, info: ValidationInfo) -> Path:
+    """A path relative to the sweep file."""
+    return info.context / name
+
+
+def _checkpoint(name: str, info: ValidationInfo) -> str:
+    """A folder is meant relative to the file; a name or a hub id stays as it is."""
+    return str(info.context / name) if (info.context / name).is_dir() else name
 
 
 def _checked_value(name: str, value: Any, depth: int = 0) -> Any:
@@ -77,7 +80,7 @@ def _checked_value(name: str, value: Any, depth: int = 0) -> Any:
     )
 
 
-def _checked_options(options: Any) -> Any:
+def _checked_options(options: Any) -> dict[str, Any]:
     if options is None:  # an entry without a value
         return {}
     if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
@@ -99,30 +102,32 @@ def _checked_method(entry: Any) -> tuple[str, dict[str, Any]]:
     )
 
 
-_Texts = Annotated[list[str], Field(min_length=1)]
-_Seed = Annotated[int, _in_range(bounds.SEED)]
+class Sweep(BaseModel):
+    """A sweep file, read and checked; paths are absolute, lists are tuples.
 
+    Nothing is converted, so that `yes` is no number.
+    """
 
-class _Common(BaseModel):
-    """Entries of every sweep file; nothing is converted, so that `yes` is no number."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-    audio: str
-    checkpoints: _Texts = ["mini"]
-
-
-class _OfMethods(_Common):
-    methods: Annotated[list[Annotated[Any, AfterValidator(_checked_method)]], Field(min_length=1)]
+    model_config = ConfigDict(strict=True, frozen=True)
+    path: Path
+    audio: Annotated[str, AfterValidator(_inside)]
+    checkpoints: _list_of(Annotated[str, AfterValidator(_checkpoint)]) = ("mini",)
+    methods: _list_of(Annotated[Any, AfterValidator(_checked_method)]) = ()
     limit: Annotated[int, _in_range(bounds.CLIPS)] | None = None
     max_seconds: Annotated[float, _in_range(bounds.CLIP_SECONDS)] | None = None
-    seeds: Annotated[list[_Seed], Field(min_length=1)] = [0]
-    metrics: _Texts | None = None
-
-
-class _OfChapters(_Common):
-    chapters: _Texts
+    seeds: _list_of(Annotated[int, _in_range(bounds.SEED)]) = (0,)
+    metrics: _list_of(str) | None = None
+    chapters: _list_of(str) = ()
     parameters: Annotated[Any, AfterValidator(_checked_options)] = {}
-    notebooks: str = "notebooks"
+    notebooks: Annotated[str, AfterValidator(_inside)] = Field("notebooks", validate_default=True)
+
+
+_BOTH = ("audio", "checkpoints")
+#: Entries of a sweep over methods, and of one over chapters.
+ENTRIES = {
+    "methods": (*_BOTH, "methods", "limit", "max_seconds", "seeds", "metrics"),
+    "chapters": (*_BOTH, "chapters", "parameters", "notebooks"),
+}
 
 
 def read_sweep(path: str | Path) -> Sweep:
@@ -145,32 +150,17 @@ def read_sweep(path: str | Path) -> Sweep:
         raise UserError(f"{path} must hold entries such as `audio: data/audio`")
     if ("methods" in entries) == ("chapters" in entries):
         raise UserError(f"{path} must have either `methods` or `chapters`")
-    kind = _OfMethods if "methods" in entries else _OfChapters
-    foreign = sorted(set(map(str, entries)) - set(kind.model_fields))
+    known = ENTRIES["methods" if "methods" in entries else "chapters"]
+    foreign = ", ".join(sorted(set(map(str, entries)) - set(known)))
     if foreign:
-        raise UserError(
-            f"{path} has unknown entries {', '.join(foreign)}; "
-            f"known: {', '.join(kind.model_fields)}"
-        )
+        raise UserError(f"{path} has unknown entries {foreign}; known: {', '.join(known)}")
     if entries.get("audio") is None:
         raise UserError(f"{path} must name a folder of clips under `audio`")
+    place = path.resolve()
     try:
-        read = kind.model_validate(entries)
+        sweep = Sweep.model_validate({**entries, "path": place}, context=place.parent)
     except ValidationError as error:
         raise UserError(f"{path}: {_sentence(error)}") from None
-    folder = path.resolve().parent
-    given = read.model_dump()
-    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-    given |= {
-        "path": path.resolve(),
-        "audio": folder / read.audio,
-        # A folder is meant relative to the file; a name or a hub id stays as it is.
-        "checkpoints": tuple(
-            str(folder / name) if (folder / name).is_dir() else name for name in read.checkpoints
-        ),
-        "notebooks": folder / given.get("notebooks", "notebooks"),
-    }
-    sweep = Sweep(**given)
     check_count(sweep, 1)
     return sweep
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from audioldm_utils import __version__
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import package_hash, sha256_file
 from audioldm_utils.sweep.file import Sweep, check_count
+
+if TYPE_CHECKING:
+    from audioldm_utils.audio.clips import ClipInfo
 
 #: Parts of the package that no task's numbers depend on.
 NOT_IN_RESULTS = {
@@ -36,15 +39,12 @@ class Task:
     """One cell of the grid, small enough to send to any worker.
 
     Attributes:
-        path: the clip's file, or the folder of clips for a chapter; workers must see it.
-        clip, caption, category: of the clip; empty for a chapter.
+        path: the clip, or the folder of clips for a chapter; workers must see it.
         content: SHA-256 of the clip's bytes, or of the folder's.
         checkpoint, fingerprint: as named, and what its files are.
-        method: method or chapter.
-        options: of the method, or parameters of the chapter, as sorted JSON.
+        method, options: or a chapter and its parameters; options as sorted JSON.
         label: the options in words, for the column ``stage``.
         code: hash of the code (and notebooks, and evidence) that the result depends on.
-        chapter: whether ``method`` names a chapter.
         notebooks, out: for a chapter, the folder it lies in and the one it writes to.
     """
 
@@ -99,25 +99,24 @@ def label(options: Mapping[str, Any]) -> str:
 
 def plan_methods(
     sweep: Sweep,
-    clips: Sequence[Any],
+    clips: Sequence[ClipInfo],
     fingerprint: Callable[[str], str],
-    methods: Iterable[str] | None = None,
+    methods: Collection[str] | None = None,
 ) -> tuple[list[Task], dict[str, str]]:
     """All tasks of a sweep over methods, checkpoint by checkpoint, clip by clip.
 
     Args:
         sweep: as read.
-        clips: with ``path``, ``name``, ``caption`` and ``category``.
+        clips: as ``audio.clips.find_clips`` gives them.
         fingerprint: gives a checkpoint's fingerprint by its name.
         methods: the known ones; a sweep that names another is refused.
 
     Returns:
-        The tasks; and clips that cannot even be opened, with the reason.
+        The tasks, each once; and clips that cannot even be opened, with the reason.
     """
-    known = None if methods is None else list(methods)
-    for name, _ in sweep.methods:
-        if known is not None and name not in known:
-            raise UserError(f"{sweep.path}: no method {name!r}; there are {', '.join(known)}")
+    for name, _ in sweep.methods if methods is not None else ():
+        if name not in methods:
+            raise UserError(f"{sweep.path}: no method {name!r}; there are {', '.join(methods)}")
     chosen = clips[: sweep.limit]
     check_count(sweep, len(chosen))
     contents, broken = {}, {}
@@ -126,7 +125,7 @@ def plan_methods(
             contents[clip.name] = sha256_file(clip.path)
         except OSError as error:
             broken[clip.name] = f"{clip.path}: {error.strerror or error}"
-    tasks = [
+    tasks = (
         Task(
             path=str(Path(clip.path).resolve()),
             clip=clip.name,
@@ -149,10 +148,5 @@ def plan_methods(
         for seed in sweep.seeds
         for clip in clips
         if clip.name in contents
-    ]
-    return _without_repeats(tasks), broken
-
-
-def _without_repeats(tasks: Iterable[Task]) -> list[Task]:
-    """The tasks, those that a grid names twice only once."""
-    return list({task.key: task for task in tasks}.values())
+    )
+    return list({task.key: task for task in tasks}.values()), broken

@@ -7,8 +7,9 @@ import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
@@ -31,14 +32,9 @@ TaskFunction = Callable[[Task], "pd.DataFrame"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep did.
+    """What a sweep did: tasks computed and known from before, and what failed with the reason.
 
-    Attributes:
-        computed, reused: tasks done now, and known from before.
-        failures: what failed (a task or a clip) to the reason.
-        paths: of the results by suffix (``parquet``, ``csv``, ``json``); empty if there
-            are none.
-        seconds: of wall time.
+    ``paths`` are those of the results by suffix, if there are any; ``seconds`` of wall time.
     """
 
     computed: int
@@ -73,9 +69,7 @@ def run_sweep(
             and ``failures.csv`` if there are any.
         function: computes one task.
         broken: clips that could not be opened, with the reason; reported with the failures.
-        scheduler: see ``cluster.connect``.
-        workers: see ``cluster.connect``.
-        threads: numerical threads a worker.
+        scheduler, workers, threads: see ``cluster.connect``.
         progress: whether a bar is shown.
         patience: seconds to wait for the scheduler, and for a worker when there is none.
 
@@ -89,20 +83,19 @@ def run_sweep(
     with folder_lock(out):
         tables = {task.key: table for task in tasks if (table := store.read(task.key)) is not None}
         reused = len(tables)
-        waiting = [task for task in tasks if task.key not in tables]
-        bar = tqdm(total=len(tasks), initial=reused, unit="task", disable=not progress)
-        try:
-            if waiting:
-                with connect(scheduler, workers, threads, patience) as client:
-                    for task, result in _finished(client, waiting, function, patience):
-                        bar.update()
-                        if isinstance(result, str):
-                            failures[str(task)] = result
-                            continue
+        if waiting := [task for task in tasks if task.key not in tables]:
+            options = {"total": len(tasks), "initial": reused, "unit": "task"}
+            with (
+                tqdm(**options, disable=not progress) as bar,
+                connect(scheduler, workers, threads, patience) as client,
+            ):
+                for task, result in _finished(client, waiting, function, patience):
+                    bar.update()
+                    if isinstance(result, str):
+                        failures[str(task)] = result
+                    else:
                         store.write(task.key, result)
                         tables[task.key] = result
-        finally:
-            bar.close()
         paths = _write_results(sweep, tasks, tables, out)
         _write_failures(failures, out / "failures.csv")
     seconds = time.monotonic() - start
@@ -151,20 +144,14 @@ def _finished(
 
 
 def _fetch(client: Client, future: Future, patience: float) -> pd.DataFrame | str | None:
-    """A finished task's rows or the reason of its failure.
+    """A finished task's rows, the reason of its failure, or None.
 
-    None if its worker died before it could send them, so that it is being done again.
-
-    Raises:
-        TimeoutError: it is being done again, and that takes longer than ``patience``.
+    None if its worker died before it could send them, so that it is being done again; a
+    TimeoutError if that takes longer than ``patience``.
     """
     if future.status == "finished":
-
-        def gather() -> Any:
-            return client.gather([future], errors="skip", asynchronous=True)
-
-        rows = client.sync(gather, callback_timeout=patience)
-        if rows:
+        gather = partial(client.gather, [future], errors="skip", asynchronous=True)
+        if rows := client.sync(gather, callback_timeout=patience):
             return rows[0]
     return _reason(future.exception()) if future.status == "error" else None
 
@@ -203,7 +190,6 @@ def _write_failures(failures: Mapping[str, str], path: Path) -> None:
         path.unlink(missing_ok=True)
         return
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["what", "reason"])
-    writer.writerows(sorted(failures.items()))
+    rows = [("what", "reason"), *sorted(failures.items())]
+    csv.writer(text, lineterminator="\n").writerows(rows)
     atomic_write(path, text.getvalue())

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """The folder of parts of one sweep.
-
-    Args:
-        folder: made on the first write.
-    """
+    """The folder of parts of one sweep, made on the first write."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -34,32 +30,26 @@ class Store:
         return self.folder / f"{key[:32]}.part"
 
     def write(self, key: str, table: pd.DataFrame) -> None:
-        """Keep a task's rows.
-
-        Raises:
-            UserError: the folder cannot be written to, or the disk is full.
-        """
+        """Keep a task's rows; a UserError where the folder or the disk does not take them."""
         rows = to_csv(table)
         try:
-            atomic_write(self.path(key), f"{key} {_digest(rows)}\n{rows}")
+            atomic_write(self.path(key), f"{_head(key, rows)}\n{rows}")
         except OSError as error:
-            reason = error.strerror or str(error)
             raise UserError(
-                f"{self.folder}: results cannot be kept ({reason}); what was kept stays: "
-                "make room or name another folder, and give the same command again"
+                f"{self.folder}: results cannot be kept ({error.strerror or error}); what was kept "
+                "stays: make room or name another folder, and give the same command again"
             ) from error
 
     def read(self, key: str) -> pd.DataFrame | None:
         """A task's rows; None if it is not done or its part is damaged."""
         try:
-            text = self.path(key).read_bytes().decode()
+            head, _, rows = self.path(key).read_bytes().decode().partition("\n")
         except (OSError, UnicodeDecodeError):
             return None
-        head, _, rows = text.partition("\n")
-        if head != f"{key} {_digest(rows)}":
+        if head != _head(key, rows):
             return None
         return from_csv(io.StringIO(rows), "a part of the sweep")
 
 
-def _digest(rows: str) -> str:
-    return hashlib.sha256(rows.encode()).hexdigest()
+def _head(key: str, rows: str) -> str:
+    return f"{key} {hashlib.sha256(rows.encode()).hexdigest()}"

@@ -32,9 +32,7 @@ def measure(task: Task) -> pd.DataFrame:
     """Reconstruct a clip by a method and measure the result against the original.
 
     Returns:
-        A results table; ``stage`` is the task's label. Beside the metrics that apply:
-        ``seconds``, ``peak_memory``, ``unet_calls`` (forward and backward), ``side_bits`` and
-        ``rate``. An oracle's method is marked as one.
+        A results table; ``stage`` is the task's label. An oracle's method is marked as one.
 
     Raises:
         UserError: clip, checkpoint or package are not what was planned with, or the clip
@@ -64,13 +62,8 @@ def measure(task: Task) -> pd.DataFrame:
     # Compared at the rate of the result: 16 kHz, or the clip's own where the band was extended.
     reference = audio.resample(clip.samples, clip.sample_rate, made.sample_rate)
     length = min(len(reference), len(made.audio))
-    scores = metrics.evaluate_pair(
-        reference[:length],
-        made.audio[:length],
-        made.sample_rate,
-        names=task.metrics,
-        category=clip.category,
-    )
+    pair = reference[:length], made.audio[:length], made.sample_rate
+    scores = metrics.evaluate_pair(*pair, names=task.metrics, category=clip.category)
     costs = [
         ("seconds", made.cost.seconds, "s"),
         ("peak_memory", made.cost.peak_memory * 2**20 / 1e6, "MB"),
@@ -79,11 +72,10 @@ def measure(task: Task) -> pd.DataFrame:
         ("rate", made.kbps, "kbit/s"),
     ]
     rows = ResultsBuilder(task.fingerprint, task.seed, made.label)
-    for metric, band, value, unit in [
-        *((score.metric, score.band, score.value, score.unit) for score in scores),
-        *((name, "", value, unit) for name, value, unit in costs if not math.isnan(value)),
-    ]:
-        rows.add(
-            clip.name, metric, value, unit, category=clip.category, stage=task.label, band=band
-        )
+    given = {"category": clip.category, "stage": task.label}
+    for score in scores:
+        rows.add(clip.name, score.metric, score.value, score.unit, band=score.band, **given)
+    for name, value, unit in costs:
+        if not math.isnan(value):
+            rows.add(clip.name, name, value, unit, **given)
     return rows.table()

@@ -5,6 +5,7 @@ import pytest
 import soundfile as sf
 
 from audioldm_utils.audio import clips as audio
+from audioldm_utils.audio.survey import loaded
 from audioldm_utils.errors import UserError
 
 RATE = 16000
@@ -155,11 +156,11 @@ def test_missing_file_and_folder(tmp_path):
 def test_folder_goes_on_past_broken_files(tmp_path):
     folder = broken_files(tmp_path / "clips")
     told = []
-    clips = list(audio.load_folder(folder, on_error=lambda info, error: told.append(info.name)))
+    clips = list(loaded(audio.find_clips(folder), say=told.append))
     assert [clip.name for clip in clips] == ["good"]
     assert len(told) == len(SENTENCES)
     with pytest.raises(UserError):
-        list(audio.load_folder(folder))
+        [audio.load_clip(info) for info in audio.find_clips(folder)]
 
 
 # Finding clips.
@@ -232,7 +233,7 @@ def test_table_that_is_not_text(tmp_path):
 def test_one_file_is_a_list_of_one(tmp_path):
     path = write(tmp_path / "a.wav", tone())
     assert audio.find_clips(path) == [audio.ClipInfo(path, "a")]
-    assert [clip.name for clip in audio.load_folder(path)] == ["a"]
+    assert [clip.name for clip in loaded(audio.find_clips(path))] == ["a"]
 
 
 # Level, rate, lag.

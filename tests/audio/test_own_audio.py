@@ -58,18 +58,28 @@ def broken(request, tmp_path):
     return folder, sentence
 
 
-def test_bad_audio_by_the_report(broken, tmp_path, capsys):
+def test_bad_audio_is_named(broken):
     folder, sentence = broken
+    with pytest.raises(UserError, match=sentence):
+        clips.survey(folder)
+
+
+#: What the report and a chapter say comes from the survey: one of its cases each.
+one_of_them = pytest.mark.parametrize("broken", ["corrupt"], indirect=True)
+
+
+@one_of_them
+def test_bad_audio_by_the_report(broken, tmp_path, capsys):
+    folder, _ = broken
     status = cli.main(["report", "--audio", str(folder), "--out", str(tmp_path / "out")])
     said = capsys.readouterr().err.splitlines()
     assert status == 2
     assert len(said) == 1
     assert said[0].startswith(f"audioldm-utils: error: {folder}")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match=sentence):
-        clips.survey(folder)
 
 
+@one_of_them
 def test_bad_audio_by_a_chapter(broken, tmp_path):
     """The cells of the first chapter up to the one that takes the clips."""
     import nbformat
@@ -91,6 +101,7 @@ def test_each_chapter_takes_its_clips_from_one_place(chapter):
         assert "find_clips(" not in source
 
 
+@pytest.mark.processes
 def test_plain_papermill_ends_with_the_sentence(tmp_path):
     folder = tmp_path / "own"
     folder.mkdir()

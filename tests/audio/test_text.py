@@ -268,6 +268,7 @@ def hostile_book(tmp_path_factory):
     return page.parent, said.getvalue()
 
 
+@pytest.mark.processes
 def test_pages_show_hostile_names_and_nothing_else(hostile_book):
     """The book builds with warnings as errors, and every name stands in it as it is."""
     folder, said = hostile_book

@@ -18,13 +18,13 @@ import nbformat
 import numpy as np
 import pytest
 import soundfile as sf
-import torch
+from matplotlib.figure import Figure
 
 from audioldm_utils.audio.clips import find_clips
 from audioldm_utils.book import listening, plotting
 from audioldm_utils.book.chapters import find_chapters
 from audioldm_utils.model import checkpoint
-from audioldm_utils.model.conditioning import Denoiser
+from audioldm_utils.model.denoiser import GuidedUNet
 from audioldm_utils.results.evidence import provenance
 from audioldm_utils.results.tables import write
 from audioldm_utils.studies import run as studies
@@ -32,6 +32,7 @@ from audioldm_utils.studies.findings import DEFAULTS
 from audioldm_utils.studies.registry import STUDIES, Study
 from tests.demo_project import ROOT
 from tests.replay import EVIDENCE, replayed
+from tests.tiny import barely
 
 CHAPTERS = {chapter.name: chapter for chapter in find_chapters(ROOT / "notebooks")}
 #: Chapters whose findings rest on studies.
@@ -49,18 +50,12 @@ def write_clips(folder: Path, names: str, classes: bool = True) -> Path:
     return folder
 
 
-def barely(self, x, t, both):
-    """In place of the denoiser's network, which nothing here is about: noise, as it came."""
-    self.calls += len(x) * (1 + both)
-    return torch.cat([x, x]) if both else x
-
-
 @pytest.fixture(scope="module")
 def replays():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Study, "measure", replayed)
         patch.setattr(checkpoint, "load", cache(checkpoint.load))  # the same networks for all
-        patch.setattr(Denoiser, "_run", barely)
+        patch.setattr(GuidedUNet, "_run", barely)
         yield
 
 
@@ -132,6 +127,7 @@ class Page:
             (plotting, "glue_value", glued),
             (listening, "players", lambda *_, **__: ""),
             (listening, "abx", lambda *_, **__: ""),
+            (Figure, "savefig", lambda *_, **__: None),  # they are drawn before, for their labels
         ):
             monkeypatch.setattr(module, name, stub)
         monkeypatch.chdir(ROOT)

@@ -58,6 +58,7 @@ Path(out_dir, "table.csv").write_text("a\\n1\\n")
 """
 
 
+@pytest.mark.processes
 def test_only_what_changed_is_run_again(tmp_path):
     write_notebook(tmp_path / "n", "01_a", WRITES)
     write_notebook(tmp_path / "n", "02_b", WRITES, after="[01_a]")
@@ -106,6 +107,7 @@ def test_tree_hash_is_of_contents_and_names(tmp_path):
     assert hash_tree([tmp_path / "b"]) != first
 
 
+@pytest.mark.processes
 def test_failed_cell_is_named_and_leaves_the_earlier_results(tmp_path):
     folder, out = tmp_path / "n", tmp_path / "out"
     write_notebook(folder, "01_a", WRITES)
@@ -160,6 +162,7 @@ def test_the_line_that_failed_is_named(tmp_path):
     assert failed_line("", None, sent) == ""
 
 
+@pytest.mark.processes
 def test_dead_kernel_is_told(tmp_path):
     write_notebook(tmp_path / "n", "01_a", "# %%\nimport os\nos._exit(3)\n")
     with pytest.raises(ChapterError, match=r"01_a.ipynb: its kernel died.*01_a.log"):

@@ -125,6 +125,7 @@ def clips(tmp_path_factory):
     return folder
 
 
+@pytest.mark.processes
 @each_chapter
 def test_runs_through_plain_papermill(name, clips, tmp_path, request):
     """With tiny settings: two clips and what the notebook's metadata names under ``tiny``."""

@@ -15,6 +15,7 @@ from tests.demo_project import built_demo, sources
 __all__ = ["built_demo", "sources"]
 
 
+@pytest.mark.processes
 def test_report_from_audio_to_pages(built_demo):
     html, stderr = built_demo / "build" / "html", (built_demo / "said.txt").read_text()
     assert "01_listen: " in stderr
@@ -35,6 +36,7 @@ def test_report_from_audio_to_pages(built_demo):
     assert "bands" in (html / "guides" / "parameters.html").read_text()
 
 
+@pytest.mark.processes
 def test_warning_of_the_book_is_an_error_and_keeps_the_earlier_book(built_demo, tmp_path):
     layout = Layout(tmp_path)
     (tmp_path / "html").mkdir()

@@ -62,7 +62,7 @@ def refusals():
 
 def test_every_numeric_option_refuses_every_hostile_value():
     program = (
-        "import json, sys; from tests import test_bounds; found = test_bounds.refusals();"
+        "import json, sys; from tests.cli import test_bounds; found = test_bounds.refusals();"
         "print(json.dumps([found, sorted({'torch', 'diffusers', 'pandas'} & set(sys.modules))]))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -28,9 +28,11 @@ import soundfile as sf
 
 from audioldm_utils.cli import commands
 from audioldm_utils.cli import main as cli
+from audioldm_utils.model.conditioning import Denoiser
 from audioldm_utils.results import summaries as results
 from tests.demo_project import ROOT
 from tests.demo_sweep import in_process
+from tests.tiny import barely
 
 __all__ = ["in_process"]
 
@@ -165,6 +167,14 @@ def table(offset: float):
     return builder.table()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def without_unet():
+    """The commands are what is tried here; the UNet has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Denoiser, "_run", barely)
+        yield
+
+
 @pytest.fixture(scope="module")
 def place(tiny_checkpoint, tmp_path_factory):
     """A folder with everything that the examples name."""
@@ -180,7 +190,7 @@ def place(tiny_checkpoint, tmp_path_factory):
     for i, name in enumerate((*folders, *pairs)):
         (root / name).mkdir()
         # Under a second, so that the dear metric of hearing does not apply.
-        sf.write(root / name / "clip.wav", sound(0.9, 16000, i), 16000)
+        sf.write(root / name / "clip.wav", sound(0.5, 16000, i), 16000)
     (root / "my_train_clips").mkdir()
     # As `audioldm-utils recordings` leaves it: a folder of somebody else it would refuse.
     (root / "recordings" / "manifest.csv").write_text(

@@ -107,6 +107,7 @@ def test_random_choices_belong_to_the_clip_and_have_unit_variance(title):
     assert float(noise.mean()) == pytest.approx(0, abs=0.1)
 
 
+@pytest.mark.processes
 def test_the_same_noise_in_another_process_with_other_threads():
     """Also golden: what these choices meant when the file format was defined."""
     code = (

@@ -93,6 +93,7 @@ def test_decoded_latents_equal_the_encoders_bit_for_bit(name, atoms, options, se
     assert torch.equal(again.decode(replayed, network()), codes.latents)
 
 
+@pytest.mark.processes
 def test_codes_of_another_process_give_the_same_latents(tmp_path):
     coder = make("cyclic", atoms=2, bases=2)
     codes = coder.encode(latents(1), network())

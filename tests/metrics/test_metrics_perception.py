@@ -67,6 +67,7 @@ def test_pesq_is_called_at_16_khz_wideband_reference_first(monkeypatch):
         metrics.pesq(x, 0 * x, 48000)
 
 
+@pytest.mark.processes
 def test_visqol_leaves_torch_its_number_of_threads():
     code = (
         "import numpy as np, torch; torch.set_num_threads(1);"

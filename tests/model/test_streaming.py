@@ -307,6 +307,7 @@ def test_an_empty_stream_leaves_what_was_there(
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["empty.ddcs", name])
 
 
+@pytest.mark.processes
 def test_command_on_pipes(tiny_checkpoint):
     """Raw samples in, raw samples out, through a real pipe."""
     program = "import sys; from audioldm_utils.cli.main import main; sys.exit(main())"

@@ -1,10 +1,8 @@
 """pyproject.toml, requirements.lock and environment.yml say the same."""
 
-import ast
 import importlib.metadata
 import re
 import runpy
-import sys
 import tomllib
 from pathlib import Path
 
@@ -126,31 +124,3 @@ def test_torch_index_is_documented_and_the_same_everywhere():
     index = runpy.run_path(str(ROOT / ".ci" / "install.py"))["CPU_INDEX"]
     assert f"TORCH_INDEX ?= {index}\n" in (ROOT / "Makefile").read_text()
     assert f"--extra-index-url {index}\n" in (ROOT / "environment.yml").read_text()
-
-
-def imported_by(folder):
-    """Top-level names that the Python files under a folder import, with one such file each."""
-    names = {}
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                found = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                found = [node.module]
-            else:
-                continue
-            names.update((name.split(".")[0], path.name) for name in found)
-    return names
-
-
-@pytest.mark.parametrize("folder", ["audioldm_utils", "notebooks", "benchmarks", "tests"])
-def test_what_is_imported_is_asked_for(folder):
-    own = {path.stem for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
-    known = set(sys.stdlib_module_names) | own | {"audioldm_utils", "tests"}
-    asked = {canonicalize_name(requirement.name) for requirement in direct_requirements()}
-    asked |= {"pesq"}
-    providers = importlib.metadata.packages_distributions()
-    for name, path in imported_by(folder).items():
-        if name not in known and name in providers:
-            distributions = {canonicalize_name(d) for d in providers[name]}
-            assert distributions & asked, f"{path} imports {name}, of {distributions}"

@@ -94,6 +94,7 @@ def test_a_readers_own_clips_are_all_measured_and_reported(places, tmp_path):
     assert (found.n, found.compared) == (3, 0)
 
 
+@pytest.mark.processes
 def test_workers_give_the_rows_of_one_process(places):
     judged, _, _, checkpoint = places
     clips = find_clips(judged)
@@ -240,6 +241,7 @@ def manifest(folder, classes):
     return folder
 
 
+@pytest.mark.processes
 def test_a_study_of_a_set_sees_all_clips_of_a_folder_and_none_of_the_other(
     tmp_path, tiny_checkpoint, monkeypatch
 ):

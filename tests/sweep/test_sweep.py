@@ -68,6 +68,7 @@ def test_sweep_resumes_and_reports_broken_clips(tmp_path, monkeypatch, in_proces
     assert len(comparison.read_run(out)) == len(results.read(out / "results.csv"))
 
 
+@pytest.mark.processes
 def test_an_embedded_cluster_limits_threads_and_outlives_a_deadly_task(tmp_path):
     import dask
 
@@ -155,6 +156,7 @@ def scheduler_and_workers(count, folder):
         log.close()
 
 
+@pytest.mark.processes
 def test_two_workers_over_tcp_one_killed_in_the_middle(tmp_path, monkeypatch):
     sweep, tasks, _ = make_tasks(tmp_path, 5)
     whole = tmp_path / "whole"
@@ -188,6 +190,7 @@ def test_two_workers_over_tcp_one_killed_in_the_middle(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.processes
 def test_the_last_worker_is_killed_and_the_next_sweep_goes_on(tmp_path, monkeypatch, request):
     sweep, tasks, _ = make_tasks(tmp_path, 2)
     write, kept = Store.write, []

@@ -70,6 +70,7 @@ def test_grid_of_chapters(project):
     assert planned(project)[0].key != one.key
 
 
+@pytest.mark.processes
 def test_a_sweep_that_was_moved_reuses_what_it_did(project, tmp_path):
     store = Store(project / "out" / "parts")
     for task in planned(project):
@@ -99,6 +100,7 @@ def test_unknown_chapter_or_parameter(project):
         planned(project)
 
 
+@pytest.mark.processes
 def test_a_chapter_runs_as_a_task(project):
     table = run_chapter(planned(project)[1])
     assert set(table["clip"]) == {"a", "b", "c"}

@@ -19,7 +19,6 @@ from audioldm_utils.book.plotting.charts import (
 from audioldm_utils.book.plotting.looks import METHOD_STYLE, Look, look, style
 from audioldm_utils.book.plotting.spectrograms import (
     level_db,
-    mel_pair,
     spectrogram_pair,
     spectrogram_tile,
 )
@@ -36,7 +35,6 @@ __all__ = [
     "heatmap",
     "level_db",
     "look",
-    "mel_pair",
     "plain_table",
     "points_with_intervals",
     "rate_quality",

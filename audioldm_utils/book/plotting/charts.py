@@ -25,7 +25,6 @@ def points_with_intervals(
     series: str | None = None,
     order: Sequence[str] | None = None,
     reference: float | None = None,
-    axes: Axes | None = None,
     values: tuple[str, str, str] = ("mean", "low", "high"),
 ) -> Axes:
     """Means as points with their intervals, one row a category, best read from left to right.
@@ -34,35 +33,33 @@ def points_with_intervals(
         summary: one row a point, as ``results.summarise`` gives it.
         x_label: what is measured, with its unit.
         category: column whose values become rows; methods are written with their labels.
-        series: column that tells points within a row apart (drawn side by side).
+        series: column that tells points within a row apart.
         order: categories from top to bottom; None keeps the table's order.
         reference: a vertical line there (zero difference, say).
-        axes: to draw into; None makes a figure of fitting height.
         values: columns of mean and interval; an interval may be NaN.
     """
     import matplotlib.pyplot as plt
 
     order = list(order or dict.fromkeys(summary[category]))
     groups = list(dict.fromkeys(summary[series])) if series else [None]
-    if axes is None:
-        height = 0.9 + len(order) * max(0.36, 0.2 * len(groups))
-        _, axes = plt.subplots(figsize=(7.2, height))
+    _, axes = plt.subplots(figsize=(7.2, 0.9 + len(order) * max(0.36, 0.2 * len(groups))))
     spread = np.linspace(-0.28, 0.28, len(groups)) if len(groups) > 1 else [0.0]
     mean, low, high = values
     for group, offset in zip(groups, spread, strict=True):
         part = summary if group is None else summary[summary[series] == group]
         for _, row in part.iterrows():
             drawn = look(str(row[category] if group is None else group))
-            y = order.index(row[category]) + offset
-            bars = None
-            if not np.isnan(row[low]):
-                bars = [[row[mean] - row[low]], [row[high] - row[mean]]]
+            bars = [[row[mean] - row[low]], [row[high] - row[mean]]]
             axes.errorbar(
-                row[mean], y, xerr=bars, color=drawn.colour, marker=drawn.marker or "o", capsize=3
+                row[mean],
+                order.index(row[category]) + offset,
+                xerr=None if np.isnan(row[low]) else bars,
+                color=drawn.colour,
+                marker=drawn.marker or "o",
+                capsize=3,
             )
         if group is not None:
-            drawn = look(str(group))
-            axes.plot([], [], **{**drawn.line_style(), "linestyle": "none"})
+            axes.plot([], [], **look(str(group)).line_style() | {"linestyle": "none"})
     axes.set_yticks(range(len(order)), [look(str(name)).label for name in order])
     axes.set_ylim(len(order) - 0.5, -0.5)
     axes.set_xlabel(x_label)
@@ -83,39 +80,27 @@ def curves(
     log_x: bool = False,
     ceilings: Mapping[str, float] | None = None,
     axes: Axes | None = None,
-    values: tuple[str, str, str] = ("mean", "low", "high"),
 ) -> Axes:
     """Curves of means with interval bands, one a method, each in its fixed look.
 
     Args:
-        summary: one row a point; column ``x`` holds numbers (``rate_quality`` sets it up for
-            kbit/s).
+        summary: one row a point: column ``x``, ``mean``, ``low`` and ``high`` (may be NaN).
         x: column of the abscissa.
-        x_label: with unit.
-        y_label: with unit and the direction that is better.
+        x_label, y_label: with unit; y with the direction that is better.
         method: column that tells curves apart.
         log_x: logarithmic abscissa.
         ceilings: method to a level drawn as a horizontal line (``{"vae": 0.2}``).
         axes: to draw into; None makes a figure.
-        values: columns of mean and interval; an interval may be NaN.
     """
     import matplotlib.pyplot as plt
 
-    if axes is None:
-        _, axes = plt.subplots()
-    mean, low, high = values
+    axes = axes or plt.subplots()[1]
     for name in dict.fromkeys(summary[method]):
         part = summary[summary[method] == name].sort_values(x)
         drawn = look(str(name))
-        axes.plot(part[x], part[mean], **drawn.line_style())
-        axes.fill_between(
-            part[x].to_numpy(float),
-            part[low].to_numpy(float),
-            part[high].to_numpy(float),
-            color=drawn.colour,
-            alpha=0.18,
-            linewidth=0,
-        )
+        axes.plot(part[x], part["mean"], **drawn.line_style())
+        band = (part[column].to_numpy(float) for column in (x, "low", "high"))
+        axes.fill_between(*band, color=drawn.colour, alpha=0.18, linewidth=0)
     for name, level in (ceilings or {}).items():
         drawn = look(name)
         axes.axhline(level, color=drawn.colour, linestyle=drawn.line, linewidth=1.4)
@@ -136,9 +121,9 @@ def curves(
     return axes
 
 
-def rate_quality(summary: pd.DataFrame, y_label: str, x: str = "kbps", **options: Any) -> Axes:
-    """Quality over rate: ``curves`` with a logarithmic axis in kbit/s."""
-    return curves(summary, x, "rate, kbit/s", y_label, log_x=True, **options)
+def rate_quality(summary: pd.DataFrame, y_label: str, **options: Any) -> Axes:
+    """Quality over the column ``kbps``: ``curves`` with a logarithmic axis in kbit/s."""
+    return curves(summary, "kbps", "rate, kbit/s", y_label, log_x=True, **options)
 
 
 def heatmap(
@@ -148,29 +133,25 @@ def heatmap(
     y_label: str = "",
     difference: bool = False,
     digits: int = 1,
-    axes: Axes | None = None,
 ) -> Axes:
     """A table as coloured cells, numbered where they are few enough to be read on a page.
 
     Args:
         table: rows and columns named as they are to be shown; NaN cells stay empty.
         label: what the numbers are, with unit.
-        x_label: what the columns are.
-        y_label: what the rows are.
+        x_label, y_label: what the columns and the rows are.
         difference: diverging colours centred at zero instead of a magnitude map.
         digits: behind the point.
-        axes: to draw into; None makes a figure of fitting size.
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
 
     table = table.rename(index=_drawn, columns=_drawn)
     numbered = table.shape[1] <= MOST_NUMBERED
-    if axes is None:
-        cell = (0.85, 0.38) if numbered else (0.26, 0.26)
-        # Never so flat that slanted column names leave no room for the cells.
-        size = (2.2 + cell[0] * table.shape[1], 1.2 + cell[1] * max(table.shape[0], 4))
-        _, axes = plt.subplots(figsize=size)
+    cell = (0.85, 0.38) if numbered else (0.26, 0.26)
+    # Never so flat that slanted column names leave no room for the cells.
+    size = (2.2 + cell[0] * table.shape[1], 1.2 + cell[1] * max(table.shape[0], 4))
+    _, axes = plt.subplots(figsize=size)
     span = float(np.nanmax(np.abs(table.to_numpy(float)))) or 1.0
     limits = (
         {"vmin": -span, "vmax": span, "cmap": DIFFERENCE_MAP} if difference else {"cmap": "viridis"}
@@ -192,31 +173,20 @@ def _drawn(name: Any) -> Any:
     return one_line(name) if isinstance(name, str) else name
 
 
-def trade_off(
-    points: pd.DataFrame,
-    x_label: str,
-    y_label: str,
-    method: str = "method",
-    stage: str = "stage",
-    axes: Axes | None = None,
-) -> Axes:
+def trade_off(points: pd.DataFrame, x_label: str, y_label: str) -> Axes:
     """Two measures against each other: a point an operating point, a line a method.
 
     Args:
-        points: one row a point, in the order in which a method's points are joined; columns
-            ``x``, ``x_low``, ``x_high``, ``y``, ``y_low``, ``y_high`` (intervals may be NaN).
-        x_label: with unit and the direction that is better.
-        y_label: the same.
-        method: column that tells lines apart.
-        stage: column whose values are written beside the points; empty ones are not.
-        axes: to draw into; None makes a figure.
+        points: one row a point, in the order in which a method's are joined; columns
+            ``method``, ``stage`` (written beside the point), ``x``, ``x_low``, ``x_high``, ``y``,
+            ``y_low``, ``y_high`` (intervals may be NaN).
+        x_label, y_label: with unit and the direction that is better.
     """
     import matplotlib.pyplot as plt
 
-    if axes is None:
-        _, axes = plt.subplots(figsize=(7.2, 4.6))
-    for name in dict.fromkeys(points[method]):
-        part = points[points[method] == name]
+    _, axes = plt.subplots(figsize=(7.2, 4.6))
+    for name in dict.fromkeys(points["method"]):
+        part = points[points["method"] == name]
         drawn = look(str(name))
         axes.plot(part["x"], part["y"], **drawn.line_style())
         for axis in ("x", "y"):
@@ -227,8 +197,7 @@ def trade_off(
                 ecolor=drawn.colour, elinewidth=0.9, alpha=0.6,
             )  # fmt: skip
         for row in part.itertuples():
-            text = one_line(getattr(row, stage))
-            if text:
+            if text := one_line(row.stage):
                 axes.annotate(
                     text, (row.x, row.y), xytext=(5, 4), textcoords="offset points",
                     fontsize=8, color=drawn.colour,

@@ -29,12 +29,8 @@ class Look:
 
     def line_style(self) -> dict[str, Any]:
         """Keyword arguments for a matplotlib line with markers."""
-        return {
-            "label": self.label,
-            "color": self.colour,
-            "marker": self.marker,
-            "linestyle": self.line,
-        }
+        shape = {"marker": self.marker, "linestyle": self.line}
+        return {"label": self.label, "color": self.colour, **shape}
 
 
 _DASH_DOT_DOT = (0, (5, 1, 1, 1, 1, 1))

@@ -12,9 +12,16 @@ from audioldm_utils.book.plotting.looks import DIFFERENCE_MAP, MAGNITUDE_MAP
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Hann window, seconds; the hop is a quarter of it.
+WINDOW = 0.032
+#: The difference of a pair is shown from -SPAN to +SPAN, dB.
+SPAN = 30.0
+#: Size of a tile, pixels, and its level that is black, dB re its peak.
+TILE, TILE_FLOOR = (480, 240), -80.0
+
 
 def level_db(
-    samples: np.ndarray, sample_rate: int, peak: float | None = None, window: float = 0.032
+    samples: np.ndarray, sample_rate: int, peak: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Spectrogram in dB.
 
@@ -22,7 +29,6 @@ def level_db(
         samples: (n,), full scale 1.
         sample_rate: Hz.
         peak: magnitude that is 0 dB; None means the largest of this one.
-        window: Hann window, seconds; the hop is a quarter of it.
 
     Returns:
         Levels (bins, frames) in dB re ``peak`` (floor -120), frequencies in Hz, times in s.
@@ -30,9 +36,8 @@ def level_db(
     from scipy.signal import ShortTimeFFT
     from scipy.signal.windows import hann
 
-    size = max(16, round(window * sample_rate))
-    if len(samples) < size:
-        samples = np.pad(samples, (0, size - len(samples)))
+    size = max(16, round(WINDOW * sample_rate))
+    samples = np.pad(samples, (0, max(0, size - len(samples))))
     transform = ShortTimeFFT(hann(size, sym=False), size // 4, sample_rate, scale_to="magnitude")
     magnitude = np.abs(transform.stft(np.asarray(samples, np.float64)))
     peak = peak or float(magnitude.max()) or 1.0
@@ -46,7 +51,6 @@ def spectrogram_pair(
     sample_rate: int,
     titles: tuple[str, str] = ("original", "reconstruction"),
     floor_db: float = -80.0,
-    span_db: float = 30.0,
 ) -> Figure:
     """Original, reconstruction and their difference, side by side.
 
@@ -55,78 +59,40 @@ def spectrogram_pair(
     in both is no difference.
 
     Args:
-        reference: (n,), the original.
-        estimate: (n,) or so; the longer of the two is cut.
+        reference, estimate: (n,) or so; the longer of the two is cut.
         sample_rate: of both, Hz.
         titles: over the first two panels.
         floor_db: lowest level shown, dB re the original's peak.
-        span_db: the difference is shown from -span to +span.
     """
+    import matplotlib.pyplot as plt
+
     n = min(len(reference), len(estimate))
     raw, f, t = level_db(reference[:n], sample_rate, peak=1.0)
     top = float(raw.max())
     a = np.maximum(raw - top, floor_db)
     b = np.maximum(level_db(estimate[:n], sample_rate, peak=1.0)[0] - top, floor_db)
-    return _triptych(a, b, t, f / 1000, "frequency, kHz", titles, (floor_db, 0.0), span_db)
-
-
-def mel_pair(
-    reference: np.ndarray,
-    estimate: np.ndarray,
-    titles: tuple[str, str] = ("original", "reconstruction"),
-    frame_rate: float = 100.0,
-    span_db: float = 20.0,
-) -> Figure:
-    """Two log-mel spectrograms (frames, bins) in nat and their difference, shown in dB."""
-    to_db = 20 / np.log(10)
-    n = min(len(reference), len(estimate))
-    a, b = to_db * np.asarray(reference[:n]).T, to_db * np.asarray(estimate[:n]).T
-    t, f = np.arange(n) / frame_rate, np.arange(a.shape[0]) + 1
-    limits = (max(float(a.max()) - 90.0, float(a.min())), float(a.max()))
-    return _triptych(a, b, t, f, "mel band", titles, limits, span_db, "level, dB re 1")
-
-
-def _triptych(
-    a: np.ndarray,
-    b: np.ndarray,
-    t: np.ndarray,
-    f: np.ndarray,
-    y_label: str,
-    titles: tuple[str, str],
-    limits: tuple[float, float],
-    span: float,
-    level_label: str = "level, dB re peak of original",
-) -> Figure:
-    import matplotlib.pyplot as plt
-
+    level = {"vmin": floor_db, "vmax": 0.0, "cmap": MAGNITUDE_MAP}
+    change = {"vmin": -SPAN, "vmax": SPAN, "cmap": DIFFERENCE_MAP}
+    panels = (
+        (a, titles[0], level, None),
+        (b, titles[1], level, "level, dB re peak of original"),
+        (b - a, f"{titles[1]} − {titles[0]}", change, "difference, dB"),
+    )
     figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.2), sharex=True, sharey=True)
-    panels = [(a, titles[0]), (b, titles[1]), (b - a, f"{titles[1]} − {titles[0]}")]
-    images = []
-    for panel, (values, title) in zip(axes, panels, strict=True):
-        difference = values is panels[2][0]
-        low, high = (-span, span) if difference else limits
-        colours = DIFFERENCE_MAP if difference else MAGNITUDE_MAP
-        mesh = panel.pcolormesh(
-            t, f, values, vmin=low, vmax=high, cmap=colours, shading="nearest", rasterized=True
-        )
+    bars = []
+    for panel, (values, title, limits, label) in zip(axes, panels, strict=True):
+        mesh = panel.pcolormesh(t, f / 1000, values, shading="nearest", rasterized=True, **limits)
         panel.set_title(title)
         panel.set_xlabel("time, s")
         panel.grid(False)
-        images.append(mesh)
-    axes[0].set_ylabel(y_label)
-    figure.colorbar(images[1], ax=axes[1], label=level_label, pad=0.02)
-    figure.colorbar(images[2], ax=axes[2], label="difference, dB", pad=0.02)
+        bars.append((mesh, panel, label))
+    axes[0].set_ylabel("frequency, kHz")
+    for mesh, panel, label in bars[1:]:
+        figure.colorbar(mesh, ax=panel, label=label, pad=0.02)
     return figure
 
 
-def spectrogram_tile(
-    samples: np.ndarray,
-    sample_rate: int,
-    top_hz: float,
-    peak: float,
-    floor_db: float = -80.0,
-    size: tuple[int, int] = (480, 240),
-) -> bytes:
+def spectrogram_tile(samples: np.ndarray, sample_rate: int, top_hz: float, peak: float) -> bytes:
     """A small spectrogram without margins as PNG, for players.
 
     Frequency rises on a mel-like scale to ``top_hz``, with small ticks in the picture; what
@@ -137,23 +103,21 @@ def spectrogram_tile(
         sample_rate: Hz.
         top_hz: upper edge of the picture; equal for all that are to be compared.
         peak: magnitude at 0 dB; equal for all that are to be compared.
-        floor_db: black.
-        size: pixels.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as PlainFigure
 
+    width, height = TILE
     level, f, _ = level_db(samples, sample_rate, peak=peak)
-    rows = np.linspace(0, _mel(top_hz), size[1])
-    edges = _hertz(rows)
-    picture = np.full((size[1], level.shape[1]), floor_db)
+    rows = np.linspace(0, _mel(top_hz), height)
+    edges = 700 * (10 ** (rows / 2595) - 1)
+    picture = np.full((height, level.shape[1]), TILE_FLOOR)
     inside = edges <= sample_rate / 2
-    upper = np.clip(np.searchsorted(f, edges[inside]), 0, len(f) - 1)
-    picture[inside] = level[upper]
-    figure = PlainFigure((size[0] / 100, size[1] / 100), dpi=100, layout="none")
+    picture[inside] = level[np.clip(np.searchsorted(f, edges[inside]), 0, len(f) - 1)]
+    figure = PlainFigure((width / 100, height / 100), dpi=100, layout="none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(
-        picture, origin="lower", aspect="auto", cmap=MAGNITUDE_MAP, vmin=floor_db, vmax=0.0,
+        picture, origin="lower", aspect="auto", cmap=MAGNITUDE_MAP, vmin=TILE_FLOOR, vmax=0.0,
         interpolation="bilinear",
     )  # fmt: skip
     for hertz in (500, 1000, 2000, 4000, 8000, 16000):
@@ -169,9 +133,5 @@ def spectrogram_tile(
     return buffer.getvalue()
 
 
-def _mel(hertz: float | np.ndarray) -> Any:
-    return 2595 * np.log10(1 + np.asarray(hertz) / 700)
-
-
-def _hertz(mel: float | np.ndarray) -> Any:
-    return 700 * (10 ** (np.asarray(mel) / 2595) - 1)
+def _mel(hertz: float) -> Any:
+    return 2595 * np.log10(1 + hertz / 700)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audioldm_utils.text import markup, one_line
 
@@ -36,24 +35,24 @@ def plain_table(
         index: show the index as well.
         caption: above the table.
     """
+    from audioldm_utils.results.summaries import proper_minus
+
     if frame.empty:
         return Html("<p>Nothing of this was measured on these clips.</p>")
     truths = frame.select_dtypes(bool).columns
     frame = frame.assign(**{name: frame[name].map({True: "yes", False: "no"}) for name in truths})
-    # pandas escapes markup, but a blank line would end the table for whoever reads Markdown.
-    frame = frame.map(lambda value: one_line(value) if isinstance(value, str) else value)
-    frame = frame.rename(index=lambda name: one_line(name) if isinstance(name, str) else name)
+    frame = frame.map(_cell).rename(index=_cell)
     table = frame.rename(columns=lambda name: one_line(name).replace("_", " ")).to_html(
-        index=index, float_format=_number(digits), na_rep="–", border=0
+        index=index,
+        float_format=lambda value: proper_minus(f"{value:z.{digits}f}"),
+        na_rep="–",
+        border=0,
     )
     if caption:
-        head, rest = table.split(">", 1)
-        table = f"{head}><caption>{markup(caption)}</caption>{rest}"
+        table = table.replace(">", f"><caption>{markup(caption)}</caption>", 1)
     return Html(table)
 
 
-def _number(digits: int) -> Callable[[float], str]:
-    """Fixed decimals with a proper minus, and none before zero."""
-    from audioldm_utils.results.summaries import proper_minus
-
-    return lambda value: proper_minus(f"{value:z.{digits}f}")
+def _cell(value: Any) -> Any:
+    """Pandas escapes markup, but a blank line would end the table for who reads Markdown."""
+    return one_line(value) if isinstance(value, str) else value

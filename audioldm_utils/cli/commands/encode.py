@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from audioldm_utils.cli.jobs import Job
+from dataclasses import replace
+from pathlib import Path
 
 from audioldm_utils import bounds
+from audioldm_utils.cli.jobs import each, pairs, steps_bar
+from audioldm_utils.cli.options import add_shared, networks
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import atomic_write
 
 HELP = "Compress audio to .ddcm files."
 EXAMPLES = """  audioldm-utils encode in.wav out.ddcm --kbps 0.5
@@ -19,119 +20,60 @@ EXAMPLES = """  audioldm-utils encode in.wav out.ddcm --kbps 0.5
   audioldm-utils encode in.wav out.ddcm --atoms 2 --steps 30 --placement alpha-bar --stop 0.9
   audioldm-utils encode in.wav out.ddcm --codebook gaussian --size 256 --atoms 1"""
 
+CODEBOOKS = ("cyclic", "gaussian", "turbo", "matching-pursuit", "k-means")
+PLACEMENTS = ("uniform", "trailing", "linspace", "alpha-bar", "log-snr")
+#: Options that the codec's settings take as they are.
+PASSED_ON = (
+    *("steps", "codebook", "size", "placement", "stop", "power", "eta", "prompt"),
+    *("negative_prompt", "guidance", "seed"),
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the subcommand."""
-    parser.add_argument("input", help="audio file, or folder of audio files")
-    parser.add_argument("output", help=".ddcm file; a folder if the input is one")
-    rate = parser.add_mutually_exclusive_group()
-    rate.add_argument(
-        "--kbps", type=bounds.KBPS, help="rate in kbit/s, every byte counted (default 0.5)"
+    """Declare the arguments."""
+    add, rate = parser.add_argument, parser.add_mutually_exclusive_group().add_argument
+    add("input", help="audio file, or folder of audio files")
+    add("output", help=".ddcm file; a folder if the input is one")
+    rate("--kbps", type=bounds.KBPS, help="rate in kbit/s, every byte counted (default 0.5)")
+    near = (
+        "quality instead of a rate: decoded log-mels as near to the VAE's (encodes several times)"
     )
-    rate.add_argument(
-        "--mel-error",
-        type=bounds.MEL_ERROR,
-        metavar="NAT",
-        help="quality instead of a rate: the smallest file whose decoded log-mel is on average "
-        "this near to that of the VAE alone, in nat (encodes several times)",
-    )
-    rate.add_argument("--atoms", type=bounds.ATOMS, help="atoms a step instead of a rate")
-    parser.add_argument("--checkpoint", default="mini", help="mini, a folder, or a hub id")
-    parser.add_argument(
-        "--steps",
-        type=bounds.STEPS,
-        default=50,
-        help="network calls; with a rate, the most (default 50)",
-    )
-    parser.add_argument(
-        "--prompt",
-        help="what the sound is; stored in the file and counted. The word «caption» takes each "
-        "clip's own from the folder's manifest",
-    )
-    parser.add_argument("--negative-prompt", help="what the sound is not; stored and counted")
-    parser.add_argument(
-        "--guidance",
-        type=bounds.GUIDANCE,
-        default=1.0,
-        help="guidance scale of the prompt (default 1)",
-    )
-    parser.add_argument(
-        "--codebook",
-        default="cyclic",
-        choices=("cyclic", "gaussian", "turbo", "matching-pursuit", "k-means"),
-        help="where the noise comes from (default cyclic)",
-    )
-    parser.add_argument(
-        "--size", type=bounds.SIZE, help="bases of the cyclic codebook, atoms of another"
-    )
-    parser.add_argument(
-        "--placement",
-        choices=("uniform", "trailing", "linspace", "alpha-bar", "log-snr"),
-        help="where the steps lie (default: by the rate)",
-    )
-    parser.add_argument("--stop", type=bounds.STOP, help="alpha-bar of the last step, below 1")
-    parser.add_argument(
-        "--power", type=bounds.POWER, help="exponent of alpha-bar between the steps"
-    )
-    parser.add_argument(
-        "--eta", type=bounds.SHARE, default=1.0, help="share of the noise (default 1)"
-    )
-    parser.add_argument(
-        "--temperature",
-        type=bounds.TEMPERATURE,
-        default=0.0,
-        help="softness of the choices: 0 the best atom, inf a random one (default 0)",
-    )
-    parser.add_argument("--seed", type=bounds.SEED, default=0, help="of the codebook (default 0)")
-    parser.add_argument(
-        "--device", type=bounds.device, default="cpu", help="torch device (default cpu)"
-    )
+    rate("--mel-error", type=bounds.MEL_ERROR, metavar="NAT", help=near)
+    rate("--atoms", type=bounds.ATOMS, help="atoms a step instead of a rate")
+    add("--steps", type=bounds.STEPS, default=50, help="network calls; with a rate, the most")
+    add("--prompt", help="what the sound is, stored and counted; «caption»: as the manifest says")
+    add("--negative-prompt", help="what the sound is not; stored and counted")
+    add("--guidance", type=bounds.GUIDANCE, default=1.0, help="guidance scale of the prompt")
+    add("--codebook", default="cyclic", choices=CODEBOOKS, help="of the noise (default cyclic)")
+    add("--size", type=bounds.SIZE, help="bases of the cyclic codebook, atoms of another")
+    add("--placement", choices=PLACEMENTS, help="where the steps lie (default: by the rate)")
+    add("--stop", type=bounds.STOP, help="alpha-bar of the last step, below 1")
+    add("--power", type=bounds.POWER, help="exponent of alpha-bar between the steps")
+    add("--eta", type=bounds.SHARE, default=1.0, help="share of the noise")
+    soft = "softness of the choices: 0 the best atom, inf a random one"
+    add("--temperature", type=bounds.TEMPERATURE, default=0.0, help=soft)
+    add_shared(parser, "checkpoint", "device", "seed")
 
 
 def run(args: argparse.Namespace) -> int:
     """Encode a file or a folder; 2 if a file of the folder could not be encoded."""
-    from audioldm_utils.cli.jobs import pairs
-
-    return _encode(args, pairs(args.input, args.output, ".ddcm", audio=True))
-
-
-def _encode(args: argparse.Namespace, jobs: Sequence[Job]) -> int:
-    from dataclasses import replace
-    from pathlib import Path
-
+    jobs = pairs(args.input, args.output, ".ddcm", audio=True)
     from audioldm_utils.audio.clips import find_clips, load_clip, to_model_rate
-    from audioldm_utils.cli.jobs import each, steps_bar
     from audioldm_utils.ddcm.codec import Codec
     from audioldm_utils.ddcm.quality import encode_to_quality
     from audioldm_utils.ddcm.settings import Settings
-    from audioldm_utils.errors import UserError
-    from audioldm_utils.files import atomic_write
-    from audioldm_utils.model import checkpoint as checkpoints
-    from audioldm_utils.model.networks import Stages
 
-    selection = {} if args.temperature == 0 else {"temperature": args.temperature}
     settings = Settings(
-        kbps=(0.5 if args.kbps is None else args.kbps) if args.atoms is None else None,
-        steps=args.steps,
-        atoms=1 if args.atoms is None else args.atoms,
-        codebook=args.codebook,
-        size=args.size,
-        placement=args.placement,
-        stop=args.stop,
-        power=args.power,
-        eta=args.eta,
-        prompt=args.prompt,
-        negative_prompt=args.negative_prompt,
-        guidance=args.guidance,
-        seed=args.seed,
-        selection=selection,
+        kbps=None if args.atoms else args.kbps or 0.5,
+        atoms=args.atoms or 1,
+        selection={"temperature": args.temperature} if args.temperature else {},
+        **{name: getattr(args, name) for name in PASSED_ON},
     )
     captions: dict[Path, str | None] = {}
     if args.prompt == "caption":
-        folder = Path(args.input)
-        folder = folder if folder.is_dir() else folder.parent
+        folder = Path(args.input) if Path(args.input).is_dir() else Path(args.input).parent
         captions = {info.path.resolve(): info.caption for info in find_clips(folder)}
-    codec = Codec(Stages(checkpoints.load(args.checkpoint, (), args.device)))
+    codec = Codec(networks(args))
 
     def one(source: Path, target: Path) -> str:
         clip = load_clip(source)
@@ -144,12 +86,9 @@ def _encode(args: argparse.Namespace, jobs: Sequence[Job]) -> int:
                     "columns file and caption, or give another --prompt"
                 )
             chosen = replace(settings, prompt=caption)
+        wave, original = to_model_rate(clip), (len(clip.samples), clip.sample_rate)
         with steps_bar(len(jobs) == 1) as callback:
-            given = {
-                "original": (len(clip.samples), clip.sample_rate),
-                "callback": callback,
-            }
-            wave = to_model_rate(clip)
+            given = {"original": original, "callback": callback}
             if args.mel_error is None:
                 result = codec.encode(wave, chosen, **given)
             else:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audioldm_utils import bounds
-from audioldm_utils.text import visible
+from audioldm_utils.cli.jobs import attempt, tell
+from audioldm_utils.cli.options import add_shared
+from audioldm_utils.errors import UserError
+from audioldm_utils.outputs import TABLE, check_outputs
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from audioldm_utils.audio.clips import ClipInfo
 
@@ -28,37 +31,22 @@ _SLACK = 0.25
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("reference", metavar="REF_DIR", nargs="?", help="the originals")
-    parser.add_argument(
-        "estimate", metavar="EST_DIR", nargs="?", help="files of the same names (any suffix)"
-    )
-    parser.add_argument("--list", action="store_true", help="list the metrics and end")
-    parser.add_argument(
-        "--metrics",
-        metavar="A,B",
-        help="only these; 'NAME@BAND' for one band (default: all, speech metrics for speech)",
-    )
-    parser.add_argument("--out", metavar="FILE", help="write the table: FILE.csv and FILE.parquet")
-    parser.add_argument(
-        "--rate",
-        type=bounds.RATE,
-        metavar="HZ",
-        help="compare at this rate (default: the reference's)",
-    )
-    parser.add_argument(
-        "--lag", type=bounds.LAG, default=0, metavar="N", help="samples the estimates come late (0)"
-    )
-    parser.add_argument(
-        "--speech", action="store_true", help="speech metrics for every clip, not only by class"
-    )
-    parser.add_argument("--method", metavar="NAME", help="method in the table (EST_DIR's name)")
-    parser.add_argument("--seed", type=bounds.SEED, default=0, help="of the intervals (0)")
+    add = parser.add_argument
+    add("reference", metavar="REF_DIR", nargs="?", help="the originals")
+    add("estimate", metavar="EST_DIR", nargs="?", help="files of the same names (any suffix)")
+    add("--list", action="store_true", help="list the metrics and end")
+    add("--metrics", metavar="A,B", help="only these; 'NAME@BAND' for one band (default: all)")
+    add("--out", metavar="FILE", help="write the table: FILE.csv and FILE.parquet")
+    add("--rate", type=bounds.RATE, metavar="HZ", help="rate of the comparison (the reference's)")
+    add("--lag", type=bounds.LAG, default=0, metavar="N", help="samples the estimates come late")
+    add("--speech", action="store_true", help="speech metrics for every clip, not only by class")
+    add("--method", metavar="NAME", help="method in the table (EST_DIR's name)")
+    add_shared(parser, "seed")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the summary, name what failed; 1 if anything did."""
     from audioldm_utils import metrics
-    from audioldm_utils.errors import UserError
 
     if args.list:
         for name, metric in metrics.REGISTRY.items():
@@ -69,49 +57,33 @@ def run(args: argparse.Namespace) -> int:
     names = [name.strip() for name in args.metrics.split(",")] if args.metrics else None
     if names:
         metrics.parse_names(names)
-    return _evaluate(args, names)
-
-
-def _evaluate(args: argparse.Namespace, names: list[str] | None) -> int:
-    from tqdm.auto import tqdm
-
-    from audioldm_utils import metrics
     from audioldm_utils.audio.clips import clip_files, find_clips
-    from audioldm_utils.cli.jobs import sentence
-    from audioldm_utils.outputs import TABLE, check_outputs
     from audioldm_utils.results import summaries as results
 
-    folders = (args.reference, args.estimate)
-    references, estimates = ({info.name: info for info in find_clips(f)} for f in folders)
+    found = {folder: find_clips(folder) for folder in (args.reference, args.estimate)}
     if args.out:
-        inputs = [
-            path
-            for folder, clips in zip(folders, (references, estimates), strict=True)
-            for path in clip_files(folder, list(clips.values()))
-        ]
+        inputs = [path for folder, clips in found.items() for path in clip_files(folder, clips)]
         TABLE.check(Path(args.out))
         check_outputs([Path(args.out).with_suffix(s) for s in TABLE.suffixes], inputs)
+    references, estimates = (
+        {info.name: info for info in found[folder]} for folder in (args.reference, args.estimate)
+    )
+    method = args.method or Path(args.estimate).resolve().name
+    rows = results.ResultsBuilder(seed=args.seed, method=method)
+
+    def one(_: Path, info: ClipInfo) -> None:
+        reference, estimate, rate = load_pair(info, estimates[info.name], args.rate, args.lag)
+        category = "speech" if args.speech else info.category
+        for score in metrics.evaluate_pair(reference, estimate, rate, names, category):
+            given = {"category": info.category, "band": score.band}
+            rows.add(info.name, score.metric, score.value, score.unit, **given)
+
+    both = [(info.path, info) for name, info in references.items() if name in estimates]
     failed = [
+        *attempt(both, one, "evaluate"),
         *(f"{references[n].path}: no estimate of this name" for n in references.keys() - estimates),
         *(f"{estimates[n].path}: no reference of this name" for n in estimates.keys() - references),
     ]
-    pairs = [name for name in references if name in estimates]
-    method = args.method or Path(args.estimate).resolve().name
-    rows = results.ResultsBuilder(seed=args.seed, method=method)
-    for name in tqdm(pairs, desc="evaluate", unit="clip", file=sys.stderr, disable=None):
-        info = references[name]
-        try:
-            reference, estimate, rate = load_pair(info, estimates[name], args.rate, args.lag)
-            scores = metrics.evaluate_pair(
-                reference, estimate, rate, names, "speech" if args.speech else info.category
-            )
-        except Exception as error:  # one clip's trouble leaves the others their measures
-            failed.append(sentence(error, info.path))
-            continue
-        for score in scores:
-            rows.add(
-                name, score.metric, score.value, score.unit, category=info.category, band=score.band
-            )
     if rows.rows:
         table = rows.table()
         if args.out:
@@ -119,30 +91,24 @@ def _evaluate(args: argparse.Namespace, names: list[str] | None) -> int:
         _print_summary(table, args.seed)
     else:
         print("nothing could be measured")
-    for said in sorted(failed):
-        print(f"audioldm-utils: not measured: {visible(said)}", file=sys.stderr)
+    tell(sorted(failed), "not measured")
     return 1 if failed or not rows.rows else 0
 
 
 def load_pair(
     reference: ClipInfo, estimate: ClipInfo, rate: int | None = None, lag: int = 0
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Load a pair at one rate, lag removed, cut to the shorter.
+    """Two float32 ``(samples,)`` of equal length, and their rate, Hz.
 
     Args:
-        reference: the original.
-        estimate: the other; at any rate.
-        rate: Hz; None takes the reference's.
+        reference, estimate: at any rates.
+        rate: to compare at; None takes the reference's.
         lag: samples at ``rate`` by which the estimate comes late.
-
-    Returns:
-        Two float32 ``(samples,)`` of equal length, and their rate.
 
     Raises:
         UserError: a file cannot be used, or the lengths differ by more than 0.25 s.
     """
     from audioldm_utils.audio.clips import load_clip, resample, shift
-    from audioldm_utils.errors import UserError
 
     clips = [load_clip(info) for info in (reference, estimate)]
     if abs(clips[0].seconds - clips[1].seconds) > _SLACK:
@@ -157,7 +123,7 @@ def load_pair(
     return x[:length], y[:length], rate
 
 
-def _print_summary(table: object, seed: int) -> None:
+def _print_summary(table: pd.DataFrame, seed: int) -> None:
     from audioldm_utils.results import summaries as results
 
     summary = results.summarise(table, by=("metric", "band"), seed=seed)

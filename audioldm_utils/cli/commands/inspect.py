@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 HELP = "Show what .ddcm files hold: configuration, true rate, checkpoint."
 EXAMPLES = """  audioldm-utils inspect out.ddcm
@@ -11,21 +12,18 @@ EXAMPLES = """  audioldm-utils inspect out.ddcm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the subcommand."""
+    """Declare the arguments."""
     parser.add_argument("input", nargs="+", help=".ddcm files")
     parser.add_argument("--json", action="store_true", help="one JSON object a file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print header and sizes; nothing is decoded and no checkpoint is needed."""
-    import json
-
     from audioldm_utils.ddcm import bitstream
 
     for path in args.input:
         header, _, sizes = bitstream.read(path)
-        values = bitstream.describe(header)
-        values |= {
+        values = bitstream.describe(header) | {
             "seconds": round(sizes.seconds, 3),
             "bytes": sizes.file,
             "bytes_fixed": sizes.fixed,

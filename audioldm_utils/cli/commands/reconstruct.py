@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audioldm_utils import bounds
-from audioldm_utils.text import visible
+from audioldm_utils.cli.jobs import attempt, check_target, steps_bar, tell
+from audioldm_utils.cli.options import add_shared, networks
+from audioldm_utils.errors import UserError
+from audioldm_utils.files import atomic_write
+from audioldm_utils.outputs import AUDIO, check_outputs
 
 if TYPE_CHECKING:
     from audioldm_utils.audio.clips import ClipInfo
+    from audioldm_utils.methods.registry import Reconstruction
 
 #: What a folder's results are listed in.
 TABLE = "reconstruction.csv"
@@ -25,34 +31,61 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("input", type=Path, nargs="?", help="audio file, or folder of them")
-    parser.add_argument(
-        "output", type=Path, nargs="?", help="file (.wav or .flac), or folder for a folder"
-    )
-    parser.add_argument("--method", default="vae", help="see --list (default: vae)")
-    parser.add_argument("--list", action="store_true", help="list methods, options and papers")
-    parser.add_argument(
-        "-o",
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="option of the method; may be repeated",
-    )
-    parser.add_argument("--checkpoint", default="mini", help="mini, a folder, or a hub id")
-    parser.add_argument(
-        "--device", type=bounds.device, default="cpu", help="torch device (default: cpu)"
-    )
-    parser.add_argument("--seed", type=bounds.SEED, default=0, help="of all noise (default: 0)")
-    parser.add_argument(
-        "--limit", type=bounds.CLIPS, default=None, help="first clips of a folder only"
-    )
-    parser.add_argument(
-        "--max-seconds", type=bounds.CLIP_SECONDS, default=None, help="of each clip"
-    )
+    add, option = parser.add_argument, {"action": "append", "default": [], "metavar": "NAME=VALUE"}
+    add("input", type=Path, nargs="?", help="audio file, or folder of them")
+    add("output", type=Path, nargs="?", help="file (.wav or .flac), or folder for a folder")
+    add("--method", default="vae", help="see --list (default: vae)")
+    add("--list", action="store_true", help="list methods, options and papers")
+    add("-o", "--option", help="option of the method; may be repeated", **option)
+    add_shared(parser, "checkpoint", "device", "seed", "limit", "max-seconds")
 
 
-def list_methods() -> str:
+def run(args: argparse.Namespace) -> int:
+    """Reconstruct; writes the audio and, for a folder, ``reconstruction.csv`` beside it."""
+    from audioldm_utils.methods.registry import find_method, reconstruct
+
+    if args.list:
+        print(_methods())
+        return 0
+    if args.input is None or args.output is None:
+        raise UserError("reconstruct needs IN and OUT: a file and a file, or a folder and one")
+    for text in args.option:
+        if "=" not in text:
+            raise UserError(f"option {text!r} has no value; write -o {text}=VALUE")
+    options = dict(text.split("=", 1) for text in args.option)
+    method, folder = find_method(args.method), args.input.is_dir()
+    if options:  # to know a method's options is to import it, and torch with it
+        method.parse(options)
+    jobs = _jobs(args)
+    from audioldm_utils.audio.clips import load_clip, save
+
+    stages, rows = networks(args), []
+    # What is wrong with method or options is wrong for all, and said before the first.
+    reconstruct((), args.method, stages, seed=args.seed, **options)
+
+    def one(_: Path, job: tuple[ClipInfo, Path]) -> None:
+        info, path = job
+        clip = load_clip(info, args.max_seconds)
+        with steps_bar(True) as step:
+            (result,) = reconstruct(
+                clip, args.method, stages, seed=args.seed, progress=step, **options
+            )
+        save(path, result.audio, result.sample_rate)
+        rows.append(_row(result, path))
+
+    if not folder:
+        one(args.input, jobs[0])
+        return 0
+    broken = attempt([(job[0].path, job) for job in jobs], one, args.method)
+    if rows:
+        _write_rows(args.output / TABLE, rows)
+    tell(broken, "skipped")
+    if not rows:
+        raise UserError(f"{args.input}: none of its clips could be used")
+    return 1 if broken else 0
+
+
+def _methods() -> str:
     """Every method with its options and paper, for people."""
     from audioldm_utils.methods.registry import METHODS
 
@@ -66,39 +99,12 @@ def list_methods() -> str:
     return "\n".join(lines)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Reconstruct; writes the audio and, for a folder, ``reconstruction.csv`` beside it."""
-    from audioldm_utils.errors import UserError
-
-    if args.list:
-        print(list_methods())
-        return 0
-    if args.input is None or args.output is None:
-        raise UserError("reconstruct needs IN and OUT: a file and a file, or a folder and one")
-    options = {}
-    for text in args.option:
-        name, sign, value = text.partition("=")
-        if not sign:
-            raise UserError(f"option {text!r} has no value; write -o {text}=VALUE")
-        options[name] = value
-    from audioldm_utils.methods.registry import find_method
-
-    method = find_method(args.method)
-    if options:  # to know a method's options is to import it, and torch with it
-        method.parse(options)
-    return _reconstruct(args, options, _jobs(args))
-
-
 def _jobs(args: argparse.Namespace) -> list[tuple[ClipInfo, Path]]:
     """Each clip with its output, which has passed the gate."""
-    from audioldm_utils.audio import clips as audio
-    from audioldm_utils.audio.clips import clip_files
-    from audioldm_utils.outputs import AUDIO, check_outputs
+    from audioldm_utils.audio.clips import clip_files, find_clips
 
-    found = audio.find_clips(args.input)[: args.limit]
+    found = find_clips(args.input)[: args.limit]
     if args.input.is_dir():
-        from audioldm_utils.cli.jobs import check_target
-
         check_target(args.input, args.output)
     folder = args.input.is_dir() or args.output.is_dir()
     jobs = [(info, args.output / f"{info.name}.flac" if folder else args.output) for info in found]
@@ -109,53 +115,7 @@ def _jobs(args: argparse.Namespace) -> list[tuple[ClipInfo, Path]]:
     return jobs
 
 
-def _reconstruct(
-    args: argparse.Namespace, options: dict[str, str], jobs: list[tuple[ClipInfo, Path]]
-) -> int:
-    import sys
-
-    from tqdm.auto import tqdm
-
-    from audioldm_utils.audio import clips as audio
-    from audioldm_utils.cli.jobs import sentence
-    from audioldm_utils.errors import UserError
-    from audioldm_utils.methods.registry import reconstruct
-    from audioldm_utils.model.checkpoint import load
-    from audioldm_utils.model.networks import Stages
-
-    stages = Stages(load(args.checkpoint, (), args.device))
-    # What is wrong with method or options is wrong for all, and said before the first.
-    reconstruct((), args.method, stages, seed=args.seed, **options)
-    broken: list[str] = []
-    rows = []
-    with tqdm(total=len(jobs), unit="clip", desc=args.method, disable=None) as bar:
-
-        def step(name: str, done: int, total: int) -> None:
-            bar.set_postfix_str(f"{visible(name)} {done}/{total}", refresh=True)
-
-        for info, path in jobs:
-            try:
-                clip = audio.load_clip(info, args.max_seconds)
-                (result,) = reconstruct(
-                    clip, args.method, stages, seed=args.seed, progress=step, **options
-                )
-                audio.save(path, result.audio, result.sample_rate)
-                rows.append(_row(result, path))
-            except Exception as error:
-                if not args.input.is_dir():
-                    raise
-                broken.append(sentence(error, info.path))
-            bar.update()
-    if args.input.is_dir():
-        _write_rows(args.output / TABLE, rows)
-    for said in broken:
-        print(f"audioldm-utils: skipped: {visible(said)}", file=sys.stderr)
-    if not rows:
-        raise UserError(f"{args.input}: none of its clips could be used")
-    return 1 if broken else 0
-
-
-def _row(result: object, path: Path) -> dict[str, object]:
+def _row(result: Reconstruction, path: Path) -> dict[str, object]:
     cost = result.cost
     row: dict[str, object] = {
         "clip": result.clip,
@@ -178,13 +138,6 @@ def _row(result: object, path: Path) -> dict[str, object]:
 
 
 def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:
-    import csv
-    import io
-
-    from audioldm_utils.files import atomic_write
-
-    if not rows:
-        return
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

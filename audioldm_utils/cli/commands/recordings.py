@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from audioldm_utils.errors import UserError
+
 HELP = "list openly licensed recordings, or fetch them as a folder of clips"
 EXAMPLES = """\
   audioldm-utils recordings
@@ -13,17 +15,17 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="recordings (default: all)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder that the excerpts go to")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="folder that keeps downloads")
-    parser.add_argument("--registry", type=Path, metavar="CSV", help="another registry")
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help="recordings (default: all)")
+    add("--out", type=Path, metavar="DIR", help="folder that the excerpts go to")
+    add("--cache", type=Path, metavar="DIR", help="folder that keeps downloads")
+    add("--registry", type=Path, metavar="CSV", help="another registry")
 
 
 def run(args: argparse.Namespace) -> int:
     """List the registry, or fetch and write a folder that ``report --audio`` takes."""
     from audioldm_utils.audio import recordings
-    from audioldm_utils.errors import UserError
 
     registry = args.registry or recordings.REGISTRY
     if args.out is None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from audioldm_utils import bounds
+from audioldm_utils.cli.options import add_shared
 
 HELP = "run the chapters on a folder of audio and build the book"
 EXAMPLES = """  audioldm-utils report
@@ -16,35 +15,15 @@ EXAMPLES = """  audioldm-utils report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("--audio", default="data/audio", metavar="DIR", help="folder of clips")
-    parser.add_argument(
-        "--checkpoint", default="mini", metavar="C", help="mini, a folder, or a hub id"
-    )
-    parser.add_argument(
-        "--out", default="build", metavar="DIR", help="output folder: new, empty, or a report's own"
-    )
-    parser.add_argument(
-        "--chapters", metavar="LIST", help="numbers or names, comma-separated (default: all)"
-    )
-    parser.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a parameter for every chapter that declares it",
-    )
-    parser.add_argument(
-        "--jobs", type=bounds.PROCESSES, help="chapters at once (default: number of cores)"
-    )
-    parser.add_argument("--list", action="store_true", help="list chapters and parameters")
-    parser.add_argument(
-        "--write-pairs",
-        action="store_true",
-        help="write each notebook anew from its .py source, and nothing else",
-    )
+    """Declare the arguments."""
+    add, pair = parser.add_argument, {"nargs": 2, "action": "append", "metavar": ("NAME", "VALUE")}
+    add("--audio", default="data/audio", metavar="DIR", help="folder of clips")
+    add("--out", default="build", metavar="DIR", help="folder: new, empty, or a report's own")
+    add("--chapters", metavar="LIST", help="numbers or names, comma-separated (default: all)")
+    add("-p", "--parameter", default=[], help="for every chapter that declares it", **pair)
+    add("--list", action="store_true", help="list chapters and parameters, and end")
+    add("--write-pairs", action="store_true", help="only write each notebook from its .py source")
+    add_shared(parser, "checkpoint", "jobs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,21 +34,13 @@ def run(args: argparse.Namespace) -> int:
     if args.write_pairs:
         for source in sorted((find_root() / "notebooks").glob("[0-9][0-9]_*.py")):
             print(write_pair(source))
-        return 0
-    if args.list:
+    elif args.list:
         for chapter in find_chapters(find_root() / "notebooks"):
             print(f"{chapter.name}: {chapter.title}")
             for p in chapter.parameters:
                 print(f"    {p.name}: {p.kind} = {p.default}  {p.help}".rstrip())
-        return 0
-    page = run_report(
-        args.audio,
-        args.checkpoint,
-        args.out,
-        chapters=[word for word in args.chapters.split(",") if word] if args.chapters else None,
-        parameters=dict(args.parameter),
-        jobs=args.jobs,
-        progress=sys.stderr,
-    )
-    print(Path(page))
+    else:
+        chapters = [word for word in args.chapters.split(",") if word] if args.chapters else None
+        given = {"parameters": dict(args.parameter), "jobs": args.jobs, "progress": sys.stderr}
+        print(run_report(args.audio, args.checkpoint, args.out, chapters=chapters, **given))
     return 0

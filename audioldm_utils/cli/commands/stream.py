@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from audioldm_utils import bounds
+from audioldm_utils.cli.options import add_shared, networks
 from audioldm_utils.errors import UserError
+from audioldm_utils.files import atomic_path
+from audioldm_utils.outputs import AUDIO, check_outputs
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from audioldm_utils.errors import UserError
     from audioldm_utils.model.networks import Stages
 
 HELP = "reconstruct or code sound while it comes, in overlapping blocks"
@@ -30,34 +33,26 @@ A dash is standard input or output: samples of 16 bits, one channel, no header; 
 
 #: Samples that are read at once: 20 ms at the model's rate.
 CHUNK = 0.02
+#: The model's rate, Hz.
+RATE = 16000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("input", help="audio file, .ddcs file, or - for raw samples")
-    parser.add_argument("output", help=".wav, .flac or .ddcs file, or - for raw samples")
-    parser.add_argument("--checkpoint", default="mini", help="mini, a folder, or a hub id")
-    parser.add_argument(
-        "--device", type=bounds.device, default="cpu", help="torch device (default: cpu)"
-    )
-    parser.add_argument("--window", type=bounds.WINDOW, default=1.28, help="block, seconds (1.28)")
-    parser.add_argument(
-        "--overlap", type=bounds.OVERLAP, default=0.32, help="shared, seconds (0.32)"
-    )
-    parser.add_argument(
-        "--peak", type=bounds.PEAK, default=1.0, help="highest level expected, full scale 1 (1)"
-    )
-    parser.add_argument("--rate", type=bounds.RATE, default=16000, help="of raw input, Hz (16000)")
-    parser.add_argument("--kbps", type=bounds.KBPS, default=1.0, help="of a .ddcs, a block (1)")
-    parser.add_argument(
-        "--steps", type=bounds.STEPS, default=10, help="of a .ddcs, most a block (10)"
-    )
+    add = parser.add_argument
+    add("input", help="audio file, .ddcs file, or - for raw samples")
+    add("output", help=".wav, .flac or .ddcs file, or - for raw samples")
+    add("--window", type=bounds.WINDOW, default=1.28, help="block, seconds")
+    add("--overlap", type=bounds.OVERLAP, default=0.32, help="shared by two blocks, seconds")
+    add("--peak", type=bounds.PEAK, default=1.0, help="highest level expected, full scale 1")
+    add("--rate", type=bounds.RATE, default=RATE, help="of raw input, Hz")
+    add("--kbps", type=bounds.KBPS, default=1.0, help="of a .ddcs, a block")
+    add("--steps", type=bounds.STEPS, default=10, help="of a .ddcs, most a block")
+    add_shared(parser, "checkpoint", "device")
 
 
 def run(args: argparse.Namespace) -> int:
     """Stream from input to output; what it cost goes to standard error."""
-    from audioldm_utils.outputs import AUDIO, check_outputs
-
     coded_in, coded_out = (name.lower().endswith(".ddcs") for name in (args.input, args.output))
     if coded_in and coded_out:
         raise UserError("a .ddcs file is decoded to sound; name OUT.wav, OUT.flac or -.")
@@ -70,38 +65,25 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--overlap must be shorter than --window ({args.window:g} s), not {args.overlap:g}."
         )
-    return _stream(args, coded_in, coded_out)
-
-
-def _stream(args: argparse.Namespace, coded_in: bool, coded_out: bool) -> int:
-    import time
-
-    from audioldm_utils.model.checkpoint import load
-    from audioldm_utils.model.networks import Stages
     from audioldm_utils.model.streaming import block_stages
 
-    chunks = None if coded_in else _opened(args.input, args.rate)
-    base = Stages(load(args.checkpoint, (), args.device))
+    # An error in a file is told before any network is loaded.
+    chunks = iter(()) if coded_in else _opened(args.input, args.rate)
+    base = networks(args)
     blocks = block_stages(base, args.window, args.overlap)
     begin = time.perf_counter()
-    if coded_in:
-        made = _decoded(args.input, base)
-    elif coded_out:
+    if coded_out:
         return _encode(chunks, blocks, args)
-    else:
-        made = _reconstructed(chunks, blocks, args.peak)
-    count = _write(args.output, made, args.input)
+    made = _decoded(args.input, base) if coded_in else _reconstructed(chunks, blocks, args.peak)
+    sound = _write(args.output, made, args.input) / RATE
     seconds = time.perf_counter() - begin
-    print(
-        f"{count / 16000:.2f} s of sound in {seconds:.2f} s: real-time factor "
-        f"{seconds / (count / 16000):.2f}",
-        file=sys.stderr,
-    )
+    factor = f"real-time factor {seconds / sound:.2f}"
+    print(f"{sound:.2f} s of sound in {seconds:.2f} s: {factor}", file=sys.stderr)
     return 0
 
 
 def _opened(name: str, rate: int) -> Iterator[np.ndarray]:
-    """Pieces of the input at 16 kHz; an error in a file is told before any network is loaded."""
+    """Pieces of the input at 16 kHz."""
     from audioldm_utils.audio.clips import load_clip
 
     if name == "-":
@@ -127,10 +109,10 @@ def _resampled(pieces: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
     import numpy as np
     import soxr
 
-    if rate == 16000:
+    if rate == RATE:
         yield from pieces
         return
-    stream = soxr.ResampleStream(rate, 16000, 1, dtype="float32", quality="HQ")
+    stream = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="HQ")
     for piece in pieces:
         yield stream.resample_chunk(piece)
     yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
@@ -157,25 +139,20 @@ def _decoded(name: str, base: Stages) -> Iterator[np.ndarray]:
 def _encode(chunks: Iterator[np.ndarray], blocks: Stages, args: argparse.Namespace) -> int:
     from audioldm_utils.ddcm.settings import Settings
     from audioldm_utils.ddcm.stream import Encoder
-    from audioldm_utils.files import atomic_path
 
     encoder = Encoder(blocks, Settings(kbps=args.kbps, steps=args.steps), args.peak)
-    size = 0
-    with atomic_path(args.output) as temporary, Path(temporary).open("wb") as file:
-        for chunk in chunks:
-            size += file.write(encoder.push(chunk))
+    with atomic_path(args.output) as temporary, temporary.open("wb") as file:
+        size = sum(file.write(encoder.push(chunk)) for chunk in chunks)
         if encoder.taken == 0:
             raise _nothing(args.input)
         size += file.write(encoder.finish())
-    seconds = encoder.taken / 16000
+    seconds = encoder.taken / RATE
     print(f"{args.output}: {size} bytes for {seconds:.2f} s, {size / 125 / seconds:.3f} kbit/s")
     return 0
 
 
 def _nothing(source: str) -> UserError:
     """Raised inside ``atomic_path``, so that what stood at the output's place stays."""
-    from audioldm_utils.errors import UserError
-
     named = "standard input" if source == "-" else source
     return UserError(f"{named}: no samples came; nothing was written.")
 
@@ -188,9 +165,6 @@ def _write(name: str, made: Iterator[np.ndarray], source: str) -> int:
     """
     import numpy as np
     import soundfile as sf
-
-    from audioldm_utils.errors import UserError
-    from audioldm_utils.files import atomic_path
 
     def put(write: Callable[[np.ndarray], object]) -> int:
         count = 0
@@ -212,7 +186,7 @@ def _write(name: str, made: Iterator[np.ndarray], source: str) -> int:
     try:
         with (
             atomic_path(name) as temporary,
-            sf.SoundFile(temporary, "w", 16000, 1, subtype="PCM_16") as file,
+            sf.SoundFile(temporary, "w", RATE, 1, subtype="PCM_16") as file,
         ):
             return put(file.write)
     except sf.LibsndfileError as error:  # it names the temporary file, and no reason

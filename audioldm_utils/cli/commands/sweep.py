@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from audioldm_utils import bounds
+from audioldm_utils.outputs import check_folder, mark_folder
 from audioldm_utils.text import visible
 
 if TYPE_CHECKING:
@@ -28,22 +29,18 @@ SHOWN = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("sweep", metavar="SWEEP.yml", help="what to run")
-    parser.add_argument("--out", default="build/sweep", help="output folder (build/sweep)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="an existing Dask scheduler")
-    parser.add_argument(
-        "--workers", type=bounds.PROCESSES, help="processes of the embedded cluster (cores)"
-    )
-    parser.add_argument(
-        "--threads", type=bounds.PROCESSES, default=1, help="numerical threads a worker (1)"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be run")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add = parser.add_argument
+    add("sweep", metavar="SWEEP.yml", help="what to run")
+    add("--out", default="build/sweep", help="output folder (build/sweep)")
+    add("--scheduler", metavar="ADDRESS", help="an existing Dask scheduler")
+    add("--workers", type=bounds.PROCESSES, help="processes of the embedded cluster (cores)")
+    add("--threads", type=bounds.PROCESSES, default=1, help="numerical threads a worker")
+    add("--dry-run", action="store_true", help="say what would be run")
+    add("--quiet", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the sweep; 1 if anything failed."""
-    from audioldm_utils.outputs import check_folder, mark_folder
     from audioldm_utils.sweep.file import read_sweep
     from audioldm_utils.sweep.run import run_sweep
     from audioldm_utils.sweep.store import Store
@@ -58,28 +55,19 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(tasks)} tasks, {done} of them done")
         return 0
     mark_folder(args.out, "sweep")
-    outcome = run_sweep(
-        sweep,
-        tasks,
-        args.out,
-        function,
-        broken,
-        scheduler=args.scheduler,
-        workers=args.workers,
-        threads=args.threads,
-        progress=not args.quiet,
-    )
+    cluster = {name: getattr(args, name) for name in ("scheduler", "workers", "threads")}
+    found = run_sweep(sweep, tasks, args.out, function, broken, progress=not args.quiet, **cluster)
     print(
-        f"{outcome.computed} tasks computed, {outcome.reused} known from before, "
-        f"{len(outcome.failures)} failed, {outcome.seconds:.0f} s"
+        f"{found.computed} tasks computed, {found.reused} known from before, "
+        f"{len(found.failures)} failed, {found.seconds:.0f} s"
     )
-    if outcome.paths:
-        print(f"results: {outcome.paths['parquet']}")
-    for what, reason in sorted(outcome.failures.items())[:SHOWN]:
+    if found.paths:
+        print(f"results: {found.paths['parquet']}")
+    for what, reason in sorted(found.failures.items())[:SHOWN]:
         print(f"failed: {visible(what)}: {visible(reason)}", file=sys.stderr)
-    if len(outcome.failures) > SHOWN:
-        print(f"and {len(outcome.failures) - SHOWN} more in failures.csv", file=sys.stderr)
-    return 1 if outcome.failures else 0
+    if len(found.failures) > SHOWN:
+        print(f"and {len(found.failures) - SHOWN} more in failures.csv", file=sys.stderr)
+    return 1 if found.failures else 0
 
 
 def prepare(sweep: Sweep, out: str) -> tuple[list[Task], dict[str, str], Callable]:
@@ -104,5 +92,4 @@ def prepare(sweep: Sweep, out: str) -> tuple[list[Task], dict[str, str], Callabl
     for method, choices in sweep.methods:
         for options in grid(choices) if method in METHODS else ():
             METHODS[method].parse(options)
-    tasks, broken = plan_methods(sweep, clips, prints, METHODS)
-    return tasks, broken, measure
+    return *plan_methods(sweep, clips, prints, METHODS), measure

@@ -20,10 +20,10 @@ from audioldm_utils.files import atomic_write
 from audioldm_utils.metrics.statistics import bootstrap_interval
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.checkpoint_fingerprint import fingerprint
-from audioldm_utils.model.linear_denoiser import PATCH, LinearDenoiser
 from audioldm_utils.model.mel import griffin_lim
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.model.schedule import training_alphas_bar
+from audioldm_utils.studies.linear_denoiser import PATCH, LinearDenoiser
 from audioldm_utils.studies.model_card import FIGURE_PARTS, read_figures
 from recipe.data import Corpus, load_corpus
 from recipe.unet import denoiser_ratios

@@ -20,8 +20,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from audioldm_utils.model.linear_denoiser import PATCH, LinearDenoiser
 from audioldm_utils.model.mel import MelConfig, log_mel
+from audioldm_utils.studies.linear_denoiser import PATCH, LinearDenoiser
 from recipe.captions import augment, joined, t5_tokenizer, vocabulary_text
 from recipe.data import Corpus, default_cache, front_end_gain, load_corpus
 from recipe.loop import Trainer, mixed_precision

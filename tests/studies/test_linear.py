@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.model.linear_denoiser import LinearDenoiser
+from audioldm_utils.studies.linear_denoiser import LinearDenoiser
 
 
 def draws(count, frames, seed=0):

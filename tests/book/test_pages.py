@@ -1,4 +1,4 @@
-"""Staging the book: values filled in, links that fit, code folded."""
+"""Pages of the book: values filled in, links that fit, code folded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from audioldm_utils.book import chapters as chapters_module
-from audioldm_utils.book import pages as staging
+from audioldm_utils.book import pages as book_pages
 from audioldm_utils.book.execution import Layout
 from audioldm_utils.errors import UserError
 from tests.demo_project import sources, write_notebook
@@ -23,15 +23,15 @@ VALUES = {"01_listen": {"loss": "2.5 dB", "grid": '<audio src="../results/01_lis
 def test_values_are_filled_in_with_addresses_that_fit_the_page():
     page = PurePosixPath("index.md")
     text = "Lost {{01:loss}} of {{audio}}.\n\n{{01_listen:grid}}\n"
-    filled = staging.fill(text, page, VALUES, {"audio": "data"})
+    filled = book_pages.fill(text, page, VALUES, {"audio": "data"})
     assert filled == 'Lost 2.5 dB of data.\n\n<audio src="results/01_listen/a.flac">\n'
-    deep = staging.fill("{{01:grid}}", PurePosixPath("guides/a.md"), VALUES, {})
+    deep = book_pages.fill("{{01:grid}}", PurePosixPath("guides/a.md"), VALUES, {})
     assert deep == '<audio src="../results/01_listen/a.flac">'
 
 
 def test_sentences_about_chapters_that_are_not_there_go():
     text = "Kept.\n\nGone {{02:x}},\nall of it.\n\n- one {{01:loss}}\n- two {{02:x}}\n\nEnd."
-    filled = staging.fill(text, PurePosixPath("index.md"), VALUES, {})
+    filled = book_pages.fill(text, PurePosixPath("index.md"), VALUES, {})
     assert "Gone" not in filled
     assert "all of it" not in filled
     assert "- one 2.5 dB" in filled
@@ -43,7 +43,7 @@ def test_sentences_about_chapters_that_are_not_there_go():
 def test_facts_stay_and_fences_stay_closed():
     page = PurePosixPath("index.md")
     text = "```{note}\n:class: x\n\nOn {{audio}},\nmany.\n\n{{02:gone}} here.\n```\n\nAfter."
-    filled = staging.fill(text, page, VALUES, {"audio": "data"})
+    filled = book_pages.fill(text, page, VALUES, {"audio": "data"})
     assert filled == "```{note}\n:class: x\n\nOn data,\nmany.\n\n```\n\nAfter."
 
 
@@ -57,28 +57,28 @@ def test_glued_text_is_read_as_python_wrote_it():
         )
     ]
     cell = nbformat.v4.new_code_cell("x", outputs=outputs)
-    values = staging.glued_values(nbformat.v4.new_notebook(cells=[cell]))
+    values = book_pages.glued_values(nbformat.v4.new_notebook(cells=[cell]))
     assert values == {"a": "2.1\u202fdB", "b": "<b>x</b>"}
 
 
 def test_unknown_keys_are_errors():
     page = PurePosixPath("index.md")
     with pytest.raises(UserError, match=r"index.md asks for 01:lost, but 01_listen glues only"):
-        staging.fill("{{01:lost}}", page, VALUES, {})
+        book_pages.fill("{{01:lost}}", page, VALUES, {})
     with pytest.raises(UserError, match=r"index.md asks for \{\{weather\}\}"):
-        staging.fill("{{weather}}", page, VALUES, {})
+        book_pages.fill("{{weather}}", page, VALUES, {})
 
 
 def test_mathematics_is_left_alone():
     text = r"$\bar{{x}}$ and ${{\alpha}}$"
-    assert staging.fill(text, PurePosixPath("index.md"), VALUES, {}) == text
+    assert book_pages.fill(text, PurePosixPath("index.md"), VALUES, {}) == text
 
 
 def test_dead_links_become_text():
     pages = [PurePosixPath("index.md"), PurePosixPath("guides/a.md")]
     page = PurePosixPath("guides/b.md")
     text = "[home](../index.md), [a](a.md#x), [gone](c.md), [out](https://x.org/y.md), ![i](i.md)"
-    assert staging.drop_dead_links(text, page, pages) == (
+    assert book_pages.drop_dead_links(text, page, pages) == (
         "[home](../index.md), [a](a.md#x), gone, [out](https://x.org/y.md), ![i](i.md)"
     )
 
@@ -87,11 +87,11 @@ def test_two_figures_in_a_cell_are_refused():
     output = nbformat.v4.new_output(
         "display_data",
         {"image/png": ""},
-        metadata={staging.FIGURE_KEY: {"name": "a", "caption": "b", "alt": "c"}},
+        metadata={book_pages.FIGURE_KEY: {"name": "a", "caption": "b", "alt": "c"}},
     )
     cell = nbformat.v4.new_code_cell("x", outputs=[output, output])
     with pytest.raises(UserError, match="shows 2 figures"):
-        staging.dress(nbformat.v4.new_notebook(cells=[cell]))
+        book_pages.dress(nbformat.v4.new_notebook(cells=[cell]))
 
 
 def test_code_that_shows_nothing_is_folded_with_what_follows():
@@ -110,10 +110,10 @@ def test_code_that_shows_nothing_is_folded_with_what_follows():
     cells = [code("a"), code("b", glued), code("c", shown), code("d"), text, code("e")]
     cells += [code("f", tags=["show-input"]), code("g", shown), code("h")]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    staging.dress(notebook)
+    book_pages.dress(notebook)
     assert [c.source for c in notebook.cells] == ["a\n\nb\n\nc", "d", "words", "e", "f", "g", "h"]
     assert notebook.cells[0].outputs == [glued, shown]
-    assert staging.glued_values(notebook) == {"a": "1"}
+    assert book_pages.glued_values(notebook) == {"a": "1"}
 
 
 def test_a_book_without_chapters_can_be_staged(sources, tmp_path):
@@ -122,7 +122,7 @@ def test_a_book_without_chapters_can_be_staged(sources, tmp_path):
     facts = dict.fromkeys(names, "something")
     pages = tmp_path / "pages"
     shutil.copytree(sources / "book", pages)
-    folder = staging.stage(pages, Layout(tmp_path / "out"), [], {}, facts)
+    folder = book_pages.stage(pages, Layout(tmp_path / "out"), [], {}, facts)
     assert "notebooks" not in (folder / "_toc.yml").read_text()
     assert "guides/reading" in (folder / "_toc.yml").read_text()
     index = (folder / "index.md").read_text()
@@ -133,5 +133,5 @@ def test_a_book_without_chapters_can_be_staged(sources, tmp_path):
 def test_parameter_tables_escape_bars(tmp_path):
     body = '# %% tags=["parameters"]\nclip: str = "a|b"  # one | all\n'
     chapter = chapters_module.read_chapter(write_notebook(tmp_path, "01_a", body))
-    table = staging.parameter_tables([chapter])
+    table = book_pages.parameter_tables([chapter])
     assert r'| `clip` | `str` | `"a\|b"` | one \| all |' in table

@@ -1,0 +1,35 @@
+"""Options that several commands share, and the networks that they name."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from audioldm_utils import bounds
+
+if TYPE_CHECKING:
+    from audioldm_utils.model.networks import Stages
+
+SHARED: dict[str, dict[str, Any]] = {
+    "checkpoint": {"default": "mini", "help": "mini (default), a folder, or a hub id"},
+    "device": {"type": bounds.device, "default": "cpu", "help": "torch device (default cpu)"},
+    "seed": {"type": bounds.SEED, "default": 0, "help": "of all that is random"},
+    "limit": {"type": bounds.CLIPS, "help": "number of clips (default: all)"},
+    "max-seconds": {"type": bounds.CLIP_SECONDS, "help": "of each clip"},
+    "jobs": {"type": bounds.PROCESSES, "help": "worker processes at once"},
+}
+
+
+def add_shared(parser: argparse.ArgumentParser, *names: str, **defaults: Any) -> None:
+    """Declare shared options by their names; ``defaults`` take the place of the usual ones."""
+    for name in names:
+        parser.add_argument(f"--{name}", **SHARED[name])
+    parser.set_defaults(**defaults)
+
+
+def networks(args: argparse.Namespace) -> Stages:
+    """The networks of ``--checkpoint`` on ``--device``, each loaded when it is first used."""
+    from audioldm_utils.model.checkpoint import load
+    from audioldm_utils.model.networks import Stages
+
+    return Stages(load(args.checkpoint, (), args.device))
