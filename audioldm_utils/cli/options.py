@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from audioldm_utils import bounds
+from audioldm_utils.model.synthesis import CHOICES
 
 if TYPE_CHECKING:
     from audioldm_utils.model.networks import Stages
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 SHARED: dict[str, dict[str, Any]] = {
     "checkpoint": {"default": "mini", "help": "mini (default), a folder, or a hub id"},
     "device": {"type": bounds.device, "default": "cpu", "help": "torch device (default cpu)"},
+    "synthesis": {
+        "choices": CHOICES,
+        "default": "auto",
+        "help": "mel to sound: the checkpoint's vocoder, griffin-lim, the fitted inverse, or"
+        " (default) the one that fit measured to be best for this checkpoint",
+    },
     "seed": {"type": bounds.SEED, "default": 0, "help": "of all that is random"},
     "limit": {"type": bounds.CLIPS, "help": "number of clips (default: all)"},
     "max-seconds": {"type": bounds.CLIP_SECONDS, "help": "of each clip"},
@@ -32,4 +39,5 @@ def networks(args: argparse.Namespace) -> Stages:
     from audioldm_utils.model.checkpoint import load
     from audioldm_utils.model.networks import Stages
 
-    return Stages(load(args.checkpoint, (), args.device))
+    synthesis = getattr(args, "synthesis", "auto")
+    return Stages(load(args.checkpoint, (), args.device), synthesis=synthesis)

@@ -197,7 +197,7 @@ class Codec:
             UserError: it is not finite.
         """
         count = model_samples(header.samples, header.sample_rate)
-        waveform = self.stages.vocode(self.stages.decode(latents)).cpu()[:, :count]
+        waveform = self.stages.synthesise(self.stages.decode(latents)).cpu()[:, :count]
         level = Gain(torch.tensor([[header.mean]]), torch.tensor([[1 / header.scale]]))
         return finite(level.undo(waveform), name)[0].numpy()
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from audioldm_utils.ddcm.codebook.fitted import fitted_path
 from audioldm_utils.ddcm.codebook.planning import PLACEMENT_BY_RATE, Rule
 from audioldm_utils.errors import UserError
+from audioldm_utils.model.fits import fitted_path
 
 
 def placement_path(checkpoint: str | Path, fingerprint: str) -> Path:

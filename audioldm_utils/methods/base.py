@@ -122,23 +122,24 @@ class Job:
     def compensation(self) -> Compensation:
         """What is fitted for this checkpoint; UserError if nothing is."""
         checkpoint = self.stages.checkpoint
-        return load_compensation(checkpoint.path, checkpoint.fingerprint)
+        return load_compensation(checkpoint.path, checkpoint.fingerprint, self.stages.synthesis)
 
     @cached_property
     def statistics(self) -> Compensation:
         """For the coder of side information: the fitted ones, else plausible ones."""
         checkpoint = self.stages.checkpoint
-        if compensation_path(checkpoint.path, checkpoint.fingerprint).exists():
+        path = compensation_path(checkpoint.path, checkpoint.fingerprint, self.stages.synthesis)
+        if path.exists():
             return self.compensation
         return identity_compensation(checkpoint.fingerprint)
 
-    def vocode(self, mel: torch.Tensor) -> np.ndarray:
-        """The vocoder's waveform of a mel ``(1, frames, 64)``, as long as the input."""
-        return self.stages.vocode(mel)[0, : len(self.waveform)].cpu().numpy()
+    def synthesise(self, mel: torch.Tensor) -> np.ndarray:
+        """Waveform of a mel ``(1, frames, 64)``, as long as the input."""
+        return self.stages.synthesise(mel)[0, : len(self.waveform)].cpu().numpy()
 
     def finish(self, latents: torch.Tensor, **more: Any) -> Output:
         """Decode latents plainly, as ``vae`` does."""
-        waveform = self.vocode(self.stages.decode(latents))
+        waveform = self.synthesise(self.stages.decode(latents))
         return Output(waveform, MODEL_RATE, latents, **more)
 
     def step(self, done: int, total: int) -> None:

@@ -296,20 +296,23 @@ def reconstruct(
     stages = checkpoint if isinstance(checkpoint, StagesType) else StagesType(checkpoint)
     defaults = {name: option.default for name, option in chosen.options.items()}
     if part := chosen.fits(defaults | checked):
-        _check_fitted(stages.checkpoint, part)
+        _check_fitted(stages, part)
     for name in chosen.needs:
         stages.checkpoint.part(name)
     several = [clips] if isinstance(clips, ClipType) else clips
     return _run(several, chosen, checked, stages, seed, progress)
 
 
-def _check_fitted(checkpoint: Checkpoint, part: str) -> None:
+def _check_fitted(stages: Stages, part: str) -> None:
     """Refuse a checkpoint for which nothing of that name is fitted (UserError)."""
     from audioldm_utils.ddcm.codebook.fitted import load_fitted
     from audioldm_utils.methods.enhance.bands import load_compensation
 
-    place = checkpoint.path, checkpoint.fingerprint
-    _ = load_compensation(*place) if part == "compensation" else load_fitted(*place, part)
+    place = stages.checkpoint.path, stages.checkpoint.fingerprint
+    if part == "compensation":
+        load_compensation(*place, stages.synthesis)
+    else:
+        load_fitted(*place, part)
 
 
 def _run(

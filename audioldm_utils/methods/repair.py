@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated
 
@@ -17,8 +16,7 @@ from audioldm_utils.methods.enhance import bands, bandwidth, noise
 from audioldm_utils.methods.enhance.latent import refine_latents
 from audioldm_utils.methods.enhance.phase import only_cuts_below, refine_phase
 from audioldm_utils.methods.enhance.stft import log_energy_of
-from audioldm_utils.model.inverse import synthesise_inverse
-from audioldm_utils.model.mel import griffin_lim
+from audioldm_utils.model.synthesis import synthesise
 
 #: Latent frames refined at once (10.24 s), so that memory stays flat in the clip's length.
 REFINE_ROWS = 256
@@ -37,7 +35,7 @@ SWITCHES = 5
 
 
 def vae(job: Job) -> Output:
-    """Plain reconstruction: posterior mode, decoder, vocoder; gain and lag undone."""
+    """Plain reconstruction: posterior mode, decoder, synthesis; gain and lag undone."""
     return job.finish(job.latents)
 
 
@@ -48,7 +46,7 @@ def vae_griffinlim(job: Job, *, iterations: Annotated[int, bounds.ITERATIONS] = 
         job: the clip.
         iterations: of Griffin-Lim.
     """
-    return _synthesised(job, griffin_lim, iterations)
+    return _synthesised(job, "griffin-lim", iterations)
 
 
 def vae_inverse(job: Job, *, iterations: Annotated[int, bounds.ITERATIONS] = 32) -> Output:
@@ -58,11 +56,11 @@ def vae_inverse(job: Job, *, iterations: Annotated[int, bounds.ITERATIONS] = 32)
         job: the clip.
         iterations: of Griffin-Lim.
     """
-    return _synthesised(job, synthesise_inverse, iterations)
+    return _synthesised(job, "inverse", iterations)
 
 
-def _synthesised(job: Job, synthesis: Callable[..., torch.Tensor], iterations: int) -> Output:
-    made = synthesis(job.stages.decode(job.latents), iterations, job.seed)
+def _synthesised(job: Job, synthesis: str, iterations: int) -> Output:
+    made = synthesise(job.stages.decode(job.latents), synthesis, iterations, job.seed)
     return Output(made[0, : len(job.waveform)].cpu().numpy(), MODEL_RATE, job.latents)
 
 
@@ -91,7 +89,7 @@ def vae_highfreq(
     """
     check_choice("blind", blind, ("mel", "fitted", "none"))
     mel = job.stages.decode(job.latents)
-    waveform = job.vocode(mel)
+    waveform = job.synthesise(mel)
     if oracle:
         wide = job.clip.sample_rate > MODEL_RATE
         reference, rate = (
@@ -160,7 +158,7 @@ def vae_denoise(
     """
     mel = job.stages.decode(job.latents)
     target = mel[0].cpu().numpy()
-    waveform = job.vocode(mel)
+    waveform = job.synthesise(mel)
     if fitted:
         gain = job.compensation.gain(target, stage="mel")
         target = target + np.clip(gain, -bands.MAX_CUT, 0)
@@ -177,9 +175,9 @@ def vae_denoise(
 
 
 def idle_answer(job: Job, frames: int = 128) -> np.ndarray:
-    """What the vocoder makes of silence, ``(frames * 160,)``."""
+    """What the synthesis makes of silence, ``(frames * 160,)``."""
     silence = torch.full((1, frames, 64), job.stages.mel_config.silence)
-    return job.stages.vocode(silence)[0].cpu().numpy()
+    return job.stages.synthesise(silence)[0].cpu().numpy()
 
 
 def _without_lines(waveform: np.ndarray, idle: np.ndarray) -> np.ndarray:
@@ -305,7 +303,7 @@ def vae_restored(
         extension_kbps: most side information for that.
     """
     latents, mel = job.latents, job.stages.decode(job.latents)
-    waveform = job.vocode(mel)
+    waveform = job.synthesise(mel)
     score = _rule(job, waveform)
     kept: dict[str, bool] = {}
     bits = 0
@@ -326,7 +324,7 @@ def vae_restored(
         refined, curve = _refined(job, steps, learning_rate, precision)
         decoded = job.stages.decode(refined)
         # Whichever latents are sent, the decoder treats them alike.
-        if offer("refined", job.vocode(decoded), flag=0):
+        if offer("refined", job.synthesise(decoded), flag=0):
             latents, mel = refined, decoded
     if iterations:
         start = _without_lines(waveform, idle_answer(job)) if lines else waveform

@@ -132,6 +132,7 @@ def generate(
     progress: Callable[[int, int], None] | None = None,
     device: str | torch.device = "cpu",
     dtype: Precision = torch.float32,
+    synthesis: str = "auto",
     **sampler_options: Any,
 ) -> Generated:
     """Make sound from text, or from text and a sound.
@@ -154,6 +155,7 @@ def generate(
         eta: share of noise in DDIM, 0 to 1.
         progress: called with (steps done, steps in all).
         device, dtype: where and in which precision a checkpoint given by name is loaded.
+        synthesis: of a checkpoint that is no ``Stages`` yet, as there.
         sampler_options: of the scheduler, such as DDCM's ``codebook`` and ``size``.
 
     Raises:
@@ -168,7 +170,8 @@ def generate(
     own = not isinstance(checkpoint, Stages | Checkpoint)
     if own:
         checkpoint = load(checkpoint, ("scheduler",), device, dtype)
-    stages = checkpoint if isinstance(checkpoint, Stages) else Stages(checkpoint)
+    kept = isinstance(checkpoint, Stages)
+    stages = checkpoint if kept else Stages(checkpoint, synthesis=synthesis)
     scheduler = make_scheduler(sampler, stages.checkpoint.scheduler_config, **sampler_options)
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if audio_prompt is None:
@@ -188,7 +191,8 @@ def generate(
     if own:
         stages.checkpoint.unload("unet")
     rate = stages.mel_config.sample_rate
-    audio = stages.vocode(stages.decode(latents), align=False)[:, : round(seconds * rate)].cpu()
+    sound = stages.synthesise(stages.decode(latents), align=False)
+    audio = sound[:, : round(seconds * rate)].cpu()
     audio, scores = audio.reshape(conditioning.batch, candidates, -1), None
     if candidates > 1:
         text = audio_prompt is None

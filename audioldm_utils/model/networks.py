@@ -22,6 +22,7 @@ from audioldm_utils.model.checkpoint import Checkpoint, load
 from audioldm_utils.model.conditioning import Conditioning, TextSide
 from audioldm_utils.model.denoiser import GuidedUNet
 from audioldm_utils.model.mel import log_mel
+from audioldm_utils.model.synthesis import check_synthesis, chosen, synthesise
 from audioldm_utils.model.windows import crossfade, window_starts
 
 #: Mel frames that the VAE turns into one latent frame.
@@ -66,6 +67,7 @@ class Stages:
         window: int | None = 1024,
         overlap: int = 128,
         lead: int | None = None,
+        synthesis: str = "auto",
     ) -> None:
         self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load(checkpoint)
         if window is not None and (window % DOWNSAMPLING or overlap % DOWNSAMPLING):
@@ -77,8 +79,15 @@ class Stages:
         self.text = text = TextSide(self.checkpoint)
         self.embed, self.embed_audio = text.embed, text.embed_audio
         self.clap_text, self.clap_audio, self.drop_text = text.clap_text, text.clap_audio, text.drop
+        check_synthesis(synthesis)
+        self._synthesis = synthesis
         if lead is not None:
             self.lead = lead
+
+    @cached_property
+    def synthesis(self) -> str:
+        """What :meth:`synthesise` makes sound by: ``vocoder``, ``griffin-lim`` or ``inverse``."""
+        return chosen(self._synthesis, self.checkpoint)
 
     @property
     def device(self) -> torch.device:
@@ -229,6 +238,13 @@ class Stages:
         return torch.cat(blocks, dim=1)
 
     @torch.no_grad()
+    def synthesise(self, mel: Tensor, align: bool = True) -> Tensor:
+        """As :meth:`vocode`, by :attr:`synthesis`; all but the vocoder have no lag to cut."""
+        if self.synthesis == "vocoder":
+            return self.vocode(mel, align)
+        return synthesise(mel, self.synthesis)
+
+    @torch.no_grad()
     def measure_lead(self, waveform: Tensor) -> int:
         """The lead that a trained vocoder really has, in steps of 4 samples.
 
@@ -252,12 +268,12 @@ class Stages:
 
     @torch.no_grad()
     def reconstruct_vae(self, waveform: Tensor) -> Tensor:
-        """A waveform ``(batch, samples)`` through mel, VAE and vocoder, at its level and length.
+        """A waveform ``(batch, samples)`` through mel, VAE and back, at its level and length.
 
         It is normalised here, which is undone at the end; the result is on the CPU.
         """
         normalised, gain = normalise(waveform)
-        decoded = self.vocode(self.decode(self.encode(self.to_mel(normalised))))
+        decoded = self.synthesise(self.decode(self.encode(self.to_mel(normalised))))
         return gain.undo(decoded.cpu())[:, : waveform.shape[1]]
 
     def denoiser(

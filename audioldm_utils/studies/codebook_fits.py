@@ -12,10 +12,10 @@ from torch import Tensor
 
 from audioldm_utils.ddcm.codebook.bits import start_noise
 from audioldm_utils.ddcm.codebook.blocks import KMeans, to_blocks
-from audioldm_utils.ddcm.codebook.fitted import fitted_path
 from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser, nearest
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path
+from audioldm_utils.model.fits import fitted_path
 from audioldm_utils.model.schedule import Schedule
 
 LEVELS = (0.003, 0.02, 0.1, 0.3, 0.6, 0.9)

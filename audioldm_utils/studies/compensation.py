@@ -70,7 +70,7 @@ def fit(
 
     def reconstruct(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mel = stages.decode(stages.encode(stages.to_mel(torch.from_numpy(waveform)[None])))
-        vocoded = stages.vocode(mel)[0, : len(waveform)]
+        vocoded = stages.synthesise(mel)[0, : len(waveform)]
         return mel[0].cpu().numpy(), vocoded.cpu().numpy()
 
     return fit_compensation(waveforms(), reconstruct, stages.checkpoint.fingerprint)
@@ -83,11 +83,12 @@ def fit_if_missing(stages: Stages, folder: str | Path, limit: int = 4) -> str:
         How the compensation that is now there came about, for a sentence.
     """
     checkpoint = stages.checkpoint
-    if compensation_path(checkpoint.path, checkpoint.fingerprint).exists():
-        found = load_compensation(checkpoint.path, checkpoint.fingerprint)
+    place = checkpoint.path, checkpoint.fingerprint, stages.synthesis
+    if compensation_path(*place).exists():
+        found = load_compensation(*place)
         return f"fitted before on {len(found.clips)} clips"
     found = fit(stages, folder, limit)
-    save_compensation(found, checkpoint.path)
+    save_compensation(found, checkpoint.path, stages.synthesis)
     return f"fitted on {len(found.clips)} clips of this very run, for want of another"
 
 

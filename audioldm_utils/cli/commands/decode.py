@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rate", choices=("model", "original"), default="model", help="of the output (model)")
     add("--edit-prompt", help="go on with this prompt from --edit-step on")
     add("--edit-step", type=bounds.EDIT_STEP, default=0, help="at most the file's steps")
-    add_shared(parser, "checkpoint", "device")
+    add_shared(parser, "checkpoint", "device", "synthesis")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -30,7 +30,8 @@ PARTS = {
     "k-means": "noise directions of residual blocks (needs the UNet)",
     "linear": "the best linear denoiser, which the network is compared with",
     "placement": "where the steps lie at each rate (needs the UNet)",
-    "compensation": "per-band level of what VAE and vocoder lose",
+    "synthesis": "which synthesis `auto` stands for with this checkpoint",
+    "compensation": "per-band level of what VAE and synthesis lose",
 }
 #: Added to the seed for the noise of the clips that are held out.
 HELD_OUT = 1_000_000
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--noise-block", default=(16, 8), help="latent places of a k-means direction", **block)
     add("--vectors", type=bounds.VECTORS, default=20_000, help="most to fit on")
     add("--tuned-on", type=bounds.CLIPS, default=4, help="clips that the placement is tuned on")
-    shared = ("checkpoint", "device", "seed", "limit", "max-seconds")
+    shared = ("checkpoint", "device", "synthesis", "seed", "limit", "max-seconds")
     add_shared(parser, *shared, max_seconds=5.0)
 
 
@@ -57,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     """Fit each part, store it beside the checkpoint, and say where."""
     for option, block in (("--block", args.block), ("--noise-block", args.noise_block)):
         bounds.BLOCK_FREQUENCY.check(f"FREQUENCY of {option}", block[1])
-    from audioldm_utils.ddcm.codebook.fitted import fitted_path
     from audioldm_utils.model.checkpoint_files import locate
+    from audioldm_utils.model.fits import fitted_path
 
     check_place(fitted_path(locate(args.checkpoint).path, "", "any").parent)
     stages = networks(args)
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         _codebooks(args, stages, parts)
     if "placement" in parts:
         _placement(args, stages)
+    if "synthesis" in parts:
+        stages = _synthesis(args, stages)
     if "compensation" in parts:
         _compensation(args, stages)
     return 0
@@ -187,10 +190,22 @@ def _placement(args: argparse.Namespace, stages: Stages) -> None:
     print(f"placement: {path}")
 
 
+def _synthesis(args: argparse.Namespace, stages: Stages) -> Stages:
+    """Measure and store the choice; what is fitted after it is fitted to it."""
+    from audioldm_utils.studies.synthesis_choice import fit
+
+    with steps_bar(True, args.limit, "synthesis", "clip") as step:
+        choice = fit(stages, args.audio, args.limit, args.max_seconds, step, _aside)
+    for line in choice.sentences:
+        print(f"synthesis: {line}")
+    return networks(args)
+
+
 def _compensation(args: argparse.Namespace, stages: Stages) -> None:
     from audioldm_utils.methods.enhance.bands import save_compensation
     from audioldm_utils.studies.compensation import fit
 
     with steps_bar(True, args.limit, "compensation", "clip") as step:
         fitted = fit(stages, args.audio, args.limit, args.max_seconds, step, _aside)
-    print(f"compensation: {save_compensation(fitted, stages.checkpoint.path)}")
+    path = save_compensation(fitted, stages.checkpoint.path, stages.synthesis)
+    print(f"compensation: {path}")

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--atoms", type=bounds.ATOMS, help="of ddcm: atoms a step (default 1)")
     chosen = "of ddcm: the prompt chooses among N random atoms a step; codes decode without it"
     add("--ccfg", type=bounds.SIZE, metavar="N", help=chosen)
-    add_shared(parser, "checkpoint", "device", "seed")
+    add_shared(parser, "checkpoint", "device", "synthesis", "seed")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,7 +71,7 @@ def _sound(args: argparse.Namespace, options: dict[str, object]) -> int:
     if args.audio_prompt is not None:
         heard = torch.from_numpy(to_model_rate(load_clip(args.audio_prompt)))[None]
     given = ("checkpoint", "sampler", "steps", "guidance", "seconds", "seed", "negative")
-    given += ("candidates", "eta", "device")
+    given += ("candidates", "eta", "device", "synthesis")
     with steps_bar(True, args.steps, args.sampler) as progress:
         made = generate(
             args.prompt,

@@ -25,6 +25,7 @@ EXAMPLES = """\
   audioldm-utils reconstruct --list
   audioldm-utils reconstruct clip.wav out.wav --method vae
   audioldm-utils reconstruct data/audio out/ --method vae-highfreq
+  audioldm-utils reconstruct clip.wav out.wav --synthesis griffin-lim
   audioldm-utils reconstruct data/audio out/ --method sdedit -o strength=0.4 -o prompt=none
 """
 
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--method", default="vae", help="see --list (default: vae)")
     add("--list", action="store_true", help="list methods, options and papers")
     add("-o", "--option", help="option of the method; may be repeated", **option)
-    add_shared(parser, "checkpoint", "device", "seed", "limit", "max-seconds")
+    add_shared(parser, "checkpoint", "device", "synthesis", "seed", "limit", "max-seconds")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rate", type=bounds.RATE, default=RATE, help="of raw input, Hz")
     add("--kbps", type=bounds.KBPS, default=1.0, help="of a .ddcs, a block")
     add("--steps", type=bounds.STEPS, default=10, help="of a .ddcs, most a block")
-    add_shared(parser, "checkpoint", "device")
+    add_shared(parser, "checkpoint", "device", "synthesis", synthesis="vocoder")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,6 +61,11 @@ def run(args: argparse.Namespace) -> int:
     if args.output != "-":
         read = [] if args.input == "-" else [args.input]
         check_outputs([args.output], read, None if coded_out else AUDIO)
+    if args.synthesis not in ("vocoder", "auto"):
+        raise UserError(
+            f"--synthesis {args.synthesis} iterates over the whole sound and cannot be streamed: "
+            "take the vocoder here, or `audioldm-utils reconstruct`."
+        )
     if args.overlap >= args.window:
         raise UserError(
             f"--overlap must be shorter than --window ({args.window:g} s), not {args.overlap:g}."

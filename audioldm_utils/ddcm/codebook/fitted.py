@@ -1,14 +1,8 @@
-"""Fitted codebooks on disk: in the checkpoint they were fitted for, under its fingerprint.
-
-``<checkpoint>/fitted/<first 16 digits of the fingerprint>/<name>.safetensors``, with the facts in
-its metadata. Where one cannot write there, the user's cache takes the checkpoint folder's place;
-the variable AUDIOLDM_UTILS_FITS names another folder in place of ``fitted``.
-"""
+"""Fitted codebooks on disk; where, :mod:`audioldm_utils.model.fits` says."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,21 +12,7 @@ from torch import Tensor
 from audioldm_utils.ddcm.codebook.blocks import KMeans
 from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import user_cache
-
-
-def fitted_path(
-    checkpoint: str | Path, fingerprint: str, name: str, suffix: str = ".safetensors"
-) -> Path:
-    """Where a fitted part of this checkpoint folder lies, or is to be stored."""
-    inside = Path(fingerprint[:16]) / f"{name}{suffix}"
-    if named := os.environ.get("AUDIOLDM_UTILS_FITS"):
-        return Path(named) / inside
-    folder = Path(checkpoint).resolve() / "fitted"
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if (folder / inside).is_file() or os.access(there, os.W_OK):
-        return folder / inside
-    return user_cache() / "fitted" / inside
+from audioldm_utils.model.fits import fitted_path
 
 
 def load_fitted(

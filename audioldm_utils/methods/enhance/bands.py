@@ -21,7 +21,6 @@ from typing import Literal
 import numpy as np
 import scipy.ndimage
 
-from audioldm_utils.ddcm.codebook.fitted import fitted_path
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 from audioldm_utils.methods.enhance.coding import FieldCoder, smooth_scale
@@ -33,6 +32,7 @@ from audioldm_utils.methods.enhance.stft import (
     log_mel_of,
     mel_weights,
 )
+from audioldm_utils.model.fits import fitted_path
 from audioldm_utils.model.mel import MelConfig
 
 #: Largest boost and cut that any repair applies, natural logarithm (17 dB and 35 dB).
@@ -229,25 +229,31 @@ def decode_high_bands(data: bytes, frames: int, fit: Compensation) -> np.ndarray
     return gain
 
 
-def compensation_path(checkpoint: str | Path, fingerprint: str) -> Path:
-    """File of a checkpoint's fit, beside the fitted codebooks; its fingerprint names it."""
-    return fitted_path(checkpoint, fingerprint, "compensation", ".json")
+def compensation_path(checkpoint: str | Path, fingerprint: str, synthesis: str = "vocoder") -> Path:
+    """File of what is fitted to a checkpoint's sound by a synthesis; its fingerprint names it."""
+    name = "compensation" if synthesis == "vocoder" else f"compensation-{synthesis}"
+    return fitted_path(checkpoint, fingerprint, name, ".json")
 
 
-def save_compensation(fit: Compensation, checkpoint: str | Path) -> Path:
+def save_compensation(
+    fit: Compensation, checkpoint: str | Path, synthesis: str = "vocoder"
+) -> Path:
     """Write a fit into the checkpoint's folder; returns the file."""
-    path = compensation_path(checkpoint, fit.fingerprint)
+    path = compensation_path(checkpoint, fit.fingerprint, synthesis)
     atomic_write(path, fit.to_json())
     return path
 
 
-def load_compensation(checkpoint: str | Path, fingerprint: str) -> Compensation:
+def load_compensation(
+    checkpoint: str | Path, fingerprint: str, synthesis: str = "vocoder"
+) -> Compensation:
     """The fit in a checkpoint's folder; UserError if there is none, or another checkpoint's."""
-    path = compensation_path(checkpoint, fingerprint)
+    path = compensation_path(checkpoint, fingerprint, synthesis)
     if not path.exists():
         raise UserError(
-            f"no compensation is fitted for this checkpoint ({path} is missing): run "
-            f"audioldm-utils fit --checkpoint {checkpoint} --audio DIR."
+            f"no compensation is fitted for this checkpoint and the synthesis {synthesis} ({path} "
+            f"is missing): run audioldm-utils fit --checkpoint {checkpoint} --synthesis "
+            f"{synthesis} --audio DIR."
         )
     fit = Compensation.from_json(path.read_text(), str(path))
     if fit.fingerprint != fingerprint:
