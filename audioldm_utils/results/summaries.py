@@ -9,15 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.metrics.statistics import PairedDifference, bootstrap_interval, compare_pairs
+from audioldm_utils.metrics.statistics import bootstrap_interval, compare_pairs, holm
 from audioldm_utils.results.tables import (
     COLUMNS,
-    KEY,
-    UNITS,
     ResultsBuilder,
     concat,
     read,
@@ -29,24 +26,7 @@ from audioldm_utils.results.tables import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "COLUMNS",
-    "KEY",
-    "UNITS",
-    "ResultsBuilder",
-    "bootstrap_interval",
-    "concat",
-    "directions",
-    "neighbours",
-    "paired_difference",
-    "per_clip",
-    "read",
-    "select",
-    "summarise",
-    "tabulate",
-    "validate",
-    "write",
-]
+__all__ = ["COLUMNS", "ResultsBuilder", "concat", "read", "select", "validate", "write"]
 
 ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0", "one": "→ 1", "": ""}
 
@@ -99,39 +79,57 @@ def summarise(
     return summary
 
 
-def neighbours(
-    table: pd.DataFrame, method: str, stages: Sequence[str], metric: str, seed: int = 0
+#: Columns and the values that choose one method at one stage.
+Choice = Mapping[str, object]
+
+
+def pairs(
+    table: pd.DataFrame, a: Choice, b: Choice, metric: str, band: str = ""
+) -> tuple[pd.Series, pd.Series]:
+    """Values of two choices on the clips that both have, by clip name; maybe none."""
+    import pandas as pd
+
+    sides = []
+    for choice in (a, b):
+        try:
+            sides.append(per_clip(select(table, metric=metric, band=band, **choice)))
+        except UserError:
+            sides.append(pd.Series(dtype="float64"))
+    shared = sides[0].index.intersection(sides[1].index).sort_values()
+    return sides[0][shared], sides[1][shared]
+
+
+def differences(
+    table: pd.DataFrame,
+    asked: Mapping[str, tuple[Choice, Choice]],
+    metric: str,
+    band: str = "",
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Paired differences over clips between neighbouring stages of a method, such as rates.
+    """Paired differences over clips between named pairs of choices, corrected for their number.
 
     Args:
-        stages: in order; each is compared with the one before it.
-        metric: of the table; rows of the whole spectrum only.
+        asked: name of each pair and the two: ``{"VAE": ({"method": "vae"}, {"method": "mel"})}``.
+        seed: of bootstrap and permutation.
 
     Returns:
-        One row a pair: ``from``, ``to``, ``difference, UNIT`` (second minus first) with
-        ``low`` and ``high`` of its interval, ``p, Holm`` (two-sided sign-flip test, corrected
-        for the number of pairs) and ``n``. p is NaN where there are fewer than two clips.
+        One row a pair that has a clip, by its name: ``first`` and ``second`` (means),
+        ``difference`` (first minus second) with ``low`` and ``high`` of its interval, ``p, Holm``
+        (two-sided sign-flip test) and ``n``. One clip has a difference and no more.
     """
     import numpy as np
     import pandas as pd
 
-    from audioldm_utils.metrics.statistics import holm
-
-    chosen = select(table, method=method, metric=metric, band="")
-    wide = chosen.pivot_table(index="clip", columns="stage", values="value")
-    name = f"difference, {chosen['unit'].iloc[0]}"
-    rows = []
-    for before, after in pairwise(stages):
-        both = wide[[before, after]].dropna().to_numpy()
-        difference = both[:, 1] - both[:, 0]
-        row = {"from": before, "to": after, name: float(difference.mean())}
-        row |= {"low": math.nan, "high": math.nan, "p, Holm": math.nan, "n": len(both)}
-        if len(both) > 1:
-            found = compare_pairs(both[:, 1], both[:, 0], seed)
-            row |= {"low": found.low, "high": found.high, "p, Holm": found.p}
-        rows.append(row)
-    out = pd.DataFrame(rows)
+    found = {}
+    for name, (a, b) in asked.items():
+        x, y = (side.to_numpy(float) for side in pairs(table, a, b, metric, band))
+        if len(x) > 1:
+            pair = compare_pairs(x, y, seed)
+            found[name] = (x.mean(), y.mean(), pair.mean, pair.low, pair.high, pair.p, pair.n)
+        elif len(x):
+            found[name] = (x[0], y[0], x[0] - y[0], *[math.nan] * 3, 1)
+    columns = ["first", "second", "difference", "low", "high", "p, Holm", "n"]
+    out = pd.DataFrame.from_dict(found, orient="index", columns=columns)
     if out["p, Holm"].notna().all():
         out["p, Holm"] = holm(np.asarray(out["p, Holm"]))
     return out
@@ -169,36 +167,3 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
     wide = wide[[column for column in wide.columns if column != "n"] + ["n"]]
     corner = f"{rows}; {summary.attrs.get('aggregator', 'mean over clips')}"
     return wide.fillna("–").rename_axis(columns=corner)
-
-
-def paired_difference(
-    table: pd.DataFrame,
-    a: str | Mapping[str, object],
-    b: str | Mapping[str, object],
-    metric: str,
-    band: str = "",
-    level: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
-) -> PairedDifference:
-    """Difference ``a - b`` in one metric over the clips that both have.
-
-    Args:
-        a, b: a method, or columns and values such as ``{"method": "ddcm", "stage": "0.5"}``.
-        seed: of bootstrap and permutation.
-
-    Raises:
-        UserError: either side has no rows, or fewer than two clips are shared.
-    """
-    sides = [
-        per_clip(
-            select(table, metric=metric, band=band, **({"method": s} if isinstance(s, str) else s))
-        )
-        for s in (a, b)
-    ]
-    shared = sides[0].index.intersection(sides[1].index).sort_values()
-    if len(shared) < 2:
-        raise UserError(f"{a!r} and {b!r} share {len(shared)} clip(s) in {metric}; two are needed")
-    return compare_pairs(
-        sides[0][shared].to_numpy(), sides[1][shared].to_numpy(), seed, draws, level
-    )

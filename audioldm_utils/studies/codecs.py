@@ -21,22 +21,13 @@ from audioldm_utils.ddcm.placement import load_rules
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.studies.linear_denoiser import LinearDenoiser
-from audioldm_utils.studies.rates import SECONDS, STEPS, Excerpt, Row
+from audioldm_utils.studies.rates import add_rates
+from audioldm_utils.studies.rows import Excerpt, Row
 
 if TYPE_CHECKING:
     from audioldm_utils.ddcm.windows import Denoiser
     from audioldm_utils.model.networks import Stages
     from audioldm_utils.results.tables import ResultsBuilder
-
-#: Rates at which uniform timesteps are measured.
-PLACEMENT_RATES = (0.2, 0.5, 1.0, 2.0, 5.0)
-#: Rates of the official matching pursuit: several atoms a step, K = 1024, 3 coefficient bits.
-PURSUIT_RATES = (0.4, 0.7, 1.2)
-LINEAR_RATES = (0.5, 1.0)
-#: One atom a step: bits of the independent codebook (the paper's K = 1024), its steps, and the
-#: bases that give the cyclic codebook 16 bits on 2.56 s.
-PAPER_STEPS, BASES = 65, 4
-MIXTURE_RATE = 1.0
 
 
 def _measure(
@@ -51,61 +42,92 @@ def _measure(
         encoded = codec.encode(excerpt.wave, settings, denoiser=denoiser)
     except RateTooLowError:
         return None
-    mel = codec.stages.decode(encoded.codes.latents)
-    row.coded(encoded)
-    row.add("mel_error", excerpt.mel_error(mel), "nat")
+    add_rates(row, encoded)
+    row.add("mel_error", excerpt.mel_error(codec.stages.decode(encoded.codes.latents)), "nat")
     return encoded.data
 
 
-def study_placement(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
-    """The codec of ``05_rates`` with uniform timesteps."""
-    excerpt, codec = Excerpt.of(to_model_rate(clip), stages), Codec(stages)
-    for rate in PLACEMENT_RATES:
+def measure_placement(
+    clip: Clip,
+    stages: Stages,
+    rows: ResultsBuilder,
+    seed: int,
+    seconds: float,
+    steps: int,
+    rates: Sequence[float],
+    low_rate: float,
+) -> None:
+    """The codec of ``05_rates`` with uniform timesteps, at its rates above ``low_rate``."""
+    excerpt, codec = Excerpt.of(to_model_rate(clip), stages, seconds), Codec(stages)
+    for rate in (rate for rate in rates if rate > low_rate):
         row = Row(rows, clip, "ddcm-uniform", f"{rate:g} kbit/s")
-        settings = Settings(kbps=rate, steps=STEPS, seed=seed, placement="uniform")
+        settings = Settings(kbps=rate, steps=steps, seed=seed, placement="uniform")
         _measure(row, codec, excerpt, settings)
 
 
-def study_codebooks(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
-    """Other codebooks, and the best linear denoiser in the network's place."""
-    excerpt, codec = Excerpt.of(to_model_rate(clip), stages), Codec(stages)
-    for rate in PURSUIT_RATES:
-        settings = Settings(
-            kbps=rate, steps=STEPS, seed=seed, codebook="matching-pursuit", coefficient_bits=3
-        )
+def measure_codebooks(
+    clip: Clip,
+    stages: Stages,
+    rows: ResultsBuilder,
+    seed: int,
+    seconds: float,
+    steps: int,
+    pursuit_rates: Sequence[float],
+    linear_rates: Sequence[float],
+    paper_steps: int,
+    bases: int,
+) -> None:
+    """Other codebooks, and the best linear denoiser in the network's place.
+
+    Args:
+        seconds, steps: as in ``05_rates``.
+        pursuit_rates: of the official matching pursuit: several atoms a step, K = 1024, 3
+            coefficient bits.
+        linear_rates: of the linear denoiser.
+        paper_steps, bases: as in :func:`_one_atom`.
+    """
+    excerpt, codec = Excerpt.of(to_model_rate(clip), stages, seconds), Codec(stages)
+    pursuit = {"codebook": "matching-pursuit", "coefficient_bits": 3}
+    for rate in pursuit_rates:
         row = Row(rows, clip, "ddcm-pursuit", f"{rate:g} kbit/s")
+        settings = Settings(kbps=rate, steps=steps, seed=seed, **pursuit)
         _measure(row, codec, excerpt, settings)
-    _one_atom(clip, stages, rows, seed, excerpt, codec)
+    _one_atom(clip, rows, seed, excerpt, codec, paper_steps, bases)
     linear = _linear(stages)
     if linear is not None:
-        for rate in LINEAR_RATES:
+        for rate in linear_rates:
             row = Row(rows, clip, "linear", f"{rate:g} kbit/s")
-            settings = Settings(kbps=rate, steps=STEPS, seed=seed)
+            settings = Settings(kbps=rate, steps=steps, seed=seed)
             _measure(row, codec, excerpt, settings, linear)
 
 
 def _one_atom(
     clip: Clip,
-    stages: Stages,
     rows: ResultsBuilder,
     seed: int,
     excerpt: Excerpt,
     codec: Codec,
+    paper_steps: int,
+    bases: int,
 ) -> None:
-    """Equal bits with one atom a step: many small choices against fewer large ones."""
-    values = excerpt.latents[0].numel()
-    budget = 10 * (PAPER_STEPS - 1)
-    rules = load_rules(stages.checkpoint.path, stages.checkpoint.fingerprint)
+    """Equal bits with one atom a step: many small choices against fewer large ones.
+
+    Args:
+        paper_steps: network calls with the paper's K = 1024 independent atoms.
+        bases: of the cyclic codebook, which gets as many steps as those bits pay for.
+    """
+    checkpoint, values = codec.stages.checkpoint, excerpt.latents[0].numel()
+    budget = 10 * (paper_steps - 1)
+    rules = load_rules(checkpoint.path, checkpoint.fingerprint)
     _, placement, power, stop = next(rule for rule in rules if budget / values < rule[0])
     common = {
         "kbps": None, "atoms": 1, "seed": seed,
         "placement": placement, "power": power, "stop": stop,
     }  # fmt: skip
-    paper = Settings(codebook="gaussian", size=1024, steps=PAPER_STEPS, **common)
+    paper = Settings(codebook="gaussian", size=1024, steps=paper_steps, **common)
     _measure(Row(rows, clip, "ddcm-gaussian", "one atom of 1024"), codec, excerpt, paper)
-    # As many steps as the paper's bits pay for, so that the rate is no higher.
-    steps = 1 + int(budget // np.log2(2 * values * BASES))
-    settings = Settings(size=BASES, steps=steps, **common)
+    steps = 1 + int(budget // np.log2(2 * values * bases))
+    settings = Settings(size=bases, steps=steps, **common)
     row = Row(rows, clip, "ddcm", "one atom of shifts")
     data = _measure(row, codec, excerpt, settings)
     start = time.process_time()
@@ -124,26 +146,33 @@ def _linear(stages: Stages) -> Denoiser | None:
     return fitted.denoiser(checkpoint.scheduler_config)
 
 
-def study_mixtures(clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int) -> None:
-    """A clip alone, mixed with a second one, and with a third, all equally loud.
+def measure_mixtures(
+    clips: Sequence[Clip],
+    stages: Stages,
+    rows: ResultsBuilder,
+    seed: int,
+    seconds: float,
+    steps: int,
+    mixture_rate: float,
+) -> None:
+    """A clip alone, mixed with a second one, and with a third, all equally loud, at one rate.
 
     The rows carry the first clip's name and class; the stage says of how many clips the
-    mixture is. The rate is the same for all three.
+    mixture is.
     """
     codec = Codec(stages)
-    length = round(SECONDS * stages.mel_config.sample_rate)
+    length = round(seconds * stages.mel_config.sample_rate)
     waves = [to_model_rate(clip)[:length] for clip in clips]
     first = waves[0]
     total = np.zeros(len(first), np.float32)
-    for number, wave in enumerate(waves, 1):
+    for stage, wave in zip(("one clip", "pair", "triple"), waves, strict=False):
         fitted = fit_length(wave, len(first))
-        total += fitted if number == 1 else match_loudness(fitted, first, 16000)
-        excerpt = Excerpt.of(total.copy(), stages)
-        stage = ("one clip", "pair", "triple")[number - 1]
+        total += fitted if stage == "one clip" else match_loudness(fitted, first, 16000)
+        excerpt = Excerpt.of(total.copy(), stages, seconds)
         vae = excerpt.mel_error(stages.decode(excerpt.latents))
         Row(rows, clips[0], "vae", stage).add("mel_error", vae, "nat")
-        row = Row(rows, clips[0], "ddcm", stage)
-        _measure(row, codec, excerpt, Settings(kbps=MIXTURE_RATE, steps=STEPS, seed=seed))
+        settings = Settings(kbps=mixture_rate, steps=steps, seed=seed)
+        _measure(Row(rows, clips[0], "ddcm", stage), codec, excerpt, settings)
 
 
 def linear_fit(latents: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:

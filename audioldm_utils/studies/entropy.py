@@ -85,8 +85,8 @@ def codes_entropy(codec: Codec, files: Sequence[bytes]) -> Entropy:
         files: whole files; those whose codebook has another size than the first are left out
             (clips of another length).
 
-    Raises:
-        ValueError: too few indices.
+    Returns:
+        NaN for all but ``bits`` and ``count`` where there are too few indices.
     """
     streams: dict[int, list[list[int]]] = {}
     for data in files:
@@ -94,7 +94,10 @@ def codes_entropy(codec: Codec, files: Sequence[bytes]) -> Entropy:
         paid = [c for c, atoms in zip(codes.choices, coder.atoms, strict=True) if atoms]
         stream = [index for choice in paid for index in choice.flatten().tolist()]
         streams.setdefault(coder.codebook.size, []).append(stream)
-    size = next(iter(streams))
+    size = next(iter(streams), 0)
+    count = sum(map(len, streams.get(size, [])))
+    if count < 2 * SAMPLES_PER_BUCKET:
+        return Entropy(math.log2(size) if size else math.nan, *[math.nan] * 4, count, 0)
     return index_entropy(streams[size], size)
 
 

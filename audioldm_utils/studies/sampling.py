@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,135 +31,143 @@ if TYPE_CHECKING:
     from audioldm_utils.model.networks import Stages
     from audioldm_utils.results.tables import ResultsBuilder
 
-SECONDS, STEPS, GUIDANCE = 1.28, 10, 3.5
-#: Network calls dominate, and batches of this many cost the least of each.
-BATCH = 20
-#: Candidates a step of prompt-free guidance.
-SUBSET = 64
-#: Codebook sizes, and samples of each prompt: most where equivalence is judged. The size of
-#: 65,536 is a cyclic codebook's, the others hold independent normal atoms.
-SIZES = {2: 2, 64: 20, 1024: 20, 65536: 20}
-EACH = {"ddpm": 20, "ddim": 2, "ccfg": 2, "unguided": 2}
-#: Equivalence is judged for these sizes, at this share of the DDPM scores' deviation.
-JUDGED = tuple(size for size in SIZES if size >= 64)
-MARGIN = 0.1
+#: A codebook of this size is a cyclic one.
+CYCLIC = 65536
 #: Directions of the embeddings in which the Fréchet distance is taken.
 DIMENSIONS = 8
 
 
-def methods() -> dict[tuple[str, str], int]:
-    """(method, stage) to samples of each prompt."""
-    found = {("ddpm", "CFG"): EACH["ddpm"], ("ddim", "CFG"): EACH["ddim"]}
-    found[("ddpm", "no guidance")] = EACH["unguided"]
-    found |= {("ddcm-random", f"K = {size}"): each for size, each in SIZES.items()}
-    found[("ddcm-random", "prompt-free CCFG")] = EACH["ccfg"]
+@dataclass(frozen=True)
+class Sampling:
+    """How samples are made.
+
+    Attributes:
+        seed: of starting noise, which all methods share, of codebooks and choices.
+        seconds: of a sample.
+        steps: network calls.
+        guidance: classifier-free.
+        subset: candidates a step of prompt-free guidance.
+    """
+
+    seed: int
+    seconds: float
+    steps: int
+    guidance: float
+    subset: int
+
+
+def methods(
+    sizes: Sequence[int], judged_size: int, judged_samples: int, other_samples: int
+) -> dict[tuple[str, str], int]:
+    """(method, stage) to samples of each prompt.
+
+    Args:
+        sizes: of codebooks. 65,536 is a cyclic codebook's, the others hold independent normal
+            atoms.
+        judged_size: the least of them of which equivalence is judged.
+        judged_samples: of DDPM and of those; ``other_samples`` of all other methods.
+    """
+    found = {("ddpm", "CFG"): judged_samples, ("ddim", "CFG"): other_samples}
+    found[("ddpm", "no guidance")] = other_samples
+    for size in sizes:
+        each = judged_samples if size >= judged_size else other_samples
+        found[("ddcm-random", f"K = {size}")] = each
+    found[("ddcm-random", "prompt-free CCFG")] = other_samples
     return found
 
 
-def study(
+def measure_samples(
     clips: Sequence[Clip],
     stages: Stages,
     rows: ResultsBuilder,
     seed: int,
-    most: int | None = None,
+    seconds: float,
+    steps: int,
+    guidance: float,
+    subset: int,
+    sizes: Sequence[int],
+    judged_size: int,
+    judged_samples: int,
+    other_samples: int,
+    of_each: int | None = None,
 ) -> None:
     """CLAP score of every sample; Fréchet distance and diversity of every method.
 
     Args:
         clips: real ones, the reference of the Fréchet distance.
-        stages: of the checkpoint.
-        rows: to add to.
-        seed: of starting noise, codebooks and choices.
-        most: samples of each prompt and method; fewer than two leave out what a set of
-            samples has, and then only one prompt of five is made.
+        seed, seconds, steps, guidance, subset: as in :class:`Sampling`.
+        sizes, judged_size, judged_samples, other_samples: as in :func:`methods`.
+        of_each: at most so many samples of each prompt and method; fewer than two leave out
+            what a set of samples has, and then only one prompt of five is made.
     """
     stages.checkpoint.use_channels_last()
-    prompts = PROMPTS if most is None or most > 1 else PROMPTS[::5]
+    many = of_each is None or of_each > 1
+    prompts = PROMPTS if many else PROMPTS[::5]
     texts = [text for _, text in prompts]
     wanted = stages.clap_text(texts)
+    how = Sampling(seed, seconds, steps, guidance, subset)
     conditionings = {text: stages.embed([text], "") for text in texts}
-    count = round(SECONDS * stages.mel_config.sample_rate)
+    count = round(seconds * stages.mel_config.sample_rate)
     heard = [to_model_rate(clip)[:count] for clip in clips]
     real = torch.cat([stages.clap_audio(torch.from_numpy(wave)[None]) for wave in heard])
-    for (method, stage), each in methods().items():
-        each = each if most is None else min(each, most)
+    counts = methods(sizes, judged_size, judged_samples, other_samples)
+    for (method, stage), each in counts.items():
         made = []
         # A batch is one round of all prompts: a sample depends on prompt and round alone.
-        for number in range(each):
-            made.append(
-                _embeddings(stages, method, stage, texts, conditionings, seed, number, count)
-            )
+        for number in range(each if of_each is None else min(each, of_each)):
+            latents = make(stages, method, stage, conditionings, how, number)
+            made.append(stages.clap_audio(stages.vocode(stages.decode(latents))[:, :count]))
             for i, (category, _) in enumerate(prompts):
-                score = float(made[-1][i] @ wanted[i])
                 rows.add(
-                    f"{category} {number:02d}", "clap_score", score, "1",
+                    f"{category} {number:02d}", "clap_score", float(made[-1][i] @ wanted[i]), "1",
                     category=category, method=method, stage=stage,
                 )  # fmt: skip
-        if most is None or most > 1:
+        if many:
             both = torch.stack(made, dim=1)
-            for name, value in (
-                ("frechet_clap", frechet(both.flatten(0, 1), real)),
-                ("diversity", diversity(both)),
-            ):
-                rows.add(WHOLE, name, value, "1", method=method, stage=stage)
-
-
-def _embeddings(
-    stages: Stages,
-    method: str,
-    stage: str,
-    texts: Sequence[str],
-    conditionings: Mapping[str, Conditioning],
-    seed: int,
-    number: int,
-    count: int,
-) -> torch.Tensor:
-    """CLAP embeddings of one sample of each prompt, ``(prompts, width)``."""
-    latents = make(stages, method, stage, texts, conditionings, seed, number)
-    waves = stages.vocode(stages.decode(latents))[:, :count]
-    return stages.clap_audio(waves)
+            distance = frechet(both.flatten(0, 1), real)
+            rows.add(WHOLE, "frechet_clap", distance, "1", method=method, stage=stage)
+            rows.add(WHOLE, "diversity", diversity(both), "1", method=method, stage=stage)
 
 
 def make(
     stages: Stages,
     method: str,
     stage: str,
-    texts: Sequence[str],
     conditionings: Mapping[str, Conditioning],
-    seed: int = 0,
+    how: Sampling,
     number: int = 0,
 ) -> torch.Tensor:
     """Latents of one sample of each prompt, ``(prompts, 8, frames, 16)``.
 
     Args:
         method, stage: of `methods`.
-        texts: the prompts.
         conditionings: prompt to its embedding, with the negative.
-        seed: of the starting noise, which all methods share, of codebooks and choices.
         number: of the sample.
     """
-    frames = round(SECONDS * 25)
-    config = stages.checkpoint.scheduler_config
-    seeds = [derived_seed(seed, zlib.crc32(text.encode()), number) % 2**63 for text in texts]
+    frames = round(how.seconds * 25)
+    seeds = [
+        derived_seed(how.seed, zlib.crc32(text.encode()), number) % 2**63 for text in conditionings
+    ]
     start = starting_noise(seeds, frames)
-    towards = stack([conditionings[text] for text in texts])
-    guided = stages.denoiser(towards, 1.0 if stage == "no guidance" else GUIDANCE)
-    schedule = Schedule.from_config(config, STEPS, eta=0.0 if method == "ddim" else 1.0)
+    towards = stack(list(conditionings.values()))
+    guided = stages.denoiser(towards, 1.0 if stage == "no guidance" else how.guidance)
+    config = stages.checkpoint.scheduler_config
+    schedule = Schedule.from_config(config, how.steps, eta=0.0 if method == "ddim" else 1.0)
     if method in ("ddpm", "ddim"):
         return _free(schedule, start, guided, seeds)
     ccfg = stage == "prompt-free CCFG"
     size = 1024 if ccfg else int(stage.removeprefix("K = "))
     shape = (8, frames, 16)
-    if size == 65536:
+    if size == CYCLIC:
         # All shifts of each base vector, with both signs: 2 N of them.
-        book = codebooks.make("cyclic", shape, seed, bases=size // (2 * 8 * frames * 16))
+        book = codebooks.make("cyclic", shape, how.seed, bases=max(1, size // (16 * 16 * frames)))
     else:
-        book = codebooks.make("gaussian", shape, seed, size=size)
+        book = codebooks.make("gaussian", shape, how.seed, size=size)
     coder = DDCM(schedule, book)
     if not ccfg:
         return _random(coder, start, guided, seeds)
     return coder.generate_ccfg(
-        frames, stages.denoiser(towards), stages.denoiser(), seeds=seeds, subset=SUBSET,
+        frames, stages.denoiser(towards), stages.denoiser(), seeds=seeds, subset=how.subset,
         device=stages.device,
     ).latents  # fmt: skip
 

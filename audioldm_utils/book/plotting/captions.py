@@ -13,6 +13,8 @@ import numpy as np
 from audioldm_utils.text import markup
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 class CaptionedFigure:
     """A figure with its name, caption and alternative text; show it as a cell's last value.
 
-    In the book it becomes a numbered figure that ``{numref}`` finds by its name.
+    In Jupyter it shows with the caption below; in the book it becomes a numbered figure that
+    ``{numref}`` finds by its name.
     """
 
     name: str
@@ -45,7 +48,9 @@ class CaptionedFigure:
         )
 
 
-def figure_caption(figure: Figure, name: str, caption: str, alt: str) -> CaptionedFigure:
+def figure_caption(
+    figure: Figure, name: str, caption: str, alt: str, dpi: int = 150
+) -> CaptionedFigure:
     """Close a figure and give it name, caption and alternative text.
 
     Args:
@@ -55,6 +60,7 @@ def figure_caption(figure: Figure, name: str, caption: str, alt: str) -> Caption
             Markdown means nothing in it. Write its numbers by f-string from the results, never
             by hand.
         alt: what one would tell somebody who cannot see it; not the caption again.
+        dpi: dots per inch of the PNG; it is shown at 100 per inch.
 
     Raises:
         ValueError: caption or alternative text is empty, or an axis shows numbers unlabelled.
@@ -65,25 +71,35 @@ def figure_caption(figure: Figure, name: str, caption: str, alt: str) -> Caption
         raise ValueError(f"figure {name} needs a caption and an alternative text")
     figure.canvas.draw()
     for axes in figure.axes:
-        for which, axis in (("x", axes.xaxis), ("y", axes.yaxis)) if axes.axison else ():
-            shared = figure.get_supxlabel() if which == "x" else figure.get_supylabel()
-            if _shows_numbers(axis) and not (axis.get_label_text() or shared):
-                raise ValueError(
-                    f"figure {name}: the {which} axis has numbers but no label and unit"
-                )
+        if axes.axison:
+            _check_labels(axes, name)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
-    width = round(figure.get_figwidth() * 100)  # as it is shown, at 100 dots per inch
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    width = round(figure.get_figwidth() * 100)
     plt.close(figure)
     return CaptionedFigure(name, caption, alt, buffer.getvalue(), width)
 
 
+def _check_labels(axes: Axes, name: str) -> None:
+    """Refuse an axis that shows numbers and does not say of what (categories say it)."""
+    figure = axes.figure
+    labels = {
+        "x": axes.get_xlabel() or figure.get_supxlabel(),
+        "y": axes.get_ylabel() or figure.get_supylabel(),
+    }
+    for which, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        if _shows_numbers(axis) and not labels[which]:
+            raise ValueError(f"figure {name}: the {which} axis has numbers but no label and unit")
+
+
 def _shows_numbers(axis: Axis) -> bool:
-    """Whether all tick labels are numbers; an axis of categories needs no other label."""
     texts = [label.get_text() for label in axis.get_ticklabels() if label.get_visible()]
-    signs = str.maketrans("\N{MINUS SIGN}", "-", "${}^\\")
+    plain = [
+        text.translate(str.maketrans("\N{MINUS SIGN}", "-", "${}^\\")) for text in texts if text
+    ]
+    plain = [text.removeprefix("mathdefault") for text in plain]
     try:
-        return bool([float(t.translate(signs).removeprefix("mathdefault")) for t in texts if t])
+        return bool([float(text) for text in plain])
     except ValueError:
         return False
 
@@ -105,14 +121,27 @@ def glue_value(name: str, value: Any, spec: str = "", unit: str = "") -> str:
     from myst_nb import glue
 
     text = format(value, spec)
-    if isinstance(value, float | np.floating) and np.isnan(value):
+    if isinstance(value, (float, np.floating)) and np.isnan(value):
         text, unit = "\N{EN DASH}", ""
-    elif isinstance(value, int | float | np.number) and text.startswith("-"):
-        text = text.replace("-", "\N{MINUS SIGN}", 1)
+    elif isinstance(value, (int, float, np.number)):
+        text = text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
     if unit:
         text = f"{text}\N{NARROW NO-BREAK SPACE}{unit}"
     glue(name, text, display=False)
     return text
+
+
+def glue_table(values: pd.Series, key: str, spec: str = "", unit: str = "") -> None:
+    """Keep a column of a table, each value under its own key.
+
+    Args:
+        values: by name, or by several names.
+        key: pattern of the keys, such as ``mel_{}``; takes the name, or the names in order.
+        spec, unit: as in :func:`glue_value`.
+    """
+    for name, value in values.items():
+        names = name if isinstance(name, tuple) else (name,)
+        glue_value(key.format(*names), value, spec, unit)
 
 
 def glue_object(name: str, shown: Any) -> None:
