@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path
-from audioldm_utils.metrics.statistics import bootstrap_interval, compare_pairs, holm
-from audioldm_utils.results.summaries import concat, directions, per_clip, read, select
+from audioldm_utils.metrics.statistics import holm
+from audioldm_utils.results.summaries import concat, directions, paired, per_clip, read, select
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 def read_run(path: str | Path) -> pd.DataFrame:
     """All results of a run: a table, a sweep's folder, or every table below a folder.
 
-    A sweep's folder is read from its ``results.parquet``; else, where a table lies
-    as CSV and as Parquet, it is read once. Files that are not
-    results tables are passed over in a folder, and refused when named.
+    A sweep's folder is read from its ``results.parquet``; else a table that lies as CSV and as
+    Parquet is read once, and files that are no results tables are passed over.
 
     Raises:
         UserError: nothing there, or no results table in the folder.
@@ -78,9 +77,7 @@ def compare_runs(
         metrics: only these.
         methods: compare this method of ``a`` with that one of ``b``, instead of each with
             its namesake.
-        level: of the intervals.
-        draws: bootstrap samples.
-        seed: of bootstrap and permutation.
+        level, draws, seed: as in ``statistics.compare_pairs``.
         better: metric to ``higher`` or ``lower``; the registry of ``metrics`` by default.
 
     Returns:
@@ -98,7 +95,7 @@ def compare_runs(
         a, b = (select(table, metric=list(metrics)) for table in (a, b))
     if methods:
         a, b = select(a, method=methods[0]), select(b, method=methods[1])
-        name = methods[0] if methods[0] == methods[1] else f"{methods[0]} - {methods[1]}"
+        name = " - ".join(dict.fromkeys(methods))
         a, b = a.assign(method=name), b.assign(method=name)
     better = directions() if better is None else better
     cell = ["method", "stage", "metric", "band", "unit"]
@@ -113,14 +110,9 @@ def compare_runs(
             continue
         row = dict(zip(cell, key, strict=True)) | {"n": len(shared)}
         x, y = finite[0][shared].to_numpy(), finite[1][shared].to_numpy()
+        row |= paired(x, y, seed, draws, level)
         if len(shared) == 1:
-            single = bootstrap_interval(x - y)
-            row |= {"mean_a": x[0], "mean_b": y[0], "difference": single.mean}
-            row |= {"low": math.nan, "high": math.nan, "p": 1.0, "d_z": math.nan}
-        else:
-            pair = compare_pairs(x, y, seed, draws, level)
-            row |= {"mean_a": pair.mean_a, "mean_b": pair.mean_b, "difference": pair.mean}
-            row |= {"low": pair.low, "high": pair.high, "p": pair.p, "d_z": pair.d_z}
+            row["p"] = 1.0
         rows.append(row | {"same": bool((x == y).all())})
     if not rows:
         raise UserError(

@@ -7,7 +7,7 @@ the clip first, and intervals are over clips.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from audioldm_utils.results.tables import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 __all__ = ["COLUMNS", "ResultsBuilder", "concat", "read", "select", "validate", "write"]
@@ -99,9 +100,21 @@ def pairs(
     return sides[0][shared], sides[1][shared]
 
 
+def paired(
+    x: np.ndarray, y: np.ndarray, seed: int = 0, draws: int = 2000, level: float = 0.95
+) -> dict[str, float]:
+    """Means of paired values, their difference and its test; one clip has no interval or p."""
+    if len(x) == 1:
+        found = {"mean_a": x[0], "mean_b": y[0], "difference": x[0] - y[0]}
+        return found | dict.fromkeys(("low", "high", "p", "d_z"), math.nan)
+    pair = compare_pairs(x, y, seed, draws, level)
+    names = ("mean_a", "mean_b", "low", "high", "p", "d_z")
+    return {"difference": pair.mean} | {name: getattr(pair, name) for name in names}
+
+
 def differences(
     table: pd.DataFrame,
-    asked: Mapping[str, tuple[Choice, Choice]],
+    asked: Mapping[Hashable, tuple[Choice, Choice]],
     metric: str,
     band: str = "",
     seed: int = 0,
@@ -117,21 +130,19 @@ def differences(
         ``difference`` (first minus second) with ``low`` and ``high`` of its interval, ``p, Holm``
         (two-sided sign-flip test) and ``n``. One clip has a difference and no more.
     """
-    import numpy as np
     import pandas as pd
 
     found = {}
     for name, (a, b) in asked.items():
         x, y = (side.to_numpy(float) for side in pairs(table, a, b, metric, band))
-        if len(x) > 1:
-            pair = compare_pairs(x, y, seed)
-            found[name] = (x.mean(), y.mean(), pair.mean, pair.low, pair.high, pair.p, pair.n)
-        elif len(x):
-            found[name] = (x[0], y[0], x[0] - y[0], *[math.nan] * 3, 1)
-    columns = ["first", "second", "difference", "low", "high", "p, Holm", "n"]
-    out = pd.DataFrame.from_dict(found, orient="index", columns=columns)
-    if out["p, Holm"].notna().all():
-        out["p, Holm"] = holm(np.asarray(out["p, Holm"]))
+        if len(x):
+            found[name] = {**paired(x, y, seed), "n": len(x)}
+    columns = {"mean_a": "first", "mean_b": "second", "difference": "difference"}
+    columns |= {"low": "low", "high": "high", "p": "p, Holm", "n": "n"}
+    out = pd.DataFrame(list(found.values()), index=pd.Index(list(found), tupleize_cols=False),
+                       columns=list(columns)).rename(columns=columns)  # fmt: skip
+    if len(out) and out["p, Holm"].notna().all():
+        out["p, Holm"] = holm(out["p, Holm"])
     return out
 
 

@@ -1,14 +1,11 @@
 """One long table of results: a row is one number about one clip.
 
-Columns: clip, class, method, stage, metric, band, value, unit, seed, checkpoint, version.
-``class`` is the clip's category or empty; ``stage`` the rung or operating point of the
-method, or empty; ``band`` a frequency band such as ``4-8 kHz``, or empty for the whole
-spectrum; ``checkpoint`` the first twelve hexadecimal digits of its fingerprint, or empty
-where none was used; ``version`` that of this package. A metric without a value for a clip
-has no row: NaN is refused, infinity (the SNR of a perfect copy) is not.
-
-Rows are sorted and values rounded to nine significant digits when written, so that the
-same results give the same bytes, in whatever order they were computed.
+``class`` is the clip's category or empty; ``stage`` the operating point of the method, or empty;
+``band`` a frequency band such as ``4-8 kHz``, or empty for the whole spectrum; ``checkpoint`` the
+first twelve hexadecimal digits of its fingerprint, or empty where none was used; ``version`` that
+of this package. A metric without a value for a clip has no row: NaN is refused, infinity (the SNR
+of a perfect copy) is not. Rows are sorted and values rounded to nine significant digits when
+written, so that the same results give the same bytes.
 """
 
 from __future__ import annotations
@@ -83,36 +80,18 @@ class ResultsBuilder:
             raise ValueError(f"{metric} of clip {clip!r} is NaN; leave the row out instead")
         if unit not in UNITS:
             raise ValueError(f"unknown unit {unit!r} of {metric}; one of {sorted(UNITS)}")
-        if not (clip and metric and method):
-            raise ValueError(
-                f"clip, metric and method must be named, got {(clip, metric, method)!r}"
-            )
-        self.rows.append(
-            {
-                "clip": clip,
-                "class": category or "",
-                "method": method,
-                "stage": stage,
-                "metric": metric,
-                "band": band,
-                "value": value,
-                "unit": unit,
-                "seed": self.seed,
-                "checkpoint": self.checkpoint,
-                "version": __version__,
-            }
-        )
+        named = clip, metric, method
+        if not all(named):
+            raise ValueError(f"clip, metric and method must be named, got {named!r}")
+        row = (clip, category or "", method, stage, metric, band, value, unit)
+        row += (self.seed, self.checkpoint, __version__)
+        self.rows.append(dict(zip(COLUMNS, row, strict=True)))
 
     def table(self) -> pd.DataFrame:
         """The checked table of all rows so far."""
         import pandas as pd
 
         return validate(pd.DataFrame(self.rows, columns=list(COLUMNS)))
-
-
-def round_significant(value: float, digits: int = 9) -> float:
-    """``value`` to so many significant decimal digits, as CSV holds it."""
-    return float(f"{value:.{digits}g}")
 
 
 def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
@@ -165,7 +144,7 @@ def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
             f"{source} has {int(repeated.sum())} row(s) twice, the first: "
             + ", ".join(f"{column} {row[column]!r}" for column in KEY)
         )
-    table["value"] = table["value"].map(round_significant).astype("float64")
+    table["value"] = table["value"].map(lambda value: float(f"{value:.9g}")).astype("float64")
     return table.sort_values(list(KEY), kind="stable", ignore_index=True)
 
 

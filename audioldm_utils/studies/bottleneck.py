@@ -103,13 +103,9 @@ def measure_paths(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -
 
 
 def measure_refined(
-    clip: Clip,
-    stages: Stages,
-    rows: ResultsBuilder,
-    seed: int,
-    excerpt_seconds: float,
+    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, excerpt_seconds: float,
     refine_steps: int,
-) -> None:
+) -> None:  # fmt: skip
     """Study ``01_refined``: the VAE's mel error on an excerpt, before and after refinement.
 
     Gradient steps on the latent show what the decoder can do; the rest is the encoder's.

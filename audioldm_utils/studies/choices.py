@@ -1,9 +1,7 @@
 """Study ``04_choices``: what codebooks gain on a denoiser's real residuals.
 
-Theory and white noise say what a choice can gain; here the residuals are those of a
-checkpoint's denoiser on a clip: at single noise levels, and over whole encodings where each
-choice changes what is left for the next. The same clips show what softer choices, fitted atoms
-and quantised latents do.
+At single noise levels, and over whole encodings where each choice changes what is left for the
+next; beside that softer choices, fitted atoms and quantised latents.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from audioldm_utils.audio.clips import Clip, to_model_rate
+from audioldm_utils.audio.clips import Clip
 from audioldm_utils.ddcm.codebook import CyclicShift, Gaussian, Turbo, start_noise
 from audioldm_utils.ddcm.codebook.fitted import load_kmeans, load_quantiser
 from audioldm_utils.ddcm.codebook.fitting import LEVELS, nearest_timesteps, residuals
@@ -22,7 +20,7 @@ from audioldm_utils.ddcm.codebook.theory import efficiency
 from audioldm_utils.ddcm.core import DDCM, Step
 from audioldm_utils.errors import UserError
 from audioldm_utils.model.schedule import Schedule, training_alphas_bar
-from audioldm_utils.studies.rows import Excerpt, Row, correlation
+from audioldm_utils.studies.rows import Bench, Excerpt, Row, correlation
 
 if TYPE_CHECKING:
     from audioldm_utils.ddcm.codebook import Codebook
@@ -31,15 +29,9 @@ if TYPE_CHECKING:
 
 
 def measure_choices(
-    clip: Clip,
-    stages: Stages,
-    rows: ResultsBuilder,
-    seed: int,
-    seconds: float,
-    steps: int,
-    temperatures: Sequence[float],
-    softness: Sequence[float],
-) -> None:
+    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
+    temperatures: Sequence[float], softness: Sequence[float],
+) -> None:  # fmt: skip
     """Single choices, soft choices, fitted atoms and quantised latents of one excerpt.
 
     Args:
@@ -50,21 +42,22 @@ def measure_choices(
         softness: squared latent units, over which the centres of the quantiser are averaged;
             the hard one is measured as well.
     """
-    excerpt = Excerpt.of(to_model_rate(clip), stages, seconds)
-    _single(clip, stages, rows, excerpt, seed)
+    at = Bench(clip, stages, rows)
+    excerpt = at.excerpt(seconds)
+    _single(at, excerpt, seed)
     schedule = Schedule.from_config(stages.checkpoint.scheduler_config, steps)
     coder = DDCM(schedule, CyclicShift(excerpt.shape, seed))
     for temperature in (0.0, *temperatures, math.inf):
-        row = Row(rows, clip, "ddcm", f"temperature {temperature:g}")
+        row = at.row("ddcm", f"temperature {temperature:g}")
         selection = {"temperature": temperature, "seeds": [seed]} if temperature else {}
         _encode(row, stages, excerpt, coder, selection)
-    _fitted(clip, stages, rows, excerpt, schedule, seed)
-    _quantised(clip, stages, rows, excerpt, softness)
+    _fitted(at, excerpt, schedule, seed)
+    _quantised(at, excerpt, softness)
 
 
-def _single(clip: Clip, stages: Stages, rows: ResultsBuilder, excerpt: Excerpt, seed: int) -> None:
+def _single(at: Bench, excerpt: Excerpt, seed: int) -> None:
     """Efficiency of one choice at each noise level, N = values of the excerpt's latents."""
-    shape = excerpt.shape
+    shape, config = excerpt.shape, at.stages.checkpoint.scheduler_config
     # Codebook, atoms, and the draws of it that are averaged: many where a draw is cheap.
     books: dict[str, tuple[Codebook, int, int]] = {
         "ddcm": (CyclicShift(shape, seed), 1, 8),
@@ -73,10 +66,9 @@ def _single(clip: Clip, stages: Stages, rows: ResultsBuilder, excerpt: Excerpt, 
         "ddcm-gaussian": (Gaussian(shape, seed, size=1024), 1, 3),
         "ddcm-turbo": (Turbo(shape, seed, size=4096), 30, 1),
     }
-    config = stages.checkpoint.scheduler_config
-    curve = training_alphas_bar(config)
-    schedule = Schedule.from_config(config, placement=nearest_timesteps(curve))
-    found = residuals([excerpt.latents[0]], schedule, stages.denoiser(), seed)
+    timesteps = nearest_timesteps(training_alphas_bar(config))
+    schedule = Schedule.from_config(config, placement=timesteps)
+    found = residuals([excerpt.latents[0]], schedule, at.stages.denoiser(), seed)
     targets = {f"real, {level:g}": r[None].cpu() for level, r in zip(LEVELS, found, strict=True)}
     targets["white"] = start_noise([seed + 77], shape)
     for place, (stage, target) in enumerate(targets.items()):
@@ -86,7 +78,7 @@ def _single(clip: Clip, stages: Stages, rows: ResultsBuilder, excerpt: Excerpt, 
                 noise = book.noise(step, book.choose(step, target, atoms))
                 cosine = torch.cosine_similarity(noise.flatten(), target.flatten(), dim=0)
                 shares.append(float(efficiency(float(cosine), book.values, book.bits(atoms))))
-            Row(rows, clip, name, stage).add("efficiency", sum(shares) / draws, "1")
+            at.row(name, stage).add("efficiency", sum(shares) / draws, "1")
 
 
 #: What chosen noise looks like to the denoiser; of normal noise 1, and 0 for the others.
@@ -126,51 +118,39 @@ def _encode(
         row.add(f"noise_{name}", value, "1")
 
 
-def _fitted(
-    clip: Clip,
-    stages: Stages,
-    rows: ResultsBuilder,
-    excerpt: Excerpt,
-    schedule: Schedule,
-    seed: int,
-) -> None:
+def _fitted(at: Bench, excerpt: Excerpt, schedule: Schedule, seed: int) -> None:
     """Fitted atoms against normal ones, at no more than the fitted ones' bits a step."""
-    shape, checkpoint = excerpt.shape, stages.checkpoint
+    shape, checkpoint = excerpt.shape, at.stages.checkpoint
     try:
         fitted = load_kmeans(checkpoint.path, checkpoint.fingerprint, shape, seed=seed)
     except UserError:
         return  # nothing is fitted for this checkpoint
-    normal: dict[str, Codebook] = {
-        "ddcm": CyclicShift(shape, seed),
-        "ddcm-gaussian": Gaussian(shape, seed, size=1024),
-    }
-    stage = "equal rate"
-    row = Row(rows, clip, "ddcm-kmeans", stage)
-    _encode(row, stages, excerpt, DDCM(schedule, fitted), {})
+    coders = {"ddcm-kmeans": DDCM(schedule, fitted)}
+    normal = {"ddcm": CyclicShift(shape, seed), "ddcm-gaussian": Gaussian(shape, seed, size=1024)}
     for name, book in normal.items():
         # One atom more now and then, so that the bits of all steps are the same.
         mean = fitted.bits() / book.bits()
         atoms = [int((i + 1) * mean) - int(i * mean) for i in range(schedule.noisy_steps)]
-        _encode(Row(rows, clip, name, stage), stages, excerpt, DDCM(schedule, book, atoms), {})
+        coders[name] = DDCM(schedule, book, atoms)
+    for name, coder in coders.items():
+        _encode(at.row(name, "equal rate"), at.stages, excerpt, coder, {})
 
 
-def _quantised(
-    clip: Clip, stages: Stages, rows: ResultsBuilder, excerpt: Excerpt, softness: Sequence[float]
-) -> None:
+def _quantised(at: Bench, excerpt: Excerpt, softness: Sequence[float]) -> None:
     """The latents' vectors replaced by a fitted quantiser's, hard and soft; no diffusion."""
-    vae = Row(rows, clip, "vae")
-    vae.add("mel_error", excerpt.mel_error(stages.decode(excerpt.latents)), "nat")
-    checkpoint = stages.checkpoint
+    checkpoint, decode = at.stages.checkpoint, at.stages.decode
+    at.row("vae").add("mel_error", excerpt.mel_error(decode(excerpt.latents)), "nat")
     try:
         quantiser = load_quantiser(checkpoint.path, checkpoint.fingerprint, "vq")
     except UserError:
         return
     for soft in (0.0, *softness):
-        row = Row(rows, clip, "vq", f"soft, {soft:g}" if soft else "hard")
+        row = at.row("vq", f"soft, {soft:g}" if soft else "hard")
         found = quantiser.soft(excerpt.latents, soft)
-        row.add("mel_error", excerpt.mel_error(stages.decode(found)), "nat")
+        row.add("mel_error", excerpt.mel_error(decode(found)), "nat")
         missed = (found - excerpt.latents).square().mean() / excerpt.latents.var()
         row.add("latent_error", float(missed), "1")
         if not soft:
-            bits = quantiser.bits(excerpt.shape)
-            row.add("payload_rate", bits / excerpt.seconds / 1000, "kbit/s")
+            row.add(
+                "payload_rate", quantiser.bits(excerpt.shape) / excerpt.seconds / 1000, "kbit/s"
+            )

@@ -22,7 +22,7 @@ from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.studies.linear_denoiser import LinearDenoiser
 from audioldm_utils.studies.rates import add_rates
-from audioldm_utils.studies.rows import Excerpt, Row
+from audioldm_utils.studies.rows import Bench, Excerpt, Row
 
 if TYPE_CHECKING:
     from audioldm_utils.ddcm.windows import Denoiser
@@ -31,11 +31,7 @@ if TYPE_CHECKING:
 
 
 def _measure(
-    row: Row,
-    codec: Codec,
-    excerpt: Excerpt,
-    settings: Settings,
-    denoiser: Denoiser | None = None,
+    row: Row, codec: Codec, excerpt: Excerpt, settings: Settings, denoiser: Denoiser | None = None
 ) -> bytes | None:
     """Encode, add mel error and rates; the file, or None where the rate is too low."""
     try:
@@ -48,35 +44,21 @@ def _measure(
 
 
 def measure_placement(
-    clip: Clip,
-    stages: Stages,
-    rows: ResultsBuilder,
-    seed: int,
-    seconds: float,
-    steps: int,
-    rates: Sequence[float],
-    low_rate: float,
-) -> None:
+    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
+    rates: Sequence[float], low_rate: float,
+) -> None:  # fmt: skip
     """The codec of ``05_rates`` with uniform timesteps, at its rates above ``low_rate``."""
-    excerpt, codec = Excerpt.of(to_model_rate(clip), stages, seconds), Codec(stages)
+    at = Bench(clip, stages, rows)
+    excerpt, codec = at.excerpt(seconds), Codec(stages)
     for rate in (rate for rate in rates if rate > low_rate):
-        row = Row(rows, clip, "ddcm-uniform", f"{rate:g} kbit/s")
         settings = Settings(kbps=rate, steps=steps, seed=seed, placement="uniform")
-        _measure(row, codec, excerpt, settings)
+        _measure(at.row("ddcm-uniform", f"{rate:g} kbit/s"), codec, excerpt, settings)
 
 
 def measure_codebooks(
-    clip: Clip,
-    stages: Stages,
-    rows: ResultsBuilder,
-    seed: int,
-    seconds: float,
-    steps: int,
-    pursuit_rates: Sequence[float],
-    linear_rates: Sequence[float],
-    paper_steps: int,
-    bases: int,
-) -> None:
+    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
+    pursuit_rates: Sequence[float], linear_rates: Sequence[float], paper_steps: int, bases: int,
+) -> None:  # fmt: skip
     """Other codebooks, and the best linear denoiser in the network's place.
 
     Args:
@@ -86,29 +68,21 @@ def measure_codebooks(
         linear_rates: of the linear denoiser.
         paper_steps, bases: as in :func:`_one_atom`.
     """
-    excerpt, codec = Excerpt.of(to_model_rate(clip), stages, seconds), Codec(stages)
+    at = Bench(clip, stages, rows)
+    excerpt, codec = at.excerpt(seconds), Codec(stages)
     pursuit = {"codebook": "matching-pursuit", "coefficient_bits": 3}
     for rate in pursuit_rates:
-        row = Row(rows, clip, "ddcm-pursuit", f"{rate:g} kbit/s")
         settings = Settings(kbps=rate, steps=steps, seed=seed, **pursuit)
-        _measure(row, codec, excerpt, settings)
-    _one_atom(clip, rows, seed, excerpt, codec, paper_steps, bases)
+        _measure(at.row("ddcm-pursuit", f"{rate:g} kbit/s"), codec, excerpt, settings)
+    _one_atom(at, excerpt, codec, seed, paper_steps, bases)
     linear = _linear(stages)
-    if linear is not None:
-        for rate in linear_rates:
-            row = Row(rows, clip, "linear", f"{rate:g} kbit/s")
-            settings = Settings(kbps=rate, steps=steps, seed=seed)
-            _measure(row, codec, excerpt, settings, linear)
+    for rate in linear_rates if linear is not None else ():
+        settings = Settings(kbps=rate, steps=steps, seed=seed)
+        _measure(at.row("linear", f"{rate:g} kbit/s"), codec, excerpt, settings, linear)
 
 
 def _one_atom(
-    clip: Clip,
-    rows: ResultsBuilder,
-    seed: int,
-    excerpt: Excerpt,
-    codec: Codec,
-    paper_steps: int,
-    bases: int,
+    at: Bench, excerpt: Excerpt, codec: Codec, seed: int, paper_steps: int, bases: int
 ) -> None:
     """Equal bits with one atom a step: many small choices against fewer large ones.
 
@@ -116,7 +90,7 @@ def _one_atom(
         paper_steps: network calls with the paper's K = 1024 independent atoms.
         bases: of the cyclic codebook, which gets as many steps as those bits pay for.
     """
-    checkpoint, values = codec.stages.checkpoint, excerpt.latents[0].numel()
+    checkpoint, values = at.stages.checkpoint, excerpt.latents[0].numel()
     budget = 10 * (paper_steps - 1)
     rules = load_rules(checkpoint.path, checkpoint.fingerprint)
     _, placement, power, stop = next(rule for rule in rules if budget / values < rule[0])
@@ -125,11 +99,10 @@ def _one_atom(
         "placement": placement, "power": power, "stop": stop,
     }  # fmt: skip
     paper = Settings(codebook="gaussian", size=1024, steps=paper_steps, **common)
-    _measure(Row(rows, clip, "ddcm-gaussian", "one atom of 1024"), codec, excerpt, paper)
+    _measure(at.row("ddcm-gaussian", "one atom of 1024"), codec, excerpt, paper)
     steps = 1 + int(budget // np.log2(2 * values * bases))
-    settings = Settings(size=bases, steps=steps, **common)
-    row = Row(rows, clip, "ddcm", "one atom of shifts")
-    data = _measure(row, codec, excerpt, settings)
+    row = at.row("ddcm", "one atom of shifts")
+    data = _measure(row, codec, excerpt, Settings(size=bases, steps=steps, **common))
     start = time.process_time()
     codec.decode(data)
     row.add("decode_seconds", time.process_time() - start, "s")
@@ -147,20 +120,15 @@ def _linear(stages: Stages) -> Denoiser | None:
 
 
 def measure_mixtures(
-    clips: Sequence[Clip],
-    stages: Stages,
-    rows: ResultsBuilder,
-    seed: int,
-    seconds: float,
-    steps: int,
-    mixture_rate: float,
-) -> None:
+    clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int, seconds: float,
+    steps: int, mixture_rate: float,
+) -> None:  # fmt: skip
     """A clip alone, mixed with a second one, and with a third, all equally loud, at one rate.
 
     The rows carry the first clip's name and class; the stage says of how many clips the
     mixture is.
     """
-    codec = Codec(stages)
+    at, codec = Bench(clips[0], stages, rows), Codec(stages)
     length = round(seconds * stages.mel_config.sample_rate)
     waves = [to_model_rate(clip)[:length] for clip in clips]
     first = waves[0]
@@ -170,9 +138,9 @@ def measure_mixtures(
         total += fitted if stage == "one clip" else match_loudness(fitted, first, 16000)
         excerpt = Excerpt.of(total.copy(), stages, seconds)
         vae = excerpt.mel_error(stages.decode(excerpt.latents))
-        Row(rows, clips[0], "vae", stage).add("mel_error", vae, "nat")
+        at.row("vae", stage).add("mel_error", vae, "nat")
         settings = Settings(kbps=mixture_rate, steps=steps, seed=seed)
-        _measure(Row(rows, clips[0], "ddcm", stage), codec, excerpt, settings)
+        _measure(at.row("ddcm", stage), codec, excerpt, settings)
 
 
 def linear_fit(latents: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:

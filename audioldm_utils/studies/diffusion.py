@@ -21,7 +21,7 @@ import torch
 
 from audioldm_utils.audio.clips import Clip
 from audioldm_utils.ddcm.codebook.planning import RateTooLowError
-from audioldm_utils.methods.base import Job, Output
+from audioldm_utils.methods.base import Job
 from audioldm_utils.methods.cost import NETWORKS, Cost, measured
 from audioldm_utils.methods.registry import find_method
 from audioldm_utils.model.schedule import training_alphas_bar
@@ -82,28 +82,10 @@ def runs_of(
     return runs
 
 
-def run_one(job: Job, run: Run) -> tuple[Output, Cost] | None:
-    """The run's output and cost; None where the clip is too short for its rate."""
-    method = find_method(run.method)
-    try:
-        with measured(job.stages.checkpoint, method.needs) as cost:
-            return method.load()(job, **run.options), cost
-    except RateTooLowError:
-        return None
-
-
 def measure_diffusion(
-    clip: Clip,
-    stages: Stages,
-    rows: ResultsBuilder,
-    seed: int,
-    seconds: float,
-    calls: int,
-    more_calls: int,
-    strengths: Sequence[float],
-    rates: Sequence[float],
-    probes: Sequence[int],
-) -> None:
+    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, calls: int,
+    more_calls: int, strengths: Sequence[float], rates: Sequence[float], probes: Sequence[int],
+) -> None:  # fmt: skip
     """Fidelity, plausibility and cost of every run (:func:`runs_of`) on a clip's beginning.
 
     Args:
@@ -122,10 +104,12 @@ def measure_diffusion(
     if caption is not None:
         Row(rows, clip, "original").add("clap_text", float(original @ caption), "1")
     for run in runs_of(calls, more_calls, strengths, rates):
-        found = run_one(job, run)
-        if found is None:
-            continue
-        output, cost = found
+        method = find_method(run.method)
+        try:
+            with measured(stages.checkpoint, method.needs) as cost:
+                output = method.load()(job, **run.options)
+        except RateTooLowError:
+            continue  # the clip is too short for this rate
         row = Row(rows, clip, run.method, run.stage)
         row.scores(job.waveform, output.waveform)
         decoded = stages.decode(output.latents)
@@ -181,14 +165,13 @@ def epsilon_error(
 
 def diffusion_verdicts(table: pd.DataFrame, strengths: Sequence[float]) -> list[Verdict]:
     """The bounds of «VAE against diffusion», from the study's table."""
-    replayed = worst(table, {"method": "ddpm-inversion", "stage": ""}, "largest_latent_difference")
-    unmoved = worst(table, {"method": "sdedit", "stage": "strength 0"}, "largest_latent_difference")
-    out = [
-        *judge("inversion", "DDPM inversion, replayed, returns the latents to 1e-4",
-               replayed, 1e-4, False, ""),
-        *judge("strength_0", "SDEdit at strength 0 returns the VAE's latents",
-               unmoved, 0.0, False, ""),
-    ]  # fmt: skip
+    drift = "largest_latent_difference"
+    replayed = worst(table, {"method": "ddpm-inversion", "stage": ""}, drift)
+    unmoved = worst(table, {"method": "sdedit", "stage": "strength 0"}, drift)
+    asked = "DDPM inversion, replayed, returns the latents to 1e-4"
+    out = judge("inversion", asked, replayed, 1e-4, False, "")
+    asked = "SDEdit at strength 0 returns the VAE's latents"
+    out += judge("strength_0", asked, unmoved, 0.0, False, "")
     for strength in strengths:
         sides = [{"method": m, "stage": f"strength {strength:g}"} for m in ("guided", "sdedit")]
         found = difference(table, *sides, "log_mel_distance")

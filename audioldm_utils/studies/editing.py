@@ -41,15 +41,9 @@ def change_name(share: float) -> str:
 
 
 def edits(
-    clip: Clip,
-    stages: Stages,
-    seed: int,
-    seconds: float,
-    guidance: float,
-    edit_steps: int,
-    edit_atoms: int,
-    changes: Sequence[float],
-) -> dict[str, torch.Tensor]:
+    clip: Clip, stages: Stages, seed: int, seconds: float, guidance: float, edit_steps: int,
+    edit_atoms: int, changes: Sequence[float],
+) -> dict[str, torch.Tensor]:  # fmt: skip
     """Name of an edit to its latents; the source's own under ``source``.
 
     Args:
@@ -74,16 +68,9 @@ def edits(
 
 
 def measure_edits(
-    clip: Clip,
-    stages: Stages,
-    rows: ResultsBuilder,
-    seed: int,
-    seconds: float,
-    guidance: float,
-    edit_steps: int,
-    edit_atoms: int,
-    changes: Sequence[float],
-) -> None:
+    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, guidance: float,
+    edit_steps: int, edit_atoms: int, changes: Sequence[float],
+) -> None:  # fmt: skip
     """Likeness to target prompt and to source of each edit, and of sounds from audio prompts.
 
     Arguments as in :func:`edits`.

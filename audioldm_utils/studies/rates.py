@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from audioldm_utils.audio import MODEL_RATE
-from audioldm_utils.audio.clips import Clip, to_model_rate
+from audioldm_utils.audio.clips import Clip
 from audioldm_utils.ddcm.bitstream import FIXED_LIMIT
 from audioldm_utils.ddcm.codebook.fitted import load_quantiser
 from audioldm_utils.ddcm.codebook.planning import RateTooLowError
@@ -21,7 +21,7 @@ from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.model.mel import griffin_lim
 from audioldm_utils.studies import baselines
-from audioldm_utils.studies.rows import Excerpt, Row, correlation
+from audioldm_utils.studies.rows import Bench, Excerpt, Row, correlation
 
 if TYPE_CHECKING:
     from audioldm_utils.model.networks import Stages
@@ -56,17 +56,9 @@ def add_rates(row: Row, encoded: Encoded) -> None:
 
 
 def measure_rates(
-    clip: Clip,
-    stages: Stages,
-    rows: ResultsBuilder,
-    seed: int,
-    seconds: float,
-    steps: int,
-    rates: Sequence[float],
-    low_rate: float,
-    low_seconds: float,
-    rvq_stages: Sequence[int],
-) -> None:
+    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
+    rates: Sequence[float], low_rate: float, low_seconds: float, rvq_stages: Sequence[int],
+) -> None:  # fmt: skip
     """DDCM at each rate, the ceilings, and other codecs, on the beginning of a clip.
 
     Args:
@@ -77,14 +69,12 @@ def measure_rates(
             a short file; it is judged on the same beginning.
         rvq_stages: of the residual quantiser.
     """
-    wave = to_model_rate(clip)
-    short = Excerpt.of(wave, stages, seconds)
-    frames = short.mel.shape[1]
-    codec = Codec(stages)
-    overhead = 8 * FIXED_LIMIT
+    at, codec = Bench(clip, stages, rows), Codec(stages)
+    short = at.excerpt(seconds)
+    frames, overhead = short.mel.shape[1], 8 * FIXED_LIMIT
     for rate in rates:
-        excerpt = Excerpt.of(wave, stages, low_seconds) if rate <= low_rate else short
-        row = Row(rows, clip, "ddcm", f"{rate:g} kbit/s")
+        excerpt = at.excerpt(low_seconds) if rate <= low_rate else short
+        row = at.row("ddcm", f"{rate:g} kbit/s")
         start = time.process_time()
         try:
             encoded = codec.encode(excerpt.wave, Settings(kbps=rate, steps=steps, seed=seed))
@@ -101,46 +91,38 @@ def measure_rates(
         row.add("latent_correlation", correlation(latents, excerpt.latents), "1")
         row.scores(short.wave, heard)
         overhead = 8 * (encoded.sizes.file - encoded.sizes.payload)
-    _ceilings(clip, stages, rows, short, seed)
-    _quantised(clip, stages, rows, short, overhead, rvq_stages)
-    _others(clip, rows, short)
+    _ceilings(at, short, seed)
+    _quantised(at, short, overhead, rvq_stages)
+    _others(at, short)
 
 
-def _ceilings(clip: Clip, stages: Stages, rows: ResultsBuilder, short: Excerpt, seed: int) -> None:
+def _ceilings(at: Bench, short: Excerpt, seed: int) -> None:
     """What no bits are counted for: VAE + vocoder, and the true mel with Griffin-Lim."""
-    mel = stages.decode(short.latents)
-    row = Row(rows, clip, "vae")
+    row, mel = at.row("vae"), at.stages.decode(short.latents)
     row.add("mel_error", short.mel_error(mel), "nat")
-    row.scores(short.wave, short.waveform(stages, mel))
+    row.scores(short.wave, short.waveform(at.stages, mel))
     made_up = short.level.undo(griffin_lim(short.mel, seed=seed))[0].numpy()
-    Row(rows, clip, "mel-griffinlim").scores(short.wave, made_up[: len(short.wave)])
+    at.row("mel-griffinlim").scores(short.wave, made_up[: len(short.wave)])
 
 
-def _quantised(
-    clip: Clip,
-    stages: Stages,
-    rows: ResultsBuilder,
-    short: Excerpt,
-    overhead: int,
-    counts: Sequence[int],
-) -> None:
+def _quantised(at: Bench, short: Excerpt, overhead: int, counts: Sequence[int]) -> None:
     """The residual quantiser of the same latents, charged the header of a ``.ddcm`` file."""
-    checkpoint = stages.checkpoint
+    checkpoint = at.stages.checkpoint
     try:
         quantiser = load_quantiser(checkpoint.path, checkpoint.fingerprint, "rvq")
     except UserError:
         return  # nothing is fitted for this checkpoint
     for count in (count for count in counts if count <= quantiser.stages):
-        row = Row(rows, clip, "rvq", f"{count} stages")
-        mel = stages.decode(quantiser.hard(short.latents, count))
+        row = at.row("rvq", f"{count} stages")
+        mel = at.stages.decode(quantiser.hard(short.latents, count))
         bits = quantiser.bits(short.shape, count)
         row.add("payload_rate", bits / short.seconds / 1000, "kbit/s")
         row.add("rate", (bits + overhead) / short.seconds / 1000, "kbit/s")
         row.add("mel_error", short.mel_error(mel), "nat")
-        row.scores(short.wave, short.waveform(stages, mel))
+        row.scores(short.wave, short.waveform(at.stages, mel))
 
 
-def _others(clip: Clip, rows: ResultsBuilder, short: Excerpt) -> None:
+def _others(at: Bench, short: Excerpt) -> None:
     """Ogg Opus and MP3 at their lowest rates, of the same 16 kHz excerpt."""
     for method, function, levels in (
         ("opus", baselines.opus, baselines.OPUS_LEVELS),
@@ -148,7 +130,7 @@ def _others(clip: Clip, rows: ResultsBuilder, short: Excerpt) -> None:
     ):
         for number, level in enumerate(levels, 1):
             coded = function(short.wave, MODEL_RATE, level)
-            row = Row(rows, clip, method, f"level {number}")
+            row = at.row(method, f"level {number}")
             row.add("rate", coded.file_bits / short.seconds / 1000, "kbit/s")
             row.add("payload_rate", coded.payload_bits / short.seconds / 1000, "kbit/s")
             row.scores(short.wave, coded.samples)

@@ -92,10 +92,6 @@ class Study:
         return {name: given[name] for name in taken if name in given}
 
 
-def _studies(*studies: Study) -> dict[str, Study]:
-    return {study.name: study for study in studies}
-
-
 def _here(name: str, where: str, *arguments: Any, **options: Any) -> Study:
     return Study(name, f"audioldm_utils.studies.{where}", *arguments, **options)
 
@@ -104,19 +100,14 @@ def _here(name: str, where: str, *arguments: Any, **options: Any) -> Study:
 SOUND = ("vae", "vocoder")
 #: Gradient steps add up roundings; those of the search for side information decide.
 _REPAIR = {
-    "": 0.3,
-    "visqol": 0.15,
-    "multi_resolution_stft": 0.05,
-    "mel_error": 0.03,
-    "mel_distance": 0.03,
-    "kept": 1.0,
-    "hum": 20.0,
-}
+    "": 0.3, "visqol": 0.15, "multi_resolution_stft": 0.05, "mel_error": 0.03,
+    "mel_distance": 0.03, "kept": 1.0, "hum": 20.0,
+}  # fmt: skip
 _DIFFUSION = {"": 0.1, "log_mel_distance": 0.4, "visqol": 0.15, "largest_latent_difference": 2.0}
 #: One flipped choice moves all that follow, so single clips may differ by more.
 _CODED = ({"": 0.15}, 0.15)
 
-STUDIES = _studies(
+STUDIES = {study.name: study for study in (
     # Griffin-Lim and the vocoder make up phase: rounding on another machine moves waveform
     # metrics a little, spectral ones hardly.
     _here("01_ladder", "bottleneck:measure_paths", {"": 0.05}, 0.02, Clips(2), SOUND),
@@ -136,7 +127,7 @@ STUDIES = _studies(
     _here("06_editing", "editing:measure_edits", {"": 0.1}, 0.1, Clips(20, shipped=8)),
     _here("07_correlation", "verification:measure_correlations", {"": 0.1}, 0.05,
           Clips(2, each=2, shipped=8, together=0)),
-)  # fmt: skip
+)}  # fmt: skip
 
 #: Clip name of rows about all samples of a method together.
 WHOLE = "all samples"

@@ -15,32 +15,20 @@ from audioldm_utils.methods.cost import Cost, measured
 from audioldm_utils.methods.enhance import bandwidth, noise
 from audioldm_utils.methods.registry import find_method
 from audioldm_utils.results.summaries import pairs
-from audioldm_utils.studies.rows import Row, beginning
-from audioldm_utils.studies.verdicts import (
-    Verdict,
-    Worst,
-    difference,
-    judge,
-    reduction,
-    worst,
-)
+from audioldm_utils.studies.rows import HEARD, Bench, beginning
+from audioldm_utils.studies.verdicts import Verdict, Worst, difference, judge, reduction, worst
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from audioldm_utils.model.networks import Stages
     from audioldm_utils.results.tables import ResultsBuilder
+    from audioldm_utils.studies.rows import Row
 
 #: Judged at 16 kHz, where all methods can be compared.
 MODEL_BAND = (
-    "log_mel_distance",
-    "multi_resolution_stft",
-    "visqol",
-    "log_spectral_distance",
-    "band_energy_bias",
-    "band_energy_error",
-    "hf_retention",
-)
+    *HEARD, "log_spectral_distance", "band_energy_bias", "band_energy_error", "hf_retention",
+)  # fmt: skip
 #: Judged at the clip's own rate.
 FULL_BAND = ("log_spectral_distance@8-16 kHz", "multi_resolution_stft")
 FULL = "full band"
@@ -109,7 +97,7 @@ def measure_repairs(
         steps: gradient steps of refinement.
     """
     clip = beginning(clip, seconds)
-    job = Job(clip, stages, seed)
+    at, job = Bench(clip, stages, rows), Job(clip, stages, seed)
     if not job.waveform.any():
         return
     with measured(stages.checkpoint, ("vae",)) as encoding:
@@ -120,7 +108,7 @@ def measure_repairs(
         with measured(stages.checkpoint, ("vae", "vocoder")) as cost:
             output = run(job)
         made[method, stage], costs[method] = output, cost
-        row = Row(rows, clip, method, stage)
+        row = at.row(method, stage)
         _add_sound(row, job, output, visqol=stage not in (FITTED, BLIND))
         row.add("side_rate", output.side_bits / clip.seconds / 1000, "kbit/s")
         # The latents are refined once and shared; the restored clip is charged for it too.
@@ -130,11 +118,11 @@ def measure_repairs(
         row.add("seconds_per_second", spent / clip.seconds, "s")
         row.add("decoder_forward", sum(one.forward["vae_decoder"] for one in paid), "calls")
         row.add("decoder_backward", sum(one.backward["vae_decoder"] for one in paid), "calls")
-    _add_refinement(rows, job, made["vae-refined", ""], shown_steps(steps))
+    _add_refinement(at, job, made["vae-refined", ""], shown_steps(steps))
     for part, kept in made["vae-restored", ""].details["parts"].items():
-        Row(rows, clip, "vae-restored", part).add("kept", float(kept), "1")
+        at.row("vae-restored", part).add("kept", float(kept), "1")
     if clip.sample_rate > MODEL_RATE:
-        _add_full_band(rows, job, made)
+        _add_full_band(at, job, made)
 
 
 def _add_sound(row: Row, job: Job, output: Output, visqol: bool) -> None:
@@ -149,19 +137,19 @@ def _add_sound(row: Row, job: Job, output: Output, visqol: bool) -> None:
             row.add(name, value, "1" if unit == "lines" else unit)
 
 
-def _add_refinement(rows: ResultsBuilder, job: Job, output: Output, steps: list[int]) -> None:
+def _add_refinement(at: Bench, job: Job, output: Output, steps: list[int]) -> None:
     """Error of the decoded mel before and after, by band, and the curve over the steps."""
-    frames = len(job.waveform) // job.stages.mel_config.hop_length
+    frames = len(job.waveform) // at.stages.mel_config.hop_length
     true = job.mel[0, :frames].cpu().numpy()
     for method, latents in (("vae", job.latents), ("vae-refined", output.latents)):
-        mel = job.stages.decode(latents)[0, :frames].cpu().numpy()
-        Row(rows, job.clip, method, "mel").mel_errors(true, mel)
+        mel = at.stages.decode(latents)[0, :frames].cpu().numpy()
+        at.row(method, "mel").mel_errors(true, mel)
     for step in steps:
         value = output.details["mel_distance_by_step"][step]
-        Row(rows, job.clip, "vae-refined", f"step {step}").add("mel_distance", value, "nat")
+        at.row("vae-refined", f"step {step}").add("mel_distance", value, "nat")
 
 
-def _add_full_band(rows: ResultsBuilder, job: Job, made: dict[tuple[str, str], Output]) -> None:
+def _add_full_band(at: Bench, job: Job, made: dict[tuple[str, str], Output]) -> None:
     """The band above 8 kHz: extended, filled with plain noise, or the original's (oracle)."""
     clip, rate = job.clip, job.clip.sample_rate
     low = made["vae-highfreq", SIDE]
@@ -174,11 +162,10 @@ def _add_full_band(rows: ResultsBuilder, job: Job, made: dict[tuple[str, str], O
         "vae-restored": repair.extended(job, made["vae-restored", ""], 1.0).waveform,
     }
     for method, waveform in takes.items():
-        Row(rows, clip, method, FULL).scores(job.original, waveform, rate, FULL_BAND)
+        at.row(method, FULL).scores(job.original, waveform, rate, FULL_BAND)
     side_rate = extension.bits / clip.seconds / 1000
-    Row(rows, clip, "vae-highfreq", FULL).add("side_rate", side_rate, "kbit/s")
-    share = share_above(job.original, rate)
-    Row(rows, clip, "original").add("energy_above_8_khz", share, "%")
+    at.row("vae-highfreq", FULL).add("side_rate", side_rate, "kbit/s")
+    at.row("original").add("energy_above_8_khz", share_above(job.original, rate), "%")
 
 
 def share_above(waveform: np.ndarray, sample_rate: int, frequency: float = 8000.0) -> float:

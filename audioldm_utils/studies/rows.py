@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from audioldm_utils.audio import MODEL_RATE
-from audioldm_utils.audio.clips import Clip
+from audioldm_utils.audio.clips import Clip, to_model_rate
 from audioldm_utils.methods.enhance.stft import band_centres
 from audioldm_utils.metrics import NotApplicable, evaluate_pair
 from audioldm_utils.audio.signals import Gain
@@ -75,6 +75,23 @@ def band_errors(reference: np.ndarray, estimate: np.ndarray) -> dict[str, float]
 def band_name(low: float, high: float) -> str:
     """``0.5-1 kHz`` for (500, 1000)."""
     return f"{low / 1000:g}-{high / 1000:g} kHz"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A clip that is measured, the networks that it goes through, where its numbers go."""
+
+    clip: Clip
+    stages: Stages
+    rows: ResultsBuilder
+
+    def row(self, method: str, stage: str = "") -> Row:
+        """Takes numbers about one way."""
+        return Row(self.rows, self.clip, method, stage)
+
+    def excerpt(self, seconds: float) -> Excerpt:
+        """The clip's first seconds, through the front end."""
+        return Excerpt.of(to_model_rate(self.clip), self.stages, seconds)
 
 
 def beginning(clip: Clip, seconds: float) -> Clip:

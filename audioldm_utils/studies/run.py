@@ -78,11 +78,10 @@ def measure(
 
     Args:
         name, clips, checkpoint: as in :func:`measure_clips`.
-        parameters: seed and grid, all that the study takes; the committed evidence serves only
-            a run with the very ones that it was made with.
+        parameters: seed and grid, all that the study takes.
         out_dir: gets ``<name>.csv``, ``.parquet`` and a sidecar with the parameters.
         evidence_dir, recheck, new_clips: as in :func:`run_study`.
-        say: takes the sentence that tells what the findings rest on; printed by default.
+        say: takes the sentence that tells what the findings rest on.
 
     Raises:
         UserError: a number that cannot be, or as in :func:`measure_clips`.

@@ -9,7 +9,7 @@ the checkpoint's own CLAP and compare within this checkpoint alone.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from audioldm_utils.studies.registry import WHOLE
 
 if TYPE_CHECKING:
     from audioldm_utils.model.conditioning import Conditioning
+    from audioldm_utils.model.denoiser import GuidedUNet
     from audioldm_utils.model.networks import Stages
     from audioldm_utils.results.tables import ResultsBuilder
 
@@ -77,20 +78,10 @@ def methods(
 
 
 def measure_samples(
-    clips: Sequence[Clip],
-    stages: Stages,
-    rows: ResultsBuilder,
-    seed: int,
-    seconds: float,
-    steps: int,
-    guidance: float,
-    subset: int,
-    sizes: Sequence[int],
-    judged_size: int,
-    judged_samples: int,
-    other_samples: int,
-    of_each: int | None = None,
-) -> None:
+    clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int, seconds: float,
+    steps: int, guidance: float, subset: int, sizes: Sequence[int], judged_size: int,
+    judged_samples: int, other_samples: int, of_each: int | None = None,
+) -> None:  # fmt: skip
     """CLAP score of every sample; Fréchet distance and diversity of every method.
 
     Args:
@@ -130,13 +121,9 @@ def measure_samples(
 
 
 def make(
-    stages: Stages,
-    method: str,
-    stage: str,
-    conditionings: Mapping[str, Conditioning],
-    how: Sampling,
-    number: int = 0,
-) -> torch.Tensor:
+    stages: Stages, method: str, stage: str, conditionings: Mapping[str, Conditioning],
+    how: Sampling, number: int = 0,
+) -> torch.Tensor:  # fmt: skip
     """Latents of one sample of each prompt, ``(prompts, 8, frames, 16)``.
 
     Args:
@@ -173,10 +160,7 @@ def make(
 
 
 def _free(
-    schedule: Schedule,
-    x: torch.Tensor,
-    denoiser: Callable[..., torch.Tensor],
-    seeds: Sequence[int],
+    schedule: Schedule, x: torch.Tensor, denoiser: GuidedUNet, seeds: Sequence[int]
 ) -> torch.Tensor:
     """DDPM, or DDIM where eta is 0, by the very steps that DDCM takes, with free noise."""
     generators = [torch.Generator().manual_seed(one ^ 0x5EED) for one in seeds]
@@ -188,12 +172,12 @@ def _free(
 
 
 def _random(
-    coder: DDCM, start: torch.Tensor, denoiser: Callable[..., torch.Tensor], seeds: Sequence[int]
+    coder: DDCM, start: torch.Tensor, denoiser: GuidedUNet, seeds: Sequence[int]
 ) -> torch.Tensor:
     """As ``DDCM.generate``, from the given starting noise."""
+    rows = [derived_seed(one, 0, 0) for one in seeds]
 
     def pick(i: int, *_: torch.Tensor) -> torch.Tensor:
-        rows = [derived_seed(one, 0, 0) for one in seeds]
         return coder.codebook.random_choice(i, rows, coder.atoms[i])
 
     return coder.run(start, denoiser, pick).latents
@@ -234,10 +218,8 @@ def diversity(embeddings: torch.Tensor) -> float:
 def equivalence(pairs: Sequence[np.ndarray], seed: int = 0, draws: int = 4000) -> Interval:
     """Mean difference between methods, prompt by prompt, from samples of the same noise.
 
-    A sample's starting noise decides much of its score, and all methods share it, so pairs
-    tell far more than the same number of unpaired samples. Prompts are what they are and are
-    not drawn again, the starting noises of each prompt are. Two one-sided tests at 5 % find
-    equivalence where the 90 % interval lies within the margin (Schuirmann 1987).
+    Prompts are not drawn again, the starting noises of each prompt are. Two one-sided tests at
+    5 % find equivalence where the 90 % interval lies within the margin (Schuirmann 1987).
 
     Args:
         pairs: an array ``(noises, methods)`` a prompt of differences to the reference, NaN

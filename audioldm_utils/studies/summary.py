@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,18 +70,12 @@ def studies_of(
     """
     found: dict[str, pd.DataFrame] = {}
     given: dict[str, Mapping[str, Any]] = {}
-    for path in sorted(results_dir.glob("[0-9][0-9]_*/[0-9][0-9]_*.csv")):
-        table = _results(path)
-        if table is not None:
-            found[path.stem] = table
-            sidecar = path.with_suffix(".json")
-            made = made_with(json.loads(sidecar.read_text())) if sidecar.is_file() else DEFAULTS
-            given[path.stem] = made
+    for path, table in _tables(results_dir, "[0-9][0-9]_*/[0-9][0-9]_*.csv"):
+        found[path.stem], sidecar = table, path.with_suffix(".json")
+        made = made_with(json.loads(sidecar.read_text())) if sidecar.is_file() else DEFAULTS
+        given[path.stem] = made
     of_run = set(found)
-    for path in sorted(evidence_dir.glob("[0-9][0-9]_*.csv")):
-        table = _results(path)
-        if table is None:
-            continue
+    for path, table in _tables(evidence_dir, "[0-9][0-9]_*.csv"):
         if path.stem in found and not rests_on_evidence(path.stem, given[path.stem]):
             continue
         record = json.loads(path.with_suffix(".json").read_text())
@@ -95,11 +89,13 @@ def studies_of(
     return Gathered(dict(sorted(found.items())), alone, rests)
 
 
-def _results(path: Path) -> pd.DataFrame | None:
-    try:
-        return read(path)
-    except UserError:
-        return None
+def _tables(folder: Path, pattern: str) -> Iterator[tuple[Path, pd.DataFrame]]:
+    """Results tables among the files; others are passed over."""
+    for path in sorted(folder.glob(pattern)):
+        try:
+            yield path, read(path)
+        except UserError:
+            continue
 
 
 def overview(tables: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
@@ -114,34 +110,22 @@ def overview(tables: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    parts = []
+    columns, known = ["chapter", "method", "stage"], directions()
+    parts = [pd.DataFrame(columns=[*columns, "metric", "mean", "n"])]
     for name, table in tables:
         rows = table[(table["band"] == "") & table["metric"].isin(METRICS)]
-        if rows.empty:
-            continue
-        known = directions()
-        summary = summarise(rows, by=("method", "stage", "metric"), draws=2, better=known)
-        parts.append(summary.assign(chapter=name[:2]))
-    columns = ["chapter", "method", "stage"]
-    if not parts:
-        return pd.DataFrame(columns=[*columns, "n"])
-    every = pd.concat(parts)
+        if len(rows):
+            summary = summarise(rows, by=("method", "stage", "metric"), draws=2, better=known)
+            parts.append(summary.assign(chapter=name[:2]))
+    every = pd.concat(parts[1:] or parts)
     wide = every.pivot_table(index=columns, columns="metric", values="mean").reset_index()
     count = every.groupby(columns)["n"].max().reset_index()
-    wide = wide.merge(count, on=columns)
     kept = [metric for metric in METRICS if metric in wide]
-    return wide[[*columns, *kept, "n"]].rename(columns=METRICS)
+    return wide.merge(count, on=columns)[[*columns, *kept, "n"]].rename(columns=METRICS)
 
 
 def by_chapter(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The overview chapter by chapter, each with those columns only that it filled.
-
-    Args:
-        table: of :func:`overview`.
-
-    Returns:
-        (caption, rows) of each chapter in order.
-    """
+    """Caption and rows of each chapter of an overview, with those columns that it filled."""
     return [
         (f"Chapter {chapter}", part.drop(columns="chapter").dropna(axis="columns", how="all"))
         for chapter, part in table.groupby("chapter", sort=True)

@@ -76,16 +76,9 @@ def wrong_network(unet: torch.nn.Module, share: float, seed: int = 0) -> torch.n
 
 
 def measure_correlations(
-    clips: Sequence[Clip],
-    stages: Stages,
-    rows: ResultsBuilder,
-    seed: int,
-    seconds: float,
-    steps: int,
-    rates: Sequence[float],
-    guidance: float,
-    perturbation: float,
-) -> None:
+    clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int, seconds: float,
+    steps: int, rates: Sequence[float], guidance: float, perturbation: float,
+) -> None:  # fmt: skip
     """Correlations of every output with its own input and of the outputs of the nulls.
 
     Args:
@@ -125,9 +118,10 @@ def measure_correlations(
             writer.matched(method, stage, outputs)
             pairs = {"ddcm": tuple(METRICS), "ddcm-random": CONTROL}.get(method, ())
             writer.pairs(method, stage, outputs, pairs)
-        writer.same("ddcm", stage, "rate", bits / seconds / 1000, "kbit/s")
+        spent = [bits / seconds / 1000] * len(clips)
+        writer.each(spent, "ddcm", stage, "rate", unit="kbit/s")
         for method, metric, value, band in theory(coder, latents[0].numel()):
-            writer.same(method, stage, metric, value, band=band)
+            writer.each([value] * len(clips), method, stage, metric, band)
 
 
 def _coder(stages: Stages, settings: Settings, count: int, level: Gain) -> tuple[DDCM, int]:
@@ -149,17 +143,11 @@ class _Writer:
 
     def each(
         self, values: Iterable[float], method: str, stage: str, metric: str, band: str = "",
-        clips: Sequence[Clip] | None = None, unit: str = "1",
+        unit: str = "1", here: slice = slice(None),
     ) -> None:  # fmt: skip
-        """One number of each clip."""
-        for clip, value in zip(clips or self.clips, values, strict=True):
+        """One number of each clip, or of some of them."""
+        for clip, value in zip(self.clips[here], values, strict=True):
             Row(self.rows, clip, method, stage).add(metric, value, unit, band)
-
-    def same(
-        self, method: str, stage: str, metric: str, value: float, unit: str = "1", band: str = ""
-    ) -> None:
-        """One number, the same of all clips."""
-        self.each([value] * len(self.clips), method, stage, metric, band, unit=unit)
 
     def matched(self, method: str, stage: str, outputs: dict[str, torch.Tensor]) -> None:
         """Correlations of outputs with their own inputs."""
@@ -189,7 +177,7 @@ class _Writer:
             found["choice_cosine"] = step.cosine()
         band = f"call {step.index + 1:03d}"
         for metric, values in found.items():
-            self.each(values.tolist(), method, stage, metric, band, self.clips[here])
+            self.each(values.tolist(), method, stage, metric, band, here=here)
 
 
 def theory(coder: DDCM, values: int) -> Iterator[tuple[str, str, float, str]]:
@@ -211,14 +199,9 @@ def theory(coder: DDCM, values: int) -> Iterator[tuple[str, str, float, str]]:
 
 
 def _runs(
-    coder: DDCM,
-    stages: Stages,
-    latents: torch.Tensor,
-    seeds: Sequence[int],
-    towards: GuidedUNet,
-    wrong: torch.nn.Module,
-    look: Callable[[str, Step], None],
-) -> dict[str, torch.Tensor]:
+    coder: DDCM, stages: Stages, latents: torch.Tensor, seeds: Sequence[int], towards: GuidedUNet,
+    wrong: torch.nn.Module, look: Callable[[str, Step], None],
+) -> dict[str, torch.Tensor]:  # fmt: skip
     """Method to the latents that its decoder ends with, for one batch."""
     right = stages.denoiser()
     matched = coder.encode(latents, right, callback=partial(look, "ddcm"))
