@@ -70,13 +70,14 @@ from audioldm_utils.book.plotting import (
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results import summaries as results
-from audioldm_utils.studies.editing import change_name, edits
+from audioldm_utils.studies.editing import change_name, edit_curve, edits
 from audioldm_utils.studies.prompts import PROMPTS, other_prompt
 from audioldm_utils.studies.run import measure
-from audioldm_utils.studies.sampling import Sampling, make, methods
-from audioldm_utils.studies.sampling_tables import (
-    edit_curve,
+from audioldm_utils.studies.sampling import (
+    Sampling,
     equivalences,
+    make,
+    methods,
     sample_scores,
     set_scores,
 )

@@ -67,7 +67,7 @@ from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies.run import measure
-from audioldm_utils.studies.verification_tables import (
+from audioldm_utils.studies.verification import (
     ALPHA,
     EFFECT,
     JUDGED,

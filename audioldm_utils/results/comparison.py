@@ -51,13 +51,13 @@ def tables_of(path: str | Path) -> list[Path]:
     path = Path(path)
     if not path.is_dir():
         return [path.with_suffix(suffix) for suffix in (path.suffix, ".csv", ".parquet")]
-    found = [p for suffix in ("csv", "parquet") for p in sorted(path.rglob(f"[!.]*.{suffix}"))]
-    return [p for p in found if not _is_comparison(p)]
-
-
-def _is_comparison(path: Path) -> bool:
-    with path.open("rb") as handle:
-        return b",mean_a,mean_b,difference," in handle.readline(1000)
+    found = []
+    for suffix in ("csv", "parquet"):
+        for file in sorted(path.rglob(f"[!.]*.{suffix}")):
+            with file.open("rb") as handle:
+                if b",mean_a,mean_b,difference," not in handle.readline(1000):
+                    found.append(file)
+    return found
 
 
 def compare_runs(
@@ -145,11 +145,7 @@ def _contents(table: pd.DataFrame) -> str:
 
 
 def write_differences(table: pd.DataFrame, path: Path) -> None:
-    """The table of ``compare_runs`` as CSV, atomically.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """The table of ``compare_runs`` as CSV, atomically; UserError where that cannot be."""
     try:
         with atomic_path(path) as temporary:
             table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")

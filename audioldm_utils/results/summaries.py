@@ -55,10 +55,9 @@ def summarise(
     """Mean over clips with its bootstrap interval, for every group of rows.
 
     Args:
-        by: the columns that make a group; what is not named is averaged within the clip
-            first. ``metric`` is always among them, since units do not mix.
-        better: metric name to ``higher``, ``lower`` or ``zero``; the registry of
-            ``metrics`` by default.
+        by: the columns that make a group, and ``metric``; what is not named is averaged within
+            the clip first.
+        better: metric name to ``higher``, ``lower`` or ``zero``; :func:`directions` by default.
 
     Returns:
         One row a group: the ``by`` columns, ``mean``, ``low``, ``high``, ``n`` (clips),

@@ -41,13 +41,7 @@ UNITS = frozenset(
 
 
 class ResultsBuilder:
-    """Collects rows that share checkpoint, seed and version.
-
-    Args:
-        checkpoint: its fingerprint (64 hexadecimal digits, or the first twelve), or empty.
-        seed: of every random draw behind the numbers, non-negative.
-        method: default for ``add``.
-    """
+    """Collects rows that share the checkpoint's fingerprint (or none), seed and version."""
 
     def __init__(self, checkpoint: str = "", seed: int = 0, method: str = "") -> None:
         if checkpoint and not re.fullmatch(r"[0-9a-f]{12}(?:[0-9a-f]{52})?", checkpoint):
@@ -58,17 +52,9 @@ class ResultsBuilder:
         self.rows: list[dict[str, object]] = []
 
     def add(
-        self,
-        clip: str,
-        metric: str,
-        value: float,
-        unit: str,
-        *,
-        category: str | None = None,
-        method: str | None = None,
-        stage: str = "",
-        band: str = "",
-    ) -> None:
+        self, clip: str, metric: str, value: float, unit: str, *, category: str | None = None,
+        method: str | None = None, stage: str = "", band: str = "",
+    ) -> None:  # fmt: skip
         """One number about one clip.
 
         Raises:
@@ -122,21 +108,17 @@ def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
     for column in COLUMNS:
         if column not in ("value", "seed"):
             table[column] = table[column].fillna("").astype("str")
-    if table["value"].isna().any():
-        row = table[table["value"].isna()].iloc[0]
-        raise UserError(
-            f"{source} has no value for {row['metric']} of clip {row['clip']!r}; "
-            "leave such rows out"
-        )
+    for row in table[table["value"].isna()].to_dict("records"):
+        said = f"{source} has no value for {row['metric']} of clip {row['clip']!r}"
+        raise UserError(f"{said}; leave such rows out")
     unknown = sorted(set(table["unit"]) - UNITS)
     if unknown:
         raise UserError(f"{source} has unknown units {unknown}; known are {sorted(UNITS)}")
     for column, owner in (("unit", "metric"), ("class", "clip")):
-        counts = table.groupby(owner)[column].nunique()
-        if (counts > 1).any():
-            name = counts[counts > 1].index[0]
-            found = sorted(set(table.loc[table[owner] == name, column]))
-            raise UserError(f"{source} gives {owner} {name!r} more than one {column}: {found}")
+        for name, found in table.groupby(owner)[column].unique().items():
+            if len(found) > 1:
+                said = f"{source} gives {owner} {name!r} more than one {column}"
+                raise UserError(f"{said}: {sorted(found)}")
     repeated = table.duplicated(list(KEY))
     if repeated.any():
         row = table[repeated].iloc[0]
@@ -149,11 +131,7 @@ def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
 
 
 def concat(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """All rows of several tables.
-
-    Raises:
-        UserError: as ``validate``; above all a row that two tables hold.
-    """
+    """All rows of several tables; a row that two of them hold is refused, as by ``validate``."""
     import pandas as pd
 
     if not (tables := list(tables)):
@@ -222,8 +200,7 @@ def write(
 ) -> dict[str, Path]:
     """Write the table as CSV and as Parquet, and its provenance as JSON, side by side.
 
-    All are written under temporary names first; only when every one is complete are they
-    renamed, so that a full disk or an interruption leaves what stood there before.
+    They are renamed when all are complete, so that a full disk leaves what stood there before.
 
     Args:
         path: where, with or without one of the suffixes.
@@ -239,7 +216,7 @@ def write(
     table = validate(table)
     path = Path(path)
     stem = path.with_suffix("") if path.suffix in (".csv", ".parquet", ".json") else path
-    suffixes = ["csv", "parquet"] + (["json"] if provenance is not None else [])
+    suffixes = ("csv", "parquet") if provenance is None else ("csv", "parquet", "json")
     paths = {suffix: stem.with_name(f"{stem.name}.{suffix}") for suffix in suffixes}
     try:
         with ExitStack() as stack:

@@ -23,13 +23,7 @@ MP3_LAG = 1105
 
 @dataclass(frozen=True)
 class Coded:
-    """A clip that went through a codec.
-
-    Attributes:
-        samples: float32 ``(n,)``, as long as the input and aligned with it.
-        file_bits: of the whole file.
-        payload_bits: of the codec's packets alone.
-    """
+    """A clip that went through a codec: float32 ``(n,)``, as long as the input and aligned."""
 
     samples: np.ndarray
     file_bits: int

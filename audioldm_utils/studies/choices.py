@@ -18,9 +18,8 @@ from audioldm_utils.ddcm.codebook.fitted import load_kmeans, load_quantiser
 from audioldm_utils.ddcm.codebook.fitting import LEVELS, nearest_timesteps, residuals
 from audioldm_utils.ddcm.codebook.theory import efficiency
 from audioldm_utils.ddcm.core import DDCM, Step
-from audioldm_utils.errors import UserError
 from audioldm_utils.model.schedule import Schedule, training_alphas_bar
-from audioldm_utils.studies.rows import Bench, Excerpt, Row, correlation
+from audioldm_utils.studies.rows import Bench, Excerpt, Row, correlation, fitted
 
 if TYPE_CHECKING:
     from audioldm_utils.ddcm.codebook import Codebook
@@ -120,16 +119,15 @@ def _encode(
 
 def _fitted(at: Bench, excerpt: Excerpt, schedule: Schedule, seed: int) -> None:
     """Fitted atoms against normal ones, at no more than the fitted ones' bits a step."""
-    shape, checkpoint = excerpt.shape, at.stages.checkpoint
-    try:
-        fitted = load_kmeans(checkpoint.path, checkpoint.fingerprint, shape, seed=seed)
-    except UserError:
-        return  # nothing is fitted for this checkpoint
-    coders = {"ddcm-kmeans": DDCM(schedule, fitted)}
+    shape = excerpt.shape
+    kmeans = fitted(load_kmeans, at.stages, shape, seed=seed)
+    if kmeans is None:
+        return
+    coders = {"ddcm-kmeans": DDCM(schedule, kmeans)}
     normal = {"ddcm": CyclicShift(shape, seed), "ddcm-gaussian": Gaussian(shape, seed, size=1024)}
     for name, book in normal.items():
         # One atom more now and then, so that the bits of all steps are the same.
-        mean = fitted.bits() / book.bits()
+        mean = kmeans.bits() / book.bits()
         atoms = [int((i + 1) * mean) - int(i * mean) for i in range(schedule.noisy_steps)]
         coders[name] = DDCM(schedule, book, atoms)
     for name, coder in coders.items():
@@ -138,13 +136,9 @@ def _fitted(at: Bench, excerpt: Excerpt, schedule: Schedule, seed: int) -> None:
 
 def _quantised(at: Bench, excerpt: Excerpt, softness: Sequence[float]) -> None:
     """The latents' vectors replaced by a fitted quantiser's, hard and soft; no diffusion."""
-    checkpoint, decode = at.stages.checkpoint, at.stages.decode
+    decode, quantiser = at.stages.decode, fitted(load_quantiser, at.stages, "vq")
     at.row("vae").add("mel_error", excerpt.mel_error(decode(excerpt.latents)), "nat")
-    try:
-        quantiser = load_quantiser(checkpoint.path, checkpoint.fingerprint, "vq")
-    except UserError:
-        return
-    for soft in (0.0, *softness):
+    for soft in (0.0, *softness) if quantiser else ():
         row = at.row("vq", f"soft, {soft:g}" if soft else "hard")
         found = quantiser.soft(excerpt.latents, soft)
         row.add("mel_error", excerpt.mel_error(decode(found)), "nat")

@@ -21,10 +21,13 @@ from audioldm_utils.ddcm.core import DDCM
 from audioldm_utils.metrics.correlations import correlate
 from audioldm_utils.model.networks import normalise
 from audioldm_utils.model.schedule import Schedule
+from audioldm_utils.results.summaries import select, summarise
 from audioldm_utils.studies.prompts import other_prompt
 from audioldm_utils.studies.rows import Row
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from audioldm_utils.model.networks import Stages
     from audioldm_utils.results.tables import ResultsBuilder
 
@@ -104,3 +107,13 @@ def measure_edits(
         )
         sound = stages.clap_audio(stages.vocode(stages.decode(codes.latents)))
         Row(rows, clip, "ddcm-random", stage).add("source_clap", float(sound[0] @ source[0]), "1")
+
+
+def edit_curve(table: pd.DataFrame) -> pd.DataFrame:
+    """Target score over likeness to the source, one point a step of change."""
+    rows = table[table["stage"].str.startswith("change")]
+    target = summarise(select(rows, metric="target_score"), by=("method", "stage"))
+    source = summarise(select(rows, metric="source_correlation"), by=("method", "stage"))
+    return target.merge(
+        source[["stage", "mean"]].rename(columns={"mean": "source_correlation"}), on="stage"
+    )

@@ -1,7 +1,6 @@
 """What a chapter's sentences rest on: committed evidence, or the run at hand alone.
 
-Committed rows stand for a run only if they were made with the run's own parameters, with its
-checkpoint and from its clips.
+Committed rows stand for a run only if they were made with its own parameters, checkpoint, clips.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def why_alone(
     """Why a run of a study cannot rest on the committed table; empty if it can.
 
     Args:
-        parameters: that the run gives to the study, ``seed`` and grid.
+        parameters: seed and grid of the run.
         checkpoint: fingerprint of those components that the study uses.
         evidence_dir: where ``<name>.csv`` and its sidecar ``<name>.json`` lie.
 
@@ -109,10 +108,9 @@ def rests_on_evidence(
     Args:
         fingerprint_of: of the run's checkpoint (``Checkpoint.fingerprint_of``).
     """
-    if name not in STUDIES:
-        return False
-    checkpoint = fingerprint_of(STUDIES[name].parts)
-    return not why_alone(name, clips, parameters, checkpoint, evidence_dir)
+    return name in STUDIES and not why_alone(
+        name, clips, parameters, fingerprint_of(STUDIES[name].parts), evidence_dir
+    )
 
 
 def evidence_clips(
@@ -146,12 +144,6 @@ def findings(
 
     The rows of this run are checked against the committed ones before those are used.
 
-    Args:
-        run: this run's table of the study.
-        clips: what it was run on.
-        evidence_dir: where ``<name>.csv`` and its sidecar ``<name>.json`` lie.
-        parameters: what it was run with.
-
     Raises:
         StaleEvidenceError: this run's rows disagree with the committed ones.
     """
@@ -163,12 +155,12 @@ def findings(
         raise ValueError(f"a run is of one checkpoint, got {sorted(checkpoints)}")
     study = STUDIES[name]
     made_up = study.clips.reference
-    kind = "generated sample" if made_up else "clip"
     reason = why_alone(name, clips, parameters, checkpoints.pop(), evidence_dir)
     if reason:
         n = _count(run, made_up)
-        rests = f"The findings rest on this run alone ({n} {kind}{'s' * (n != 1)}): {reason}."
-        return Findings(run, n, f"{n} {kind}{'s' * (n != 1)} of this run", rests, 0, run, run)
+        source = f"{n} {'generated sample' if made_up else 'clip'}{'s' * (n != 1)}"
+        rests = f"The findings rest on this run alone ({source}): {reason}."
+        return Findings(run, n, f"{source} of this run", rests, 0, run, run)
     committed = read(Path(evidence_dir) / f"{name}.csv")
     # What a set of samples has depends on how many they are, and on the clips at hand.
     single = run[run["clip"] != WHOLE] if made_up else run

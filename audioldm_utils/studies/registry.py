@@ -22,13 +22,10 @@ class Clips:
     """Which clips of a folder evidence is made of, and how many are measured together.
 
     Attributes:
-        every, first: of every so many clips, counted from that one: what was tuned on the
-            others can be judged on these.
-        each: of every so many classes instead, and of each that has them the first so many
-            clips; 0: classes do not matter.
-        shipped: of every so many of the project's own clips; 0: as ``every``.
-        together: clips that the function takes at once, as a list, such as for a mixture; the
-            last group of a folder may be smaller. 0: all of a folder, which are compared.
+        every, first: one of so many clips, from that one: what was tuned on others is judged here.
+        each: one of ``every`` classes instead, and the first so many clips of each that has them.
+        shipped: one of so many of the project's own clips; 0: as ``every``.
+        together: clips that the function takes at once, as a list; 0: all of a folder.
         reference: the study makes sounds of its own and takes clips for a reference only.
     """
 
@@ -65,14 +62,14 @@ class Study:
 
     Attributes:
         name: of its table, such as ``01_ladder``.
-        where: ``module:function``; the function is called with a clip (or a list, see
-            :class:`Clips`), the networks, a ``ResultsBuilder`` and its parameters by name.
+        where: ``module:function``; the function takes a clip (or a list, see :class:`Clips`),
+            the networks, a ``ResultsBuilder``, and seed and grid by name.
         tolerance: metric name to the largest difference between two runs, in its unit;
             ``""`` for all others.
         relative: allowed besides, as a share of the value.
         clips: that it takes.
-        parts: components of the checkpoint that it uses; their fingerprint alone marks its
-            rows, so that its evidence outlives a change of the others. Empty for all.
+        parts: components of the checkpoint that it uses, whose fingerprint marks its rows; empty
+            for all.
     """
 
     name: str
@@ -119,9 +116,9 @@ STUDIES = {study.name: study for study in (
     _here("04_choices", "choices:measure_choices", *_CODED, Clips(18)),
     _here("05_rates", "rates:measure_rates", *_CODED, Clips(8)),
     # Clips of the one above, whose rows theirs are paired with.
-    _here("05_placement", "codecs:measure_placement", *_CODED, Clips(16)),
-    _here("05_codebooks", "codecs:measure_codebooks", *_CODED, Clips(16)),
-    _here("05_mixtures", "codecs:measure_mixtures", *_CODED, Clips(5, together=3)),
+    _here("05_placement", "rates:measure_placement", *_CODED, Clips(16)),
+    _here("05_codebooks", "rates:measure_codebooks", *_CODED, Clips(16)),
+    _here("05_mixtures", "rates:measure_mixtures", *_CODED, Clips(5, together=3)),
     _here("06_samples", "sampling:measure_samples", {"": 0.1},
           clips=Clips(together=0, reference=True)),
     _here("06_editing", "editing:measure_edits", {"": 0.1}, 0.1, Clips(20, shipped=8)),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio.clips import Clip, to_model_rate
+from audioldm_utils.errors import UserError
 from audioldm_utils.methods.enhance.stft import band_centres
 from audioldm_utils.metrics import NotApplicable, evaluate_pair
 from audioldm_utils.audio.signals import Gain
@@ -148,3 +149,11 @@ def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
     frames = min(a.shape[2], b.shape[2])
     both = torch.stack([a[:, :, :frames].flatten(), b[:, :, :frames].flatten()])
     return torch.corrcoef(both)[0, 1].item()
+
+
+def fitted(load: Callable[..., Any], stages: Stages, *arguments: object, **options: object) -> Any:
+    """What ``audioldm-utils fit`` stored for the checkpoint; None where it stored nothing."""
+    try:
+        return load(stages.checkpoint.path, stages.checkpoint.fingerprint, *arguments, **options)
+    except UserError:
+        return None

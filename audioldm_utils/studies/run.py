@@ -1,9 +1,8 @@
 """Measurements that chapters and committed evidence share: one function a study.
 
-A chapter runs a study on the audio it is given; ``audioldm-utils evidence`` runs the same
-function on an eval folder and on the shipped clips and commits the table. The chapter checks
-its own rows against the committed ones, so that evidence cannot go stale, and takes its
-findings from the larger set.
+A chapter runs a study on the audio it is given, ``audioldm-utils evidence`` on an eval folder and
+on the shipped clips. The chapter checks its rows against the committed ones, so that evidence
+cannot go stale, and takes its findings from the larger set.
 """
 
 from __future__ import annotations
@@ -158,7 +157,7 @@ def measure_clips(
         name: a key of :data:`STUDIES`.
         clips: as ``find_clips`` gives them.
         checkpoint: name, folder or hub id.
-        parameters: given to the study by name; ``seed``, of every random draw, is among them.
+        parameters: given to the study by name; ``seed`` is among them.
         jobs: worker processes, each with its share of the cores; 1 stays in this process.
         progress: a bar with the time that is left, on the screen and never on the page of a
             running notebook.

@@ -62,11 +62,9 @@ def studies_of(
 
     Args:
         results_dir: folder of the chapters' output folders.
-        evidence_dir: where the committed tables lie.
-        fingerprint_of: the checkpoint's, of those components that a study's rows are marked
-            by (``Checkpoint.fingerprint_of``); of none, the whole checkpoint's.
-        rests_on_evidence: whether findings of a run of the study of that name with those
-            parameters are the evidence's (``findings.rests_on_evidence``).
+        fingerprint_of: of the checkpoint (``Checkpoint.fingerprint_of``).
+        rests_on_evidence: of a study's name and a run's parameters: whether findings are the
+            evidence's.
     """
     found: dict[str, pd.DataFrame] = {}
     given: dict[str, Mapping[str, Any]] = {}

@@ -21,8 +21,10 @@ Another clip's codes need no run of their own: what they decode to is that clip'
 from __future__ import annotations
 
 import copy
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -34,15 +36,25 @@ from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm.codebook.theory import expected_cosine_greedy, rate_distortion_correlation
 from audioldm_utils.ddcm.codec import coder_for, latent_frames
 from audioldm_utils.ddcm.settings import Settings, header_for
-from audioldm_utils.metrics.correlations import band_envelope, correlate, correlation_matrix
+from audioldm_utils.metrics.correlations import (
+    Comparison,
+    band_envelope,
+    correlate,
+    correlation_matrix,
+    verify,
+)
+from audioldm_utils.metrics.statistics import holm
 from audioldm_utils.model.conditioning import stack
 from audioldm_utils.model.denoiser import GuidedUNet
 from audioldm_utils.audio.signals import Gain
 from audioldm_utils.model.networks import normalise
+from audioldm_utils.results.summaries import per_clip, select, summarise
 from audioldm_utils.studies.prompts import other_prompt
 from audioldm_utils.studies.rows import Row
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from audioldm_utils.ddcm.core import DDCM, Step
     from audioldm_utils.model.networks import Stages
     from audioldm_utils.results.tables import ResultsBuilder
@@ -59,8 +71,19 @@ METRICS = {
     "envelope_correlation_centred": ("envelope", True),
     "waveform_correlation": ("waveform", False),
 }
-#: Those on which the random indices are paired with every input: the negative control.
-CONTROL = ("latent_correlation_centred", "log_mel_correlation_centred")
+#: Those that the claim rests on, and on which the random indices are paired with every input:
+#: the negative control.
+JUDGED = ("latent_correlation_centred", "log_mel_correlation_centred")
+#: Method to the name of its null.
+NULLS = {
+    "ddcm-random": "random indices",
+    "ddcm-prompt": "another prompt",
+    "ddcm-wrong": "wrong checkpoint's codes",
+}
+#: What a comparison has to show.
+ALPHA, EFFECT = 0.01, 0.8
+#: Permutations: so many that the smallest p-value, times all comparisons, stays below ``ALPHA``.
+DRAWS = 29999
 
 
 def wrong_network(unet: torch.nn.Module, share: float, seed: int = 0) -> torch.nn.Module:
@@ -116,7 +139,7 @@ def measure_correlations(
         for method, found in runs.items():
             outputs = _outputs(stages, torch.cat(found)[:, :, : latents.shape[2]])
             writer.matched(method, stage, outputs)
-            pairs = {"ddcm": tuple(METRICS), "ddcm-random": CONTROL}.get(method, ())
+            pairs = {"ddcm": tuple(METRICS), "ddcm-random": JUDGED}.get(method, ())
             writer.pairs(method, stage, outputs, pairs)
         spent = [bits / seconds / 1000] * len(clips)
         writer.each(spent, "ddcm", stage, "rate", unit="kbit/s")
@@ -235,3 +258,104 @@ def _outputs(stages: Stages, latents: torch.Tensor) -> dict[str, torch.Tensor]:
     """All representations of decoded latents; the waveform at the normalised level."""
     mels = _batched(stages.decode, latents)
     return _representations(latents, mels, _batched(stages.vocode, mels).cpu())
+
+
+def name_of(metric: str) -> str:
+    """A correlation as tables and figures call it: ``log-mel, means removed``."""
+    name, removed = metric.removesuffix("_centred"), metric.endswith("_centred")
+    name = name.removesuffix("_correlation").replace("_", "-")
+    return f"{name}, means removed" if removed else name
+
+
+def rates_of(table: pd.DataFrame) -> list[str]:
+    """The stages of the study, from the lowest rate up."""
+    stages = set(select(table, method="ddcm")["stage"])
+    return sorted(stages, key=lambda stage: float(stage.split()[0]))
+
+
+def matrix(table: pd.DataFrame, method: str, stage: str, metric: str) -> pd.DataFrame:
+    """Correlation of each output (row) with each input (column); the diagonal is matched."""
+    rows = select(table, method=method, stage=stage, metric=metric)
+    rows = rows[(rows["band"] == "") | rows["band"].str.startswith("with ")]
+    other = rows["band"].str.removeprefix("with ").where(rows["band"] != "", rows["clip"])
+    return rows.assign(other=other).pivot(index="clip", columns="other", values="value")
+
+
+def comparisons(
+    table: pd.DataFrame, matched: str = "ddcm", metrics: Sequence[str] = tuple(METRICS)
+) -> pd.DataFrame:
+    """Matched correlations of ``matched`` against every null, at every rate.
+
+    Args:
+        table: rows of the study, of at least two clips.
+        matched: ``ddcm``; or ``ddcm-random``, which is compared with other clips only.
+
+    Returns:
+        One row a comparison: ``rate`` and the fields of ``correlations.Comparison``, p-values
+        corrected by Holm over all rows, and ``follows``.
+    """
+    import pandas as pd
+
+    found = []
+    for stage in rates_of(table):
+        matrices = {metric: matrix(table, matched, stage, metric) for metric in metrics}
+        clips = list(next(iter(matrices.values())).index)
+        by_clip = table.drop_duplicates("clip").set_index("clip")["class"]
+        # A clip without a class shares it with none.
+        classes = [by_clip[clip] or clip for clip in clips]
+        own = table[(table["stage"] == stage) & (table["band"] == "")]
+        nulls = {
+            label: {
+                metric: per_clip(select(own, method=null, metric=metric))[clips].to_numpy()
+                for metric in metrics
+            }
+            for null, label in (NULLS.items() if matched == "ddcm" else ())
+        }
+        values = {metric: frame.to_numpy() for metric, frame in matrices.items()}
+        diagonals = {metric: np.diag(value) for metric, value in values.items()}
+        found += [
+            {"rate": stage, **asdict(one)}
+            for one in verify(diagonals, nulls, values, classes, draws=DRAWS)
+        ]
+    out = pd.DataFrame(found, columns=["rate", *(field.name for field in fields(Comparison))])
+    out["p_corrected"] = holm(out["p"])
+    out["follows"] = (out["p_corrected"] < ALPHA) & (out["d_z"] >= EFFECT)
+    return out
+
+
+def fewest_clips(tests: int) -> int:
+    """Clips without which nothing can be shown: no sign-flip p-value of n is below 2^-n.
+
+    Args:
+        tests: by whose number Holm multiplies the smallest p-value.
+    """
+    return math.floor(math.log2(tests / ALPHA)) + 1
+
+
+def verdict(tests: pd.DataFrame) -> str:
+    """How the clip's own codes stand to the nulls, as a sentence takes it.
+
+    Args:
+        tests: of :func:`comparisons`.
+    """
+    claim = tests[tests["representation"].isin(JUDGED)]
+    if claim["follows"].all():
+        return "above every null"
+    n, needed = int(claim["n"].min()), fewest_clips(len(tests))
+    if n >= needed:
+        return "not above every null as asked"
+    above = "above every null" if (claim["difference"] > 0).all() else "not above every null"
+    clips = "1 clip" if n == 1 else f"{n} clips"
+    return f"{above} on average ({clips}, too few to test: that takes {needed})"
+
+
+def control(table: pd.DataFrame) -> pd.DataFrame:
+    """The negative control: random indices must not follow the inputs that they are paired with."""
+    return comparisons(table, "ddcm-random", JUDGED)
+
+
+def by_call(table: pd.DataFrame, stage: str, metric: str) -> pd.DataFrame:
+    """Means over clips after each network call of a run, with column ``call`` from 1."""
+    rows = select(table, stage=stage, metric=metric)
+    summary = summarise(rows[rows["band"].str.startswith("call ")])
+    return summary.assign(call=summary["band"].str.removeprefix("call ").astype(int))

@@ -11,7 +11,7 @@ from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results.tables import ResultsBuilder
-from audioldm_utils.studies import choices, codecs, rates
+from audioldm_utils.studies import choices, rates
 from tests.oracle import white
 
 
@@ -33,7 +33,7 @@ def stages(tiny_checkpoint, tmp_path_factory):
         fitted = VectorQuantiser.fit(latents, 8, block=block, stages=count, iterations=2)
         save_quantiser(*place, name, fitted, {})
     save_kmeans(*place, "k-means", white(4, (8 * 8 * 8,)), (8, 8), {})
-    save_fitted(*place, "linear", codecs.linear_fit(latents), {})
+    save_fitted(*place, "linear", rates.linear_fit(latents), {})
     return found
 
 
@@ -62,11 +62,11 @@ def test_rates_beside_ceilings_and_other_codecs(stages):
 def test_one_part_is_changed_at_a_time(stages):
     short = clip(seconds=0.7)
     uniform = table_of(
-        codecs.measure_placement, stages, short, steps=4, rates=(0.2, 0.5, 1, 2, 5), low_rate=0.1
+        rates.measure_placement, stages, short, steps=4, rates=(0.2, 0.5, 1, 2, 5), low_rate=0.1
     )
     assert set(uniform["method"]) == {"ddcm-uniform"}
     grid = {"pursuit_rates": (0.4, 0.7, 1.2), "linear_rates": (0.5, 1), "paper_steps": 9}
-    table = table_of(codecs.measure_codebooks, stages, short, steps=4, bases=4, **grid)
+    table = table_of(rates.measure_codebooks, stages, short, steps=4, bases=4, **grid)
     calls = table[table["metric"] == "network_calls"].set_index(["method", "stage"])["value"]
     paper = calls["ddcm-gaussian", "one atom of 1024"]
     assert paper == 9
@@ -79,10 +79,10 @@ def test_one_part_is_changed_at_a_time(stages):
 def test_mixtures_are_labelled_by_how_many(stages):
     grid = {"steps": 3, "mixture_rate": 1.0}
     group = [clip("a"), clip("b", 0.9, 900), clip("c", 1.3, 2000)]
-    table = table_of(codecs.measure_mixtures, stages, group, **grid)
+    table = table_of(rates.measure_mixtures, stages, group, **grid)
     assert set(table["clip"]) == {"a"}
     assert set(table["stage"]) == {"one clip", "pair", "triple"}
-    alone = table_of(codecs.measure_mixtures, stages, group[:1], **grid)
+    alone = table_of(rates.measure_mixtures, stages, group[:1], **grid)
     assert set(alone["stage"]) == {"one clip"}
 
 

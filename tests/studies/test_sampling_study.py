@@ -11,11 +11,12 @@ from audioldm_utils.studies.prompts import PROMPTS
 from audioldm_utils.studies.sampling import (
     diversity,
     equivalence,
+    equivalences,
     frechet,
     measure_samples,
     methods,
+    sample_scores,
 )
-from audioldm_utils.studies.sampling_tables import equivalences, sample_scores
 
 COUNTS = {
     "sizes": (2, 64, 1024, 65536), "judged_size": 64, "judged_samples": 20, "other_samples": 2,

@@ -13,15 +13,16 @@ from audioldm_utils.model.networks import Stages
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import verification
 from audioldm_utils.studies.prompts import CONTRASTING, other_prompt
-from audioldm_utils.studies.verification import METRICS, wrong_network
-from audioldm_utils.studies.verification_tables import (
+from audioldm_utils.studies.verification import (
     ALPHA,
+    METRICS,
     by_call,
     comparisons,
     control,
     fewest_clips,
     matrix,
     verdict,
+    wrong_network,
 )
 
 
