@@ -75,16 +75,14 @@ def compare_runs(
     Args:
         a, b: results tables; clips are paired by name, seeds averaged within the clip.
         metrics: only these.
-        methods: compare this method of ``a`` with that one of ``b``, instead of each with
-            its namesake.
+        methods: compare this method of ``a`` with that one of ``b``.
         level, draws, seed: as in ``statistics.compare_pairs``.
-        better: metric to ``higher`` or ``lower``; the registry of ``metrics`` by default.
+        better: metric to ``higher`` or ``lower``; :func:`directions` by default.
 
     Returns:
-        One row a comparison: ``method``, ``stage``, ``metric``, ``band``, ``unit``, ``n``,
-        ``mean_a``, ``mean_b``, ``difference``, ``low``, ``high``, ``p`` (permutation, Holm
-        over all rows), ``d_z``, ``verdict`` (``A better``, ``B better``, ``equal`` where no
-        clip differs, else ``not told apart``).
+        One row a comparison: its names, ``unit``, ``n``, ``mean_a``, ``mean_b``, ``difference``,
+        ``low``, ``high``, ``p`` (permutation, Holm over all rows), ``d_z``, ``verdict`` (``A
+        better``, ``B better``, ``equal`` where no clip differs, else ``not told apart``).
 
     Raises:
         UserError: the runs have no clip, metric or method in common.

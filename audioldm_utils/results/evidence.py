@@ -83,20 +83,18 @@ def compare_evidence(
     """Check that rows computed now agree with the committed table.
 
     Args:
-        recomputed: all or a part of the measurements of ``committed``, the evidence.
+        recomputed: all or a part of the measurements of ``committed``.
         tolerance: absolute, in each metric's unit: one for all, or one a metric name with
             ``""`` for the others.
         relative: allowed besides, as a share of the committed value's magnitude.
-        least: rows that must have been compared for the check to mean anything.
-        shown: rows listed in the message.
+        least, shown: rows that must have been compared; rows listed in the message.
 
     Returns:
         The number of rows compared. Timings and memory (units s, ms, MB) are not.
 
     Raises:
         StaleEvidenceError: rows differ by more than is allowed, or are not in the evidence.
-        UserError: the evidence is of another checkpoint, or fewer than ``least`` rows
-            could be compared.
+        UserError: the evidence is of another checkpoint, or too few rows could be compared.
     """
     import numpy as np
 

@@ -1,11 +1,9 @@
 """One long table of results: a row is one number about one clip.
 
-``class`` is the clip's category or empty; ``stage`` the operating point of the method, or empty;
-``band`` a frequency band such as ``4-8 kHz``, or empty for the whole spectrum; ``checkpoint`` the
-first twelve hexadecimal digits of its fingerprint, or empty where none was used; ``version`` that
-of this package. A metric without a value for a clip has no row: NaN is refused, infinity (the SNR
-of a perfect copy) is not. Rows are sorted and values rounded to nine significant digits when
-written, so that the same results give the same bytes.
+``class``, ``stage`` (operating point) and ``band`` (``4-8 kHz``) may be empty; ``checkpoint`` holds
+the first twelve hexadecimal digits of a fingerprint. A metric without a value has no row: NaN is
+refused, infinity (the SNR of a perfect copy) is not. Rows are sorted and values rounded to nine
+significant digits when written, so that the same results give the same bytes.
 """
 
 from __future__ import annotations
@@ -140,9 +138,7 @@ def concat(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
-    """Rows whose columns have the given values; ``category`` stands for ``class``.
-
-    A list or set selects any of its members.
+    """Rows whose columns have the given values (or any of a list); ``category`` is ``class``.
 
     Raises:
         UserError: no row is left; the message names what is there.

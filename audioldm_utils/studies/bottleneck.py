@@ -39,14 +39,9 @@ if TYPE_CHECKING:
 
 #: In the order in which the book tells them.
 PATHS = (
-    "band-limit",
-    "mel-original-phase",
-    "mel-griffinlim",
-    "mel-vocoder",
-    "vae-original-phase",
-    "vae-griffinlim",
-    "vae",
-)
+    "band-limit", "mel-original-phase", "mel-griffinlim", "mel-vocoder",
+    "vae-original-phase", "vae-griffinlim", "vae",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,6 @@ class Reconstructed:
     """One clip on every path.
 
     Attributes:
-        clip: as loaded, at its own rate.
         reference: the clip at 16 kHz, what the model could know.
         audio: path to waveform; ``band-limit`` at the clip's rate, the others at 16 kHz.
         mel: ``true`` and ``vae`` log-mel ``(frames, 64)``.
@@ -79,16 +73,14 @@ def reconstruct_each_way(clip: Clip, stages: Stages, seed: int = 0) -> Reconstru
 
     limited = resample(reference, config.sample_rate, clip.sample_rate)
     audio = {"band-limit": limited[: len(clip.samples)]}
-    for source, spectrogram in (("mel", mel), ("vae", decoded)):
+    for source, vocoded, spectrogram in (("mel", "mel-vocoder", mel), ("vae", "vae", decoded)):
         audio[f"{source}-original-phase"] = finish(with_phase(spectrogram, wave))
         audio[f"{source}-griffinlim"] = finish(griffin_lim(spectrogram, seed=seed))
-        name = "vae" if source == "vae" else "mel-vocoder"
-        audio[name] = finish(stages.vocode(spectrogram))
+        audio[vocoded] = finish(stages.vocode(spectrogram))
     frames = len(reference) // config.hop_length
     mels = {"true": mel, "vae": decoded}
-    return Reconstructed(
-        clip, reference, audio, {name: m[0, :frames].cpu().numpy() for name, m in mels.items()}
-    )
+    mels = {name: found[0, :frames].cpu().numpy() for name, found in mels.items()}
+    return Reconstructed(clip, reference, audio, mels)
 
 
 def measure_paths(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:

@@ -34,8 +34,6 @@ def measure_choices(
     """Single choices, soft choices, fitted atoms and quantised latents of one excerpt.
 
     Args:
-        seconds: of the clip's beginning.
-        steps: network calls of an encoding.
         temperatures: of a choice, between the best atom (0) and plain sampling (infinity),
             which are measured as well.
         softness: squared latent units, over which the centres of the quantiser are averaged;

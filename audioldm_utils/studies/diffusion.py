@@ -1,13 +1,9 @@
 """Study ``03_diffusion``: the VAE against diffusion at equal network calls and equal seconds.
 
-Fidelity asks how near the result is to the clip; plausibility, how readily the model takes it
-for a sound of its own kind, whether or not it is this one:
-
-* ``epsilon_error``: noise of some levels is added to the result's latents; the denoiser's mean
-  squared error in finding it, per value. 1 is no idea; lower is more plausible. It is the
-  model's own training loss, so methods that the model leads are favoured by it.
-* ``clap_text``: cosine of the checkpoint's CLAP between the audio and the clip's caption;
-  higher is better. ``clap_audio``: the same between the audio and the clip itself.
+Fidelity asks how near the result is to the clip; plausibility, how readily the model takes it for
+a sound of its own kind: by ``epsilon_error`` (the model's own training loss, so methods that the
+model leads are favoured by it), and by the cosine of the checkpoint's CLAP with the clip's caption
+(``clap_text``) and with the clip itself (``clap_audio``).
 """
 
 from __future__ import annotations
@@ -142,14 +138,12 @@ def epsilon_error(
     """Mean squared error of the denoiser in the noise added to latents, per value.
 
     Args:
-        stages: whose denoiser is asked, without a prompt.
         latents: ``(1, 8, frames, 16)``, scaled.
-        probes: timesteps of the training schedule.
+        probes: timesteps of the training schedule; the mean over them is taken.
         seed: of the noise, the same for every method.
 
     Returns:
-        Mean over the probes; 1 is what answering 0 would give. For epsilon-predicting
-        checkpoints, as all published ones are.
+        1 is what answering 0 would give. For epsilon-predicting checkpoints.
     """
     denoise = stages.denoiser()
     abar = training_alphas_bar(stages.checkpoint.scheduler_config)
@@ -184,8 +178,7 @@ def plane(summary: pd.DataFrame, x: str, y: str, methods: Sequence[str]) -> pd.D
     """Two metrics of a summary side by side, for ``plotting.trade_off``.
 
     Args:
-        summary: from ``results.summarise`` by method, stage and metric.
-        x, y: names of the metrics; points that lack one are left out.
+        summary: by method, stage and metric; points that lack one of the metrics are left out.
         methods: in this order; a method's points are in the order of their stages.
 
     Returns:

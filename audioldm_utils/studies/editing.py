@@ -1,10 +1,7 @@
 """Study ``06_editing``: a clip's codes under another prompt, and clips as prompts.
 
-Editing: a clip is encoded under its own caption and decoded under it as well, but from some
-step on under a target prompt, with guidance, while the codes stay.
-
-Audio prompts: the clip's CLAP embedding takes the place of a text's, and random codes make a
-new sound; it should be nearer to the clip than what no prompt makes.
+A clip is encoded under its own caption and decoded under it, but from some step on under a target
+prompt, while the codes stay. Audio prompts: the clip's CLAP embedding takes the place of a text's.
 """
 
 from __future__ import annotations
@@ -74,10 +71,7 @@ def measure_edits(
     clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, guidance: float,
     edit_steps: int, edit_atoms: int, changes: Sequence[float],
 ) -> None:  # fmt: skip
-    """Likeness to target prompt and to source of each edit, and of sounds from audio prompts.
-
-    Arguments as in :func:`edits`.
-    """
+    """Likeness to target and source of each of :func:`edits`, and of sounds from audio prompts."""
     made = edits(clip, stages, seed, seconds, guidance, edit_steps, edit_atoms, changes)
     source_mel = stages.decode(made.pop("source"))
     source_wave = stages.vocode(source_mel)

@@ -29,10 +29,8 @@ class Entropy:
         saving: bits an index that its distribution over buckets could save; below 0 by
             chance, as the bias of a finite histogram is subtracted (Miller and Madow).
         p_uniform: chance of a histogram as uneven if indices are uniform (chi-square).
-        memory: bits an index that knowing the index before it could save.
-        p_independent: chance of as much dependence if indices are independent.
-        count: indices.
-        buckets: of the histogram.
+        memory, p_independent: the same of knowing the index before it.
+        count, buckets: indices, and of the histogram.
     """
 
     bits: float
@@ -48,8 +46,7 @@ def index_entropy(indices: Sequence[Sequence[int]], size: int) -> Entropy:
     """Measure what is left to code in streams of indices.
 
     Args:
-        indices: streams, say one a clip, each the indices of its steps in order; at least
-            40 in all.
+        indices: streams, each the indices of its steps in order; at least 40 in all.
         size: of the codebook; each index is in [0, size).
 
     Raises:
@@ -79,10 +76,7 @@ def index_entropy(indices: Sequence[Sequence[int]], size: int) -> Entropy:
 def codes_entropy(codec: Codec, files: Sequence[bytes]) -> Entropy:
     """What is left to code in the indices of ``.ddcm`` files.
 
-    Args:
-        codec: of the files' checkpoint.
-        files: whole files; those whose codebook has another size than the first are left out
-            (clips of another length).
+    Files whose codebook has another size than the first's (clips of another length) are left out.
     """
     streams: dict[int, list[list[int]]] = {}
     for data in files:

@@ -28,10 +28,8 @@ class Findings:
     """What a chapter's sentences rest on.
 
     Attributes:
-        table: rows of the judged clips.
-        n: how many clips they are.
-        source: says which, for captions.
-        rests: the same as a sentence, with the reason where it is this run alone.
+        table, n: rows of the judged clips, and how many these are.
+        source, rests: says which, for captions; as a sentence, with the reason for this run alone.
         compared: rows of this run that were checked against the evidence; 0 if there is none.
         at_hand: rows of the clips that can be played here: this run's, and the committed ones
             of the same clips.

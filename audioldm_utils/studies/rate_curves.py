@@ -81,14 +81,7 @@ def delta(
 def by_group(
     table: pd.DataFrame, method: str, metric: str, groups: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Mean and interval of a metric by a group of each clip, at every stage.
-
-    Args:
-        groups: clip name to its group.
-
-    Returns:
-        Columns of ``results.summarise`` and ``group``.
-    """
+    """``results.summarise`` of a metric by stage and by a group of each clip, clip to group."""
     chosen = results.select(table, method=method, metric=metric, band="")
     chosen = chosen.assign(group=[groups[clip] for clip in chosen["clip"]])
     return results.summarise(chosen, by=("group", "stage"))

@@ -68,8 +68,7 @@ def measure_rates(
     """DDCM at each rate, the ceilings, and other codecs, on the beginning of a clip.
 
     Args:
-        seconds: of the beginning.
-        steps: network calls, at most.
+        seconds, steps: of the beginning; network calls, at most.
         rates: targets in kbit/s; a file never exceeds its target.
         low_rate, low_seconds: up to this rate so much is coded, since the header takes most of
             a short file; it is judged on the same beginning.
@@ -170,10 +169,8 @@ def measure_codebooks(
     """Other codebooks, and the best linear denoiser in the network's place.
 
     Args:
-        seconds, steps: as in ``05_rates``.
         pursuit_rates: of the official matching pursuit: several atoms a step, K = 1024, 3
             coefficient bits.
-        linear_rates: of the linear denoiser.
         paper_steps, bases: as in :func:`_one_atom`.
     """
     at = Bench(clip, stages, rows)

@@ -64,12 +64,9 @@ class Study:
         name: of its table, such as ``01_ladder``.
         where: ``module:function``; the function takes a clip (or a list, see :class:`Clips`),
             the networks, a ``ResultsBuilder``, and seed and grid by name.
-        tolerance: metric name to the largest difference between two runs, in its unit;
-            ``""`` for all others.
+        tolerance: largest difference between two runs by metric; ``""`` for all others.
         relative: allowed besides, as a share of the value.
-        clips: that it takes.
-        parts: components of the checkpoint that it uses, whose fingerprint marks its rows; empty
-            for all.
+        parts: components of the checkpoint whose fingerprint marks its rows; empty for all.
     """
 
     name: str

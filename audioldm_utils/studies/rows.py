@@ -106,8 +106,7 @@ class Excerpt:
 
     Attributes:
         wave: float32 ``(n,)`` at 16 kHz, at its own level.
-        mel: of the normalised wave, ``(1, frames, 64)``.
-        latents: ``(1, 8, frames / 4, 16)``.
+        mel, latents: of the normalised wave, ``(1, frames, 64)``, ``(1, 8, frames / 4, 16)``.
         level: what normalisation removed.
     """
 

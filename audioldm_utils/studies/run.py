@@ -19,14 +19,8 @@ from audioldm_utils import bounds
 from audioldm_utils.audio.clips import ClipInfo, find_clips
 from audioldm_utils.audio.survey import LONGEST, survey
 from audioldm_utils.errors import UserError
-from audioldm_utils.studies.findings import (
-    DEFAULTS,
-    Findings,
-    as_recorded,
-    evidence_clips,
-    findings,
-    why_alone,
-)
+from audioldm_utils.studies import findings as found_by
+from audioldm_utils.studies.findings import DEFAULTS, Findings, as_recorded
 from audioldm_utils.studies.registry import STUDIES, Study, find_study
 
 if TYPE_CHECKING:
@@ -76,7 +70,6 @@ def measure(
     """Run a study for a chapter, keep its table, and say what findings rest on.
 
     Args:
-        name, clips, checkpoint: as in :func:`measure_clips`.
         parameters: seed and grid, all that the study takes.
         out_dir: gets ``<name>.csv``, ``.parquet`` and a sidecar with the parameters.
         evidence_dir, recheck, new_clips: as in :func:`run_study`.
@@ -89,9 +82,9 @@ def measure(
     from audioldm_utils.results.tables import write
 
     place = {"evidence_dir": evidence_dir, "recheck": recheck, "new_clips": new_clips}
-    run = run_study(name, clips, checkpoint, parameters, progress=False, **place)
+    run = run_study(name, clips, checkpoint, parameters, **place)
     write(run, Path(out_dir) / name, {"parameters": as_recorded(parameters)})
-    found = findings(run, clips, name, evidence_dir, parameters)
+    found = found_by.findings(run, clips, name, evidence_dir, parameters)
     say(f"{name}: {found.rests}")
     return found
 
@@ -101,8 +94,6 @@ def run_study(
     clips: Sequence[ClipInfo],
     checkpoint: str | Path = "mini",
     parameters: Mapping[str, Any] = DEFAULTS,
-    jobs: int = 1,
-    progress: bool = True,
     evidence_dir: str | Path = "book/evidence",
     recheck: int | None = None,
     new_clips: int = 0,
@@ -127,20 +118,20 @@ def run_study(
         bounds.check_parameter(parameter, parameter, value)
     if study.clips.reference:
         given = {**parameters, "of_each": recheck}
-        return measure_clips(name, clips, checkpoint, given, progress=progress)
+        return measure_clips(name, clips, checkpoint, given, progress=False)
     size = max(study.clips.together, 1)
     fingerprint = load(checkpoint).fingerprint_of(study.parts)
-    if why_alone(name, clips, parameters, fingerprint, evidence_dir):
+    if found_by.why_alone(name, clips, parameters, fingerprint, evidence_dir):
         count = min(new_clips * size or len(clips), len(clips))
         chosen = [clips[i * len(clips) // count] for i in range(count)]
-        return measure_clips(name, chosen, checkpoint, parameters, jobs, progress)
-    held = evidence_clips(name, clips, evidence_dir)
+        return measure_clips(name, chosen, checkpoint, parameters, progress=False)
+    held = found_by.evidence_clips(name, clips, evidence_dir)
     if recheck == 0:
         table = read(Path(evidence_dir) / f"{name}.csv")
         table = table[table["clip"].isin([info.name for info in held])]
         return table.reset_index(drop=True)
     chosen = held[: None if recheck is None else recheck * size]
-    return measure_clips(name, chosen, checkpoint, parameters, jobs, progress)
+    return measure_clips(name, chosen, checkpoint, parameters, progress=False)
 
 
 def measure_clips(
@@ -154,16 +145,13 @@ def measure_clips(
     """The study's table for these clips.
 
     Args:
-        name: a key of :data:`STUDIES`.
-        clips: as ``find_clips`` gives them.
         checkpoint: name, folder or hub id.
         parameters: given to the study by name; ``seed`` is among them.
         jobs: worker processes, each with its share of the cores; 1 stays in this process.
-        progress: a bar with the time that is left, on the screen and never on the page of a
-            running notebook.
+        progress: a bar on the screen, never on the page of a running notebook.
 
     Raises:
-        UserError: no clips, an unknown study, or an unusable clip (the message names it).
+        UserError: no clips, or an unusable clip (the message names it).
     """
     import pandas as pd
 

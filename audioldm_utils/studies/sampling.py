@@ -1,9 +1,8 @@
 """Study ``06_samples``: random codes of DDCM against DDPM and DDIM, on generated samples.
 
-Every method makes the same prompts from the same starting noise, so that sample i of one
-belongs to sample i of another. A row's clip is a sample (``rain 03``), its class the prompt's;
-real clips are a reference only, for the Fréchet distance. Scores and distances are those of
-the checkpoint's own CLAP and compare within this checkpoint alone.
+All methods start from the same noise, so that sample i of one belongs to sample i of another. A
+row's clip is a sample (``rain 03``), its class the prompt's. Scores are those of the checkpoint's
+own CLAP and compare within this checkpoint alone.
 """
 
 from __future__ import annotations
@@ -43,15 +42,7 @@ DIMENSIONS = 8
 
 @dataclass(frozen=True)
 class Sampling:
-    """How samples are made.
-
-    Attributes:
-        seed: of starting noise, which all methods share, of codebooks and choices.
-        seconds: of a sample.
-        steps: network calls.
-        guidance: classifier-free.
-        subset: candidates a step of prompt-free guidance.
-    """
+    """How samples are made; ``subset`` is the candidates a step of prompt-free guidance."""
 
     seed: int
     seconds: float
@@ -66,18 +57,18 @@ def methods(
     """(method, stage) to samples of each prompt.
 
     Args:
-        sizes: of codebooks. 65,536 is a cyclic codebook's, the others hold independent normal
-            atoms.
+        sizes: of codebooks: of :data:`CYCLIC`, else of independent normal atoms.
         judged_size: the least of them of which equivalence is judged.
         judged_samples: of DDPM and of those; ``other_samples`` of all other methods.
     """
-    found = {("ddpm", "CFG"): judged_samples, ("ddim", "CFG"): other_samples}
-    found[("ddpm", "no guidance")] = other_samples
-    for size in sizes:
-        each = judged_samples if size >= judged_size else other_samples
-        found[("ddcm-random", f"K = {size}")] = each
-    found[("ddcm-random", "prompt-free CCFG")] = other_samples
-    return found
+    each = {size: judged_samples if size >= judged_size else other_samples for size in sizes}
+    return {
+        ("ddpm", "CFG"): judged_samples,
+        ("ddim", "CFG"): other_samples,
+        ("ddpm", "no guidance"): other_samples,
+        **{("ddcm-random", f"K = {size}"): count for size, count in each.items()},
+        ("ddcm-random", "prompt-free CCFG"): other_samples,
+    }
 
 
 def measure_samples(
@@ -129,9 +120,8 @@ def make(
     """Latents of one sample of each prompt, ``(prompts, 8, frames, 16)``.
 
     Args:
-        method, stage: of `methods`.
+        method, stage: of :func:`methods`.
         conditionings: prompt to its embedding, with the negative.
-        number: of the sample.
     """
     frames = round(how.seconds * 25)
     seeds = [
@@ -161,15 +151,15 @@ def make(
     ).latents  # fmt: skip
 
 
+@torch.no_grad()
 def _free(
     schedule: Schedule, x: torch.Tensor, denoiser: GuidedUNet, seeds: Sequence[int]
 ) -> torch.Tensor:
     """DDPM, or DDIM where eta is 0, by the very steps that DDCM takes, with free noise."""
     generators = [torch.Generator().manual_seed(one ^ 0x5EED) for one in seeds]
-    with torch.no_grad():
-        for i, t in enumerate(schedule.timesteps):
-            noise = torch.stack([torch.randn(x.shape[1:], generator=one) for one in generators])
-            x = schedule.step(i, x, denoiser(x, t), noise.to(x))
+    for i, t in enumerate(schedule.timesteps):
+        noise = torch.stack([torch.randn(x.shape[1:], generator=one) for one in generators])
+        x = schedule.step(i, x, denoiser(x, t), noise.to(x))
     return x
 
 
@@ -186,13 +176,9 @@ def _random(
 
 
 def frechet(made: torch.Tensor, real: torch.Tensor, dimensions: int = DIMENSIONS) -> float:
-    """Fréchet distance of two sets of embeddings, in the real ones' main directions.
+    """Fréchet distance of two sets of embeddings ``(n, width)``, in the real ones' main directions.
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)); few clips allow few directions.
-
-    Args:
-        made, real: ``(n, width)``.
-        dimensions: at most so many, and fewer than half the real clips.
     """
     real, made = real.double().numpy(), made.double().numpy()
     dimensions = max(1, min(dimensions, len(real) // 2, len(made) // 2))
@@ -244,11 +230,7 @@ def equivalence(pairs: Sequence[np.ndarray], seed: int = 0, draws: int = 4000) -
 
 
 def sample_scores(table: pd.DataFrame, order: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    """CLAP score of each sampler, mean over samples with interval; ``label`` names it.
-
-    Args:
-        order: of (method, stage), as ``sampling.methods`` gives them.
-    """
+    """CLAP score of each sampler, in the order of :func:`methods`; ``label`` names it."""
     summary = summarise(select(table, metric="clap_score"), by=("method", "stage"))
     names = [method.removesuffix("-random").upper() for method in summary["method"]]
     summary["label"] = [f"{a}, {b}" for a, b in zip(names, summary["stage"], strict=True)]
@@ -276,13 +258,9 @@ def equivalences(
     groups = {f"K = {size}": [f"K = {size}"] for size in sizes}
     groups["all judged"] = [f"K = {size}" for size in sizes if size >= judged_size]
     rows = []
-    for name, stages in groups.items():
-        if not stages:
-            continue
-        against = wide["ddcm-random"][stages].sub(reference, axis=0)
-        found = equivalence(
-            [part.to_numpy() for _, part in against.groupby("class", observed=True)]
-        )
+    for name, stages in ((name, stages) for name, stages in groups.items() if stages):
+        against = wide["ddcm-random"][stages].sub(reference, axis=0).groupby("class", observed=True)
+        found = equivalence([part.to_numpy() for _, part in against])
         low, high = found.low / spread, found.high / spread
         # One sample a prompt has no spread to draw from, and shows nothing.
         equivalent = bool(-margin < low < high < margin)

@@ -36,13 +36,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Gathered:
-    """What the chapters' findings rest on.
-
-    Attributes:
-        tables: name of each study to its judged rows.
-        of_run: names of those that rest on this run alone.
-        rests: the same as a sentence.
-    """
+    """What findings rest on: judged rows by study, studies of this run alone, a sentence."""
 
     tables: dict[str, pd.DataFrame]
     of_run: list[str]
@@ -97,10 +91,7 @@ def _tables(folder: Path, pattern: str) -> Iterator[tuple[Path, pd.DataFrame]]:
 
 
 def overview(tables: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
-    """Means over clips: one row a study, method and stage, one column a metric.
-
-    Args:
-        tables: (study, its rows).
+    """Means over clips of (study, rows): one row a study, method and stage, one column a metric.
 
     Returns:
         Columns ``chapter``, ``method``, ``stage``, those of `METRICS` that were measured, and

@@ -29,14 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One bound and what was measured.
+    """One bound and what was measured, with its 95 % interval; NaN where there is none.
 
     Attributes:
         key: short name, for sentences that quote it.
         asked: the bound in words.
-        measured, low, high: value and 95 % interval, NaN where there is none.
-        unit: of these.
-        n: clips.
         holds: ``yes``, ``on average`` or ``no``.
     """
 

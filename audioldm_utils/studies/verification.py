@@ -1,21 +1,8 @@
 """Study ``07_correlation``: does DDCM's output follow its own input, and nothing else?
 
-Every clip is encoded at each rate and its codes are decoded; beside that run the nulls, which
-share everything with it but the one thing that they deny:
-
-==================  ====================================================================
-``ddcm``            the clip's own codes: matched
-``ddcm-random``     random indices at the same rate, from the same x_T
-``ddcm-prompt``     the clip's own codes, decoded under a prompt of another class, with the
-                    guidance that text to audio uses
-``ddcm-wrong``      codes chosen by another network, decoded by the right one
-pair rows           the output of another clip's codes, of the same class or of another
-``vae``             no diffusion: what the codec could reach at most
-==================  ====================================================================
-
-The other network is the checkpoint's UNet with noise of a share of each weight
-tensor's own standard deviation: a checkpoint of the same layout that was trained otherwise.
-Another clip's codes need no run of their own: what they decode to is that clip's own output.
+Beside each clip's own codes (``ddcm``) run nulls that share all but one thing: random indices from
+the same x_T (``ddcm-random``), a prompt of another class (``ddcm-prompt``), codes that another
+network chose (``ddcm-wrong``: this one with noise on its weights), and the outputs of other clips.
 """
 
 from __future__ import annotations
@@ -36,13 +23,8 @@ from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm.codebook.theory import expected_cosine_greedy, rate_distortion_correlation
 from audioldm_utils.ddcm.codec import coder_for, latent_frames
 from audioldm_utils.ddcm.settings import Settings, header_for
-from audioldm_utils.metrics.correlations import (
-    Comparison,
-    band_envelope,
-    correlate,
-    correlation_matrix,
-    verify,
-)
+from audioldm_utils.metrics import correlations
+from audioldm_utils.metrics.correlations import band_envelope, correlate, correlation_matrix
 from audioldm_utils.metrics.statistics import holm
 from audioldm_utils.model.conditioning import stack
 from audioldm_utils.model.denoiser import GuidedUNet
@@ -107,8 +89,7 @@ def measure_correlations(
     Args:
         clips: compared with each other; none's rows depend on which others there are.
         seconds: of each clip's beginning; shorter ones are filled with silence.
-        steps: network calls of a run, at most.
-        rates: targets in kbit/s, header included.
+        steps, rates: network calls of a run, at most; kbit/s, header included.
         guidance: of the other prompt; without, a prompt moves these codes little.
         perturbation: noise on each weight tensor of the wrong network, re its own spread.
     """
@@ -130,10 +111,8 @@ def measure_correlations(
         for first in range(0, len(clips), BATCH):
             here = slice(first, first + BATCH)
             towards = stages.denoiser(stack(prompts[here]), guidance)
-            made = _runs(
-                coder, stages, latents[here], seeds[here], towards, wrong,
-                partial(writer.step, stage, here),
-            )  # fmt: skip
+            look = partial(writer.step, stage, here)
+            made = _runs(coder, stages, latents[here], seeds[here], towards, wrong, look)
             for method, found in made.items():
                 runs.setdefault(method, []).append(found)
         for method, found in runs.items():
@@ -242,9 +221,7 @@ def _runs(
     }
 
 
-def _batched(
-    function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor
-) -> torch.Tensor:
+def _batched(function: Callable[..., torch.Tensor], values: torch.Tensor) -> torch.Tensor:
     return torch.cat([function(part) for part in values.split(BATCH)])
 
 
@@ -313,11 +290,11 @@ def comparisons(
         }
         values = {metric: frame.to_numpy() for metric, frame in matrices.items()}
         diagonals = {metric: np.diag(value) for metric, value in values.items()}
-        found += [
-            {"rate": stage, **asdict(one)}
-            for one in verify(diagonals, nulls, values, classes, draws=DRAWS)
-        ]
-    out = pd.DataFrame(found, columns=["rate", *(field.name for field in fields(Comparison))])
+        verified = correlations.verify(diagonals, nulls, values, classes, draws=DRAWS)
+        found += [{"rate": stage, **asdict(one)} for one in verified]
+    out = pd.DataFrame(
+        found, columns=["rate", *(field.name for field in fields(correlations.Comparison))]
+    )
     out["p_corrected"] = holm(out["p"])
     out["follows"] = (out["p_corrected"] < ALPHA) & (out["d_z"] >= EFFECT)
     return out
@@ -326,18 +303,13 @@ def comparisons(
 def fewest_clips(tests: int) -> int:
     """Clips without which nothing can be shown: no sign-flip p-value of n is below 2^-n.
 
-    Args:
-        tests: by whose number Holm multiplies the smallest p-value.
+    Holm multiplies the smallest one by the number of tests.
     """
     return math.floor(math.log2(tests / ALPHA)) + 1
 
 
 def verdict(tests: pd.DataFrame) -> str:
-    """How the clip's own codes stand to the nulls, as a sentence takes it.
-
-    Args:
-        tests: of :func:`comparisons`.
-    """
+    """How the clip's own codes stand to the nulls, from :func:`comparisons`, for a sentence."""
     claim = tests[tests["representation"].isin(JUDGED)]
     if claim["follows"].all():
         return "above every null"
