@@ -10,12 +10,14 @@ import pytest
 import soundfile as sf
 
 from audioldm_utils.audio.clips import find_clips
+from audioldm_utils.bounds import check_parameter
 from audioldm_utils.errors import UserError
 from audioldm_utils.results.evidence import StaleEvidenceError
 from audioldm_utils.studies import registry as study_list
 from audioldm_utils.studies.findings import findings, why_alone
 from audioldm_utils.studies.registry import Clips, Study
 from audioldm_utils.studies.run import measure, measure_clips, run_study, write_evidence
+from tests.demo_project import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -219,6 +221,35 @@ def test_every_parameter_of_the_evidence_is_compared_and_named(places):
     (out / "light.json").write_text(json.dumps(record | {"seeds": [3]}))
     assert why_alone("light", clips, {"seed": 3}, record["checkpoint"], out) == ""
     assert "seed is 0" in why_alone("light", clips, {"seed": 0}, record["checkpoint"], out)
+
+
+def test_the_command_takes_each_grid_from_its_chapter(tmp_path, monkeypatch):
+    from audioldm_utils.cli.main import main
+
+    folder, taken = folder_of_clips(tmp_path / "eval", ["a"]), {}
+
+    def write(name, *given):
+        taken[name] = given[4]
+        return tmp_path / name
+
+    monkeypatch.setattr("audioldm_utils.studies.run.write_evidence", write)
+    names = [name for name in study_list.STUDIES if name != "light"]
+    places = ["--audio", str(folder), "--shipped", str(folder), "--out", str(tmp_path / "out")]
+    assert main(["evidence", *places, "--seed", "3", "--studies", *names]) == 0
+    assert list(taken) == names
+    for name, grid in taken.items():
+        record = json.loads((ROOT / "book" / "evidence" / f"{name}.json").read_text())
+        assert grid == {**record["parameters"], "seed": 3}
+
+
+def test_a_grid_that_cannot_be_is_refused():
+    for name, value, said in (
+        ("rates", [0.5, 0.0], "rates must be a number from 0.001 to 256, not 0.0"),
+        ("strengths", [], "strengths must hold one number at least"),
+        ("steps", 1, "steps must be a whole number from 2 to 1000, not 1"),
+    ):
+        with pytest.raises(UserError, match=said):
+            check_parameter(name, name, value)
 
 
 @pytest.mark.parametrize(
