@@ -28,9 +28,9 @@ import torch
 from audioldm_utils.audio.clips import Clip, fit_length, resample, to_model_rate
 from audioldm_utils.methods.enhance.latent import refine_latents
 from audioldm_utils.model.mel import griffin_lim
-from audioldm_utils.studies.phase import with_phase
-from audioldm_utils.studies.mistakes import MISTAKES
 from audioldm_utils.model.networks import normalise
+from audioldm_utils.studies.mistakes import MISTAKES
+from audioldm_utils.studies.phase import with_phase
 from audioldm_utils.studies.rows import Row
 
 if TYPE_CHECKING:

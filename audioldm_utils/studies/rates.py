@@ -23,9 +23,9 @@ from audioldm_utils.ddcm.codebook.planning import RateTooLowError
 from audioldm_utils.ddcm.codec import Codec, Encoded
 from audioldm_utils.ddcm.placement import load_rules
 from audioldm_utils.ddcm.settings import Settings
-from audioldm_utils.studies.linear_denoiser import LinearDenoiser
 from audioldm_utils.model.mel import griffin_lim
 from audioldm_utils.studies import baselines
+from audioldm_utils.studies.linear_denoiser import LinearDenoiser
 from audioldm_utils.studies.rows import Bench, Excerpt, Row, correlation, fitted
 
 if TYPE_CHECKING:

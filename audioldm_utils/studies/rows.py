@@ -11,10 +11,10 @@ import torch
 
 from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio.clips import Clip, to_model_rate
+from audioldm_utils.audio.signals import Gain
 from audioldm_utils.errors import UserError
 from audioldm_utils.methods.enhance.stft import band_centres
 from audioldm_utils.metrics import NotApplicable, evaluate_pair
-from audioldm_utils.audio.signals import Gain
 from audioldm_utils.model.networks import normalise
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from audioldm_utils.audio.clips import Clip, fit_length, to_model_rate
+from audioldm_utils.audio.signals import Gain
 from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm.codebook.theory import expected_cosine_greedy, rate_distortion_correlation
 from audioldm_utils.ddcm.codec import coder_for, latent_frames
@@ -28,7 +29,6 @@ from audioldm_utils.metrics.correlations import band_envelope, correlate, correl
 from audioldm_utils.metrics.statistics import holm
 from audioldm_utils.model.conditioning import stack
 from audioldm_utils.model.denoiser import GuidedUNet
-from audioldm_utils.audio.signals import Gain
 from audioldm_utils.model.networks import normalise
 from audioldm_utils.results.summaries import per_clip, select, summarise
 from audioldm_utils.studies.prompts import other_prompt

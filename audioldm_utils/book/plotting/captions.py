@@ -14,7 +14,6 @@ from audioldm_utils.text import markup
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 class CaptionedFigure:
     """A figure with its name, caption and alternative text; show it as a cell's last value.
 
-    In Jupyter it shows with the caption below; in the book it becomes a numbered figure that
-    ``{numref}`` finds by its name.
+    In the book it becomes a numbered figure that ``{numref}`` finds by its name.
     """
 
     name: str
@@ -48,9 +46,7 @@ class CaptionedFigure:
         )
 
 
-def figure_caption(
-    figure: Figure, name: str, caption: str, alt: str, dpi: int = 150
-) -> CaptionedFigure:
+def figure_caption(figure: Figure, name: str, caption: str, alt: str) -> CaptionedFigure:
     """Close a figure and give it name, caption and alternative text.
 
     Args:
@@ -60,7 +56,6 @@ def figure_caption(
             Markdown means nothing in it. Write its numbers by f-string from the results, never
             by hand.
         alt: what one would tell somebody who cannot see it; not the caption again.
-        dpi: dots per inch of the PNG; it is shown at 100 per inch.
 
     Raises:
         ValueError: caption or alternative text is empty, or an axis shows numbers unlabelled.
@@ -71,35 +66,25 @@ def figure_caption(
         raise ValueError(f"figure {name} needs a caption and an alternative text")
     figure.canvas.draw()
     for axes in figure.axes:
-        if axes.axison:
-            _check_labels(axes, name)
+        for which, axis in (("x", axes.xaxis), ("y", axes.yaxis)) if axes.axison else ():
+            shared = figure.get_supxlabel() if which == "x" else figure.get_supylabel()
+            if _shows_numbers(axis) and not (axis.get_label_text() or shared):
+                raise ValueError(
+                    f"figure {name}: the {which} axis has numbers but no label and unit"
+                )
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    width = round(figure.get_figwidth() * 100)
+    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    width = round(figure.get_figwidth() * 100)  # as it is shown, at 100 dots per inch
     plt.close(figure)
     return CaptionedFigure(name, caption, alt, buffer.getvalue(), width)
 
 
-def _check_labels(axes: Axes, name: str) -> None:
-    """Refuse an axis that shows numbers and does not say of what (categories say it)."""
-    figure = axes.figure
-    labels = {
-        "x": axes.get_xlabel() or figure.get_supxlabel(),
-        "y": axes.get_ylabel() or figure.get_supylabel(),
-    }
-    for which, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
-        if _shows_numbers(axis) and not labels[which]:
-            raise ValueError(f"figure {name}: the {which} axis has numbers but no label and unit")
-
-
 def _shows_numbers(axis: Axis) -> bool:
+    """Whether all tick labels are numbers; an axis of categories needs no other label."""
     texts = [label.get_text() for label in axis.get_ticklabels() if label.get_visible()]
-    plain = [
-        text.translate(str.maketrans("\N{MINUS SIGN}", "-", "${}^\\")) for text in texts if text
-    ]
-    plain = [text.removeprefix("mathdefault") for text in plain]
+    signs = str.maketrans("\N{MINUS SIGN}", "-", "${}^\\")
     try:
-        return bool([float(text) for text in plain])
+        return bool([float(t.translate(signs).removeprefix("mathdefault")) for t in texts if t])
     except ValueError:
         return False
 
@@ -121,10 +106,10 @@ def glue_value(name: str, value: Any, spec: str = "", unit: str = "") -> str:
     from myst_nb import glue
 
     text = format(value, spec)
-    if isinstance(value, (float, np.floating)) and np.isnan(value):
+    if isinstance(value, float | np.floating) and np.isnan(value):
         text, unit = "\N{EN DASH}", ""
-    elif isinstance(value, (int, float, np.number)):
-        text = text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
+    elif isinstance(value, int | float | np.number) and text.startswith("-"):
+        text = text.replace("-", "\N{MINUS SIGN}", 1)
     if unit:
         text = f"{text}\N{NARROW NO-BREAK SPACE}{unit}"
     glue(name, text, display=False)
