@@ -141,15 +141,49 @@ LEARNING_RATE = Number(float, 1e-8, 10.0)
 #: Any other parameter of a chapter: finite, and exact where it is whole.
 FINITE = Number(float, -(2**53), 2**53)
 
-#: Parameters of chapters by the names that all chapters spell alike.
+#: Parameters of chapters by the names that all chapters spell alike; a list's are its items'.
 PARAMETERS = {
     "seed": SEED,
-    "limit": CLIPS_OR_ALL,
-    "fresh": CLIPS_OR_ALL,
-    "samples": SAMPLES,
+    **dict.fromkeys(("limit", "new_clips", "recheck", "samples"), CLIPS_OR_ALL),
     "sample_steps": STEPS,
-    "sample_seconds": SECONDS,
+    **dict.fromkeys(("seconds", "low_seconds", "excerpt_seconds", "sample_seconds"), SECONDS),
+    # The last call of a run has no choice, and half of some runs' calls are backward ones.
+    **dict.fromkeys(("steps", "calls", "more_calls", "edit_steps"), Number(int, 2, 1000)),
+    "paper_steps": Number(int, 9, 1000),
+    "refine_steps": DESCENT_STEPS,
+    "probes": Number(int, 0, 999),
+    "strengths": Number(float, 0.01, 1.0),
+    **dict.fromkeys(("changes", "perturbation", "margin"), SHARE),
+    **dict.fromkeys(("rates", "pursuit_rates", "linear_rates", "mixture_rate"), KBPS),
+    "low_rate": Number(float, 0.0, 256.0),
+    "rvq_stages": STAGES,
+    **dict.fromkeys(("sizes", "judged_size", "subset", "bases"), SIZE),
+    **dict.fromkeys(("judged_samples", "other_samples"), SAMPLES),
+    "edit_atoms": ATOMS,
+    "guidance": FULL_GUIDANCE,
+    "temperatures": Number(float, 1e-6, 1e6),
+    "softness": Number(float, 1e-6, 1e6),
 }
+
+
+def check_parameter(sentence: str, name: str, value: Any) -> None:
+    """Refuse a chapter's parameter out of range, also within a list or dictionary.
+
+    Args:
+        sentence: what the error calls it.
+        name: of the parameter, on which the range depends.
+
+    Raises:
+        UserError: a number out of range, or an empty list where numbers are asked for.
+    """
+    if isinstance(value, list | tuple | dict):
+        if not value and name in PARAMETERS:
+            raise UserError(f"{sentence} must hold one number at least.")
+        for item in value.values() if isinstance(value, dict) else value:
+            check_parameter(sentence, name, item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        PARAMETERS.get(name, FINITE).check(sentence, value)
+
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from audioldm_utils.cli.commands.sweep import prepare
 from audioldm_utils.results import summaries as results
 from audioldm_utils.results.evidence import TIMINGS
-from audioldm_utils.sweep import plan, run
+from audioldm_utils.sweep import run
 from audioldm_utils.sweep.cluster import connect
+from audioldm_utils.sweep.file import read_sweep
 
 
 def main() -> int:
@@ -45,7 +46,7 @@ def main() -> int:
             "seeds": list(range(args.tasks)),
         }
         path.write_text(json.dumps(entries))  # JSON is YAML
-        sweep = plan.read_sweep(path)
+        sweep = read_sweep(path)
         for count in args.workers:
             out = Path(folder) / str(count)
             tasks, _, function = prepare(sweep, str(out))

@@ -29,9 +29,11 @@ out_dir: str = "build/results/01_bottleneck_analysis"  # where tables and audio 
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of Griffin-Lim's first phase
 limit: int = 0  # use only so many clips; 0 for all
-fresh: int = 2  # clips that are measured where the evidence holds none of them; 0 for all
+new_clips: int = 2  # clips that are measured where the evidence holds none of them; 0 for all
+excerpt_seconds: float = 2.56  # of a clip, whose latents are refined
+refine_steps: int = 25  # gradient steps of the refined latent
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from pathlib import Path
 
 from audioldm_utils.audio.clips import load_clip
@@ -40,6 +42,7 @@ from audioldm_utils.book.listening import Row, Take, players
 from audioldm_utils.book.plotting import (
     figure_caption,
     glue_object,
+    glue_table,
     glue_value,
     heatmap,
     points_with_intervals,
@@ -49,7 +52,8 @@ from audioldm_utils.book.plotting import (
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results import summaries as results
-from audioldm_utils.studies import bottleneck as ladder
+from audioldm_utils.studies import bottleneck
+from audioldm_utils.studies.rows import MEL_BANDS, band_name
 from audioldm_utils.studies.run import measure
 
 style()
@@ -64,21 +68,20 @@ stages = Stages(load(checkpoint))
 # $z = E(m)$, 8 channels at a quarter of both resolutions; its decoder gives
 # $\hat m = D(z)$; the vocoder makes a waveform $\hat x = V(\hat m)$ and invents the phase.
 #
-# Each **rung** takes one of these steps in or out. Two kinds of swap tell causes apart:
+# Each **path** takes one of these steps in or out. Two kinds of swap tell causes apart:
 # *exchange the vocoder* for Griffin-Lim {cite:p}`griffin1984signal`, or *exchange the VAE's mel*
 # for the true one. Two **oracles** use what no decoder knows, and are labelled so: the
 # original's phase, and a latent refined by gradient steps on the original's mel, which
 # tells the encoder's share of the VAE's error from the decoder's.
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["show-input"]
 # Three of the evidence's clips are measured again; a reader's own are measured one and all.
-given = (clips, checkpoint, {"seed": seed}, out_dir, evidence_dir)
-judged = measure("01_ladder", *given, most=3)
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
+judged = measure("01_ladder", clips, checkpoint, {"seed": seed}, **place, recheck=3)
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("n", judged.n, "d")
-glue_value("source", judged.source)
 glue_value("rests", judged.rests)
 
 # %% [markdown]
@@ -86,56 +89,52 @@ glue_value("rests", judged.rests)
 #
 # ## Listen
 #
-# The same clip on every rung, at equal loudness. Start one and change to another while it plays.
+# The same clip on every path, at equal loudness. Start one and change to another while it plays.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 shown = [load_clip(info, max_seconds=6.0) for info in clips[:: max(1, len(clips) // 4)][:4]]
-climbs = [ladder.climb(clip, stages, seed) for clip in shown]
+found = [bottleneck.reconstruct_each_way(clip, stages, seed) for clip in shown]
+heard = ("band-limit", "mel-griffinlim", "mel-vocoder", "vae-griffinlim", "vae")
 rows = [
     Row(
-        c.clip.name,
+        one.clip.name,
         [
-            Take("original", c.clip.samples, c.clip.sample_rate),
+            Take("original", one.clip.samples, one.clip.sample_rate),
             *(
-                Take(rung, c.audio[rung], c.clip.sample_rate if rung == "band-limit" else 16000)
-                for rung in ("band-limit", "mel-griffinlim", "mel-vocoder", "vae-griffinlim", "vae")
+                Take(path, one.audio[path], one.clip.sample_rate if path == heard[0] else 16000)
+                for path in heard
             ),
         ],
-        c.clip.caption or "",
+        one.clip.caption or "",
     )
-    for c in climbs
+    for one in found
 ]
-players(rows, Path(out_dir) / "listening", f"Every rung of the ladder, checkpoint {checkpoint}.")
+players(rows, Path(out_dir) / "listening", f"Every path, checkpoint {checkpoint}.")
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 glue_object("player", players(rows[:1], Path(out_dir) / "listening", f"Checkpoint {checkpoint}."))
 
 # %% [markdown]
 # ## The ladder
 #
-# The log-mel distance compares each rung's audio, analysed again by the front end, with the
+# The log-mel distance compares each path's audio, analysed again by the front end, with the
 # clip at 16 kHz. It hears level and spectrum, not phase.
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 overall = results.summarise(results.select(judged.table, band="", stage=""))
-value = overall.set_index(["method", "metric"])["mean"]
-for rung in ladder.RUNGS:
-    if (rung, "log_mel_distance") in value:
-        glue_value(f"mel_{rung}", value[rung, "log_mel_distance"], ".1f", "dB")
-        glue_value(f"stft_{rung}", value[rung, "multi_resolution_stft"], ".2f")
-        glue_value(f"visqol_{rung}", value[rung, "visqol"], ".2f")
-        glue_value(f"snr_{rung}", value[rung, "snr"], ".1f", "dB")
+distance = overall[overall["metric"] == "log_mel_distance"].set_index("method")["mean"]
+glue_table(distance, "mel_{}", ".1f", "dB")
 
-# %% tags=["remove-input"]
-rungs = [r for r in ladder.RUNGS if r != "band-limit"]
-part = overall[(overall["metric"] == "log_mel_distance") & overall["method"].isin(rungs)]
-axes = points_with_intervals(part, "log-mel distance, dB (less is better)", order=rungs)
+# %% tags=["hide-input"]
+paths = [path for path in bottleneck.PATHS if path != "band-limit"]
+part = overall[(overall["metric"] == "log_mel_distance") & overall["method"].isin(paths)]
+axes = points_with_intervals(part, "log-mel distance, dB (less is better)", order=paths)
 figure_caption(
     axes.figure,
     "fig-ladder",
-    "Log-mel distance to the 16 kHz clip on every rung, mean over clips with 95 % interval. "
+    "Log-mel distance to the 16 kHz clip on every path, mean over clips with 95 % interval. "
     f"{about}.",
-    "One row a rung: points further right are worse; the VAE rungs lie right of the mel rungs.",
+    "One row a path: points further right are worse; the VAE paths lie right of the mel paths.",
 )
 
 # %% [markdown]
@@ -145,16 +144,16 @@ figure_caption(
 # phase stands at {glue:text}`mel_mel-original-phase` with the true mel and at
 # {glue:text}`mel_vae-original-phase` with the VAE's. The table gives every metric.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 judges = ["log_mel_distance", "multi_resolution_stft", "log_spectral_distance", "visqol"]
-results.tabulate(results.select(overall, metric=judges)).loc[list(ladder.RUNGS)]
+results.tabulate(results.select(overall, metric=judges)).loc[list(bottleneck.PATHS)]
 
 # %% [markdown]
 # The waveform measures and the share of energy above 4 kHz that is kept (1 is right):
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 asked = ["snr", "correlation", "mae", "hf_retention"]
-results.tabulate(results.select(overall, metric=asked)).loc[list(ladder.RUNGS)]
+results.tabulate(results.select(overall, metric=asked)).loc[list(bottleneck.PATHS)]
 
 # %% [markdown]
 # The first row compares with the clip at its own rate, since it is there that the band limit
@@ -162,9 +161,9 @@ results.tabulate(results.select(overall, metric=asked)).loc[list(ladder.RUNGS)]
 #
 # ## What each step costs by itself
 #
-# Differences of rungs, clip by clip, so that a clip that is hard everywhere does not count.
+# Differences of paths, clip by clip, so that a clip that is hard everywhere does not count.
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 steps = {
     "lost phase (Griffin-Lim, true mel)": ("mel-griffinlim", "mel-original-phase"),
     "vocoder for Griffin-Lim (true mel)": ("mel-vocoder", "mel-griffinlim"),
@@ -172,22 +171,26 @@ steps = {
     "VAE (vocoder)": ("vae", "mel-vocoder"),
     "vocoder for Griffin-Lim (VAE mel)": ("vae", "vae-griffinlim"),
 }
-costs = ladder.step_costs(judged.table, steps, "log_mel_distance")
-for number, row in enumerate(costs.itertuples(), 1):
-    glue_value(f"step_{number}", row.mean, "+.1f", "dB")
-glue_value("largest_step", costs.loc[costs["mean"].idxmax(), "step"])
-gains = costs.set_index("step")["mean"].abs()
+asked = {name: ({"method": a}, {"method": b}) for name, (a, b) in steps.items()}
+costs = results.differences(judged.table, asked, "log_mel_distance")
+change = costs["difference"]
+glue_table(change.set_axis(range(1, len(change) + 1)), "step_{}", "+.1f", "dB")
+glue_value("largest_step", change.idxmax())
 exchanged = {
-    "vocoder": gains.filter(like="vocoder for").mean(),
-    "VAE": gains[["VAE (Griffin-Lim)", "VAE (vocoder)"]].mean(),
+    "vocoder": change.abs().filter(like="vocoder for").mean(),
+    "VAE": change.abs()[["VAE (Griffin-Lim)", "VAE (vocoder)"]].mean(),
 }
 glue_value("bottleneck", max(exchanged, key=exchanged.get))
-phase = ladder.step_costs(judged.table, dict([next(iter(steps.items()))]), "multi_resolution_stft")
-glue_value("phase_stft", phase["mean"].iloc[0], "+.2f")
+phase = results.differences(judged.table, asked, "multi_resolution_stft")["difference"]
+glue_value("phase_stft", phase.iloc[0], "+.2f")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = points_with_intervals(
-    costs, "change of log-mel distance, dB (right is worse)", category="step", reference=0.0
+    costs.reset_index(names="step"),
+    "change of log-mel distance, dB (right is worse)",
+    category="step",
+    reference=0.0,
+    values=("difference", "low", "high"),
 )
 figure_caption(
     axes.figure,
@@ -212,15 +215,17 @@ figure_caption(
 # error, and what is left after the latent was refined by gradient steps towards the
 # original's mel.
 
-# %% tags=["remove-input", "remove-output"]
-judged_refined = measure("01_refined", *given, most=1, own=fresh)
+# %% tags=["show-input"]
+grid = {"seed": seed, "excerpt_seconds": excerpt_seconds, "refine_steps": refine_steps}
+few = {**place, "recheck": 1, "new_clips": new_clips}
+judged_refined = measure("01_refined", clips, checkpoint, grid, **few)
 whole = results.summarise(results.select(judged.table, metric="mel_error", stage="mel", band=""))
 mel = results.summarise(judged_refined.table)
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 labels = {"vae": "encoder's latent", "refined-latent": "refined latent (oracle)"}
 share = mel.assign(band=mel["band"].replace("", "all bands"), method=mel["method"].replace(labels))
-bands = [ladder.band_name(low, high) for low, high in ladder.MEL_BANDS]
+bands = [band_name(low, high) for low, high in MEL_BANDS]
 axes = points_with_intervals(
     share,
     "mean absolute log-mel error, nat (less is better)",
@@ -236,7 +241,7 @@ figure_caption(
     "Two points a frequency band: the VAE's error, and left of it that of the refined latent.",
 )
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 error = mel.set_index(["method", "band"])["mean"]
 glue_value("vae_nat", whole["mean"].iloc[0], ".3f", "nat")
 glue_value("excerpt_nat", error["vae", ""], ".3f", "nat")
@@ -253,29 +258,29 @@ glue_value("worst_band_nat", error["vae"].drop("").max(), ".3f", "nat")
 #
 # ## By kind of sound
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 by_class = judged.table[
     (judged.table["metric"] == "log_mel_distance") & (judged.table["band"] == "")
 ]
-by_class = by_class[by_class["method"].isin(rungs)]
+by_class = by_class[by_class["method"].isin(paths)]
 text, shown = NO_CLASS, None
 if by_class["class"].any():
     wide = by_class.replace({"class": {"": "no class"}})
-    wide = wide.pivot_table(index="class", columns="method", values="value")[rungs]
+    wide = wide.pivot_table(index="class", columns="method", values="value")[paths]
     wide = wide.sort_values("vae").rename(index=lambda name: name.replace("_", " "))
     text = (
         f"Through VAE and vocoder, {wide.index[0]} keeps most and {wide.index[-1]} least. "
         "Classes of few clips are anecdotes."
     )
     shown = figure_caption(
-        heatmap(wide, "log-mel distance, dB", "rung", "class").figure,
+        heatmap(wide, "log-mel distance, dB", "path", "class").figure,
         "fig-classes",
-        f"Log-mel distance by class and rung, mean over the clips of a class. {about}.",
+        f"Log-mel distance by class and path, mean over the clips of a class. {about}.",
         "A table of numbers, one row a class of sound, darker or lighter with the distance.",
     )
 glue_value("by_class", text)
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 shown
 
 # %% [markdown]
@@ -283,8 +288,8 @@ shown
 #
 # ## One clip looked at
 
-# %% tags=["remove-input"]
-first = climbs[0]
+# %% tags=["hide-input"]
+first = found[0]
 figure_caption(
     spectrogram_pair(first.reference, first.audio["vae"], 16000, ("16 kHz clip", "VAE + vocoder")),
     "fig-pair",
@@ -300,19 +305,19 @@ figure_caption(
 # of 5 ms. A low-pass at 1 kHz is plainly heard, and so is added noise. The attacks are
 # made on {glue:text}`n_attacks` of the clips.
 
-# %% tags=["remove-input", "remove-output"]
-judged_attacks = measure("01_attacks", *given, most=1, own=fresh)
+# %% tags=["show-input", "remove-output"]
+judged_attacks = measure("01_attacks", clips, checkpoint, {"seed": seed}, **few)
 glue_value("n_attacks", judged_attacks.n, "d")
 whole = judged_attacks.table[judged_attacks.table["band"] == ""]
 by_attack = results.summarise(whole, by=("stage", "metric"))
-score = by_attack.set_index(["stage", "metric"])["mean"]
 keys = {"polarity": "inverted polarity", "delay": "5 ms later", "lowpass": "1 kHz low-pass"}
-for key, name in keys.items():
-    glue_value(f"{key}_snr", score[name, "snr"], ".1f", "dB")
-    glue_value(f"{key}_visqol", score[name, "visqol"], ".2f")
-    glue_value(f"{key}_mel", score[name, "log_mel_distance"], ".1f", "dB")
+score = by_attack.pivot(index="stage", columns="metric", values="mean").loc[list(keys.values())]
+score = score.set_axis(list(keys)).reindex(columns=["snr", "visqol", "log_mel_distance"])
+glue_table(score["snr"], "{}_snr", ".1f", "dB")
+glue_table(score["visqol"], "{}_visqol", ".2f")
+glue_table(score["log_mel_distance"], "{}_mel", ".1f", "dB")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 chosen = [
     "snr",
     "correlation",
@@ -343,15 +348,15 @@ results.tabulate(by_attack[by_attack["metric"].isin(chosen)], rows="stage")
 # is compared with the clip. `audioldm_utils.studies.mistakes.check_mel` names them in a foreign
 # mel.
 
-# %% tags=["remove-input", "remove-output"]
-judged_mistakes = measure("01_mistakes", *given, most=1, own=fresh)
+# %% tags=["show-input", "remove-output"]
+judged_mistakes = measure("01_mistakes", clips, checkpoint, {"seed": seed}, **few)
 dear = judged_mistakes.table[judged_mistakes.table["metric"] == "log_mel_distance"]
 cost = results.summarise(dear, by=("stage", "metric")).sort_values("mean")
 glue_value("right_mel", cost.set_index("stage")["mean"]["none"], ".1f", "dB")
 glue_value("worst_mistake", cost["stage"].iloc[-1])
 glue_value("worst_mistake_mel", cost["mean"].iloc[-1], ".1f", "dB")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = points_with_intervals(cost, "log-mel distance, dB (less is better)", category="stage")
 figure_caption(
     axes.figure,

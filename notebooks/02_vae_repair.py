@@ -3,6 +3,8 @@
 #   audioldm_utils:
 #     tiny:
 #       limit: 1
+#       seconds: 1.1
+#       steps: 6
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
@@ -34,10 +36,14 @@ out_dir: str = "build/results/02_vae_repair"  # where tables and audio are writt
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of the band extension's noise
 limit: int = 0  # use only so many clips; 0 for all
-fresh: int = 2  # clips that are measured where the evidence holds none of them; 0 for all
+new_clips: int = 2  # clips that are measured where the evidence holds none of them; 0 for all
+seconds: float = 2.56  # of a clip's beginning that is repaired: refinement is dear
+steps: int = 50  # gradient steps of refinement
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from pathlib import Path
+
+import pandas as pd
 
 from audioldm_utils import metrics
 from audioldm_utils.audio.clips import load_clip
@@ -47,6 +53,7 @@ from audioldm_utils.book.plotting import (
     curves,
     figure_caption,
     glue_object,
+    glue_table,
     glue_value,
     heatmap,
     plain_table,
@@ -56,22 +63,15 @@ from audioldm_utils.book.plotting import (
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results import summaries as results
-from audioldm_utils.studies import verdicts
+from audioldm_utils.studies import repair
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from audioldm_utils.studies.compensation import fit_if_missing
-from audioldm_utils.studies.repair import (
-    BLIND,
-    FULL,
-    SECONDS,
-    SIDE,
-    STEPS,
-    STUDIED,
-    all_repairs,
-)
+from audioldm_utils.studies.repair import BLIND, FULL, SIDE, STUDIED
 from audioldm_utils.studies.run import measure
+from audioldm_utils.studies.verdicts import FEWEST, as_table
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 style()
 clips = usable_clips(audio_dir, limit)
 stages = Stages(load(checkpoint))
@@ -102,18 +102,18 @@ stages = Stages(load(checkpoint))
 # The fit of the blind compensation comes from other clips than those it is judged on
 # (`audioldm-utils fit`).
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["show-input", "remove-output"]
 fitted = fit_if_missing(stages, audio_dir)
-# One of the evidence's clips is measured again; of a reader's own, as many as `fresh` says.
-judged = measure(
-    "02_repair", clips, checkpoint, {"seed": seed}, out_dir, evidence_dir, most=1, own=fresh
-)
+# One of the evidence's clips is measured again; of a reader's own, as many as `new_clips` says.
+grid = {"seed": seed, "seconds": seconds, "steps": steps}
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
+judged = measure("02_repair", clips, checkpoint, grid, **place, recheck=1, new_clips=new_clips)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("n", judged.n, "d")
 glue_value("source", judged.source)
 glue_value("rests", judged.rests)
-glue_value("seconds", SECONDS, ".2f", "s")
-glue_value("steps", STEPS, "d")
+glue_value("seconds", seconds, ".2f", "s")
+glue_value("steps", steps, "d")
 glue_value("fit", fitted)
 
 # %% [markdown]
@@ -124,12 +124,13 @@ glue_value("fit", fitted)
 #
 # A clip as it is, through VAE and vocoder, and after each repair.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 rows = []
 for name in sorted(set(judged.run["clip"]))[:1]:
-    clip = load_clip(next(info for info in clips if info.name == name), max_seconds=SECONDS)
+    clip = load_clip(next(info for info in clips if info.name == name), max_seconds=seconds)
     takes = [Take("original", clip.samples, clip.sample_rate)]
-    takes += [Take(name, *made) for name, made in all_repairs(clip, stages, seed).items()]
+    repaired = repair.all_repairs(clip, stages, seed, steps)
+    takes += [Take(name, *made) for name, made in repaired.items()]
     rows.append(Row(clip.name, takes, clip.caption or ""))
 grid = players(rows, Path(out_dir) / "listening", f"Each repair; checkpoint {checkpoint}.")
 glue_object("player", grid)
@@ -141,24 +142,24 @@ grid
 # Differences from the plain VAE, clip by clip, so that a clip that is hard everywhere does not
 # count. All at 16 kHz, where all can be compared.
 
-# %% tags=["remove-input", "remove-output"]
-choices = {name: {"method": m, "stage": s} for name, (m, s) in STUDIED.items()}
+# %% tags=["hide-input", "remove-output"]
 plain = {"method": "vae", "stage": ""}
+asked = {name: ({"method": m, "stage": s}, plain) for name, (m, s) in STUDIED.items()}
 gains = {
-    metric: verdicts.differences(judged.table, choices, plain, metric)
+    metric: results.differences(judged.table, asked, metric)
     for metric in ("log_mel_distance", "multi_resolution_stft", "visqol")
 }
-units = {"log_mel_distance": "dB", "multi_resolution_stft": "", "visqol": ""}
-for metric, found in gains.items():
-    mean = found.set_index("method")["mean"]
-    for name in ("vae-denoise", "vae-refined", "vae-restored", "highfreq, side information"):
-        known = name in mean  # ViSQOL needs a second of sound
-        text = (mean[name], "+.2f", units[metric]) if known else ("–",)
-        glue_value(f"{metric}_{name.replace(', ', '-').replace(' ', '-')}", *text)
+# ViSQOL needs a second of sound.
+change = pd.concat({metric: found.reindex(list(STUDIED)) for metric, found in gains.items()})
+change = change["difference"].rename(lambda name: name.replace(", ", "-").replace(" ", "-"))
+glue_table(change.loc[["log_mel_distance"]], "{}_{}", "+.2f", "dB")
+glue_table(change.drop("log_mel_distance"), "{}_{}", "+.2f")
+drawn = {"reference": 0.0, "values": ("difference", "low", "high")}
+gains = {metric: found.reset_index(names="method") for metric, found in gains.items()}
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = points_with_intervals(
-    gains["log_mel_distance"], "change of log-mel distance, dB (left is better)", reference=0.0
+    gains["log_mel_distance"], "change of log-mel distance, dB (left is better)", **drawn
 )
 figure_caption(
     axes.figure,
@@ -167,11 +168,11 @@ figure_caption(
     "One row a repair; points left of the zero line are better than the plain VAE.",
 )
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = points_with_intervals(
     gains["multi_resolution_stft"],
     "change of multi-resolution STFT distance (left is better)",
-    reference=0.0,
+    **drawn,
 )
 figure_caption(
     axes.figure,
@@ -180,10 +181,8 @@ figure_caption(
     "One row a repair; points left of the zero line are better than the plain VAE.",
 )
 
-# %% tags=["remove-input"]
-axes = points_with_intervals(
-    gains["visqol"], "change of ViSQOL, MOS (right is better)", reference=0.0
-)
+# %% tags=["hide-input"]
+axes = points_with_intervals(gains["visqol"], "change of ViSQOL, MOS (right is better)", **drawn)
 figure_caption(
     axes.figure,
     "fig-repair-visqol",
@@ -207,18 +206,16 @@ figure_caption(
 # Each bound was set before it was measured. *Yes* means that the whole interval keeps it,
 # *on average* that only the mean does, or that there are fewer than {glue:text}`fewest` clips.
 
-# %% tags=["remove-input", "remove-output"]
-found = verdicts.repair_verdicts(judged.table)
+# %% tags=["hide-input", "remove-output"]
+found = repair.repair_verdicts(judged.table, steps)
 for verdict in found:
-    unit = verdict.unit
-    glue_value(f"v_{verdict.key}", verdict.measured, ".3g", unit)
-    glue_value(f"holds_{verdict.key}", verdict.holds)
+    glue_value(f"v_{verdict.key}", verdict.measured, ".3g", verdict.unit)
 glue_value("bounds", len(found), "d")
-glue_value("fewest", verdicts.FEWEST, "d")
+glue_value("fewest", FEWEST, "d")
 glue_value("kept", sum(v.holds == "yes" for v in found), "d")
 
-# %% tags=["remove-input"]
-plain_table(verdicts.as_table(found))
+# %% tags=["hide-input"]
+plain_table(as_table(found))
 
 # %% [markdown]
 # Of {glue:text}`bounds` bounds {glue:text}`kept` are kept by the whole interval. Percentages are
@@ -228,7 +225,7 @@ plain_table(verdicts.as_table(found))
 #
 # Where the energy is wrong: mean level difference by band, before and after.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 levels = results.select(judged.table, metric="band_energy_error")
 levels = levels[levels["stage"].isin(["", BLIND, SIDE])]
 label = levels["method"].where(levels["stage"] == "", levels["method"] + ", " + levels["stage"])
@@ -249,20 +246,19 @@ figure_caption(
 # Only for clips that have something there (at least {glue:text}`least` of their energy). The
 # oracle takes the original itself above the crossover: no decoder can do that.
 
-# %% tags=["remove-input", "remove-output"]
-glue_value("least", verdicts.LEAST_ABOVE, "g", "%")
-wideband = verdicts.with_band_above(judged.table)
+# %% tags=["hide-input", "remove-output"]
+glue_value("least", repair.LEAST_ABOVE, "g", "%")
+wideband = repair.with_band_above(judged.table)
 n_above = wideband["clip"].nunique()
 glue_value("above", f"On {n_above} clips" if n_above else "No clip has energy above 8 kHz")
-above = wideband[(wideband["stage"] == FULL) & (wideband["band"] == verdicts.ABOVE)]
+above = wideband[(wideband["stage"] == FULL) & (wideband["band"] == repair.ABOVE)]
 above = results.summarise(above, by=("method", "metric"))
 order = ["vae", "envelope-noise", "vae-highfreq", "vae-restored", "crossover (oracle)"]
 order = [method for method in order if method in set(above["method"])]
-level = above.set_index("method")["mean"]
-for method in ("vae", "envelope-noise", "vae-highfreq"):
-    glue_value(f"lsd_{method}", *((level[method], ".1f", "dB") if method in level else ("–",)))
+level = above.set_index("method")["mean"].reindex(["vae", "envelope-noise", "vae-highfreq"])
+glue_table(level, "lsd_{}", ".1f", "dB")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 label = "log-spectral distance, 8-16 kHz, dB (less is better)"
 shown = None
 if n_above:
@@ -286,7 +282,7 @@ shown
 # The curve of the distance over the steps. What is left at its end is what the decoder cannot
 # say, whatever latent it is given (as far as gradient steps find it).
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 curve = results.summarise(
     results.select(judged.table, metric="mel_distance"), by=("method", "stage", "metric")
 )
@@ -300,7 +296,7 @@ glue_value("highest", highest, "d")
 half = (by_step.iloc[0] + by_step.iloc[-1]) / 2
 glue_value("halfway", by_step.index[by_step <= half][0], "d")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = curves(curve, "step", "gradient steps", "multi-scale log-mel distance, nat")
 axes.set_ylim(bottom=0)
 figure_caption(
@@ -319,7 +315,7 @@ figure_caption(
 #
 # ## By class
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 by_class = results.select(judged.table, metric="log_mel_distance", band="", stage="")
 text, shown = NO_CLASS, None
 if by_class["class"].any():
@@ -339,7 +335,7 @@ if by_class["class"].any():
     )
 glue_value("by_class", text)
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 shown
 
 # %% [markdown]
@@ -351,30 +347,28 @@ shown
 # steady lines that only the reconstruction has; 0 is perfect. A negative value is no merit: a
 # silent estimate has no artefacts.
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 artefacts = ["noise_floor", "pre_echo", "warble", "hum"]
 heard = results.summarise(results.select(judged.table, metric=artefacts, stage=""))
-for row in heard.itertuples():
-    glue_value(f"{row.metric}_{row.method}", row.mean, ".1f", "" if row.unit == "1" else row.unit)
+for unit, part in heard.groupby("unit"):
+    values = part.set_index(["metric", "method"])["mean"]
+    glue_table(values, "{}_{}", ".1f", "" if unit == "1" else unit)
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 results.tabulate(heard)
 
 # %% [markdown]
 # ## What it costs
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 costs = ["side_rate", "seconds_per_second", "decoder_forward", "decoder_backward"]
 spent = results.summarise(results.select(judged.table, metric=costs, stage=["", SIDE, FULL]))
-value = spent[spent["stage"] == ""].set_index(["method", "metric"])["mean"]
-for method in ("vae", "vae-denoise", "vae-refined", "vae-restored"):
-    glue_value(f"rtf_{method}", value[method, "seconds_per_second"], ".2f", "s")
+value = spent[(spent["stage"] == "") & (spent["metric"] == "seconds_per_second")]
+glue_table(value.set_index("method")["mean"], "rtf_{}", ".2f", "s")
 parts = results.select(judged.table, metric="kept")
-kept = 100 * parts.groupby("stage")["value"].mean()
-for part, percent in kept.items():
-    glue_value(f"kept_{part}", percent, ".0f", "%")
+glue_table(100 * parts.groupby("stage")["value"].mean(), "kept_{}", ".0f", "%")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 results.tabulate(spent[spent["stage"] == ""])
 
 # %% [markdown]

@@ -2,7 +2,14 @@
 # jupyter:
 #   audioldm_utils:
 #     tiny:
+#       calls: 4
 #       limit: 1
+#       more_calls: 6
+#       rates:
+#       - 2.0
+#       strengths:
+#       - 0.3
+#       - 0.6
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
@@ -33,9 +40,15 @@ out_dir: str = "build/results/03_vae_vs_diffusion"  # where tables and audio are
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of all noise
 limit: int = 0  # use only so many clips; 0 for all
-fresh: int = 1  # clips that are measured where the evidence holds none of them; 0 for all
+new_clips: int = 1  # clips that are measured where the evidence holds none of them; 0 for all
+seconds: float = 2.56  # of a clip's beginning that is reconstructed
+calls: int = 10  # network calls of every method, backward ones counted
+more_calls: int = 15  # what others get in the time of `calls` of which half are backward
+strengths: list[float] = [0.2, 0.4, 0.7]  # of SDEdit and guidance; all judge the middle one
+rates: list[float] = [0.5, 2.0]  # of DDCM, kbit/s; the last one is heard
+probes: list[int] = [200, 500]  # timesteps at which the denoiser is asked how plausible a sound is
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from pathlib import Path
 
 from audioldm_utils.audio.clips import load_clip
@@ -44,6 +57,7 @@ from audioldm_utils.book.listening import Row, Take, players
 from audioldm_utils.book.plotting import (
     figure_caption,
     glue_object,
+    glue_table,
     glue_value,
     plain_table,
     points_with_intervals,
@@ -51,26 +65,18 @@ from audioldm_utils.book.plotting import (
     trade_off,
 )
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from audioldm_utils.methods.registry import reconstruct
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results import summaries as results
-from audioldm_utils.studies import verdicts
-from audioldm_utils.studies.diffusion import (
-    CALLS,
-    CALLS_OF_EQUAL_SECONDS,
-    EQUAL_SECONDS,
-    MIDDLE,
-    RATES,
-    SECONDS,
-    STRENGTHS,
-    options_of,
-)
+from audioldm_utils.studies import diffusion
+from audioldm_utils.studies.diffusion import EQUAL_SECONDS
 from audioldm_utils.studies.published import beside
 from audioldm_utils.studies.run import measure
+from audioldm_utils.studies.verdicts import FEWEST, as_table
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 style()
 clips = usable_clips(audio_dir, limit)
 stages = Stages(load(checkpoint))
@@ -99,19 +105,19 @@ stages = Stages(load(checkpoint))
 # idea). A sound of the kind the model knows has a low error. This favours what the model made, and
 # so the checkpoint's CLAP is asked too: the cosine between the result and the clip's caption.
 
-# %% tags=["remove-input", "remove-output"]
-# One of the evidence's clips is measured again; of a reader's own, as many as `fresh` says.
-judged = measure(
-    "03_diffusion", clips, checkpoint, {"seed": seed}, out_dir, evidence_dir, most=1, own=fresh
-)
+# %% tags=["show-input", "remove-output"]
+points = {"calls": calls, "more_calls": more_calls, "strengths": strengths, "rates": rates}
+grid = {"seed": seed, "seconds": seconds, "probes": probes, **points}
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
+# One of the evidence's clips is measured again; of a reader's own, as many as `new_clips` says.
+judged = measure("03_diffusion", clips, checkpoint, grid, **place, recheck=1, new_clips=new_clips)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("n", judged.n, "d")
 glue_value("rests", judged.rests)
-glue_value("seconds", SECONDS, ".2f", "s")
-glue_value("calls", CALLS, "d")
-glue_value("more_calls", CALLS_OF_EQUAL_SECONDS, "d")
+glue_value("seconds", seconds, ".2f", "s")
+glue_value("calls", calls, "d")
+glue_value("more_calls", more_calls, "d")
 overall = results.summarise(judged.table, by=("method", "stage", "metric"))
-value = overall.set_index(["method", "stage", "metric"])["mean"]
 
 # %% [markdown]
 # Measured on the first {glue:text}`seconds` of each clip, with {glue:text}`calls` network calls
@@ -123,56 +129,60 @@ value = overall.set_index(["method", "stage", "metric"])["mean"]
 # Chosen by rule, not by hand: of the clips at hand, the one where guidance gains most over
 # SDEdit in log-mel distance at the middle strength, and the one where it gains least.
 
-# %% tags=["remove-input"]
-middle = f"strength {MIDDLE:g}"
+# %% tags=["hide-input"]
+middle, rate = f"strength {diffusion.middle(strengths):g}", f"{rates[-1]:g} kbit/s"
 sides = [{"method": method, "stage": middle} for method in ("guided", "sdedit")]
-near, free, names = verdicts.pairs(judged.at_hand, *sides, "log_mel_distance")
-order = [names[i] for i in (near - free).argsort()]
+near, free = results.pairs(judged.at_hand, *sides, "log_mel_distance")
+order = list((near - free).sort_values(kind="stable").index)
+options = {(run.method, run.stage): run.options for run in diffusion.runs_of(**points)}
 rows = []
 cases = {order[-1]: "worst case", order[0]: "best case"}
 for name, label in reversed(cases.items()):
-    clip = load_clip(next(info for info in clips if info.name == name), max_seconds=SECONDS)
+    clip = load_clip(next(info for info in clips if info.name == name), max_seconds=seconds)
     takes = [Take("original", clip.samples, clip.sample_rate)]
-    for method, stage in (
-        ("vae", ""), ("sdedit", middle), ("guided", middle), ("ddcm", f"{RATES[-1]:g} kbit/s")
-    ):  # fmt: skip
-        (made,) = reconstruct(clip, method, stages, seed=seed, **options_of(method, stage))
-        takes.append(Take(method, made.audio, made.sample_rate))
+    part = judged.at_hand[judged.at_hand["clip"] == name]
+    done = set(zip(part["method"], part["stage"], strict=True))  # a clip can be too short for DDCM
+    tried = (("vae", ""), ("sdedit", middle), ("guided", middle), ("ddcm", rate))
+    for run in (run for run in tried if run in done):
+        (made,) = reconstruct(clip, run[0], stages, seed=seed, **options[run])
+        takes.append(Take(run[0], made.audio, made.sample_rate))
     rows.append(Row(f"{name} ({label})", takes, clip.caption or ""))
-grid = players(rows, Path(out_dir) / "listening", f"Equal calls; checkpoint {checkpoint}.")
-glue_object("player", grid)
-grid
+shown = players(rows, Path(out_dir) / "listening", f"Equal calls; checkpoint {checkpoint}.")
+glue_object("player", shown)
+shown
 
 # %% [markdown]
 # ## Fidelity against plausibility
 #
 # Left is nearer to the clip, down is more plausible to the model.
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 equal = overall[~overall["stage"].str.contains(EQUAL_SECONDS) & (overall["stage"] != "caption")]
 shown = ["vae", "sdedit", "guided", "ddpm-inversion", "ddcm"]
-points = verdicts.plane(equal, "log_mel_distance", "epsilon_error", shown)
-heard = verdicts.plane(equal, "log_mel_distance", "clap_text", shown)
+plane = diffusion.plane(equal, "log_mel_distance", "epsilon_error", shown)
+heard = diffusion.plane(equal, "log_mel_distance", "clap_text", shown)
 asked = "cannot be asked, since no clip has a caption" if heard.empty else "is asked too"
 glue_value("clap_asked", asked)
-for word, strength in zip(("low", "middle", "high"), STRENGTHS, strict=True):
+words = {"low": min(strengths), "middle": diffusion.middle(strengths), "high": max(strengths)}
+for word, strength in words.items():
     glue_value(f"strength_{word}", strength, "g")
-    for method in ("sdedit", "guided"):
-        key = method, f"strength {strength:g}"
-        glue_value(f"mel_{method}_{word}", value[*key, "log_mel_distance"], ".1f", "dB")
-        glue_value(f"epsilon_{method}_{word}", value[*key, "epsilon_error"], ".3f")
-for method in ("vae", "ddpm-inversion"):
-    glue_value(f"mel_{method}", value[method, "", "log_mel_distance"], ".1f", "dB")
-    glue_value(f"epsilon_{method}", value[method, "", "epsilon_error"], ".3f")
+    at = equal[equal["stage"] == f"strength {strength:g}"]
+    at = at.pivot(index="method", columns="metric", values="mean").loc[["sdedit", "guided"]]
+    glue_table(at["log_mel_distance"], f"mel_{{}}_{word}", ".1f", "dB")
+    glue_table(at["epsilon_error"], f"epsilon_{{}}_{word}", ".3f")
+alone = equal[(equal["stage"] == "") & equal["method"].isin(["vae", "ddpm-inversion"])]
+alone = alone.pivot(index="method", columns="metric", values="mean")
+glue_table(alone["log_mel_distance"], "mel_{}", ".1f", "dB")
+glue_table(alone["epsilon_error"], "epsilon_{}", ".3f")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = trade_off(
-    points, "log-mel distance, dB (left is nearer)", "denoiser's error (down is more plausible)"
+    plane, "log-mel distance, dB (left is nearer)", "denoiser's error (down is more plausible)"
 )
 figure_caption(
     axes.figure,
     "fig-plane",
-    f"Fidelity against plausibility at {CALLS} network calls, means over clips with 95 % "
+    f"Fidelity against plausibility at {calls} network calls, means over clips with 95 % "
     f"intervals; labels are operating points. {about}.",
     "Points of five methods in a plane, those of one method joined and labelled.",
 )
@@ -188,7 +198,7 @@ figure_caption(
 #
 # The checkpoint's CLAP {glue:text}`clap_asked`.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 shown = None
 if not heard.empty:
     axes = trade_off(heard, "log-mel distance, dB (left is nearer)", "CLAP cosine (up is better)")
@@ -205,8 +215,7 @@ shown
 #
 # The same comparison when methods without a backward call get more steps for their time.
 
-# %% tags=["remove-input", "remove-output"]
-rate = f"{RATES[-1]:g} kbit/s"
+# %% tags=["hide-input", "remove-output"]
 stages_at = {
     "vae": "",
     "guided": middle,
@@ -215,13 +224,12 @@ stages_at = {
 }
 timed = overall.assign(key=list(zip(overall["method"], overall["stage"], strict=True)))
 timed = timed[timed["key"].isin(list(stages_at.items()))]
-for method, stage in stages_at.items():
-    known = (method, stage, "seconds") in value  # a clip can be too short for DDCM's rate
-    for key, metric, unit in (("seconds", "seconds", "s"), ("timed_mel", "log_mel_distance", "dB")):
-        text = (value[method, stage, metric], ".1f", unit) if known else ("–",)
-        glue_value(f"{key}_{method}", *text)
+# A clip can be too short for DDCM's rate.
+wide = timed.pivot(index="method", columns="metric", values="mean").reindex(list(stages_at))
+glue_table(wide["seconds"], "seconds_{}", ".1f", "s")
+glue_table(wide["log_mel_distance"], "timed_mel_{}", ".1f", "dB")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = points_with_intervals(
     timed[timed["metric"] == "log_mel_distance"], "log-mel distance, dB (less is better)"
 )
@@ -244,17 +252,14 @@ figure_caption(
 # *Yes* means that the whole interval keeps the bound, *on average* that only the mean does, or
 # that there are fewer than {glue:text}`fewest` clips.
 
-# %% tags=["remove-input", "remove-output"]
-found = verdicts.diffusion_verdicts(judged.table)
-for verdict in found:
-    glue_value(f"v_{verdict.key}", verdict.measured, ".2g", verdict.unit)
-    glue_value(f"holds_{verdict.key}", verdict.holds)
+# %% tags=["hide-input", "remove-output"]
+found = diffusion.diffusion_verdicts(judged.table, strengths)
 glue_value("bounds", len(found), "d")
-glue_value("fewest", verdicts.FEWEST, "d")
+glue_value("fewest", FEWEST, "d")
 glue_value("kept", sum(v.holds == "yes" for v in found), "d")
 
-# %% tags=["remove-input"]
-plain_table(verdicts.as_table(found))
+# %% tags=["hide-input"]
+plain_table(as_table(found))
 
 # %% [markdown]
 # Of {glue:text}`bounds` bounds {glue:text}`kept` are kept by the whole interval.
@@ -264,7 +269,7 @@ plain_table(verdicts.as_table(found))
 # Seconds for one second of sound (the real-time factor), calls, and the memory that a method
 # takes beyond what was in use before it. Encoding is not counted, since all do it.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 costs = ["seconds_per_second", "unet_calls", "unet_backward", "memory_growth"]
 spent = overall[overall["metric"].isin(costs)].copy()
 spent["run"] = (spent["method"] + ", " + spent["stage"]).str.rstrip(", ")
@@ -278,7 +283,7 @@ results.tabulate(spent, rows="run")
 # measured with random ones (`python benchmarks/published_size.py`). Seconds for one second of
 # sound; `mini` on the machine of this run, the other on the benchmark's.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 plain_table(beside(stages, checkpoint, evidence_dir, "build"))
 
 # %% [markdown]

@@ -2,7 +2,13 @@
 # jupyter:
 #   audioldm_utils:
 #     tiny:
-#       fresh: 1
+#       new_clips: 1
+#       seconds: 1.28
+#       softness:
+#       - 1.0
+#       steps: 4
+#       temperatures:
+#       - 0.5
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
@@ -32,14 +38,25 @@ out_dir: str = "build/results/04_codebooks"  # where tables are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of codebooks and starting noise
 limit: int = 0  # use only so many clips; 0 for all
-fresh: int = 1  # clips that are measured where the evidence holds none of them; 0 for all
+new_clips: int = 1  # clips that are measured where the evidence holds none of them; 0 for all
+seconds: float = 2.56  # of a clip's beginning
+steps: int = 16  # network calls of an encoding
+temperatures: list[float] = [0.3, 1.0]  # of a choice, between the best atom (0) and chance (inf)
+softness: list[float] = [0.1, 0.5, 2.0]  # of a quantiser, squared latent units, beside the hard one
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import pandas as pd
 
 from audioldm_utils.audio.survey import usable_clips
-from audioldm_utils.book.plotting import curves, figure_caption, glue_value, plain_table, style
+from audioldm_utils.book.plotting import (
+    curves,
+    figure_caption,
+    glue_table,
+    glue_value,
+    plain_table,
+    style,
+)
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies import codebook_tables as tables
 from audioldm_utils.studies.run import measure
@@ -80,7 +97,7 @@ clips = usable_clips(audio_dir, limit)
 # The best of $K$ normal inner products grows as $\sqrt{2 \ln K}$: each doubling of $K$ costs a
 # bit and raises the cosine only a little.
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 table = tables.read_efficiency(evidence_dir)
 white = table[(table["residual"] == "white") & (table["atoms"] == 1)]
 white = white[white["method"].isin(["ddcm", "ddcm-gaussian"])]
@@ -97,7 +114,7 @@ glue_value("smooth_16", one.loc["smooth", "mean"], ".2f")
 plain = table[table["codebook"] == "cyclic shift, no mask"]["mean"].iloc[0]
 glue_value("no_mask", plain, ".2f")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = curves(
     pd.concat([theory, measured]), "size", "codebook size K", "cosine with the residual",
     log_x=True,
@@ -120,7 +137,7 @@ figure_caption(
 #
 # ## Efficiency over rate
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 turbo = tables.turbo_theory(16384, [10, 30, 60, 100, 200, 300])
 shown = pd.concat([tables.over_bits(table), turbo])
 axes = curves(shown, "bits", "bits of a step's choice", "efficiency (more is better)", log_x=True)
@@ -136,7 +153,7 @@ figure_caption(
     "thresholding and matching pursuit falling with the rate.",
 )
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 columns = ["codebook", "atoms", "bits", "residual", "efficiency", "low", "high", "theory", "n"]
 plain_table(table[columns])
 
@@ -152,24 +169,23 @@ plain_table(table[columns])
 # The same choices on the residuals of the checkpoint's own denoiser, at several noise levels, and
 # on white residuals of the same clips' size.
 
-# %% tags=["remove-input", "remove-output"]
-judged = measure(
-    "04_choices", clips, checkpoint, {"seed": seed}, out_dir, evidence_dir, most=1, own=fresh
-)
+# %% tags=["show-input", "remove-output"]
+softer = {"temperatures": temperatures, "softness": softness}
+grid = {"seed": seed, "seconds": seconds, "steps": steps, **softer}
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
+judged = measure("04_choices", clips, checkpoint, grid, **place, recheck=1, new_clips=new_clips)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 summary = results.summarise(judged.table, by=("method", "stage", "metric"))
-value = summary.set_index(["method", "stage", "metric"])["mean"]
 real = summary[(summary["metric"] == "efficiency") & summary["stage"].str.startswith("real")]
 real = real.assign(level=real["stage"].str.split(", ").str[1].astype(float))
-over = judged.table[judged.table["metric"] == "efficiency"].copy()
-over["kind"] = over["stage"].str.split(",").str[0]
-mean = over.groupby(["method", "kind"])["value"].mean()
-for method, key in (("ddcm", "shift"), ("ddcm, no mask", "plain"), ("ddcm-gaussian", "paper")):
-    glue_value(f"real_{key}", mean[method, "real"], ".2f")
+over = judged.table[judged.table["metric"] == "efficiency"]
+mean = over[over["stage"].str.startswith("real")].groupby("method")["value"].mean()
+short = {"ddcm": "shift", "ddcm, no mask": "plain", "ddcm-gaussian": "paper"}
+glue_table(mean[list(short)].rename(short), "real_{}", ".2f")
 glue_value("n", judged.n, "d")
 glue_value("rests", judged.rests)
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = curves(real, "level", "alpha-bar of the step", "efficiency (more is better)", log_x=True)
 figure_caption(
     axes.figure,
@@ -189,7 +205,7 @@ figure_caption(
 # standard deviations of a random entry's score. At $0$ it is compression, at $\infty$
 # plain sampling, whose result has nothing to do with the clip but its length.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 soft = summary[summary["stage"].str.startswith("temperature")]
 soft = soft[soft["metric"].isin(["mel_error", "latent_correlation", "choice_cosine"])]
 results.tabulate(soft, rows="stage", digits=3)
@@ -201,7 +217,7 @@ results.tabulate(soft, rows="stage", digits=3)
 # give, and what does the denoiser get to see? Normal noise has unit spread, no excess kurtosis and
 # no correlation between neighbours.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 equal = summary[summary["stage"] == "equal rate"]
 if len(equal):
     shown = results.tabulate(equal, digits=3)
@@ -209,13 +225,16 @@ else:
     shown = pd.DataFrame({"k-means": ["nothing is fitted for this checkpoint"]})
 shown
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
+names = {"ddcm-kmeans": "kmeans", "ddcm-gaussian": "gaussian", "ddcm": "shift"}
+measured = equal.pivot(index="method", columns="metric", values="mean")
+measured = measured.reindex(list(names), columns=["mel_error", "noise_neighbours_in_time"])
+measured, missing = measured.rename(names), pd.Series("not measured", list(names.values()))
 for key, metric in (("error", "mel_error"), ("time", "noise_neighbours_in_time")):
-    for method in ("ddcm-kmeans", "ddcm-gaussian", "ddcm"):
-        found = value.get((method, "equal rate", metric))
-        text = "not measured" if found is None else found
-        spec = "" if found is None else ".3f"
-        glue_value(f"{key}_{method.replace('ddcm-', '').replace('ddcm', 'shift')}", text, spec)
+    if len(equal):
+        glue_table(measured[metric], f"{key}_{{}}", ".3f")
+    else:
+        glue_table(missing, f"{key}_{{}}")
 
 # %% [markdown]
 # The log-mel error is {glue:text}`error_kmeans` with k-means atoms, {glue:text}`error_gaussian`
@@ -230,7 +249,7 @@ for key, metric in (("error", "mel_error"), ("time", "noise_neighbours_in_time")
 # or by an average of all, weighted by a softmax of the squared distances (soft). No diffusion
 # takes place. Soft weights are no indices: they have no finite rate, and show what averaging does.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 quantised = summary[summary["method"].isin(["vq", "vae"])].assign(
     stage=lambda t: t["stage"].replace("", "not quantised")
 )
@@ -242,7 +261,7 @@ results.tabulate(quantised, rows="stage", digits=3)
 # Milliseconds of one core for one step's choice and for making its noise again, and memory over
 # plain sampling, for latents of the length that AudioLDM2 is trained on.
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 cost = tables.read_cost(evidence_dir)
 chosen = cost["choose, processor"]
 glue_value("choose_shift", chosen["cyclic, 65,536 atoms, 16 bits"], ".1f", "ms")
@@ -252,11 +271,11 @@ glue_value("paper_draw", paper["draw, processor"], ".0f", "ms")
 glue_value("paper_memory", paper["memory over plain"], ".0f", "MB")
 glue_value("shift_memory", cost["memory over plain"]["cyclic, 200 steps"], ".0f", "MB")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 units = cost.columns.str.replace("processor", "ms").str.replace("plain", "plain, MB")
 plain_table(cost.set_axis(units, axis="columns"), 2, index=True)
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 shares = tables.read_shares(evidence_dir)
 plain_table(shares.rename(columns={"value": "% of one network call"}), 2)
 
@@ -271,7 +290,7 @@ plain_table(shares.rename(columns={"value": "% of one network call"}), 2)
 # For white normal latents the best denoiser is known, so whole reverse processes can be held
 # against the rate-distortion bound, with no weights at all.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 oracle = tables.read_oracle(evidence_dir)
 plain_table(oracle)
 

@@ -2,7 +2,13 @@
 # jupyter:
 #   audioldm_utils:
 #     tiny:
-#       fresh: 1
+#       new_clips: 1
+#       paper_steps: 12
+#       rates:
+#       - 1.0
+#       - 4.0
+#       seconds: 1.28
+#       steps: 5
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
@@ -34,9 +40,22 @@ out_dir: str = "build/results/05_ddcm_codec"  # where tables and audio are writt
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of codebooks and starting noise
 limit: int = 0  # use only so many clips; 0 for all
-fresh: int = 1  # clips that are measured where the evidence holds none of them; 0 for all
+new_clips: int = 1  # clips that are measured where the evidence holds none of them; 0 for all
+seconds: float = 2.56  # of a clip's beginning that is coded
+steps: int = 25  # network calls of a file, at most
+rates: list[float] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0]  # kbit/s; a file never exceeds its rate
+low_rate: float = 0.1  # up to this rate, kbit/s, `low_seconds` are coded
+low_seconds: float = 5.12  # judged on the same beginning: a header takes most of a shorter file
+rvq_stages: list[int] = [1, 2, 4, 9, 18]  # of the residual quantiser
+pursuit_rates: list[float] = [0.4, 0.7, 1.2]  # kbit/s of the paper's matching pursuit
+linear_rates: list[float] = [0.5, 1.0]  # kbit/s with a linear denoiser in the network's place
+paper_steps: int = 65  # network calls with one atom of the paper's 1024 a step
+bases: int = 4  # of the cyclic codebook that spends the same bits in fewer calls
+mixture_rate: float = 1.0  # kbit/s of clips that are mixed
+heard_rates: list[float] = [5.0, 1.0, 0.5]  # kbit/s that are played
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +66,7 @@ from audioldm_utils.audio.survey import NO_CLASS, usable_clips
 from audioldm_utils.book.listening import Row, Take, abx, players
 from audioldm_utils.book.plotting import (
     figure_caption,
+    glue_table,
     glue_value,
     plain_table,
     points_with_intervals,
@@ -59,14 +79,13 @@ from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results import summaries as results
-from audioldm_utils.studies import rate_curves as rates
-from audioldm_utils.studies.codecs import PURSUIT_RATES
+from audioldm_utils.studies import rate_curves
 from audioldm_utils.studies.drift import read_drift
 from audioldm_utils.studies.entropy import codes_entropy
-from audioldm_utils.studies.rates import LOW_SECONDS, RATES, SECONDS, STEPS, family, payable
+from audioldm_utils.studies.rates import family, payable
 from audioldm_utils.studies.run import measure
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 style()
 clips = usable_clips(audio_dir, limit)
 stages = Stages(load(checkpoint))
@@ -85,24 +104,34 @@ stages = Stages(load(checkpoint))
 # (chapter «Codebooks»). No prompt is used. A rate counts every byte of the file, header and
 # checksum included.
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["show-input"]
+coded = {"seed": seed, "seconds": seconds, "steps": steps}
+swept = {"rates": rates, "low_rate": low_rate}
+grids = {
+    "05_rates": {**coded, **swept, "low_seconds": low_seconds, "rvq_stages": rvq_stages},
+    "05_placement": {**coded, **swept},
+    "05_codebooks": {
+        **coded, "pursuit_rates": pursuit_rates, "linear_rates": linear_rates,
+        "paper_steps": paper_steps, "bases": bases,
+    },
+    "05_mixtures": {**coded, "mixture_rate": mixture_rate},
+}  # fmt: skip
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir, "new_clips": new_clips}
 # One of the evidence's clips is measured again; the other studies run the same code.
-STUDIES = {"05_rates": 1, "05_placement": 0, "05_codebooks": 0, "05_mixtures": 0}
-given = (clips, checkpoint, {"seed": seed}, out_dir, evidence_dir)
-judged = {name: measure(name, *given, most=most, own=fresh) for name, most in STUDIES.items()}
-found = judged["05_rates"].table
-together = pd.concat([study.table for study in judged.values()], ignore_index=True)
-about = (
-    f"n = {judged['05_rates'].n}; {judged['05_rates'].source}; checkpoint {checkpoint}; seed {seed}"
-)
+judged = {
+    name: measure(name, clips, checkpoint, grid, **place, recheck=int(name == "05_rates"))
+    for name, grid in grids.items()
+}
 
-# %% tags=["remove-input", "remove-output"]
-glue_value("n", judged["05_rates"].n, "d")
-glue_value("n_codebooks", judged["05_codebooks"].n, "d")
-glue_value("rests", judged["05_rates"].rests)
-glue_value("seconds", SECONDS, ".2f", "s")
-glue_value("low_seconds", LOW_SECONDS, ".2f", "s")
-glue_value("steps", STEPS, "d")
+# %% tags=["hide-input", "remove-output"]
+main = judged["05_rates"]
+found, about = main.table, f"n = {main.n}; {main.source}; checkpoint {checkpoint}; seed {seed}"
+together = pd.concat([study.table for study in judged.values()], ignore_index=True)
+glue_value("n", main.n, "d")
+glue_value("rests", main.rests)
+glue_value("seconds", seconds, ".2f", "s")
+glue_value("low_seconds", low_seconds, ".2f", "s")
+glue_value("steps", steps, "d")
 
 # %% [markdown]
 # Measured on the first {glue:text}`seconds` of every clip, with at most
@@ -114,20 +143,22 @@ glue_value("steps", STEPS, "d")
 #
 # The clip, through VAE and vocoder alone, and decoded from files of falling rate.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 codec = Codec(stages)
 rows, files, pairs = [], [], []
-measured = set(judged["05_rates"].run["clip"])
+measured = set(main.run["clip"])
+settings = Settings(steps=steps, seed=seed)
 for info in sorted(clips, key=lambda info: info.name not in measured)[:2]:
-    wave = to_model_rate(load_clip(info, max_seconds=SECONDS))
+    wave = to_model_rate(load_clip(info, max_seconds=seconds))
     vae = stages.reconstruct_vae(torch.from_numpy(wave)[None])[0].numpy()
     takes = [Take("original", wave, 16000), Take("vae", vae, 16000)]
-    for rate, encoded in payable(codec, wave, (5.0, 1.0, 0.5), Settings(steps=STEPS, seed=seed)):
+    for rate, encoded in payable(codec, wave, heard_rates, settings):
         heard = codec.waveform(encoded.codes.latents, encoded.header)
         takes.append(Take("ddcm", heard, 16000, f"DDCM, {rate:g} kbit/s"))
         files.append(encoded.data)
     rows.append(Row(info.name, takes, info.caption or ""))
-    pairs.append((info.name, takes[1], takes[2]))
+    if len(takes) > 2:
+        pairs.append((info.name, takes[1], takes[2]))
 players(rows, Path(out_dir) / "listening", f"Falling rates; checkpoint {checkpoint}.")
 
 # %% [markdown]
@@ -139,22 +170,28 @@ players(rows, Path(out_dir) / "listening", f"Falling rates; checkpoint {checkpoi
 # charged the same header. The linear denoiser is the same codec with the best linear estimate in
 # the network's place.
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 summary = results.summarise(found, by=("method", "stage", "metric"))
 value = summary.set_index(["method", "stage", "metric"])["mean"]
-stages_of = [f"{rate:g} kbit/s" for rate in RATES]
-stages_of = [stage for stage in stages_of if ("ddcm", stage, "rate") in value]
-errors = rates.over_rate(together[together["stage"].str.contains("kbit|stages")], "mel_error",
-                         ("ddcm", "ddcm-uniform", "ddcm-pursuit", "rvq", "linear"))  # fmt: skip
+above = {rate: f"{rate:g} kbit/s" for rate in sorted(rates) if rate > low_rate}
+stages_of = [f"{rate:g} kbit/s" for rate in sorted(rates)]
+stages_of = [s for s in stages_of if ("ddcm", s, "rate") in value] or stages_of
+errors = rate_curves.over_rate(
+    together[together["stage"].str.contains("kbit|stages")],
+    "mel_error",
+    ("ddcm", "ddcm-uniform", "ddcm-pursuit", "rvq", "linear"),
+)
 ceiling = value["vae", "", "mel_error"]
 glue_value("vae_nat", ceiling, ".3f", "nat")
-for key, stage in (("low", stages_of[0]), ("high", stages_of[-1])):
-    glue_value(f"rate_{key}", value["ddcm", stage, "rate"], ".2g", "kbit/s")
-    glue_value(f"error_{key}", value["ddcm", stage, "mel_error"], ".2f", "nat")
-    glue_value(f"correlation_{key}", value["ddcm", stage, "latent_correlation"], ".2f")
-    glue_value(f"calls_{key}", value["ddcm", stage, "network_calls"], ".0f")
+ends = summary[summary["method"] == "ddcm"].pivot(index="stage", columns="metric", values="mean")
+ends = ends.reindex(
+    [stages_of[0], stages_of[-1]], columns=["rate", "mel_error", "latent_correlation"]
+).set_axis(["low", "high"])
+glue_table(ends["rate"], "rate_{}", ".2g", "kbit/s")
+glue_table(ends["mel_error"], "error_{}", ".2f", "nat")
+glue_table(ends["latent_correlation"], "correlation_{}", ".2f")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = rate_quality(
     errors, "mean absolute log-mel error, nat (less is better)", ceilings={"vae": ceiling}
 )
@@ -176,14 +213,19 @@ figure_caption(
 #
 # Paired differences over clips between neighbouring rates.
 
-# %% tags=["remove-input", "remove-output"]
-steps = results.neighbours(found, "ddcm", stages_of, "mel_error")
-glue_value("worst_p", steps["p, Holm"].max(), ".2g")
-falls = bool((steps["difference, nat"] < 0).all())
-glue_value("verdict", "falls at every step" if falls else "does not fall at every step")
+# %% tags=["hide-input", "remove-output"]
+stage = {name: {"method": "ddcm", "stage": name} for name in stages_of}
+asked = {(low, high): (stage[high], stage[low]) for low, high in pairwise(stages_of)}
+risen = results.differences(found, asked, "mel_error").drop(columns=["first", "second"])
+glue_value("worst_p", risen["p, Holm"].max(), ".2g")
+falls = bool((risen["difference"] < 0).all())
+verdict = "falls at every step" if falls else "does not fall at every step"
+glue_value("verdict", verdict if len(risen) else "of one rate says nothing of how it falls")
 
-# %% tags=["remove-input"]
-plain_table(steps)
+# %% tags=["hide-input"]
+risen.insert(0, "from", [low for low, _ in risen.index])
+risen.insert(1, "to", [high for _, high in risen.index])
+plain_table(risen.rename(columns={"difference": "difference, nat"}))
 
 # %% [markdown]
 # The mean error {glue:text}`verdict` up in rate; the largest p-value, corrected for the number of
@@ -197,7 +239,7 @@ plain_table(steps)
 # true mel with Griffin-Lim {cite:p}`griffin1984signal`. ViSQOL {cite:p}`chinen2020visqol` hardly
 # hears phase, waveform codecs keep it; neither measure alone settles which sounds better.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 
 SHOWN = {
@@ -207,7 +249,7 @@ SHOWN = {
 }
 figure, panels = plt.subplots(3, 1, figsize=(7.2, 11.5))
 for panel, (metric, label) in zip(panels, SHOWN.items(), strict=True):
-    curve = rates.over_rate(found, metric, ("ddcm", "rvq", "opus", "mp3"), "payload_rate")
+    curve = rate_curves.over_rate(found, metric, ("ddcm", "rvq", "opus", "mp3"), "payload_rate")
     tops = {m: value.get((m, "", metric)) for m in ("vae", "mel-griffinlim")}
     tops = {method: top for method, top in tops.items() if top is not None}
     rate_quality(curve, label, axes=panel, ceilings=tops)
@@ -221,7 +263,7 @@ figure_caption(
     "at higher ones.",
 )
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 wide = summary[summary["metric"].isin(["rate", "payload_rate", *SHOWN])]
 wide = wide[wide["method"].isin(["ddcm", "rvq", "opus", "mp3", "vae", "mel-griffinlim"])]
 wide = wide.assign(method=wide["method"] + ", " + wide["stage"].replace("", "no bits counted"))
@@ -239,35 +281,32 @@ results.tabulate(wide.drop(columns="stage"), digits=2)
 #   entries, quantised coefficients), at equal network calls.
 # - **Diffusion.** DDCM against the residual quantiser of the same latents.
 
-# %% tags=["remove-input", "remove-output"]
-by_stage = {key: [f"{rate:g} kbit/s" for rate in chosen] for key, chosen in (
-    ("high", (1.0, 2.0, 5.0)), ("low", (0.2, 0.5, 1.0)), ("several", (0.2, 0.5, 1.0, 2.0)),
-    ("pursuit", PURSUIT_RATES))}  # fmt: skip
+# %% tags=["hide-input", "remove-output"]
+half, names = len(above) // 2, list(above.values())
+high, low, several = names[half:], names[: half + 1], names[:-1]
+pursuit = [f"{rate:g} kbit/s" for rate in pursuit_rates]
 quantised = sorted(set(found[found["method"] == "rvq"]["stage"]), key=lambda s: int(s.split()[0]))
 deltas = {
-    "placement_high": ("ddcm", "ddcm-uniform", by_stage["high"]),
-    "placement_low": ("ddcm", "ddcm-uniform", by_stage["low"]),
-    "pursuit": (
-        "ddcm",
-        "ddcm-pursuit",
-        {"ddcm": by_stage["several"], "ddcm-pursuit": by_stage["pursuit"]},
-    ),
-    "rvq": ("ddcm", "rvq", {"ddcm": stages_of[1:], "rvq": quantised}),
+    "placement_high": ("ddcm-uniform", {"ddcm": high, "ddcm-uniform": high}),
+    "placement_low": ("ddcm-uniform", {"ddcm": low, "ddcm-uniform": low}),
+    "pursuit": ("ddcm-pursuit", {"ddcm": several, "ddcm-pursuit": pursuit}),
+    "rvq": ("rvq", {"ddcm": [s for s in names if s in stages_of], "rvq": quantised}),
 }
-for key, (a, b, where) in deltas.items():
-    deltas[key] = rates.delta_or_none(together, a, b, "mel_error", where)
-    glue_value(f"bd_{key}", rates.delta_text(deltas[key]))
+for key, (other, where) in deltas.items():
+    deltas[key] = rate_curves.delta_or_none(together, "ddcm", other, "mel_error", where)
+    glue_value(f"bd_{key}", rate_curves.delta_text(deltas[key]))
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
+span = [f"{part[0].split()[0]} to {part[-1]}" if part else "none" for part in (high, low)]
 asked = {
-    "placement against uniform timesteps, 1 to 5 kbit/s": "placement_high",
-    "the same, 0.2 to 1 kbit/s": "placement_low",
+    f"placement against uniform timesteps, {span[0]}": "placement_high",
+    f"the same, {span[1]}": "placement_low",
     "cyclic shifts against matching pursuit": "pursuit",
     "DDCM against the residual quantiser": "rvq",
 }
 compared = pd.DataFrame(
     [
-        {"comparison": text, "BD-rate, log-mel error": rates.delta_text(deltas[key]),
+        {"comparison": text, "BD-rate, log-mel error": rate_curves.delta_text(deltas[key]),
          "clips": deltas[key].n if deltas[key] else 0}
         for text, key in asked.items()
     ]
@@ -283,7 +322,7 @@ plain_table(compared)
 # steps near the clean latents. Cyclic shifts against matching pursuit: {glue:text}`bd_pursuit`;
 # DDCM against the residual quantiser: {glue:text}`bd_rvq`.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 rules = load_rules(stages.checkpoint.path, stages.checkpoint.fingerprint)
 plain_table(pd.DataFrame(rules, columns=["below bits a value", "placement", "power", "stop"]))
 
@@ -292,24 +331,27 @@ plain_table(pd.DataFrame(rules, columns=["below bits a value", "placement", "pow
 # points: what the network is worth, and whether one large choice a step replaces several small
 # ones.
 
-# %% tags=["remove-input", "remove-output"]
-POINTS = {
-    "network against linear denoiser, 0.5 kbit/s": (
-        ("ddcm", "0.5 kbit/s"), ("linear", "0.5 kbit/s")),
-    "one atom of all shifts against one of 1024 independent": (
-        ("ddcm", "one atom of shifts"), ("ddcm-gaussian", "one atom of 1024")),
-}  # fmt: skip
-points = rates.at_points(together, POINTS, "mel_error")
+# %% tags=["hide-input", "remove-output"]
+at = next((rate for rate in linear_rates if rate in rates), linear_rates[0])
+stage = [{"method": method, "stage": f"{at:g} kbit/s"} for method in ("ddcm", "linear")]
+shifts = {"method": "ddcm", "stage": "one atom of shifts"}
+paper = {"method": "ddcm-gaussian", "stage": "one atom of 1024"}
+asked = {
+    f"network against linear denoiser, {at:g} kbit/s": tuple(stage),
+    "one atom of all shifts against one of 1024 independent": (shifts, paper),
+}
+points = results.differences(together, asked, "mel_error")
 calls = together[together["metric"] == "network_calls"].groupby("stage")["value"].mean()
 saved = 1 - calls.get("one atom of shifts", 0) / calls.get("one atom of 1024", 1)
 glue_value("saved", 100 * saved, ".0f", "%")
-for key, question in zip(("linear", "one"), POINTS, strict=True):
-    glue_value(f"point_{key}", rates.point_text(points, question))
+for key, question in zip(("linear", "one"), asked, strict=True):
+    glue_value(f"point_{key}", rate_curves.difference_text(points, question))
 classes = found.drop_duplicates("clip").set_index("clip")["class"]
 glue_value("by_class", "The same rates by broad class of sound." if classes.any() else NO_CLASS)
 
-# %% tags=["remove-input"]
-plain_table(points.rename(columns={"first": "first, nat", "second": "second, nat"}))
+# %% tags=["hide-input"]
+points = points.rename(columns={"first": "first, nat", "second": "second, nat"})
+plain_table(points.reset_index(names="question"))
 
 # %% [markdown]
 # With one atom a step and equal bits, a cyclic codebook of a few bases takes {glue:text}`saved`
@@ -322,11 +364,11 @@ plain_table(points.rename(columns={"first": "first, nat", "second": "second, nat
 # {glue:text}`by_class` And one clip mixed with a second and a third, of other classes if there are
 # any, all equally loud, at one rate.
 
-# %% tags=["remove-input"]
-shown = None
+# %% tags=["hide-input"]
+shown, chosen = None, list(dict.fromkeys(names[i] for i in (1, -2) if len(names) > 1)) or names
 if classes.any():
-    grouped = rates.by_group(found, "ddcm", "mel_error", classes.map(family).to_dict())
-    grouped = grouped[grouped["stage"].isin(["0.5 kbit/s", "2 kbit/s"])]
+    grouped = rate_curves.by_group(found, "ddcm", "mel_error", classes.map(family).to_dict())
+    grouped = grouped[grouped["stage"].isin(chosen)]
     axes = points_with_intervals(
         grouped.assign(stage="DDCM, " + grouped["stage"]),
         "log-mel error, nat (less is better)",
@@ -336,13 +378,14 @@ if classes.any():
     shown = figure_caption(
         axes.figure,
         "fig-codec-classes",
-        f"Error by broad class at two rates, mean with 95 % interval over clips. {about}.",
+        f"Error by broad class at {' and '.join(chosen)}, mean with 95 % interval over clips. "
+        f"{about}.",
         "Points with intervals, one row a class: the error differs between classes less than "
         "between rates, or more, as the axis shows.",
     )
 shown
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 mixed = results.summarise(judged["05_mixtures"].table, by=("method", "stage", "metric"))
 mixed = mixed[mixed["metric"] == "mel_error"].assign(
     order=lambda t: t["stage"].map({"one clip": 0, "pair": 1, "triple": 2})
@@ -365,9 +408,10 @@ figure_caption(
 # Seconds of processor time for a second of sound, and the entropy of the indices: how many
 # bits an entropy coder could still save.
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 timing = together[together["metric"].isin(["encode_seconds", "synthesis_seconds"])]
-timing = timing[timing["stage"] == "1 kbit/s"].groupby("metric")["value"].mean() / SECONDS
+timing = timing[timing["stage"].isin(names[half : half + 1])]
+timing = timing.groupby("metric")["value"].mean() / seconds
 glue_value("encode_time", timing.get("encode_seconds", float("nan")), ".1f", "s")
 glue_value("synthesis_time", timing.get("synthesis_seconds", float("nan")), ".2f", "s")
 left = codes_entropy(codec, files)
@@ -379,7 +423,7 @@ glue_value("drift", drift)
 glue_value("drift_error", drift_error)
 glue_value("entropy_p", left.p_uniform, ".2g")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 indices = pd.DataFrame(
     {
         "indices": [left.count], "bits of an index": [left.bits],
@@ -406,7 +450,7 @@ plain_table(indices, 4)
 # Numbers from one paper's own table {cite:p}`liu2024semanticodec`, for orientation: other sounds,
 # other references, and a mel measure of its own. They must not be compared with the figures above.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 published = pd.read_csv(Path(evidence_dir) / "published_codecs.csv")
 plain_table(published, 2)
 
@@ -417,8 +461,8 @@ plain_table(published, 2)
 #
 # X is the VAE alone, or DDCM at the highest rate; which?
 
-# %% tags=["remove-input"]
-abx(pairs, Path(out_dir) / "listening", trials=8)
+# %% tags=["hide-input"]
+abx(pairs, Path(out_dir) / "listening", trials=8) if pairs else "No clip pays for such a file."
 
 # %% [markdown]
 # ## Limits

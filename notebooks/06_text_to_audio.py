@@ -1,5 +1,15 @@
 # ---
 # jupyter:
+#   audioldm_utils:
+#     tiny:
+#       changes:
+#       - 0.0
+#       - 1.0
+#       edit_steps: 4
+#       sizes:
+#       - 16
+#       - 128
+#       steps: 4
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
@@ -27,10 +37,22 @@ out_dir: str = "build/results/06_text_to_audio"  # where tables and audio are wr
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of starting noise, codebooks and choices
 limit: int = 0  # use only so many clips; 0 for all
-fresh: int = 1  # clips that are measured where the evidence holds none of them; 0 for all
-samples: int = 1  # of each prompt and method; 0 for as many as the evidence has
+new_clips: int = 1  # clips that are edited where the evidence holds none of them; 0 for all
+samples: int = 1  # of each prompt and method that are made in this run; 0 for all
+seconds: float = 1.28  # of a sample, and of a clip that is edited
+steps: int = 10  # network calls of a sample
+guidance: float = 3.5  # classifier-free
+subset: int = 64  # candidates a step of prompt-free guidance
+sizes: list[int] = [2, 64, 1024, 65536]  # of codebooks
+judged_size: int = 64  # codebooks from here on are judged equivalent to free noise, or not
+judged_samples: int = 20  # of each prompt, by DDPM and by those codebooks
+other_samples: int = 2  # of each prompt, by all other methods
+margin: float = 0.1  # of equivalence, in standard deviations of DDPM's scores
+edit_steps: int = 20  # network calls of an edit
+edit_atoms: int = 4  # of a choice in an edit
+changes: list[float] = [0.0, 0.25, 0.5, 0.75, 1.0]  # share of the steps before the prompt changes
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from pathlib import Path
 
 from audioldm_utils.audio.clips import load_clip
@@ -39,6 +61,7 @@ from audioldm_utils.book.listening import Row, Take, players
 from audioldm_utils.book.plotting import (
     curves,
     figure_caption,
+    glue_table,
     glue_value,
     plain_table,
     points_with_intervals,
@@ -47,17 +70,19 @@ from audioldm_utils.book.plotting import (
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results import summaries as results
-from audioldm_utils.studies import sampling as sampling_study
-from audioldm_utils.studies.editing import CHANGES, edits
+from audioldm_utils.studies.editing import change_name, edit_curve, edits
+from audioldm_utils.studies.prompts import PROMPTS, other_prompt
 from audioldm_utils.studies.run import measure
-from audioldm_utils.studies.sampling_tables import (
-    edit_curve,
+from audioldm_utils.studies.sampling import (
+    Sampling,
     equivalences,
+    make,
+    methods,
     sample_scores,
     set_scores,
 )
-from audioldm_utils.studies.verification import other_prompt
 
+# %% tags=["hide-input"]
 style()
 clips = usable_clips(audio_dir, limit)
 stages = Stages(load(checkpoint))
@@ -87,18 +112,24 @@ stages = Stages(load(checkpoint))
 # DDPM, over pairs of samples from one starting noise, prompt by prompt, must lie within
 # {glue:text}`margin` standard deviations of DDPM's scores.
 
-# %% tags=["remove-input", "remove-output"]
-given = (clips, checkpoint, {"seed": seed}, out_dir, evidence_dir)
-judged = measure("06_samples", *given, most=samples or None)
+# %% tags=["show-input", "remove-output"]
+how = {"seed": seed, "seconds": seconds, "steps": steps, "guidance": guidance, "subset": subset}
+counts = {
+    "sizes": sizes, "judged_size": judged_size,
+    "judged_samples": judged_samples, "other_samples": other_samples,
+}  # fmt: skip
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
+grid = {**how, **counts}
+judged = measure("06_samples", clips, checkpoint, grid, **place, recheck=samples or None)
 about = f"{judged.source}; checkpoint {checkpoint}; seed {seed}"
-tests = equivalences(judged.table)
+tests = equivalences(judged.table, sizes, judged_size, margin)
 tests.to_csv(Path(out_dir) / "equivalence.csv", index=False)
-glue_value("guidance", sampling_study.GUIDANCE, ".1f")
-glue_value("subset", sampling_study.SUBSET, "d")
-glue_value("prompts", len(sampling_study.PROMPTS), "d")
-glue_value("steps", sampling_study.STEPS, "d")
-glue_value("seconds", sampling_study.SECONDS, ".2f", "s")
-glue_value("margin", sampling_study.MARGIN, "g")
+glue_value("guidance", guidance, ".1f")
+glue_value("subset", subset, "d")
+glue_value("prompts", len(PROMPTS), "d")
+glue_value("steps", steps, "d")
+glue_value("seconds", seconds, ".2f", "s")
+glue_value("margin", margin, "g")
 glue_value("rests", judged.rests)
 
 # %% [markdown]
@@ -108,13 +139,13 @@ glue_value("rests", judged.rests)
 #
 # One prompt by each method, from the same starting noise.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 rows = []
-for _, text in sampling_study.PROMPTS[9:10]:
+for _, text in PROMPTS[9:10]:
     conditionings = {text: stages.embed([text], "")}
     takes = []
-    for method, stage in [key for key in sampling_study.methods() if key[1] != "no guidance"]:
-        latents = sampling_study.make(stages, method, stage, [text], conditionings, seed)
+    for method, stage in [key for key in methods(**counts) if key[1] != "no guidance"]:
+        latents = make(stages, method, stage, conditionings, Sampling(**how))
         wave = stages.vocode(stages.decode(latents))[0].cpu().numpy()
         label = f"{method.removesuffix('-random').upper()}, {stage}"
         takes.append(Take(method, wave, 16000, label))
@@ -124,28 +155,29 @@ players(rows, Path(out_dir) / "listening", f"Samplers from one noise; checkpoint
 # %% [markdown]
 # ## Codebook size against free noise
 
-# %% tags=["remove-input", "remove-output"]
-scores = sample_scores(judged.table)
+# %% tags=["hide-input", "remove-output"]
+scores = sample_scores(judged.table, methods(**counts))
 mean = scores.set_index(["method", "stage"])["mean"]
-sizes = [f"K = {size}" for size in sampling_study.SIZES]
+smallest = f"K = {min(sizes)}"
 glue_value("ddpm", mean["ddpm", "CFG"], ".3f")
 glue_value("ddim", mean["ddim", "CFG"], ".3f")
 glue_value("unguided", mean["ddpm", "no guidance"], ".3f")
 glue_value("ccfg", mean["ddcm-random", "prompt-free CCFG"], ".3f")
-glue_value("smallest", sizes[0])
-glue_value("smallest_score", mean["ddcm-random", sizes[0]], ".3f")
-glue_value("judged_from", f"K = {sampling_study.JUDGED[0]}")
-pooled = tests[tests["stage"] == "all judged"].iloc[0]
+glue_value("smallest", smallest)
+glue_value("smallest_score", mean["ddcm-random", smallest], ".3f")
+glue_value("judged_from", f"K = {min([s for s in sizes if s >= judged_size], default=judged_size)}")
+tests = tests.set_index("stage", drop=False)
+columns = ["difference, deviations", "low", "high", "n", "n, DDPM"]
+pooled = tests[columns].reindex(["all judged"]).iloc[0]
 glue_value("pooled_difference", pooled["difference, deviations"], ".3f")
-glue_value("pooled_low", pooled["low"], ".3f")
-glue_value("pooled_high", pooled["high"], ".3f")
-glue_value("pooled_n", int(pooled["n"]), "d")
-glue_value("ddpm_n", int(pooled["n, DDPM"]), "d")
-glue_value("verdict", "equivalent" if pooled["equivalent"] else "not shown to be equivalent")
-single = tests[tests["stage"] != "all judged"]
-glue_value("single", ", ".join(single.loc[single["equivalent"], "stage"]) or "none of them")
+glue_table(pooled[["low", "high"]], "pooled_{}", ".3f")
+glue_value("pooled_n", pooled["n"], ".0f")
+glue_value("ddpm_n", pooled["n, DDPM"], ".0f")
+shown = [name for name, yes in tests["equivalent"].items() if yes]
+glue_value("verdict", "equivalent" if "all judged" in shown else "not shown to be equivalent")
+glue_value("single", ", ".join(n for n in shown if n != "all judged") or "none of them")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = points_with_intervals(
     scores, "CLAP score of sound and prompt (more is better)", category="label"
 )
@@ -156,7 +188,7 @@ figure_caption(
     "One row of points a sampler; those of the larger codebooks lie beside DDPM.",
 )
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 plain_table(tests)
 
 # %% [markdown]
@@ -171,7 +203,7 @@ plain_table(tests)
 # The theory expects this. An atom drawn by chance from a normal codebook *is* normal noise;
 # a small codebook limits only how many different sounds there are.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 sets = set_scores(judged.table)
 plain_table(sets)
 
@@ -185,21 +217,26 @@ plain_table(sets)
 # A clip is encoded under its own caption. Its codes are then replayed, under the caption up to
 # some step and from there on under a prompt of another class.
 
-# %% tags=["remove-input", "remove-output"]
-editing = measure("06_editing", *given, most=1, own=fresh)
+# %% tags=["show-input", "remove-output"]
+edited = {
+    "seed": seed, "seconds": seconds, "guidance": guidance,
+    "edit_steps": edit_steps, "edit_atoms": edit_atoms, "changes": changes,
+}  # fmt: skip
+editing = measure("06_editing", clips, checkpoint, edited, **place, recheck=1, new_clips=new_clips)
 curve = edit_curve(editing.table)
 summary = results.summarise(editing.table, by=("method", "stage", "metric"))
-value = summary.set_index(["method", "stage", "metric"])["mean"]
-for key, share in (("early", CHANGES[0]), ("never", CHANGES[-1])):
-    stage = f"change at {share:.0%}"
-    glue_value(f"target_{key}", value["ddcm", stage, "target_score"], ".2f")
-    glue_value(f"source_{key}", value["ddcm", stage, "source_correlation"], ".2f")
-for key in ("audio prompt", "caption", "no prompt"):
-    glue_value(key.replace(" ", "_"), value["ddcm-random", key, "source_clap"], ".2f")
+value = summary.pivot(index="stage", columns="metric", values="mean")
+ends = value.loc[[change_name(min(changes)), change_name(max(changes))]]
+ends = ends.set_axis(["early", "never"])
+glue_table(ends["target_score"], "target_{}", ".2f")
+glue_table(ends["source_correlation"], "source_{}", ".2f")
+glue_value("audio_prompt", value.loc["audio prompt", "source_clap"], ".2f")
+glue_value("caption", value.loc["caption", "source_clap"], ".2f")
+glue_value("no_prompt", value.loc["no prompt", "source_clap"], ".2f")
 glue_value("editing_n", editing.n, "d")
 glue_value("editing_source", editing.source)
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = curves(
     curve,
     "source_correlation",
@@ -216,15 +253,15 @@ figure_caption(
     "A curve from few source and more target to much source and less target.",
 )
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 rows = []
 measured = set(editing.run["clip"])
 for info in [info for info in clips if info.name in measured][:1]:
     clip = load_clip(info)
     takes = [
-        Take("original" if share < 0 else "ddcm", stages.vocode(stages.decode(z))[0].cpu().numpy(),
-             16000, "source" if share < 0 else f"change at {share:.0%}")
-        for share, z in edits(clip, stages, seed).items()
+        Take("original" if name == "source" else "ddcm",
+             stages.vocode(stages.decode(z))[0].cpu().numpy(), 16000, name)
+        for name, z in edits(clip, stages, **edited).items()
     ]  # fmt: skip
     rows.append(Row(clip.name, takes, f"to «{other_prompt(clip)}»"))
 players(rows, Path(out_dir) / "edits", f"One clip's codes, two prompts; checkpoint {checkpoint}.")

@@ -1,5 +1,11 @@
 # ---
 # jupyter:
+#   audioldm_utils:
+#     tiny:
+#       rates:
+#       - 2.0
+#       seconds: 1.28
+#       steps: 5
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb
 #     formats: ipynb,py:percent
@@ -28,9 +34,14 @@ out_dir: str = "build/results/07_correlation_verification"  # where tables and a
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of codebooks, starting noise, random choices and the wrong network
 limit: int = 0  # use only so many clips; 0 for all
-fresh: int = 3  # clips that are measured where the evidence holds none of them; 0 for all
+new_clips: int = 3  # clips that are measured where the evidence holds none of them; 0 for all
+seconds: float = 2.56  # of a clip's beginning that is coded
+steps: int = 14  # network calls of a run, at most
+rates: list[float] = [0.2, 1.0]  # kbit/s, header included
+guidance: float = 3.5  # classifier-free, of the other prompt
+perturbation: float = 0.1  # noise on each weight tensor of the wrong network, re its spread
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +52,7 @@ from audioldm_utils.book.listening import Row, Take, players
 from audioldm_utils.book.plotting import (
     curves,
     figure_caption,
+    glue_table,
     glue_value,
     heatmap,
     plain_table,
@@ -51,12 +63,11 @@ from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.model.checkpoint import load
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies.run import measure
-from audioldm_utils.studies.verification import GUIDANCE, PERTURBATION, RATES, SECONDS, STEPS
-from audioldm_utils.studies.verification_tables import (
+from audioldm_utils.studies.verification import (
     ALPHA,
     EFFECT,
     JUDGED,
@@ -69,7 +80,7 @@ from audioldm_utils.studies.verification_tables import (
     verdict,
 )
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 style()
 clips = usable_clips(audio_dir, limit)
 
@@ -104,18 +115,19 @@ clips = usable_clips(audio_dir, limit)
 # over its spread over clips. Asked for are $p <$ {glue:text}`alpha` and an effect of at least
 # {glue:text}`effect`, in latents and log-mel with the bin means removed.
 
-# %% tags=["remove-input", "remove-output"]
-# Two clips of the evidence are measured again; of a reader's own, as many as `fresh` says.
-judged = measure(
-    "07_correlation", clips, checkpoint, {"seed": seed}, out_dir, evidence_dir, most=2, own=fresh
-)
+# %% tags=["show-input", "remove-output"]
+coded = {"seconds": seconds, "steps": steps, "rates": rates}
+grid = {"seed": seed, **coded, "guidance": guidance, "perturbation": perturbation}
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
+# Some clips of the evidence are measured again; of a reader's own, as many as `new_clips` says.
+judged = measure("07_correlation", clips, checkpoint, grid, **place, recheck=2, new_clips=new_clips)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("n", judged.n, "d")
 glue_value("rests", judged.rests)
-glue_value("seconds", SECONDS, ".2f", "s")
-glue_value("steps", STEPS, "d")
-glue_value("guidance", GUIDANCE, ".1f")
-glue_value("perturbation", PERTURBATION, ".0%")
+glue_value("seconds", seconds, ".2f", "s")
+glue_value("steps", steps, "d")
+glue_value("guidance", guidance, ".1f")
+glue_value("perturbation", perturbation, ".0%")
 glue_value("alpha", ALPHA, "g")
 glue_value("effect", EFFECT, "g")
 
@@ -127,21 +139,21 @@ glue_value("effect", EFFECT, "g")
 #
 # A clip, its own codes decoded, and the same decoder with random indices.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 stages = Stages(load(checkpoint))
 codec, rows = Codec(stages), []
 measured = set(judged.run["clip"])
 for info in [info for info in clips if info.name in measured][:1]:
-    clip = load_clip(info, max_seconds=SECONDS)
+    clip = load_clip(info, max_seconds=seconds)
     wave = to_model_rate(clip)
-    wave = np.pad(wave, (0, max(0, round(SECONDS * 16000) - len(wave))))
+    wave = np.pad(wave, (0, max(0, round(seconds * 16000) - len(wave))))
     takes = [Take("original", wave, 16000)]
-    for rate in sorted(RATES, reverse=True):
-        found = codec.encode(wave, Settings(kbps=rate, steps=STEPS, seed=seed))
+    for rate in sorted(rates, reverse=True):
+        found = codec.encode(wave, Settings(kbps=rate, steps=steps, seed=seed))
         takes.append(
             Take("ddcm", codec.decode(found.data).samples, 16000, f"DDCM, {rate:g} kbit/s")
         )
-    chance = codec.generate("", len(wave) / 16000, Settings(kbps=None, steps=STEPS), seed=seed)
+    chance = codec.generate("", len(wave) / 16000, Settings(kbps=None, steps=steps), seed=seed)
     takes.append(Take("ddcm-random", codec.decode(chance.data).samples, 16000))
     rows.append(Row(clip.name, takes, clip.caption or ""))
 players(rows, Path(out_dir) / "listening", f"Own codes and chance; checkpoint {checkpoint}.")
@@ -152,32 +164,31 @@ players(rows, Path(out_dir) / "listening", f"Own codes and chance; checkpoint {c
 # The lowest rate. Rows are representations; «VAE + vocoder» is the ceiling, since the codec
 # codes what the VAE encodes.
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 tests = comparisons(judged.table)
 controls = control(judged.table)
 tests.to_csv(Path(out_dir) / "tests.csv", index=False)
 controls.to_csv(Path(out_dir) / "controls.csv", index=False)
-rates = rates_of(judged.table)
+stages_of = rates_of(judged.table)
+lowest, top = stages_of[0], stages_of[-1]
 plain = judged.table[judged.table["band"] == ""]
-plain = plain[plain["metric"].str.contains("_correlation") & plain["stage"].isin(["", rates[0]])]
+plain = plain[plain["metric"].str.contains("_correlation") & plain["stage"].isin(["", lowest])]
 summary = results.summarise(plain, by=("metric", "method"))
 summary["metric"] = [name_of(metric) for metric in summary["metric"]]
 value = summary.set_index(["metric", "method"])["mean"]
-for kind in ("latent", "log-mel", "envelope", "waveform"):
-    for method in ("vae", "ddcm", "ddcm-random"):
-        glue_value(f"{kind}_{method}", value[kind, method], ".2f")
-for kind in ("latent", "log-mel"):
-    for method in ("vae", "ddcm", "ddcm-random"):
-        glue_value(f"{kind}_centred_{method}", value[f"{kind}, means removed", method], ".2f")
+centred = value.index.get_level_values("metric").str.endswith(", means removed")
+glue_table(value[~centred], "{}_{}", ".2f")
+removed = value[centred].rename(lambda name: name.removesuffix(", means removed"))
+glue_table(removed, "{}_centred_{}", ".2f")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = points_with_intervals(
     summary, "correlation with the input", category="metric", series="method", reference=0.0
 )
 figure_caption(
     axes.figure,
     "fig-representations",
-    f"Correlation of outputs with their inputs at {rates[0]}, mean with 95 % interval. Random "
+    f"Correlation of outputs with their inputs at {lowest}, mean with 95 % interval. Random "
     f"indices stand far from zero until each bin's mean is removed. {about}.",
     "Rows of points for each representation: own codes to the right, below the VAE's ceiling; "
     "random indices far to the right of zero, but near zero where means are removed.",
@@ -200,7 +211,7 @@ figure_caption(
 #
 # Matched minus null, the means over time removed, for every rate.
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 claim = tests[tests["representation"].isin(JUDGED)].copy()
 claim["representation"] = [name_of(metric).split(",")[0] for metric in claim["representation"]]
 short = claim[["rate", "null", "representation", "matched", "null_mean", "difference"]]
@@ -214,10 +225,9 @@ glue_value("largest_p", claim["p_corrected"].max(), ".2g")
 glue_value("tests", len(tests), "d")
 glue_value("passed", int(claim["follows"].sum()), "d")
 glue_value("asked", len(claim), "d")
-glue_value("low_rate", rates[0])
 glue_value("verdict", verdict(tests))
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = points_with_intervals(
     claim,
     "matched minus null, correlation with means removed (more is better)",
@@ -241,7 +251,7 @@ figure_caption(
 # {glue:text}`weakest_effect` ({glue:text}`weakest`, {glue:text}`weakest_in`). Each row below is
 # one comparison.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 plain_table(short)
 
 # %% [markdown]
@@ -250,18 +260,18 @@ plain_table(short)
 # If the test were too kind, it would also find that random indices follow the inputs. Here every
 # output of random indices is paired with every input, as the matched ones are above.
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 glue_value("control_p", controls["p"].min(), ".2g")
 glue_value("control_effect", controls["d_z"].abs().max(), ".2f")
 quiet = not controls["follows"].any() and bool((controls["p_corrected"] >= ALPHA).all())
 outcome = "inside its null, as it must" if quiet else "outside its null"
 glue_value("control", outcome if len(controls) else "not tested, since that takes two clips")
-low = judged.table[judged.table["stage"] == rates[0]]
-pairs = matrix(low, "ddcm", rates[0], "log_mel_correlation_centred")
+low = judged.table[judged.table["stage"] == lowest]
+pairs = matrix(low, "ddcm", lowest, "log_mel_correlation_centred")
 # Clips of one class side by side, so that what a class has in common shows beside the diagonal.
 pairs.index.name = pairs.columns.name = None
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 shown = controls[
     ["rate", "null", "representation", "matched", "null_mean", "p", "p_corrected"]
 ].copy()
@@ -274,7 +284,7 @@ plain_table(shown.assign(effect=controls["d_z"], n=controls["n"]))
 # experiments with known answers test the procedure itself: among the project's tests is its rate
 # of false alarms and its power.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = heatmap(
     pairs,
     "correlation, means removed",
@@ -286,7 +296,7 @@ axes = heatmap(
 figure_caption(
     axes.figure,
     "fig-pairs",
-    f"Log-mel of every output against every input at {rates[0]}: the diagonal is matched. {about}.",
+    f"Log-mel of every output against every input at {lowest}: the diagonal is matched. {about}.",
     "A square of coloured cells with a dark diagonal; others are dark where two sounds rise and "
     "fall alike.",
 )
@@ -300,22 +310,20 @@ figure_caption(
 # After each network call the denoiser believes in some clean latents. How well do they correlate
 # with the input's, and what does each choice add?
 
-# %% tags=["remove-input", "remove-output"]
-top = rates[-1]
+# %% tags=["hide-input", "remove-output"]
 growth = by_call(judged.table, top, "denoised_correlation")
 steps_of = growth[growth["method"] == "ddcm"].sort_values("call")
 glue_value("top_rate", top)
-glue_value("first_call", steps_of["mean"].iloc[0], ".2f")
-glue_value("middle_call", steps_of["mean"].iloc[len(steps_of) // 2], ".2f")
-glue_value("last_call", steps_of["mean"].iloc[-1], ".2f")
-choices = by_call(judged.table, rates[0], "choice_cosine")
+reached = steps_of["mean"].iloc[[0, len(steps_of) // 2, -1]]
+glue_table(reached.set_axis(["first", "middle", "last"]), "{}_call", ".2f")
+choices = by_call(judged.table, lowest, "choice_cosine")
 mean_cosine = choices.groupby("method")["mean"].mean()
 glue_value("cosine", mean_cosine["ddcm"], ".3f")
 glue_value("cosine_theory", mean_cosine["theory"], ".3f")
 last_bound = growth[growth["method"] == "bound"].sort_values("call")["mean"].iloc[-1]
 glue_value("bound", last_bound, ".2f")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = curves(growth, "call", "network call", "correlation of denoised latents with the input's")
 figure_caption(
     axes.figure,
@@ -325,12 +333,12 @@ figure_caption(
     "A rising curve of the own codes above a slowly rising bound; random indices stay level.",
 )
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 axes = curves(choices, "call", "network call", "cosine of chosen noise and residual")
 figure_caption(
     axes.figure,
     "fig-gain",
-    f"What each choice gains at {rates[0]}: cosine of the chosen noise with the residual, beside "
+    f"What each choice gains at {lowest}: cosine of the chosen noise with the residual, beside "
     f"the theoretical mean for independent atoms. {about}.",
     "Measured cosines scatter about the theoretical line.",
 )

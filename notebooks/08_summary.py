@@ -35,7 +35,7 @@ out_dir: str = "build/results/08_summary"  # where tables are written, beside th
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 limit: int = 0  # as the chapters had it: only so many clips; 0 for all
 
-# %% tags=["remove-input", "remove-output"]
+# %% tags=["hide-input", "remove-output"]
 from pathlib import Path
 
 from IPython.display import display
@@ -77,7 +77,7 @@ glue_value("numbers", sum(len(one) for one in tables.values()), ",d")
 #
 # ## All methods, all metrics
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 for chapter, part in by_chapter(table):
     display(plain_table(part, caption=chapter))
 

@@ -29,14 +29,21 @@ limit: int = 0  # use only so many clips and classes; 0 for all
 sample_steps: int = 10  # reverse steps of a sample
 sample_seconds: float = 1.28  # length of a sample
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from pathlib import Path
 
 import pandas as pd
 
 from audioldm_utils.audio.survey import usable_clips
 from audioldm_utils.book.listening import Row, Take, players
-from audioldm_utils.book.plotting import curves, figure_caption, glue_value, plain_table, style
+from audioldm_utils.book.plotting import (
+    curves,
+    figure_caption,
+    glue_table,
+    glue_value,
+    plain_table,
+    style,
+)
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.studies import model_card
@@ -53,7 +60,7 @@ figures = model_card.read_figures(folder)
 # All of it is real sound under open licences. Every clip's author, source and licence is in
 # `ATTRIBUTION.csv` beside the weights; works under CC BY are credited there by title and author.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 sources = model_card.read_table(folder, "sources")
 classes = model_card.read_table(folder, "classes")
 if sources is None:
@@ -77,7 +84,7 @@ plain_table(sources, 1)
 #
 # From the configurations in the folder, beside the published model's.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 table = model_card.architecture(folder)
 table.to_csv(Path(out_dir) / "architecture.csv", index=False)
 total = sum(model_card.parameters_of(part) for part in folder.iterdir() if part.is_dir())
@@ -91,7 +98,7 @@ plain_table(table)
 #
 # ## Training
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 log = model_card.read_table(folder, "curves")
 shown = pd.DataFrame() if log is None else log[~log["key"].str.startswith("eval_")]
 if not shown.empty:
@@ -116,7 +123,7 @@ picture if not shown.empty else "No training curves lie in this checkpoint's fol
 # Each comes from `python data/checkpoints/recipe evaluate`, on recordings that were never
 # trained on, with 95 % intervals over clips or samples.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 asked = model_card.figures_table(figures)
 asked.to_csv(Path(out_dir) / "figures.csv", index=False)
 judged = asked[asked["met"] != ""]
@@ -138,7 +145,7 @@ plain_table(asked)
 # this UNet therefore carry the input straight through (`data/checkpoints/recipe/noise_path.py`),
 # in weights of the standard layout.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 ratio = figures.get("denoiser", {}).get("ratio", {})
 levels = pd.DataFrame({"timestep": [float(t) for t in ratio], "mean": list(ratio.values())})
 levels = levels.assign(low=float("nan"), high=float("nan"), method="UNet")
@@ -163,7 +170,7 @@ picture if ratio else "The denoiser's figures lie not in this checkpoint's folde
 # sample; beside that, of real clips which it never saw. A sample counts as a near-copy if it is as
 # close to a train clip as train clips are to themselves after VAE and vocoder.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 text = figures.get("text", {})
 pairs = [
     ("generated samples", "nearest_train_nat"),
@@ -177,9 +184,11 @@ found = (
     "{near_copies} (limit {copy_limit_nat:.2f} nat)".format(**text) if text else "not counted yet"
 )
 glue_value("copies", found)
-for key in ("near_copies_of_eval", "accuracy", "accuracy_of_all", "strict_accuracy"):
-    shown = (100 * text[key]["mean"], ".0f", "%") if key in text else ("–",)
-    glue_value(f"text_{key}", *shown)
+told = ["near_copies_of_eval", "accuracy", "accuracy_of_all", "strict_accuracy"]
+told = pd.Series(
+    {key: 100 * text[key]["mean"] if key in text else None for key in told}, dtype=float
+)
+glue_table(told, "text_{}", ".0f", "%")
 glue_value("strict_copies", text.get("strict_near_copies", "–"))
 plain_table(copies)
 
@@ -197,7 +206,7 @@ plain_table(copies)
 # The log-mel error of VAE and of vocoder on clips that come with the project, stored with the
 # checkpoint and computed again here.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 clips = usable_clips(audio_dir, limit)
 stored = figures.get("shipped", {})
 again = model_card.clip_figures(stages, [info for info in clips if info.name in stored][:3])
@@ -221,7 +230,7 @@ plain_table(check)
 # One sample a class from its most common caption; {glue:text}`sample_steps` steps and
 # {glue:text}`sample_seconds` each, so rougher than what more steps make.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 glue_value("sample_steps", sample_steps, "d")
 glue_value("sample_seconds", sample_seconds, ".2f", "s")
 chosen = classes[: limit or None]

@@ -20,8 +20,8 @@ def study_set(clips, stages, rows, seed):
             rows.add(clip.name, "mae", float(abs(other.samples).mean()), "1", method="x", band=band)
 
 
-def study_samples(clips, stages, rows, seed, most=None):
-    count = min(most or 4, 4)
+def study_samples(clips, stages, rows, seed, of_each=None):
+    count = min(of_each or 4, 4)
     for number in range(count):
         rows.add(f"sample {number}", "mae", number + seed, "1", method="x")
     rows.add(WHOLE, "diversity", count, "1", method="x")

@@ -180,18 +180,9 @@ def check_parameters(
                     f"{chapter.path.name}: parameter {name} must be {parameter.kind} "
                     f"(default {parameter.default}), not {bounds.shown(value)}."
                 )
-            _check_numbers(f"{chapter.path.name}: parameter {name}", name, read)
+            bounds.check_parameter(f"{chapter.path.name}: parameter {name}", name, read)
             taken[chapter.name][name] = read
     return taken
-
-
-def _check_numbers(sentence: str, name: str, value: Any) -> None:
-    """Refuse a number out of range, also within a list or dictionary."""
-    if isinstance(value, list | tuple | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            _check_numbers(sentence, name, item)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        bounds.PARAMETERS.get(name, bounds.FINITE).check(sentence, value)
 
 
 def fits(value: Any, kind: str) -> bool:
@@ -220,6 +211,14 @@ def _fits(value: Any, kind: ast.expr) -> bool:
                 _fits(k, key) and _fits(v, item) for k, v in value.items()
             )
     raise UserError(f"the declared type {ast.unparse(kind)!r} of a parameter is not understood.")
+
+
+def defaults(chapters: Iterable[Chapter]) -> dict[str, dict[str, Any]]:
+    """Chapter name to the values that its parameters cell gives to its parameters."""
+    return {
+        chapter.name: {p.name: ast.literal_eval(p.default) for p in chapter.parameters}
+        for chapter in chapters
+    }
 
 
 def _read_text(text: str, kind: str) -> Any:

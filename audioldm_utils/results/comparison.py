@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path
-from audioldm_utils.metrics.statistics import bootstrap_interval, compare_pairs, holm
-from audioldm_utils.results.summaries import concat, directions, per_clip, read, select
+from audioldm_utils.metrics.statistics import holm
+from audioldm_utils.results.summaries import concat, directions, paired, per_clip, read, select
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 def read_run(path: str | Path) -> pd.DataFrame:
     """All results of a run: a table, a sweep's folder, or every table below a folder.
 
-    A sweep's folder is read from its ``results.parquet``; else, where a table lies
-    as CSV and as Parquet, it is read once. Files that are not
-    results tables are passed over in a folder, and refused when named.
+    A sweep's folder is read from its ``results.parquet``; else a table that lies as CSV and as
+    Parquet is read once, and files that are no results tables are passed over.
 
     Raises:
         UserError: nothing there, or no results table in the folder.
@@ -52,13 +51,13 @@ def tables_of(path: str | Path) -> list[Path]:
     path = Path(path)
     if not path.is_dir():
         return [path.with_suffix(suffix) for suffix in (path.suffix, ".csv", ".parquet")]
-    found = [p for suffix in ("csv", "parquet") for p in sorted(path.rglob(f"[!.]*.{suffix}"))]
-    return [p for p in found if not _is_comparison(p)]
-
-
-def _is_comparison(path: Path) -> bool:
-    with path.open("rb") as handle:
-        return b",mean_a,mean_b,difference," in handle.readline(1000)
+    found = []
+    for suffix in ("csv", "parquet"):
+        for file in sorted(path.rglob(f"[!.]*.{suffix}")):
+            with file.open("rb") as handle:
+                if b",mean_a,mean_b,difference," not in handle.readline(1000):
+                    found.append(file)
+    return found
 
 
 def compare_runs(
@@ -76,18 +75,14 @@ def compare_runs(
     Args:
         a, b: results tables; clips are paired by name, seeds averaged within the clip.
         metrics: only these.
-        methods: compare this method of ``a`` with that one of ``b``, instead of each with
-            its namesake.
-        level: of the intervals.
-        draws: bootstrap samples.
-        seed: of bootstrap and permutation.
-        better: metric to ``higher`` or ``lower``; the registry of ``metrics`` by default.
+        methods: compare this method of ``a`` with that one of ``b``.
+        level, draws, seed: as in ``statistics.compare_pairs``.
+        better: metric to ``higher`` or ``lower``; :func:`directions` by default.
 
     Returns:
-        One row a comparison: ``method``, ``stage``, ``metric``, ``band``, ``unit``, ``n``,
-        ``mean_a``, ``mean_b``, ``difference``, ``low``, ``high``, ``p`` (permutation, Holm
-        over all rows), ``d_z``, ``verdict`` (``A better``, ``B better``, ``equal`` where no
-        clip differs, else ``not told apart``).
+        One row a comparison: its names, ``unit``, ``n``, ``mean_a``, ``mean_b``, ``difference``,
+        ``low``, ``high``, ``p`` (permutation, Holm over all rows), ``d_z``, ``verdict`` (``A
+        better``, ``B better``, ``equal`` where no clip differs, else ``not told apart``).
 
     Raises:
         UserError: the runs have no clip, metric or method in common.
@@ -98,7 +93,7 @@ def compare_runs(
         a, b = (select(table, metric=list(metrics)) for table in (a, b))
     if methods:
         a, b = select(a, method=methods[0]), select(b, method=methods[1])
-        name = methods[0] if methods[0] == methods[1] else f"{methods[0]} - {methods[1]}"
+        name = " - ".join(dict.fromkeys(methods))
         a, b = a.assign(method=name), b.assign(method=name)
     better = directions() if better is None else better
     cell = ["method", "stage", "metric", "band", "unit"]
@@ -113,14 +108,9 @@ def compare_runs(
             continue
         row = dict(zip(cell, key, strict=True)) | {"n": len(shared)}
         x, y = finite[0][shared].to_numpy(), finite[1][shared].to_numpy()
+        row |= paired(x, y, seed, draws, level)
         if len(shared) == 1:
-            single = bootstrap_interval(x - y)
-            row |= {"mean_a": x[0], "mean_b": y[0], "difference": single.mean}
-            row |= {"low": math.nan, "high": math.nan, "p": 1.0, "d_z": math.nan}
-        else:
-            pair = compare_pairs(x, y, seed, draws, level)
-            row |= {"mean_a": pair.mean_a, "mean_b": pair.mean_b, "difference": pair.mean}
-            row |= {"low": pair.low, "high": pair.high, "p": pair.p, "d_z": pair.d_z}
+            row["p"] = 1.0
         rows.append(row | {"same": bool((x == y).all())})
     if not rows:
         raise UserError(
@@ -153,11 +143,7 @@ def _contents(table: pd.DataFrame) -> str:
 
 
 def write_differences(table: pd.DataFrame, path: Path) -> None:
-    """The table of ``compare_runs`` as CSV, atomically.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """The table of ``compare_runs`` as CSV, atomically; UserError where that cannot be."""
     try:
         with atomic_path(path) as temporary:
             table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")

@@ -48,17 +48,12 @@ def provenance(
     Args:
         command: as one would type it.
         inputs: files whose names and SHA-256 are recorded.
-        seeds: all that were used.
         checkpoint: its full fingerprint.
-        libraries: distributions whose versions are recorded where installed.
+        libraries: distributions whose versions are recorded.
         extra: further entries, such as ``note="28 clips of eval"``.
     """
     versions = {"audioldm_utils": __version__, "python": platform.python_version()}
-    for name in libraries:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
+    versions |= {name: _version(name) for name in libraries}
     return {
         "command": command if isinstance(command, str) else " ".join(command),
         "inputs": {Path(path).name: sha256_file(path) for path in sorted(map(str, inputs))},
@@ -68,6 +63,13 @@ def provenance(
         "platform": f"{sys.platform} {platform.machine()}",
         **extra,
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def compare_evidence(
@@ -82,20 +84,17 @@ def compare_evidence(
 
     Args:
         recomputed: all or a part of the measurements of ``committed``.
-        committed: the evidence.
         tolerance: absolute, in each metric's unit: one for all, or one a metric name with
             ``""`` for the others.
         relative: allowed besides, as a share of the committed value's magnitude.
-        least: rows that must have been compared for the check to mean anything.
-        shown: rows listed in the message.
+        least, shown: rows that must have been compared; rows listed in the message.
 
     Returns:
         The number of rows compared. Timings and memory (units s, ms, MB) are not.
 
     Raises:
         StaleEvidenceError: rows differ by more than is allowed, or are not in the evidence.
-        UserError: the evidence is of another checkpoint, or fewer than ``least`` rows
-            could be compared.
+        UserError: the evidence is of another checkpoint, or too few rows could be compared.
     """
     import numpy as np
 
@@ -110,12 +109,8 @@ def compare_evidence(
             f"the evidence was made with checkpoint {', '.join(sorted(made)) or 'none'}, "
             f"this run uses {', '.join(sorted(now))}; make the evidence again"
         )
-    joined = recomputed.merge(
-        committed[[*MEASUREMENT, "value", "checkpoint"]],
-        on=MEASUREMENT,
-        how="left",
-        suffixes=("", "_committed"),
-    )
+    other = committed[[*MEASUREMENT, "value", "checkpoint"]]
+    joined = recomputed.merge(other, on=MEASUREMENT, how="left", suffixes=("", "_committed"))
     if len(joined) < least:
         raise UserError(f"only {len(joined)} row(s) could be compared, {least} are needed")
     limits = tolerance if isinstance(tolerance, Mapping) else {"": tolerance}
@@ -135,15 +130,12 @@ def compare_evidence(
     wrong = joined.loc[~agree].assign(allowed=allowed[~agree])
     wrong = wrong.rename(columns={"value": "recomputed", "value_committed": "committed"})
     wrong = wrong[[*MEASUREMENT, "recomputed", "committed", "allowed", "unit"]]
-    lines = [
+    lines = [f"{len(wrong)} of {len(joined)} recomputed rows disagree with the evidence:"]
+    lines += [
         f"  {row.clip} | {row.method} {row.stage} | {row.metric} {row.band}: now "
         f"{row.recomputed:.6g}, committed {row.committed:.6g} {row.unit}, allowed {row.allowed:.3g}"
         for row in wrong.head(shown).itertuples()
     ]
     if len(wrong) > shown:
         lines.append(f"  and {len(wrong) - shown} more")
-    raise StaleEvidenceError(
-        f"{len(wrong)} of {len(joined)} recomputed rows disagree with the evidence:\n"
-        + "\n".join(lines),
-        wrong.reset_index(drop=True),
-    )
+    raise StaleEvidenceError("\n".join(lines), wrong.reset_index(drop=True))

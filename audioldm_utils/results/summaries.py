@@ -7,17 +7,14 @@ the clip first, and intervals are over clips.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.metrics.statistics import PairedDifference, bootstrap_interval, compare_pairs
+from audioldm_utils.metrics.statistics import bootstrap_interval, compare_pairs, holm
 from audioldm_utils.results.tables import (
     COLUMNS,
-    KEY,
-    UNITS,
     ResultsBuilder,
     concat,
     read,
@@ -27,26 +24,10 @@ from audioldm_utils.results.tables import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
-__all__ = [
-    "COLUMNS",
-    "KEY",
-    "UNITS",
-    "ResultsBuilder",
-    "bootstrap_interval",
-    "concat",
-    "directions",
-    "neighbours",
-    "paired_difference",
-    "per_clip",
-    "read",
-    "select",
-    "summarise",
-    "tabulate",
-    "validate",
-    "write",
-]
+__all__ = ["COLUMNS", "ResultsBuilder", "concat", "read", "select", "validate", "write"]
 
 ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0", "one": "→ 1", "": ""}
 
@@ -74,10 +55,9 @@ def summarise(
     """Mean over clips with its bootstrap interval, for every group of rows.
 
     Args:
-        by: the columns that make a group; what is not named is averaged within the clip
-            first. ``metric`` is always among them, since units do not mix.
-        better: metric name to ``higher``, ``lower`` or ``zero``; the registry of
-            ``metrics`` by default.
+        by: the columns that make a group, and ``metric``; what is not named is averaged within
+            the clip first.
+        better: metric name to ``higher``, ``lower`` or ``zero``; :func:`directions` by default.
 
     Returns:
         One row a group: the ``by`` columns, ``mean``, ``low``, ``high``, ``n`` (clips),
@@ -99,41 +79,69 @@ def summarise(
     return summary
 
 
-def neighbours(
-    table: pd.DataFrame, method: str, stages: Sequence[str], metric: str, seed: int = 0
-) -> pd.DataFrame:
-    """Paired differences over clips between neighbouring stages of a method, such as rates.
+#: Columns and the values that choose one method at one stage.
+Choice = Mapping[str, object]
 
-    Args:
-        stages: in order; each is compared with the one before it.
-        metric: of the table; rows of the whole spectrum only.
 
-    Returns:
-        One row a pair: ``from``, ``to``, ``difference, UNIT`` (second minus first) with
-        ``low`` and ``high`` of its interval, ``p, Holm`` (two-sided sign-flip test, corrected
-        for the number of pairs) and ``n``. p is NaN where there are fewer than two clips.
-    """
-    import numpy as np
+def pairs(
+    table: pd.DataFrame, a: Choice, b: Choice, metric: str, band: str = ""
+) -> tuple[pd.Series, pd.Series]:
+    """Values of two choices on the clips that both have, by clip name; maybe none."""
     import pandas as pd
 
-    from audioldm_utils.metrics.statistics import holm
+    sides = []
+    for choice in (a, b):
+        try:
+            sides.append(per_clip(select(table, metric=metric, band=band, **choice)))
+        except UserError:
+            sides.append(pd.Series(dtype="float64"))
+    shared = sides[0].index.intersection(sides[1].index).sort_values()
+    return sides[0][shared], sides[1][shared]
 
-    chosen = select(table, method=method, metric=metric, band="")
-    wide = chosen.pivot_table(index="clip", columns="stage", values="value")
-    name = f"difference, {chosen['unit'].iloc[0]}"
-    rows = []
-    for before, after in pairwise(stages):
-        both = wide[[before, after]].dropna().to_numpy()
-        difference = both[:, 1] - both[:, 0]
-        row = {"from": before, "to": after, name: float(difference.mean())}
-        row |= {"low": math.nan, "high": math.nan, "p, Holm": math.nan, "n": len(both)}
-        if len(both) > 1:
-            found = compare_pairs(both[:, 1], both[:, 0], seed)
-            row |= {"low": found.low, "high": found.high, "p, Holm": found.p}
-        rows.append(row)
-    out = pd.DataFrame(rows)
-    if out["p, Holm"].notna().all():
-        out["p, Holm"] = holm(np.asarray(out["p, Holm"]))
+
+def paired(
+    x: np.ndarray, y: np.ndarray, seed: int = 0, draws: int = 2000, level: float = 0.95
+) -> dict[str, float]:
+    """Means of paired values, their difference and its test; one clip has no interval or p."""
+    if len(x) == 1:
+        found = {"mean_a": x[0], "mean_b": y[0], "difference": x[0] - y[0]}
+        return found | dict.fromkeys(("low", "high", "p", "d_z"), math.nan)
+    pair = compare_pairs(x, y, seed, draws, level)
+    names = ("mean_a", "mean_b", "low", "high", "p", "d_z")
+    return {"difference": pair.mean} | {name: getattr(pair, name) for name in names}
+
+
+def differences(
+    table: pd.DataFrame,
+    asked: Mapping[Hashable, tuple[Choice, Choice]],
+    metric: str,
+    band: str = "",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Paired differences over clips between named pairs of choices, corrected for their number.
+
+    Args:
+        asked: name of each pair and the two: ``{"VAE": ({"method": "vae"}, {"method": "mel"})}``.
+        seed: of bootstrap and permutation.
+
+    Returns:
+        One row a pair that has a clip, by its name: ``first`` and ``second`` (means),
+        ``difference`` (first minus second) with ``low`` and ``high`` of its interval, ``p, Holm``
+        (two-sided sign-flip test) and ``n``. One clip has a difference and no more.
+    """
+    import pandas as pd
+
+    found = {}
+    for name, (a, b) in asked.items():
+        x, y = (side.to_numpy(float) for side in pairs(table, a, b, metric, band))
+        if len(x):
+            found[name] = {**paired(x, y, seed), "n": len(x)}
+    columns = {"mean_a": "first", "mean_b": "second", "difference": "difference"}
+    columns |= {"low": "low", "high": "high", "p": "p, Holm", "n": "n"}
+    out = pd.DataFrame(list(found.values()), index=pd.Index(list(found), tupleize_cols=False),
+                       columns=list(columns)).rename(columns=columns)  # fmt: skip
+    if len(out) and out["p, Holm"].notna().all():
+        out["p, Holm"] = holm(out["p, Holm"])
     return out
 
 
@@ -169,36 +177,3 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
     wide = wide[[column for column in wide.columns if column != "n"] + ["n"]]
     corner = f"{rows}; {summary.attrs.get('aggregator', 'mean over clips')}"
     return wide.fillna("–").rename_axis(columns=corner)
-
-
-def paired_difference(
-    table: pd.DataFrame,
-    a: str | Mapping[str, object],
-    b: str | Mapping[str, object],
-    metric: str,
-    band: str = "",
-    level: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
-) -> PairedDifference:
-    """Difference ``a - b`` in one metric over the clips that both have.
-
-    Args:
-        a, b: a method, or columns and values such as ``{"method": "ddcm", "stage": "0.5"}``.
-        seed: of bootstrap and permutation.
-
-    Raises:
-        UserError: either side has no rows, or fewer than two clips are shared.
-    """
-    sides = [
-        per_clip(
-            select(table, metric=metric, band=band, **({"method": s} if isinstance(s, str) else s))
-        )
-        for s in (a, b)
-    ]
-    shared = sides[0].index.intersection(sides[1].index).sort_values()
-    if len(shared) < 2:
-        raise UserError(f"{a!r} and {b!r} share {len(shared)} clip(s) in {metric}; two are needed")
-    return compare_pairs(
-        sides[0][shared].to_numpy(), sides[1][shared].to_numpy(), seed, draws, level
-    )

@@ -1,14 +1,9 @@
 """One long table of results: a row is one number about one clip.
 
-Columns: clip, class, method, stage, metric, band, value, unit, seed, checkpoint, version.
-``class`` is the clip's category or empty; ``stage`` the rung or operating point of the
-method, or empty; ``band`` a frequency band such as ``4-8 kHz``, or empty for the whole
-spectrum; ``checkpoint`` the first twelve hexadecimal digits of its fingerprint, or empty
-where none was used; ``version`` that of this package. A metric without a value for a clip
-has no row: NaN is refused, infinity (the SNR of a perfect copy) is not.
-
-Rows are sorted and values rounded to nine significant digits when written, so that the
-same results give the same bytes, in whatever order they were computed.
+``class``, ``stage`` (operating point) and ``band`` (``4-8 kHz``) may be empty; ``checkpoint`` holds
+the first twelve hexadecimal digits of a fingerprint. A metric without a value has no row: NaN is
+refused, infinity (the SNR of a perfect copy) is not. Rows are sorted and values rounded to nine
+significant digits when written, so that the same results give the same bytes.
 """
 
 from __future__ import annotations
@@ -44,13 +39,7 @@ UNITS = frozenset(
 
 
 class ResultsBuilder:
-    """Collects rows that share checkpoint, seed and version.
-
-    Args:
-        checkpoint: its fingerprint (64 hexadecimal digits, or the first twelve), or empty.
-        seed: of every random draw behind the numbers, non-negative.
-        method: default for ``add``.
-    """
+    """Collects rows that share the checkpoint's fingerprint (or none), seed and version."""
 
     def __init__(self, checkpoint: str = "", seed: int = 0, method: str = "") -> None:
         if checkpoint and not re.fullmatch(r"[0-9a-f]{12}(?:[0-9a-f]{52})?", checkpoint):
@@ -61,17 +50,9 @@ class ResultsBuilder:
         self.rows: list[dict[str, object]] = []
 
     def add(
-        self,
-        clip: str,
-        metric: str,
-        value: float,
-        unit: str,
-        *,
-        category: str | None = None,
-        method: str | None = None,
-        stage: str = "",
-        band: str = "",
-    ) -> None:
+        self, clip: str, metric: str, value: float, unit: str, *, category: str | None = None,
+        method: str | None = None, stage: str = "", band: str = "",
+    ) -> None:  # fmt: skip
         """One number about one clip.
 
         Raises:
@@ -83,36 +64,18 @@ class ResultsBuilder:
             raise ValueError(f"{metric} of clip {clip!r} is NaN; leave the row out instead")
         if unit not in UNITS:
             raise ValueError(f"unknown unit {unit!r} of {metric}; one of {sorted(UNITS)}")
-        if not (clip and metric and method):
-            raise ValueError(
-                f"clip, metric and method must be named, got {(clip, metric, method)!r}"
-            )
-        self.rows.append(
-            {
-                "clip": clip,
-                "class": category or "",
-                "method": method,
-                "stage": stage,
-                "metric": metric,
-                "band": band,
-                "value": value,
-                "unit": unit,
-                "seed": self.seed,
-                "checkpoint": self.checkpoint,
-                "version": __version__,
-            }
-        )
+        named = clip, metric, method
+        if not all(named):
+            raise ValueError(f"clip, metric and method must be named, got {named!r}")
+        row = (clip, category or "", method, stage, metric, band, value, unit)
+        row += (self.seed, self.checkpoint, __version__)
+        self.rows.append(dict(zip(COLUMNS, row, strict=True)))
 
     def table(self) -> pd.DataFrame:
         """The checked table of all rows so far."""
         import pandas as pd
 
         return validate(pd.DataFrame(self.rows, columns=list(COLUMNS)))
-
-
-def round_significant(value: float, digits: int = 9) -> float:
-    """``value`` to so many significant decimal digits, as CSV holds it."""
-    return float(f"{value:.{digits}g}")
 
 
 def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
@@ -143,21 +106,17 @@ def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
     for column in COLUMNS:
         if column not in ("value", "seed"):
             table[column] = table[column].fillna("").astype("str")
-    if table["value"].isna().any():
-        row = table[table["value"].isna()].iloc[0]
-        raise UserError(
-            f"{source} has no value for {row['metric']} of clip {row['clip']!r}; "
-            "leave such rows out"
-        )
+    for row in table[table["value"].isna()].to_dict("records"):
+        said = f"{source} has no value for {row['metric']} of clip {row['clip']!r}"
+        raise UserError(f"{said}; leave such rows out")
     unknown = sorted(set(table["unit"]) - UNITS)
     if unknown:
         raise UserError(f"{source} has unknown units {unknown}; known are {sorted(UNITS)}")
     for column, owner in (("unit", "metric"), ("class", "clip")):
-        counts = table.groupby(owner)[column].nunique()
-        if (counts > 1).any():
-            name = counts[counts > 1].index[0]
-            found = sorted(set(table.loc[table[owner] == name, column]))
-            raise UserError(f"{source} gives {owner} {name!r} more than one {column}: {found}")
+        for name, found in table.groupby(owner)[column].unique().items():
+            if len(found) > 1:
+                said = f"{source} gives {owner} {name!r} more than one {column}"
+                raise UserError(f"{said}: {sorted(found)}")
     repeated = table.duplicated(list(KEY))
     if repeated.any():
         row = table[repeated].iloc[0]
@@ -165,16 +124,12 @@ def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
             f"{source} has {int(repeated.sum())} row(s) twice, the first: "
             + ", ".join(f"{column} {row[column]!r}" for column in KEY)
         )
-    table["value"] = table["value"].map(round_significant).astype("float64")
+    table["value"] = table["value"].map(lambda value: float(f"{value:.9g}")).astype("float64")
     return table.sort_values(list(KEY), kind="stable", ignore_index=True)
 
 
 def concat(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """All rows of several tables.
-
-    Raises:
-        UserError: as ``validate``; above all a row that two tables hold.
-    """
+    """All rows of several tables; a row that two of them hold is refused, as by ``validate``."""
     import pandas as pd
 
     if not (tables := list(tables)):
@@ -183,9 +138,7 @@ def concat(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
-    """Rows whose columns have the given values; ``category`` stands for ``class``.
-
-    A list or set selects any of its members.
+    """Rows whose columns have the given values (or any of a list); ``category`` is ``class``.
 
     Raises:
         UserError: no row is left; the message names what is there.
@@ -243,8 +196,7 @@ def write(
 ) -> dict[str, Path]:
     """Write the table as CSV and as Parquet, and its provenance as JSON, side by side.
 
-    All are written under temporary names first; only when every one is complete are they
-    renamed, so that a full disk or an interruption leaves what stood there before.
+    They are renamed when all are complete, so that a full disk leaves what stood there before.
 
     Args:
         path: where, with or without one of the suffixes.
@@ -260,7 +212,7 @@ def write(
     table = validate(table)
     path = Path(path)
     stem = path.with_suffix("") if path.suffix in (".csv", ".parquet", ".json") else path
-    suffixes = ["csv", "parquet"] + (["json"] if provenance is not None else [])
+    suffixes = ("csv", "parquet") if provenance is None else ("csv", "parquet", "json")
     paths = {suffix: stem.with_name(f"{stem.name}.{suffix}") for suffix in suffixes}
     try:
         with ExitStack() as stack:

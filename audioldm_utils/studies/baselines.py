@@ -1,7 +1,7 @@
 """Codecs to stand beside: Ogg Opus and MP3 as libsndfile writes them, with bits told apart.
 
-A container adds pages and tags that a stream need not carry. ``payload_bits`` are those of the
-codec's own packets; the file's size is what a user pays on disk.
+A container adds pages and tags that a stream need not carry: ``payload_bits`` are those of the
+codec's own packets.
 """
 
 from __future__ import annotations
@@ -23,13 +23,7 @@ MP3_LAG = 1105
 
 @dataclass(frozen=True)
 class Coded:
-    """A clip that went through a codec.
-
-    Attributes:
-        samples: float32 ``(n,)``, as long as the input and aligned with it.
-        file_bits: of the whole file.
-        payload_bits: of the codec's packets alone.
-    """
+    """A clip that went through a codec: float32 ``(n,)``, as long as the input and aligned."""
 
     samples: np.ndarray
     file_bits: int
@@ -45,23 +39,15 @@ def opus(samples: np.ndarray, sample_rate: int, level: float = 1.0) -> Coded:
         level: compression level, 0 to 1.
     """
     data, decoded = _through(samples, sample_rate, level, format="OGG", subtype="OPUS")
-    packets = ogg_packets(data)
-    # The first two are the identification and the comment header.
-    return Coded(fit_length(decoded, len(samples)), 8 * len(data), 8 * sum(packets[2:]))
+    # The first two packets are the identification and the comment header.
+    payload = 8 * sum(ogg_packets(data)[2:])
+    return Coded(fit_length(decoded, len(samples)), 8 * len(data), payload)
 
 
 def mp3(samples: np.ndarray, sample_rate: int, level: float = 0.99) -> Coded:
-    """MP3 at a constant rate; the delay that the file does not tell is cut.
-
-    Args:
-        samples: float ``(n,)``.
-        sample_rate: Hz.
-        level: compression level, 0 to below 1.
-    """
-    data, decoded = _through(
-        samples, sample_rate, level,
-        format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="CONSTANT",
-    )  # fmt: skip
+    """MP3 at a constant rate, arguments as of :func:`opus`; its untold delay is cut."""
+    kind = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT"}
+    data, decoded = _through(samples, sample_rate, level, **kind)
     if len(decoded) > len(samples):
         decoded = decoded[MP3_LAG:]
     # Every frame of an MP3 is a packet with its own header, so all of it is the stream.
@@ -75,12 +61,10 @@ def _through(
 
     buffer = io.BytesIO()
     sf.write(buffer, samples, sample_rate, compression_level=level, **options)
-    data = buffer.getvalue()
-    buffer.seek(0)
-    decoded, rate = sf.read(buffer, dtype="float32")
+    decoded, rate = sf.read(io.BytesIO(buffer.getvalue()), dtype="float32")
     if rate != sample_rate:
         raise RuntimeError(f"the codec gave {rate} Hz for {sample_rate} Hz")
-    return data, decoded
+    return buffer.getvalue(), decoded
 
 
 def ogg_packets(data: bytes) -> list[int]:
@@ -93,12 +77,11 @@ def ogg_packets(data: bytes) -> list[int]:
     while at < len(data):
         if data[at : at + 4] != b"OggS":
             raise ValueError(f"no Ogg page at byte {at}")
-        count = data[at + 26]
-        lacing = data[at + 27 : at + 27 + count]
+        lacing = data[at + 27 : at + 27 + data[at + 26]]
         for value in lacing:
             current += value
             if value < 255:
                 packets.append(current)
                 current = 0
-        at += 27 + count + sum(lacing)
+        at += 27 + len(lacing) + sum(lacing)
     return packets

@@ -1,10 +1,10 @@
-"""The reconstruction ladder: what each stage of AudioLDM2 costs, by itself.
+"""What each stage of AudioLDM2 costs by itself, and what the metrics and front ends make of it.
 
-Every rung is one way from a clip to audio through some of the stages, so that the
-difference of two rungs is the cost of what lies between them:
+A clip is reconstructed in several ways, so that the difference of two is the cost of what lies
+between them:
 
 =====================  =====================================================  ===========
-rung                   path                                                   reference
+path                   through                                                reference
 =====================  =====================================================  ===========
 band-limit             resample to 16 kHz and back                            native clip
 mel-original-phase     mel, its magnitudes with the true phase (oracle)       16 kHz clip
@@ -14,15 +14,11 @@ vae-original-phase     mel, VAE, its magnitudes with the true phase (oracle)  16
 vae-griffinlim         mel, VAE, Griffin-Lim                                  16 kHz clip
 vae                    mel, VAE, vocoder: AudioLDM2's own reconstruction      16 kHz clip
 =====================  =====================================================  ===========
-
-The mel's own error (rungs ``mel-*`` against ``vae-*``) is also measured in the mel domain,
-before any phase is made up, and split between encoder and decoder: a latent refined by
-gradient steps shows what the decoder can do, the rest is the encoder's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,45 +27,30 @@ import torch
 
 from audioldm_utils.audio.clips import Clip, fit_length, resample, to_model_rate
 from audioldm_utils.methods.enhance.latent import refine_latents
-from audioldm_utils.methods.enhance.stft import band_centres
 from audioldm_utils.model.mel import griffin_lim
 from audioldm_utils.model.networks import normalise
+from audioldm_utils.studies.mistakes import MISTAKES
 from audioldm_utils.studies.phase import with_phase
+from audioldm_utils.studies.rows import Row
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from audioldm_utils.model.networks import Stages
     from audioldm_utils.results.tables import ResultsBuilder
 
-#: Rungs in the order in which the book climbs them.
-RUNGS = (
-    "band-limit",
-    "mel-original-phase",
-    "mel-griffinlim",
-    "mel-vocoder",
-    "vae-original-phase",
-    "vae-griffinlim",
-    "vae",
-)
-
-#: Frames (2.56 s) and gradient steps of the refined latent, which costs a decoder's backward
-#: pass each.
-EXCERPT = 256
-REFINE_STEPS = 25
-
-#: Edges in Hz of the bands in which the mel error is reported.
-MEL_BANDS = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8000))
+#: In the order in which the book tells them.
+PATHS = (
+    "band-limit", "mel-original-phase", "mel-griffinlim", "mel-vocoder",
+    "vae-original-phase", "vae-griffinlim", "vae",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Climb:
-    """One clip on every rung.
+class Reconstructed:
+    """One clip on every path.
 
     Attributes:
-        clip: as loaded, at its own rate.
         reference: the clip at 16 kHz, what the model could know.
-        audio: rung to waveform; ``band-limit`` at the clip's rate, the others at 16 kHz.
+        audio: path to waveform; ``band-limit`` at the clip's rate, the others at 16 kHz.
         mel: ``true`` and ``vae`` log-mel ``(frames, 64)``.
     """
 
@@ -79,168 +60,77 @@ class Climb:
     mel: dict[str, np.ndarray]
 
 
-def climb(clip: Clip, stages: Stages, seed: int = 0) -> Climb:
-    """Take one clip through every rung.
-
-    Args:
-        clip: mono, at any rate.
-        stages: of the checkpoint that is examined.
-        seed: of Griffin-Lim's first phase.
-    """
+def reconstruct_each_way(clip: Clip, stages: Stages, seed: int = 0) -> Reconstructed:
+    """One clip, mono at any rate, on every path; the seed is of Griffin-Lim's first phase."""
     config = stages.mel_config
     reference = to_model_rate(clip)
     wave, level = normalise(torch.from_numpy(reference)[None])
     mel = stages.to_mel(wave)
-    latents = stages.encode(mel)
-    decoded = stages.decode(latents)
+    decoded = stages.decode(stages.encode(mel))
 
     def finish(samples: torch.Tensor) -> np.ndarray:
         return level.undo(samples.cpu())[0, : len(reference)].numpy()
 
-    audio = {
-        "band-limit": resample(reference, config.sample_rate, clip.sample_rate)[
-            : len(clip.samples)
-        ],
-    }
-    for source, spectrogram in (("mel", mel), ("vae", decoded)):
+    limited = resample(reference, config.sample_rate, clip.sample_rate)
+    audio = {"band-limit": limited[: len(clip.samples)]}
+    for source, vocoded, spectrogram in (("mel", "mel-vocoder", mel), ("vae", "vae", decoded)):
         audio[f"{source}-original-phase"] = finish(with_phase(spectrogram, wave))
         audio[f"{source}-griffinlim"] = finish(griffin_lim(spectrogram, seed=seed))
-        name = "vae" if source == "vae" else "mel-vocoder"
-        audio[name] = finish(stages.vocode(spectrogram))
+        audio[vocoded] = finish(stages.vocode(spectrogram))
     frames = len(reference) // config.hop_length
     mels = {"true": mel, "vae": decoded}
-    return Climb(
-        clip, reference, audio, {name: m[0, :frames].cpu().numpy() for name, m in mels.items()}
-    )
+    mels = {name: found[0, :frames].cpu().numpy() for name, found in mels.items()}
+    return Reconstructed(clip, reference, audio, mels)
 
 
-def band_errors(reference: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
-    """Mean absolute log-mel error in nat by band, ``""`` for all, from ``(frames, 64)`` mels."""
-    centres = band_centres()
-    error = np.abs(np.asarray(reference, np.float64) - estimate)
-    bands = {"": float(error.mean())}
-    for low, high in MEL_BANDS:
-        chosen = (centres >= low) & (centres < high)
-        bands[band_name(low, high)] = float(error[:, chosen].mean())
-    return bands
+def measure_paths(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
+    """Study ``01_ladder``: every metric of every path, and the VAE's mel errors."""
+    result = reconstruct_each_way(clip, stages, seed)
+    for path in PATHS:
+        native = path == "band-limit"
+        reference = clip.samples if native else result.reference
+        rate = clip.sample_rate if native else stages.mel_config.sample_rate
+        Row(rows, clip, path).scores(reference, result.audio[path], rate, None)
+    Row(rows, clip, "vae", "mel").mel_errors(result.mel["true"], result.mel["vae"])
 
 
-def band_name(low: float, high: float) -> str:
-    """``0.5-1 kHz`` for (500, 1000)."""
-    return f"{low / 1000:g}-{high / 1000:g} kHz"
+def measure_refined(
+    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, excerpt_seconds: float,
+    refine_steps: int,
+) -> None:  # fmt: skip
+    """Study ``01_refined``: the VAE's mel error on an excerpt, before and after refinement.
 
-
-def add_scores(
-    rows: ResultsBuilder,
-    clip: Clip,
-    method: str,
-    reference: np.ndarray,
-    estimate: np.ndarray,
-    rate: int,
-    stage: str = "",
-    names: Iterable[str] | None = None,
-) -> None:
-    """Every metric of one estimate (or those named), as rows."""
-    from audioldm_utils.metrics import evaluate_pair
-
-    length = min(len(reference), len(estimate))
-    scores = evaluate_pair(
-        reference[:length], estimate[:length], rate, names=names, category=clip.category
-    )
-    for score in scores:
-        rows.add(
-            clip.name, score.metric, score.value, score.unit,
-            category=clip.category, method=method, stage=stage, band=score.band,
-        )  # fmt: skip
-
-
-def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
-    """Study ``01_ladder``: every metric of every rung, and the mel errors."""
-    result = climb(clip, stages, seed)
-    for rung in RUNGS:
-        native = rung == "band-limit"
-        add_scores(
-            rows,
-            clip,
-            rung,
-            clip.samples if native else result.reference,
-            result.audio[rung],
-            clip.sample_rate if native else stages.mel_config.sample_rate,
-        )
-    add_mel_errors(rows, clip, "vae", "mel", result.mel["true"], result.mel["vae"])
-
-
-def study_refined(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
-    """Study ``01_refined``: the VAE's mel error on an excerpt, before and after refinement."""
+    Gradient steps on the latent show what the decoder can do; the rest is the encoder's.
+    """
     wave, _ = normalise(torch.from_numpy(to_model_rate(clip))[None])
-    target = stages.to_mel(wave)[:, :EXCERPT]
+    target = stages.to_mel(wave)[:, : 4 * round(25 * excerpt_seconds)]  # whole latent frames
     latents = stages.encode(target)
-    refined, _ = refine_latents(latents, target, stages.decode_grad, REFINE_STEPS)
-    found = {"vae": stages.decode(latents), "refined-latent": stages.decode(refined)}
-    for method, mel in found.items():
-        add_mel_errors(rows, clip, method, "mel excerpt", target[0].numpy(), mel[0].numpy())
+    refined, _ = refine_latents(latents, target, stages.decode_grad, refine_steps)
+    for method, found in {"vae": latents, "refined-latent": refined}.items():
+        mel = stages.decode(found)[0].numpy()
+        Row(rows, clip, method, "mel excerpt").mel_errors(target[0].numpy(), mel)
 
 
-def add_mel_errors(
-    rows: ResultsBuilder,
-    clip: Clip,
-    method: str,
-    stage: str,
-    reference: np.ndarray,
-    estimate: np.ndarray,
-) -> None:
-    """Mean absolute log-mel error of ``(frames, 64)`` mels as rows, over all and by band."""
-    for band, value in band_errors(reference, estimate).items():
-        rows.add(
-            clip.name, "mel_error", value, "nat",
-            category=clip.category, method=method, stage=stage, band=band,
-        )  # fmt: skip
-
-
-#: What the front-end mistakes and the attacks are judged by.
+#: What the front-end mistakes are judged by.
 SPECTRAL = ("log_mel_distance", "multi_resolution_stft")
 
 
-def study_mistakes(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
+def measure_mistakes(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
     """Study ``01_mistakes``: VAE and vocoder fed by each public front-end mistake."""
-    from audioldm_utils.studies.mistakes import MISTAKES
-
     reference = to_model_rate(clip)
     wave, level = normalise(torch.from_numpy(reference)[None])
-    fronts = {"none": lambda samples: stages.to_mel(samples), **MISTAKES}
-    for name, front in fronts.items():
+    for name, front in {"none": stages.to_mel, **MISTAKES}.items():
         mel = stages.pad_mel(front(wave))
         audio = level.undo(stages.vocode(stages.decode(stages.encode(mel))).cpu())
         estimate = fit_length(audio[0].numpy(), len(reference))
-        add_scores(rows, clip, "vae", reference, estimate, 16000, stage=name, names=SPECTRAL)
+        Row(rows, clip, "vae", name).scores(reference, estimate, names=SPECTRAL)
 
 
-def study_attacks(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
+def measure_attacks(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
     """Study ``01_attacks``: every metric of changes whose audibility is known."""
     reference = to_model_rate(clip)
     for name, attack in attacks().items():
-        add_scores(rows, clip, "attack", reference, attack(reference), 16000, stage=name)
-
-
-def step_costs(
-    table: pd.DataFrame, steps: Mapping[str, tuple[str, str]], metric: str
-) -> pd.DataFrame:
-    """Paired difference over clips of each step: the metric on the first rung minus the second.
-
-    Returns:
-        Columns ``step``, ``mean``, ``low``, ``high``, ``n``.
-    """
-    import pandas as pd
-
-    from audioldm_utils.metrics.statistics import bootstrap_interval
-
-    chosen = table[(table["metric"] == metric) & (table["band"] == "")]
-    wide = chosen.pivot_table(index="clip", columns="method", values="value")
-    rows = []
-    for step, (after, before) in steps.items():
-        found = bootstrap_interval((wide[after] - wide[before]).dropna().to_numpy(), 0)
-        rows.append((step, found.mean, found.low, found.high, found.n))
-    return pd.DataFrame(rows, columns=["step", "mean", "low", "high", "n"])
+        Row(rows, clip, "attack", name).scores(reference, attack(reference), names=None)
 
 
 def attacks(rate: int = 16000) -> dict[str, Callable[[np.ndarray], np.ndarray]]:

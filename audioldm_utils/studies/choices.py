@@ -1,57 +1,60 @@
 """Study ``04_choices``: what codebooks gain on a denoiser's real residuals.
 
-Theory and white noise say what a choice can gain; here the residuals are those of a
-checkpoint's denoiser on a clip: at single noise levels, and over whole encodings where each
-choice changes what is left for the next. The same clips show what softer choices, fitted atoms
-and quantised latents do.
+At single noise levels, and over whole encodings where each choice changes what is left for the
+next; beside that softer choices, fitted atoms and quantised latents.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from audioldm_utils.audio.clips import Clip, to_model_rate
+from audioldm_utils.audio.clips import Clip
 from audioldm_utils.ddcm.codebook import CyclicShift, Gaussian, Turbo, start_noise
 from audioldm_utils.ddcm.codebook.fitted import load_kmeans, load_quantiser
 from audioldm_utils.ddcm.core import DDCM, Step
-from audioldm_utils.errors import UserError
 from audioldm_utils.model.schedule import Schedule, training_alphas_bar
 from audioldm_utils.studies.codebook_fits import LEVELS, nearest_timesteps, residuals
 from audioldm_utils.studies.codebook_theory import efficiency
-from audioldm_utils.studies.rates import Excerpt, Row, correlation
+from audioldm_utils.studies.rows import Bench, Excerpt, Row, correlation, fitted
 
 if TYPE_CHECKING:
     from audioldm_utils.ddcm.codebook import Codebook
     from audioldm_utils.model.networks import Stages
     from audioldm_utils.results.tables import ResultsBuilder
 
-STEPS = 16
-#: Softness of a choice; 0 is the best atom, infinity plain sampling.
-TEMPERATURES = (0.0, 0.3, 1.0, float("inf"))
-#: Squared latent units, over which the centres of the quantiser are averaged.
-SOFTNESS = (0.0, 0.1, 0.5, 2.0)
 
+def measure_choices(
+    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
+    temperatures: Sequence[float], softness: Sequence[float],
+) -> None:  # fmt: skip
+    """Single choices, soft choices, fitted atoms and quantised latents of one excerpt.
 
-def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
-    """Single choices, soft choices, fitted atoms and quantised latents of one excerpt."""
-    excerpt = Excerpt.of(to_model_rate(clip), stages)
-    _single(clip, stages, rows, excerpt, seed)
-    schedule = Schedule.from_config(stages.checkpoint.scheduler_config, STEPS)
-    shape = tuple(excerpt.latents.shape[1:])
-    coder = DDCM(schedule, CyclicShift(shape, seed))
-    for temperature in TEMPERATURES:
-        row = Row(rows, clip, "ddcm", f"temperature {temperature:g}")
+    Args:
+        temperatures: of a choice, between the best atom (0) and plain sampling (infinity),
+            which are measured as well.
+        softness: squared latent units, over which the centres of the quantiser are averaged;
+            the hard one is measured as well.
+    """
+    at = Bench(clip, stages, rows)
+    excerpt = at.excerpt(seconds)
+    _single(at, excerpt, seed)
+    schedule = Schedule.from_config(stages.checkpoint.scheduler_config, steps)
+    coder = DDCM(schedule, CyclicShift(excerpt.shape, seed))
+    for temperature in (0.0, *temperatures, math.inf):
+        row = at.row("ddcm", f"temperature {temperature:g}")
         selection = {"temperature": temperature, "seeds": [seed]} if temperature else {}
         _encode(row, stages, excerpt, coder, selection)
-    _fitted(clip, stages, rows, excerpt, schedule, seed)
-    _quantised(clip, stages, rows, excerpt)
+    _fitted(at, excerpt, schedule, seed)
+    _quantised(at, excerpt, softness)
 
 
-def _single(clip: Clip, stages: Stages, rows: ResultsBuilder, excerpt: Excerpt, seed: int) -> None:
+def _single(at: Bench, excerpt: Excerpt, seed: int) -> None:
     """Efficiency of one choice at each noise level, N = values of the excerpt's latents."""
-    shape = tuple(excerpt.latents.shape[1:])
+    shape, config = excerpt.shape, at.stages.checkpoint.scheduler_config
     # Codebook, atoms, and the draws of it that are averaged: many where a draw is cheap.
     books: dict[str, tuple[Codebook, int, int]] = {
         "ddcm": (CyclicShift(shape, seed), 1, 8),
@@ -60,10 +63,9 @@ def _single(clip: Clip, stages: Stages, rows: ResultsBuilder, excerpt: Excerpt, 
         "ddcm-gaussian": (Gaussian(shape, seed, size=1024), 1, 3),
         "ddcm-turbo": (Turbo(shape, seed, size=4096), 30, 1),
     }
-    config = stages.checkpoint.scheduler_config
-    curve = training_alphas_bar(config)
-    schedule = Schedule.from_config(config, placement=nearest_timesteps(curve))
-    found = residuals([excerpt.latents[0]], schedule, stages.denoiser(), seed)
+    timesteps = nearest_timesteps(training_alphas_bar(config))
+    schedule = Schedule.from_config(config, placement=timesteps)
+    found = residuals([excerpt.latents[0]], schedule, at.stages.denoiser(), seed)
     targets = {f"real, {level:g}": r[None].cpu() for level, r in zip(LEVELS, found, strict=True)}
     targets["white"] = start_noise([seed + 77], shape)
     for place, (stage, target) in enumerate(targets.items()):
@@ -73,51 +75,35 @@ def _single(clip: Clip, stages: Stages, rows: ResultsBuilder, excerpt: Excerpt, 
                 noise = book.noise(step, book.choose(step, target, atoms))
                 cosine = torch.cosine_similarity(noise.flatten(), target.flatten(), dim=0)
                 shares.append(float(efficiency(float(cosine), book.values, book.bits(atoms))))
-            Row(rows, clip, name, stage).add("efficiency", sum(shares) / draws, "1")
+            at.row(name, stage).add("efficiency", sum(shares) / draws, "1")
 
 
-class Statistics:
-    """What the chosen noise looks like to the denoiser, averaged over steps.
+#: What chosen noise looks like to the denoiser; of normal noise 1, and 0 for the others.
+_LOOKS = ("spread", "excess_kurtosis", "neighbours_in_time", "neighbours_in_frequency")
 
-    Normal noise has standard deviation 1, excess kurtosis 0, and neighbours that do not
-    correlate.
-    """
 
-    def __init__(self) -> None:
-        self._steps: list[tuple[float, ...]] = []
-
-    def __call__(self, step: Step) -> None:
-        """Look at a step's noise; a callback of ``DDCM.encode``."""
-        if step.noise is None:
-            return
-        z = step.noise - step.noise.mean()
-        spread = z.square().mean()
-        self._steps.append(
-            (
-                float(spread.sqrt()),
-                float(z.pow(4).mean() / spread**2 - 3),
-                float((z[:, :, 1:] * z[:, :, :-1]).mean() / spread),
-                float((z[..., 1:] * z[..., :-1]).mean() / spread),
-            )
-        )
-
-    def add(self, row: Row) -> None:
-        """Add the means over steps."""
-        means = torch.tensor(self._steps).mean(0).tolist()
-        names = ("spread", "excess_kurtosis", "neighbours_in_time", "neighbours_in_frequency")
-        for name, value in zip(names, means, strict=True):
-            row.add(f"noise_{name}", value, "1")
+def _looks(noise: torch.Tensor) -> tuple[float, ...]:
+    """Standard deviation, excess kurtosis and correlations of neighbours of one step's noise."""
+    z = noise - noise.mean()
+    spread = z.square().mean()
+    return (
+        float(spread.sqrt()),
+        float(z.pow(4).mean() / spread**2 - 3),
+        float((z[:, :, 1:] * z[:, :, :-1]).mean() / spread),
+        float((z[..., 1:] * z[..., :-1]).mean() / spread),
+    )
 
 
 def _encode(
     row: Row, stages: Stages, excerpt: Excerpt, coder: DDCM, selection: dict[str, object]
 ) -> None:
-    """Encode, and add error, correlation, bits a value, cosine and noise statistics."""
-    seen, cosines = Statistics(), []
+    """Encode, and add error, correlation, bits a value, cosine and the noise's looks."""
+    seen: list[tuple[float, ...]] = []
+    cosines: list[float] = []
 
     def look(step: Step) -> None:
-        seen(step)
         if step.noise is not None:
+            seen.append(_looks(step.noise))
             cosines.append(float(step.cosine()))
 
     codes = coder.encode(excerpt.latents, stages.denoiser(), callback=look, **selection)
@@ -125,55 +111,38 @@ def _encode(
     row.add("latent_correlation", correlation(codes.latents, excerpt.latents), "1")
     row.add("rate", coder.bits / coder.codebook.values, "bit/value")
     row.add("choice_cosine", sum(cosines) / len(cosines), "1")
-    seen.add(row)
+    for name, value in zip(_LOOKS, torch.tensor(seen).mean(0).tolist(), strict=True):
+        row.add(f"noise_{name}", value, "1")
 
 
-def _fitted(
-    clip: Clip,
-    stages: Stages,
-    rows: ResultsBuilder,
-    excerpt: Excerpt,
-    schedule: Schedule,
-    seed: int,
-) -> None:
+def _fitted(at: Bench, excerpt: Excerpt, schedule: Schedule, seed: int) -> None:
     """Fitted atoms against normal ones, at no more than the fitted ones' bits a step."""
-    shape = tuple(excerpt.latents.shape[1:])
-    checkpoint = stages.checkpoint
-    try:
-        fitted = load_kmeans(checkpoint.path, checkpoint.fingerprint, shape, seed=seed)
-    except UserError:
-        return  # nothing is fitted for this checkpoint
-    normal: dict[str, Codebook] = {
-        "ddcm": CyclicShift(shape, seed),
-        "ddcm-gaussian": Gaussian(shape, seed, size=1024),
-    }
-    stage = "equal rate"
-    coder = DDCM(schedule, fitted)
-    _encode(Row(rows, clip, "ddcm-kmeans", stage), stages, excerpt, coder, {})
+    shape = excerpt.shape
+    kmeans = fitted(load_kmeans, at.stages, shape, seed=seed)
+    if kmeans is None:
+        return
+    coders = {"ddcm-kmeans": DDCM(schedule, kmeans)}
+    normal = {"ddcm": CyclicShift(shape, seed), "ddcm-gaussian": Gaussian(shape, seed, size=1024)}
     for name, book in normal.items():
         # One atom more now and then, so that the bits of all steps are the same.
-        mean = fitted.bits() / book.bits()
-        last = schedule.noisy_steps
-        atoms = [int((i + 1) * mean) - int(i * mean) for i in range(last)]
-        coder = DDCM(schedule, book, atoms)
-        _encode(Row(rows, clip, name, stage), stages, excerpt, coder, {})
+        mean = kmeans.bits() / book.bits()
+        atoms = [int((i + 1) * mean) - int(i * mean) for i in range(schedule.noisy_steps)]
+        coders[name] = DDCM(schedule, book, atoms)
+    for name, coder in coders.items():
+        _encode(at.row(name, "equal rate"), at.stages, excerpt, coder, {})
 
 
-def _quantised(clip: Clip, stages: Stages, rows: ResultsBuilder, excerpt: Excerpt) -> None:
+def _quantised(at: Bench, excerpt: Excerpt, softness: Sequence[float]) -> None:
     """The latents' vectors replaced by a fitted quantiser's, hard and soft; no diffusion."""
-    vae = Row(rows, clip, "vae")
-    vae.add("mel_error", excerpt.mel_error(stages.decode(excerpt.latents)), "nat")
-    checkpoint = stages.checkpoint
-    try:
-        quantiser = load_quantiser(checkpoint.path, checkpoint.fingerprint, "vq")
-    except UserError:
-        return
-    for softness in SOFTNESS:
-        row = Row(rows, clip, "vq", "hard" if softness == 0 else f"soft, {softness:g}")
-        found = quantiser.soft(excerpt.latents, softness)
-        row.add("mel_error", excerpt.mel_error(stages.decode(found)), "nat")
+    decode, quantiser = at.stages.decode, fitted(load_quantiser, at.stages, "vq")
+    at.row("vae").add("mel_error", excerpt.mel_error(decode(excerpt.latents)), "nat")
+    for soft in (0.0, *softness) if quantiser else ():
+        row = at.row("vq", f"soft, {soft:g}" if soft else "hard")
+        found = quantiser.soft(excerpt.latents, soft)
+        row.add("mel_error", excerpt.mel_error(decode(found)), "nat")
         missed = (found - excerpt.latents).square().mean() / excerpt.latents.var()
         row.add("latent_error", float(missed), "1")
-        if softness == 0:
-            bits = quantiser.bits(tuple(excerpt.latents.shape[1:]))
-            row.add("payload_rate", bits / (len(excerpt.wave) / 16000) / 1000, "kbit/s")
+        if not soft:
+            row.add(
+                "payload_rate", quantiser.bits(excerpt.shape) / excerpt.seconds / 1000, "kbit/s"
+            )

@@ -1,11 +1,12 @@
 """The tables of ``benchmarks/``, read for figures: efficiency, cost, and the oracle's results.
 
-These tables do not depend on any weights: their residuals are drawn, and their denoiser is the
-exact one of a normal prior.
+They depend on no weights: residuals are drawn, and the denoiser is the exact one of a normal
+prior.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,8 @@ def _read(folder: str | Path, name: str) -> pd.DataFrame:
 def read_efficiency(folder: str | Path) -> pd.DataFrame:
     """``codebook_efficiency.csv`` with columns that figures take.
 
-    Added are ``method`` (a look's name; cyclic shifts of any number of bases are one method)
-    and ``mean`` (the efficiency). Rows of codebooks without a look keep their own name.
+    Added are ``method`` (a look's name, else the codebook's; cyclic shifts of any number of
+    bases are one method) and ``mean`` (the efficiency).
     """
     table = _read(folder, "codebook_efficiency")
     named = table["codebook"].str.replace(r", \d+ bases$", "", regex=True)
@@ -48,36 +49,32 @@ def read_efficiency(folder: str | Path) -> pd.DataFrame:
 
 
 def over_bits(table: pd.DataFrame, residual: str = "white") -> pd.DataFrame:
-    """Rows of the methods with a look, for ``curves`` over bits, theory for Turbo beside them."""
+    """Rows of the methods with a look, for ``curves`` over bits."""
     import pandas as pd
 
     chosen = table[(table["residual"] == residual) & table["method"].isin(_METHODS.values())]
     chosen = chosen.sort_values(["method", "bits"]).drop_duplicates(["method", "bits"])
-    order = list(_METHODS.values())
-    return pd.concat([chosen[chosen["method"] == method] for method in order])
+    return pd.concat([chosen[chosen["method"] == method] for method in _METHODS.values()])
+
+
+def _theory(column: str, places: list[float], values: list[float]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = {column: places, "mean": values, "low": values, "high": values}
+    return pd.DataFrame(rows).assign(method="theory")
 
 
 def cosine_theory(sizes: list[int]) -> pd.DataFrame:
     """Expected cosine of the best of K independent normal atoms, N = 32,768, for a curve."""
-    import pandas as pd
-
-    cosines = [expected_cosine(size, VALUES) for size in sizes]
-    rows = {"size": sizes, "mean": cosines, "low": cosines, "high": cosines}
-    return pd.DataFrame({"method": "theory", **rows})
+    return _theory("size", sizes, [expected_cosine(size, VALUES) for size in sizes])
 
 
 def turbo_theory(size: int, atoms: list[int]) -> pd.DataFrame:
     """Efficiency of the thresholded sum of M of K atoms by theory, for a curve over bits."""
-    import math
-
-    import pandas as pd
-
-    rows = []
-    for count in atoms:
-        bits = math.log2(math.comb(size, count)) + count
-        share = float(efficiency(expected_cosine_top(size, count, VALUES), VALUES, bits))
-        rows.append({"bits": bits, "mean": share, "low": share, "high": share})
-    return pd.DataFrame(rows).assign(method="theory")
+    bits = [math.log2(math.comb(size, count)) + count for count in atoms]
+    cosines = [expected_cosine_top(size, count, VALUES) for count in atoms]
+    shares = [float(efficiency(c, VALUES, b)) for c, b in zip(cosines, bits, strict=True)]
+    return _theory("bits", bits, shares)
 
 
 def read_cost(folder: str | Path) -> pd.DataFrame:

@@ -1,52 +1,36 @@
 """Study ``03_diffusion``: the VAE against diffusion at equal network calls and equal seconds.
 
-Fidelity asks how near the result is to the clip; plausibility, how readily the model takes it
-for a sound of its own kind, whether or not it is this one:
-
-* ``epsilon_error``: noise of two levels is added to the result's latents; the denoiser's mean
-  squared error in finding it, per value. 1 is no idea; lower is more plausible. It is the
-  model's own training loss, so methods that the model leads are favoured by it.
-* ``clap_text``: cosine of the checkpoint's CLAP between the audio and the clip's caption;
-  higher is better. ``clap_audio``: the same between the audio and the clip itself.
+Fidelity asks how near the result is to the clip; plausibility, how readily the model takes it for
+a sound of its own kind: by ``epsilon_error`` (the model's own training loss, so methods that the
+model leads are favoured by it), and by the cosine of the checkpoint's CLAP with the clip's caption
+(``clap_text``) and with the clip itself (``clap_audio``).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio.clips import Clip
 from audioldm_utils.ddcm.codebook.planning import RateTooLowError
-from audioldm_utils.methods.base import Job, Output
+from audioldm_utils.methods.base import Job
 from audioldm_utils.methods.cost import NETWORKS, Cost, measured
 from audioldm_utils.methods.registry import find_method
 from audioldm_utils.model.schedule import training_alphas_bar
-from audioldm_utils.studies.bottleneck import add_scores
-from audioldm_utils.studies.repair import beginning
+from audioldm_utils.studies.rows import Row, beginning
+from audioldm_utils.studies.verdicts import Verdict, difference, judge, worst
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from audioldm_utils.model.networks import Stages
     from audioldm_utils.results.tables import ResultsBuilder
 
-#: Only the beginning of each clip, so that the study runs on many without an accelerator.
-SECONDS = 2.56
-#: UNet calls that every method gets, backward ones counted.
-CALLS = 10
-#: A backward call takes about as long as two forward ones: in the time of ``CALLS``, half of
-#: them backward, others make this many forward ones.
-CALLS_OF_EQUAL_SECONDS = 15
-STRENGTHS = (0.2, 0.4, 0.7)
-#: The strength of the comparison at equal seconds.
-MIDDLE = 0.4
-RATES = (0.5, 2.0)
-#: Timesteps of the training schedule at which plausibility is asked for.
-PROBES = (200, 500)
 EQUAL_SECONDS = ", equal seconds"
-_FIDELITY = ("log_mel_distance", "multi_resolution_stft", "visqol")
 
 
 @dataclass(frozen=True)
@@ -58,47 +42,53 @@ class Run:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def _runs() -> list[Run]:
-    half, more = CALLS // 2, CALLS_OF_EQUAL_SECONDS
+def middle(values: Sequence[float]) -> float:
+    """The strength of the comparison at equal seconds: the middle one, or the lower of two."""
+    return sorted(values)[(len(values) - 1) // 2]
+
+
+def runs_of(
+    calls: int, more_calls: int, strengths: Sequence[float], rates: Sequence[float]
+) -> list[Run]:
+    """What is run, in order.
+
+    Args:
+        calls: UNet calls that every method gets, backward ones counted.
+        more_calls: what others get in the time of ``calls`` of which half are backward.
+        strengths: of SDEdit and guidance.
+        rates: of DDCM, kbit/s; the last one is compared at equal seconds.
+    """
+    half = calls // 2
     # Strength 0 is the check that nothing but the diffusion differs from the VAE.
     runs = [Run("vae"), Run("sdedit", "strength 0", {"strength": 0.0, "prompt": "none"})]
-    for strength in STRENGTHS:
+    for strength in strengths:
         stage, common = f"strength {strength:g}", {"strength": strength, "prompt": "none"}
-        runs.append(Run("sdedit", stage, {"steps": CALLS, **common}))
+        runs.append(Run("sdedit", stage, {"steps": calls, **common}))
         runs.append(Run("guided", stage, {"steps": half, **common}))
-    middle = {"strength": MIDDLE, "prompt": "none"}
-    runs.append(Run("guided", "caption", {**middle, "steps": half, "prompt": "caption"}))
-    runs.append(Run("sdedit", f"strength {MIDDLE:g}{EQUAL_SECONDS}", {**middle, "steps": more}))
+    centre = middle(strengths)
+    common = {"strength": centre, "prompt": "none"}
+    runs.append(Run("guided", "caption", {**common, "steps": half, "prompt": "caption"}))
+    longer = f"strength {centre:g}{EQUAL_SECONDS}"
+    runs.append(Run("sdedit", longer, {**common, "steps": more_calls}))
     runs.append(Run("ddpm-inversion", "", {"steps": half, "prompt": "none"}))
-    for rate in RATES:
-        runs.append(Run("ddcm", f"{rate:g} kbit/s", {"kbps": rate, "steps": CALLS}))
-    last = RATES[-1]
-    runs.append(Run("ddcm", f"{last:g} kbit/s{EQUAL_SECONDS}", {"kbps": last, "steps": more}))
+    for rate in rates:
+        runs.append(Run("ddcm", f"{rate:g} kbit/s", {"kbps": rate, "steps": calls}))
+    longer = f"{rates[-1]:g} kbit/s{EQUAL_SECONDS}"
+    runs.append(Run("ddcm", longer, {"kbps": rates[-1], "steps": more_calls}))
     return runs
 
 
-#: What is run, in order.
-RUNS = _runs()
+def measure_diffusion(
+    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, calls: int,
+    more_calls: int, strengths: Sequence[float], rates: Sequence[float], probes: Sequence[int],
+) -> None:  # fmt: skip
+    """Fidelity, plausibility and cost of every run (:func:`runs_of`) on a clip's beginning.
 
-
-def options_of(method: str, stage: str) -> dict[str, Any]:
-    """The options with which a method was run at a stage."""
-    return next(run.options for run in RUNS if (run.method, run.stage) == (method, stage))
-
-
-def run_one(job: Job, run: Run) -> tuple[Output, Cost] | None:
-    """The run's output and cost; None where the clip is too short for its rate."""
-    method = find_method(run.method)
-    try:
-        with measured(job.stages.checkpoint, method.needs) as cost:
-            return method.load()(job, **run.options), cost
-    except RateTooLowError:
-        return None
-
-
-def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
-    """Fidelity, plausibility and cost of every run."""
-    clip = beginning(clip, SECONDS)
+    Args:
+        seconds: of the beginning.
+        probes: timesteps at which plausibility is asked for (:func:`epsilon_error`).
+    """
+    clip = beginning(clip, seconds)
     job = Job(clip, stages, seed)
     if not job.waveform.any():
         return
@@ -107,62 +97,103 @@ def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
     stages.denoiser()
     caption = stages.clap_text([clip.caption])[0] if clip.caption else None
     original = stages.clap_audio(torch.from_numpy(job.waveform)[None])[0]
-
-    def add(run: Run, metric: str, value: float, unit: str) -> None:
-        rows.add(
-            clip.name, metric, value, unit,
-            category=clip.category, method=run.method, stage=run.stage,
-        )  # fmt: skip
-
     if caption is not None:
-        add(Run("original"), "clap_text", float(original @ caption), "1")
-    for run in RUNS:
-        found = run_one(job, run)
-        if found is None:
-            continue
-        output, cost = found
-        add_scores(
-            rows, clip, run.method, job.waveform, output.waveform, MODEL_RATE, run.stage, _FIDELITY
-        )
+        Row(rows, clip, "original").add("clap_text", float(original @ caption), "1")
+    for run in runs_of(calls, more_calls, strengths, rates):
+        method = find_method(run.method)
+        try:
+            with measured(stages.checkpoint, method.needs) as cost:
+                output = method.load()(job, **run.options)
+        except RateTooLowError:
+            continue  # the clip is too short for this rate
+        row = Row(rows, clip, run.method, run.stage)
+        row.scores(job.waveform, output.waveform)
         decoded = stages.decode(output.latents)
-        add(run, "mel_error", float((decoded - job.mel).abs().mean()), "nat")
+        row.add("mel_error", float((decoded - job.mel).abs().mean()), "nat")
         drift = float((output.latents - job.latents).abs().max())
-        add(run, "largest_latent_difference", drift, "1")
-        add(run, "epsilon_error", epsilon_error(stages, output.latents, seed), "1")
+        row.add("largest_latent_difference", drift, "1")
+        row.add("epsilon_error", epsilon_error(stages, output.latents, probes, seed), "1")
         heard = stages.clap_audio(torch.from_numpy(output.waveform)[None])[0]
-        add(run, "clap_audio", float(heard @ original), "1")
+        row.add("clap_audio", float(heard @ original), "1")
         if caption is not None:
-            add(run, "clap_text", float(heard @ caption), "1")
-        add(run, "unet_calls", cost.unet_calls, "calls")
-        add(run, "unet_backward", cost.backward["unet"], "calls")
-        others = sum(cost.forward[n] + cost.backward[n] for n in NETWORKS if n != "unet")
-        add(run, "other_calls", others, "calls")
-        add(run, "seconds", cost.seconds, "s")
-        add(run, "seconds_per_second", cost.seconds / clip.seconds, "s")
-        if not math.isnan(cost.memory_growth):
-            add(run, "memory_growth", max(cost.memory_growth, 0.0), "MB")
+            row.add("clap_text", float(heard @ caption), "1")
+        _add_cost(row, cost, clip.seconds)
+
+
+def _add_cost(row: Row, cost: Cost, seconds: float) -> None:
+    row.add("unet_calls", cost.unet_calls, "calls")
+    row.add("unet_backward", cost.backward["unet"], "calls")
+    others = sum(cost.forward[n] + cost.backward[n] for n in NETWORKS if n != "unet")
+    row.add("other_calls", others, "calls")
+    row.add("seconds", cost.seconds, "s")
+    row.add("seconds_per_second", cost.seconds / seconds, "s")
+    if not math.isnan(cost.memory_growth):
+        row.add("memory_growth", max(cost.memory_growth, 0.0), "MB")
 
 
 @torch.no_grad()
-def epsilon_error(stages: Stages, latents: torch.Tensor, seed: int = 0) -> float:
+def epsilon_error(
+    stages: Stages, latents: torch.Tensor, probes: Sequence[int], seed: int = 0
+) -> float:
     """Mean squared error of the denoiser in the noise added to latents, per value.
 
     Args:
-        stages: whose denoiser is asked, without a prompt.
         latents: ``(1, 8, frames, 16)``, scaled.
+        probes: timesteps of the training schedule; the mean over them is taken.
         seed: of the noise, the same for every method.
 
     Returns:
-        Mean over :data:`PROBES`; 1 is what answering 0 would give. For epsilon-predicting
-        checkpoints, as all published ones are.
+        1 is what answering 0 would give. For epsilon-predicting checkpoints.
     """
     denoise = stages.denoiser()
     abar = training_alphas_bar(stages.checkpoint.scheduler_config)
     generator = torch.Generator().manual_seed(seed)
     errors = []
-    for t in PROBES:
+    for t in probes:
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         share = float(abar[t])
         noisy = math.sqrt(share) * latents + math.sqrt(1 - share) * noise
         errors.append(float((denoise(noisy, t) - noise).square().mean()))
     return sum(errors) / len(errors)
+
+
+def diffusion_verdicts(table: pd.DataFrame, strengths: Sequence[float]) -> list[Verdict]:
+    """The bounds of «VAE against diffusion», from the study's table."""
+    drift = "largest_latent_difference"
+    replayed = worst(table, {"method": "ddpm-inversion", "stage": ""}, drift)
+    unmoved = worst(table, {"method": "sdedit", "stage": "strength 0"}, drift)
+    asked = "DDPM inversion, replayed, returns the latents to 1e-4"
+    out = judge("inversion", asked, replayed, 1e-4, False, "")
+    asked = "SDEdit at strength 0 returns the VAE's latents"
+    out += judge("strength_0", asked, unmoved, 0.0, False, "")
+    for strength in strengths:
+        sides = [{"method": m, "stage": f"strength {strength:g}"} for m in ("guided", "sdedit")]
+        found = difference(table, *sides, "log_mel_distance")
+        asked = f"guided nearer than SDEdit at strength {strength:g}, equal calls"
+        out += judge(f"guided_{strength:g}", asked, found, 0, False, "dB")
+    return out
+
+
+def plane(summary: pd.DataFrame, x: str, y: str, methods: Sequence[str]) -> pd.DataFrame:
+    """Two metrics of a summary side by side, for ``plotting.trade_off``.
+
+    Args:
+        summary: by method, stage and metric; points that lack one of the metrics are left out.
+        methods: in this order; a method's points are in the order of their stages.
+
+    Returns:
+        Columns ``method``, ``stage``, and ``x``, ``x_low``, ``x_high``, the same for ``y``.
+    """
+    import pandas as pd
+
+    sides = []
+    for name, metric in (("x", x), ("y", y)):
+        side = summary.loc[summary["metric"] == metric, ["method", "stage", "mean", "low", "high"]]
+        sides.append(
+            side.set_axis(["method", "stage", name, f"{name}_low", f"{name}_high"], axis=1)
+        )
+    both = pd.merge(*sides, on=["method", "stage"])
+    both = both[both["method"].isin(list(methods))]
+    place = both["method"].map({method: number for number, method in enumerate(methods)})
+    both = both.assign(place=place).sort_values(["place", "stage"], kind="stable")
+    return both.drop(columns="place").reset_index(drop=True)

@@ -1,8 +1,6 @@
 """A ``.ddcm`` file decoded otherwise than it was encoded: other batch, threads or device.
 
-Sums in another order round otherwise, and each step's rounding goes into the next. Bit for bit
-equality is promised on one machine at equal batch and threads; elsewhere a drift that is small
-beside the codec's own error.
+Sums in another order round otherwise, and each step's rounding goes into the next.
 """
 
 from __future__ import annotations
@@ -35,9 +33,7 @@ def replay(codec: Codec, data: bytes, batch: int = 1) -> torch.Tensor:
 def read_drift(folder: str | Path, fingerprint: str) -> tuple[str, str]:
     """Largest log-mel change and the codec's own error, in dB, as sentences take them.
 
-    Args:
-        folder: with ``ddcm_drift.json`` of ``benchmarks/ddcm_drift.py``.
-        fingerprint: of the checkpoint; another one's file does not count.
+    From ``ddcm_drift.json`` of ``benchmarks/ddcm_drift.py``; another checkpoint's does not count.
     """
     path = Path(folder) / "ddcm_drift.json"
     found = json.loads(path.read_text()) if path.is_file() else {}

@@ -1,16 +1,13 @@
 """Study ``06_editing``: a clip's codes under another prompt, and clips as prompts.
 
-Editing: a clip is encoded under its own caption and decoded under it as well, but from one of
-`CHANGES` of the steps on under a target prompt, with guidance, while the codes stay. The
-earlier the change, the more of the target and the less of the source should be heard.
-
-Audio prompts: the clip's CLAP embedding takes the place of a text's, and random codes make a
-new sound; it should be nearer to the clip than what no prompt makes.
+A clip is encoded under its own caption and decoded under it, but from some step on under a target
+prompt, while the codes stay. Audio prompts: the clip's CLAP embedding takes the place of a text's.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,74 +18,96 @@ from audioldm_utils.ddcm.core import DDCM
 from audioldm_utils.metrics.correlations import correlate
 from audioldm_utils.model.networks import normalise
 from audioldm_utils.model.schedule import Schedule
-from audioldm_utils.studies.verification import other_prompt
+from audioldm_utils.results.summaries import select, summarise
+from audioldm_utils.studies.prompts import other_prompt
+from audioldm_utils.studies.rows import Row
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from audioldm_utils.model.networks import Stages
     from audioldm_utils.results.tables import ResultsBuilder
 
-SECONDS, STEPS, GUIDANCE, ATOMS = 1.28, 20, 3.5, 4
-#: From which share of the steps on the target prompt is used; 1: never.
-CHANGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
-
-def coder(stages: Stages, frames: int, seed: int, atoms: int = ATOMS) -> DDCM:
-    """Cyclic-shift DDCM of `STEPS` calls for ``frames`` latent frames."""
-    schedule = Schedule.from_config(stages.checkpoint.scheduler_config, STEPS)
+def _coder(stages: Stages, frames: int, seed: int, steps: int, atoms: int) -> DDCM:
+    """Cyclic-shift DDCM of so many calls for ``frames`` latent frames."""
+    schedule = Schedule.from_config(stages.checkpoint.scheduler_config, steps)
     return DDCM(schedule, codebooks.make("cyclic", (8, frames, 16), seed, bases=1), atoms)
 
 
-def edits(clip: Clip, stages: Stages, seed: int) -> dict[float, torch.Tensor]:
-    """Share of the steps before the change to decoded latents; the source's own under -1."""
-    count = round(SECONDS * stages.mel_config.sample_rate)
+def change_name(share: float) -> str:
+    """What tables call an edit from that share of the steps on."""
+    return f"change at {share:.0%}"
+
+
+def edits(
+    clip: Clip, stages: Stages, seed: int, seconds: float, guidance: float, edit_steps: int,
+    edit_atoms: int, changes: Sequence[float],
+) -> dict[str, torch.Tensor]:  # fmt: skip
+    """Name of an edit to its latents; the source's own under ``source``.
+
+    Args:
+        seconds: of the clip's beginning, filled with silence.
+        guidance: towards the target prompt.
+        edit_steps, edit_atoms: network calls, and atoms of each choice.
+        changes: from which share of the steps on the target prompt is used; 1: never.
+    """
+    count = round(seconds * stages.mel_config.sample_rate)
     wave = torch.from_numpy(fit_length(to_model_rate(clip), count))[None]
     latents = stages.encode(stages.to_mel(normalise(wave)[0]))
-    model = coder(stages, latents.shape[2], seed)
+    model = _coder(stages, latents.shape[2], seed, edit_steps, edit_atoms)
     source = stages.denoiser(stages.embed([clip.caption or ""]))
-    target = stages.denoiser(stages.embed([other_prompt(clip)], ""), GUIDANCE)
+    target = stages.denoiser(stages.embed([other_prompt(clip)], ""), guidance)
     codes = model.encode(latents, source)
-    found = {-1.0: latents}
-    for share in CHANGES:
-        step = round(share * STEPS)
-        edit = None if step >= STEPS else (step, target)
-        found[share] = model.decode(codes, source, edit=edit)
+    found = {"source": latents}
+    for share in changes:
+        step = round(share * edit_steps)
+        edit = None if step >= edit_steps else (step, target)
+        found[change_name(share)] = model.decode(codes, source, edit=edit)
     return found
 
 
-def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
-    """Likeness to target prompt and to source of each edit, and of sounds from audio prompts."""
-
-    def add(method: str, stage: str, metric: str, value: float) -> None:
-        rows.add(clip.name, metric, value, "1", category=clip.category, method=method, stage=stage)
-
-    made = edits(clip, stages, seed)
-    source_mel = stages.decode(made.pop(-1.0))
-    source = stages.clap_audio(stages.vocode(source_mel))
+def measure_edits(
+    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, guidance: float,
+    edit_steps: int, edit_atoms: int, changes: Sequence[float],
+) -> None:  # fmt: skip
+    """Likeness to target and source of each of :func:`edits`, and of sounds from audio prompts."""
+    made = edits(clip, stages, seed, seconds, guidance, edit_steps, edit_atoms, changes)
+    source_mel = stages.decode(made.pop("source"))
+    source_wave = stages.vocode(source_mel)
+    source = stages.clap_audio(source_wave)
     target = stages.clap_text(other_prompt(clip))
-    for share, latents in made.items():
+    for stage, latents in made.items():
         mel = stages.decode(latents)
         heard = stages.clap_audio(stages.vocode(mel))
-        stage = f"change at {share:.0%}"
-        add("ddcm", stage, "target_score", float(heard[0] @ target[0]))
-        add("ddcm", stage, "source_clap", float(heard[0] @ source[0]))
+        row = Row(rows, clip, "ddcm", stage)
+        row.add("target_score", float(heard[0] @ target[0]), "1")
+        row.add("source_clap", float(heard[0] @ source[0]), "1")
         follows = correlate(source_mel, mel, "log-mel", remove_bin_mean=True)
-        add("ddcm", stage, "source_correlation", float(follows[0]))
+        row.add("source_correlation", float(follows[0]), "1")
     # The codes are chance's, and the same for all prompts.
-    model = coder(stages, source_mel.shape[1] // 4, seed, atoms=1)
-    wave = stages.vocode(source_mel).cpu()
-    heard_clip = stages.embed_audio(wave, [clip.caption or ""], "")
-    nothing = stages.embed([""], "")
-    for stage, conditioning in (
-        ("audio prompt", heard_clip),
-        ("caption", stages.embed([clip.caption or ""], "")),
-        ("no prompt", nothing),
+    frames, caption = source_mel.shape[1] // 4, clip.caption or ""
+    model = _coder(stages, frames, seed, edit_steps, 1)
+    for stage, conditioning, scale in (
+        ("audio prompt", stages.embed_audio(source_wave.cpu(), [caption], ""), guidance),
+        ("caption", stages.embed([caption], ""), guidance),
+        ("no prompt", stages.embed([""], ""), 1.0),
     ):
-        guidance = 1.0 if stage == "no prompt" else GUIDANCE
         codes = model.generate(
-            source_mel.shape[1] // 4,
-            stages.denoiser(conditioning, guidance),
+            frames,
+            stages.denoiser(conditioning, scale),
             seeds=[seed * 2**32 + zlib.crc32(clip.name.encode())],
             device=stages.device,
         )
         sound = stages.clap_audio(stages.vocode(stages.decode(codes.latents)))
-        add("ddcm-random", stage, "source_clap", float(sound[0] @ source[0]))
+        Row(rows, clip, "ddcm-random", stage).add("source_clap", float(sound[0] @ source[0]), "1")
+
+
+def edit_curve(table: pd.DataFrame) -> pd.DataFrame:
+    """Target score over likeness to the source, one point a step of change."""
+    rows = table[table["stage"].str.startswith("change")]
+    target = summarise(select(rows, metric="target_score"), by=("method", "stage"))
+    source = summarise(select(rows, metric="source_correlation"), by=("method", "stage"))
+    return target.merge(
+        source[["stage", "mean"]].rename(columns={"mean": "source_correlation"}), on="stage"
+    )

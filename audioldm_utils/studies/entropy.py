@@ -1,9 +1,8 @@
 """Is there anything left to code? The entropy of the indices.
 
-Indices of an ideal code are uniform and independent: an entropy coder could not shorten
-them. A codebook of 65,536 atoms and some hundred indices a file do not fill a histogram, so
-indices are sorted into a few equal buckets, and what the histogram of these could save a
-bit is bounded, with the chance that uniform indices look as uneven.
+Indices of an ideal code are uniform and independent. Some hundred of them do not fill a
+histogram of 65,536 atoms, so they are sorted into a few equal buckets, and what the histogram
+of these could save a bit is bounded.
 """
 
 from __future__ import annotations
@@ -23,17 +22,15 @@ SAMPLES_PER_BUCKET = 20
 
 @dataclass(frozen=True)
 class Entropy:
-    """What entropy coding could save.
+    """What entropy coding could save; NaN where there are too few indices to tell.
 
     Attributes:
         bits: of one index as stored, log2 of the codebook's size.
         saving: bits an index that its distribution over buckets could save; below 0 by
             chance, as the bias of a finite histogram is subtracted (Miller and Madow).
         p_uniform: chance of a histogram as uneven if indices are uniform (chi-square).
-        memory: bits an index that knowing the index before it could save.
-        p_independent: chance of as much dependence if indices are independent.
-        count: indices.
-        buckets: of the histogram.
+        memory, p_independent: the same of knowing the index before it.
+        count, buckets: indices, and of the histogram.
     """
 
     bits: float
@@ -49,8 +46,7 @@ def index_entropy(indices: Sequence[Sequence[int]], size: int) -> Entropy:
     """Measure what is left to code in streams of indices.
 
     Args:
-        indices: streams, say one a clip, each the indices of its steps in order; at least
-            40 in all.
+        indices: streams, each the indices of its steps in order; at least 40 in all.
         size: of the codebook; each index is in [0, size).
 
     Raises:
@@ -63,8 +59,8 @@ def index_entropy(indices: Sequence[Sequence[int]], size: int) -> Entropy:
         raise ValueError(f"an index lies outside the codebook of {size}")
     buckets = min(size, 256, len(flat) // SAMPLES_PER_BUCKET)
     counts = np.bincount(flat * buckets // size, minlength=buckets)
-    expected = _expected(size, buckets) * len(flat)
-    saving, p_uniform = _divergence(counts, expected, buckets - 1)
+    edges = -(-np.arange(buckets + 1) * size // buckets)
+    saving, p_uniform = _divergence(counts, np.diff(edges) / size * len(flat), buckets - 1)
 
     few = max(2, min(size, 16, math.isqrt(len(flat) // SAMPLES_PER_BUCKET)))
     table = np.zeros((few, few))
@@ -78,15 +74,9 @@ def index_entropy(indices: Sequence[Sequence[int]], size: int) -> Entropy:
 
 
 def codes_entropy(codec: Codec, files: Sequence[bytes]) -> Entropy:
-    """What is left to code in the indices of ``.ddcm`` files of one cyclic codebook's size.
+    """What is left to code in the indices of ``.ddcm`` files.
 
-    Args:
-        codec: of the files' checkpoint.
-        files: whole files; those whose codebook has another size than the first are left out
-            (clips of another length).
-
-    Raises:
-        ValueError: too few indices.
+    Files whose codebook has another size than the first's (clips of another length) are left out.
     """
     streams: dict[int, list[list[int]]] = {}
     for data in files:
@@ -94,14 +84,11 @@ def codes_entropy(codec: Codec, files: Sequence[bytes]) -> Entropy:
         paid = [c for c, atoms in zip(codes.choices, coder.atoms, strict=True) if atoms]
         stream = [index for choice in paid for index in choice.flatten().tolist()]
         streams.setdefault(coder.codebook.size, []).append(stream)
-    size = next(iter(streams))
+    size = next(iter(streams), 1)
+    count = sum(map(len, streams.get(size, [])))
+    if count < 2 * SAMPLES_PER_BUCKET:
+        return Entropy(math.log2(size), *[math.nan] * 4, count, 0)
     return index_entropy(streams[size], size)
-
-
-def _expected(size: int, buckets: int) -> np.ndarray:
-    """Share of the indices that fall into each bucket if all are equally likely."""
-    edges = -(-np.arange(buckets + 1) * size // buckets)
-    return np.diff(edges) / size
 
 
 def _divergence(counts: np.ndarray, expected: np.ndarray, degrees: int) -> tuple[float, float]:
@@ -111,5 +98,5 @@ def _divergence(counts: np.ndarray, expected: np.ndarray, degrees: int) -> tuple
     some = (counts > 0) & (expected > 0)
     total = max(counts.sum(), 1)
     divergence = float((counts[some] * np.log(counts[some] / expected[some])).sum())
-    bias = degrees / 2
-    return (divergence - bias) / total / math.log(2), float(chi2.sf(2 * divergence, degrees))
+    excess = (divergence - degrees / 2) / total / math.log(2)
+    return excess, float(chi2.sf(2 * divergence, degrees))

@@ -1,8 +1,6 @@
 """What a chapter's sentences rest on: committed evidence, or the run at hand alone.
 
-Committed rows stand for a run only if they were made with the run's own parameters, with its
-checkpoint and from its clips. Here that is decided, once: which clips are measured again, which
-rows are judged and what the page says about it all follow from it.
+Committed rows stand for a run only if they were made with its own parameters, checkpoint, clips.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
     from audioldm_utils.audio.clips import ClipInfo
 
-#: What a study takes besides clips and checkpoint, and the committed evidence was made with.
+#: What every study takes; the rest of its parameters stand in its chapter.
 DEFAULTS: Mapping[str, Any] = {"seed": 0}
 
 
@@ -30,10 +28,8 @@ class Findings:
     """What a chapter's sentences rest on.
 
     Attributes:
-        table: rows of the judged clips.
-        n: how many clips they are.
-        source: says which, for captions.
-        rests: the same as a sentence, with the reason where it is this run alone.
+        table, n: rows of the judged clips, and how many these are.
+        source, rests: says which, for captions; as a sentence, with the reason for this run alone.
         compared: rows of this run that were checked against the evidence; 0 if there is none.
         at_hand: rows of the clips that can be played here: this run's, and the committed ones
             of the same clips.
@@ -69,9 +65,7 @@ def why_alone(
     """Why a run of a study cannot rest on the committed table; empty if it can.
 
     Args:
-        name: of the study.
-        clips: of the run.
-        parameters: that the run gives to the study, ``seed`` among them.
+        parameters: seed and grid of the run.
         checkpoint: fingerprint of those components that the study uses.
         evidence_dir: where ``<name>.csv`` and its sidecar ``<name>.json`` lie.
 
@@ -92,9 +86,9 @@ def why_alone(
         )
     if record["checkpoint"][:12] != checkpoint[:12]:
         return "the committed table is of another checkpoint"
-    study = STUDIES[name]
-    if study.scope != "samples" and not evidence_clips(name, clips, evidence_dir):
-        if study.group > 1:
+    taken = STUDIES[name].clips
+    if not taken.reference and not evidence_clips(name, clips, evidence_dir):
+        if taken.together > 1:
             return "these clips do not make up the groups of the committed table"
         return "the committed table holds none of these clips"
     return ""
@@ -110,13 +104,11 @@ def rests_on_evidence(
     """Whether :func:`findings` of such a run are the evidence's; never of an unknown study.
 
     Args:
-        name, clips, parameters, evidence_dir: as in :func:`why_alone`.
         fingerprint_of: of the run's checkpoint (``Checkpoint.fingerprint_of``).
     """
-    if name not in STUDIES:
-        return False
-    checkpoint = fingerprint_of(STUDIES[name].parts)
-    return not why_alone(name, clips, parameters, checkpoint, evidence_dir)
+    return name in STUDIES and not why_alone(
+        name, clips, parameters, fingerprint_of(STUDIES[name].parts), evidence_dir
+    )
 
 
 def evidence_clips(
@@ -131,7 +123,7 @@ def evidence_clips(
     inputs = record["inputs"]
     named = [info for info in clips if info.path.name in inputs]  # no other is worth a hash
     held = [info for info in named if inputs[info.path.name] == sha256_file(info.path)]
-    if STUDIES[name].group == 1:
+    if STUDIES[name].clips.together < 2:
         return held
     shipped = {file for file in inputs if Path(file).stem in record["shipped"]}
     there = {info.path.name for info in held}
@@ -148,15 +140,7 @@ def findings(
 ) -> Findings:
     """Committed evidence if it is of these clips, parameters and checkpoint; else this run.
 
-    Clips are the same if file name and SHA-256 are. The rows of this run are checked
-    against the committed ones before those are used.
-
-    Args:
-        run: this run's table of the study.
-        clips: what it was run on.
-        name: of the study.
-        evidence_dir: where ``<name>.csv`` and its sidecar ``<name>.json`` lie.
-        parameters: what it was run with.
+    The rows of this run are checked against the committed ones before those are used.
 
     Raises:
         StaleEvidenceError: this run's rows disagree with the committed ones.
@@ -168,35 +152,31 @@ def findings(
     if len(checkpoints) != 1:
         raise ValueError(f"a run is of one checkpoint, got {sorted(checkpoints)}")
     study = STUDIES[name]
+    made_up = study.clips.reference
     reason = why_alone(name, clips, parameters, checkpoints.pop(), evidence_dir)
     if reason:
-        return _alone(run, study.scope == "samples", reason)
+        n = _count(run, made_up)
+        source = f"{n} {'generated sample' if made_up else 'clip'}{'s' * (n != 1)}"
+        rests = f"The findings rest on this run alone ({source}): {reason}."
+        return Findings(run, n, f"{source} of this run", rests, 0, run, run)
     committed = read(Path(evidence_dir) / f"{name}.csv")
     # What a set of samples has depends on how many they are, and on the clips at hand.
-    single = run[run["clip"] != WHOLE] if study.scope == "samples" else run
+    single = run[run["clip"] != WHOLE] if made_up else run
     compared = compare_evidence(single, committed, study.tolerance, study.relative)
-    if study.scope == "samples":
-        judged, n, at_hand = committed, _count(committed, samples=True), run
-        source = f"{n} generated samples"
+    if made_up:
+        judged, at_hand, source = committed, run, "generated samples"
     else:
         record = json.loads((Path(evidence_dir) / f"{name}.json").read_text())
         judged = committed[~committed["clip"].isin(record["shipped"])]
-        n = judged["clip"].nunique()
         shared = {info.name for info in evidence_clips(name, clips, evidence_dir)}
         at_hand = committed[committed["clip"].isin(shared)]
-        source = f"{n} real recordings never trained on"
+        source = "real recordings never trained on"
+    n = _count(judged, made_up)
     rests = (
-        f"The findings rest on {source}, from a committed table; {compared} of its rows were "
+        f"The findings rest on {n} {source}, from a committed table; {compared} of its rows were "
         "measured again in this run and agree."
     )
-    return Findings(judged, n, source, rests, compared, at_hand, run)
-
-
-def _alone(run: pd.DataFrame, samples: bool, reason: str) -> Findings:
-    n, kind = _count(run, samples), "generated sample" if samples else "clip"
-    source = f"{n} {kind}{'' if n == 1 else 's'} of this run"
-    rests = f"The findings rest on this run alone ({n} {kind}{'' if n == 1 else 's'}): {reason}."
-    return Findings(run, n, source, rests, 0, run, run)
+    return Findings(judged, n, f"{n} {source}", rests, compared, at_hand, run)
 
 
 def _count(table: pd.DataFrame, samples: bool) -> int:

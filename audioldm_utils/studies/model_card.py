@@ -1,8 +1,6 @@
-"""What the model card tells, read from the tables that lie in the checkpoint's folder.
+"""What the model card tells, from ``figures.json`` and ``card/`` in the checkpoint's folder.
 
-``figures.json``: of ``python data/checkpoints/recipe evaluate``. ``card/sources.csv`` and
-``card/classes.csv``: what it was trained on. ``card/curves.csv``: how training went. Any of
-them may be absent from a checkpoint that was not trained here.
+Any of them may be absent from a checkpoint that was not trained here.
 """
 
 from __future__ import annotations
@@ -104,6 +102,12 @@ def figures_table(figures: Mapping[str, Any]) -> pd.DataFrame:
     """Every figure that was computed, with its interval, what is asked, and whether it is met."""
     import pandas as pd
 
+    kinds = {
+        "most": ("≤", lambda value, low, high, bound: value <= bound),
+        "least": ("≥", lambda value, low, high, bound: value >= bound),
+        "above": ("interval above", lambda value, low, high, bound: low > bound),
+        "below": ("interval below", lambda value, low, high, bound: high < bound),
+    }
     rows = []
     for label, keys, kind, bound in ASKED:
         found: Any = figures
@@ -112,28 +116,12 @@ def figures_table(figures: Mapping[str, Any]) -> pd.DataFrame:
         if found is None:
             continue
         interval = found if isinstance(found, Mapping) else {"mean": found}
-        value = interval["mean"]
-        low, high = interval.get("low", math.nan), interval.get("high", math.nan)
-        met = None
+        values = [interval.get(name, math.nan) for name in ("mean", "low", "high")]
+        asked = met = ""
         if kind:
-            met = {
-                "most": value <= bound,
-                "least": value >= bound,
-                "above": low > bound,
-                "below": high < bound,
-            }[kind]
-        said = {"most": "≤", "least": "≥", "above": "interval above", "below": "interval below"}
-        rows.append(
-            {
-                "figure": label,
-                "value": value,
-                "low": low,
-                "high": high,
-                "n": interval.get("n", ""),
-                "asked": f"{said[kind]} {bound:g}" if kind else "",
-                "met": {True: "yes", False: "no", None: ""}[met],
-            }
-        )
+            word, holds = kinds[kind]
+            asked, met = f"{word} {bound:g}", "yes" if holds(*values, bound) else "no"
+        rows.append((label, *values, interval.get("n", ""), asked, met))
     return pd.DataFrame(rows, columns=["figure", "value", "low", "high", "n", "asked", "met"])
 
 
@@ -167,21 +155,16 @@ def architecture(folder: Path) -> pd.DataFrame:
 
 def clip_figures(stages: Stages, clips: Sequence[ClipInfo]) -> dict[str, dict[str, float]]:
     """Log-mel error of VAE and of vocoder, nat, on the first seconds of each clip."""
-    import torch
-
     from audioldm_utils.audio.clips import load_clip, to_model_rate
-    from audioldm_utils.model.networks import normalise
+    from audioldm_utils.studies.rows import Excerpt
 
     found = {}
     for info in clips:
-        wave = torch.from_numpy(to_model_rate(load_clip(info)))[None, : round(SECONDS * 16000)]
-        wave, _ = normalise(wave)
-        mel = stages.to_mel(wave)
-        decoded = stages.decode(stages.encode(mel))
-        again = stages.to_mel(stages.vocode(mel))
+        excerpt = Excerpt.of(to_model_rate(load_clip(info)), stages, SECONDS)
+        decoded, again = stages.decode(excerpt.latents), stages.to_mel(stages.vocode(excerpt.mel))
         found[info.name] = {
-            "vae_nat": (decoded - mel).abs().mean().item(),
-            "vocoder_nat": (again - mel).abs().mean().item(),
+            "vae_nat": (decoded - excerpt.mel).abs().mean().item(),
+            "vocoder_nat": (again - excerpt.mel).abs().mean().item(),
         }
     return found
 
@@ -194,9 +177,8 @@ def samples(
 
     from audioldm_utils.model.generation import make_scheduler, sample
 
-    bounds.STEPS.check("steps", steps)
-    bounds.SECONDS.check("seconds", seconds)
-    bounds.SEED.check("seed", seed)
+    for name, value in (("sample_steps", steps), ("sample_seconds", seconds), ("seed", seed)):
+        bounds.check_parameter(name.removeprefix("sample_"), name, value)
     stages.checkpoint.use_channels_last()
     frames, made = round(seconds * 25), []
     for first in range(0, len(prompts), 22):

@@ -1,4 +1,4 @@
-"""Progress bars that reach the person at the screen, also out of a running notebook."""
+"""A progress bar that reaches the person at the screen, also out of a running notebook."""
 
 from __future__ import annotations
 
@@ -10,33 +10,21 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
-def in_kernel() -> bool:
-    """Whether this code runs in a notebook."""
-    return "ipykernel" in sys.modules and type(sys.stderr).__module__.startswith("ipykernel")
-
-
 def screen_bar(total: int, name: str, unit: str, shown: bool = True) -> tqdm:
     """A bar with the time that is left.
 
     In a notebook it is written to the kernel's own standard error, which papermill's caller
     sees, and seldom; what a cell prints would stay on the page.
-
-    Args:
-        total: how many units.
-        name: what is done.
-        unit: what is counted.
-        shown: False for a bar that shows nothing.
     """
     from tqdm import tqdm
 
-    if not in_kernel():
-        return tqdm(total=total, desc=name, unit=unit, disable=not shown)
+    said = {"total": total, "desc": name, "unit": unit, "disable": not shown}
+    if not ("ipykernel" in sys.modules and type(sys.stderr).__module__.startswith("ipykernel")):
+        return tqdm(**said)
     try:
         # A kernel puts a pipe into the page in place of descriptor 2 and keeps the first one.
         stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
     except (OSError, ValueError):
         return tqdm(total=total, disable=True)
     stream.write("\n")
-    return tqdm(
-        total=total, desc=name, unit=unit, file=stream, mininterval=5, ncols=78, disable=not shown
-    )
+    return tqdm(**said, file=stream, mininterval=5, ncols=78)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from audioldm_utils.audio.clips import Clip
+
 #: Class and prompt.
 PROMPTS = (
     ("speech_english", "a person speaking English"),
@@ -32,3 +38,10 @@ CONTRASTING = tuple(
     (name, dict(PROMPTS)[name])
     for name in ("dog", "rain", "piano", "helicopter", "saxophone", "clock", "drums")
 )
+
+
+def other_prompt(clip: Clip) -> str:
+    """A prompt of another class, the same whatever other clips there are."""
+    first = zlib.crc32(clip.name.encode()) % len(CONTRASTING)
+    others = [CONTRASTING[(first + i) % len(CONTRASTING)] for i in range(2)]
+    return next(text for category, text in others if category != clip.category)

@@ -26,27 +26,21 @@ MISSING = "not measured: run benchmarks/published_size.py"
 def stage_seconds(stages: Stages, seconds: float = 2.56, seed: int = 0) -> dict[str, float]:
     """Wall-clock seconds of each of :data:`STAGES` for one second of sound.
 
-    Args:
-        stages: of the checkpoint; a first, unmeasured pass loads its networks.
-        seconds: length of the sound that is timed, whole latent frames (0.04 s).
-        seed: of the noise that stands for mel and latents.
-
-    Returns:
-        Stage to seconds. A UNet step is one call, without guidance.
+    A first, unmeasured pass loads the networks. A UNet step is one call, without guidance.
     """
     frames = round(seconds * 25) * 4
     generator = torch.Generator().manual_seed(seed)
     mel = torch.randn((1, frames, 64), generator=generator) * 2 - 6
     noise = torch.randn((1, 8, frames // 4, 16), generator=generator)
     denoiser = stages.denoiser()
-    work = {
-        "encode": lambda: stages.encode(mel),
-        "UNet step": lambda: denoiser(noise, 500),
-        "decode": lambda: stages.decode(noise),
-        "vocode": lambda: stages.vocode(mel),
-    }
+    work = (
+        lambda: stages.encode(mel),
+        lambda: denoiser(noise, 500),
+        lambda: stages.decode(noise),
+        lambda: stages.vocode(mel),
+    )
     found = {}
-    for name, run in work.items():
+    for name, run in zip(STAGES, work, strict=True):
         run()
         began = time.perf_counter()
         run()
@@ -80,24 +74,19 @@ def read_published(*folders: str | Path) -> dict[str, float] | None:
 
 
 def beside(stages: Stages, name: str, *folders: str | Path) -> pd.DataFrame:
-    """Seconds a second of sound by stage: the checkpoint's and the published size's.
-
-    Args:
-        stages: timed here and now.
-        name: of the checkpoint, for the header.
-        folders: where the benchmark's table may lie.
+    """Seconds a second of sound by stage: the checkpoint's, timed now, and the published size's.
 
     Returns:
         Columns ``stage``, ``NAME, s``, ``published size, s`` and ``ratio``, the last two
-        :data:`MISSING` and empty where there is no table.
+        :data:`MISSING` and empty where no folder has the benchmark's table.
     """
     import pandas as pd
 
-    own, published = stage_seconds(stages), read_published(*folders)
-    rows = []
-    for stage, seconds in own.items():
-        row = {"stage": stage, f"{name}, s": f"{seconds:.3g}"}
-        row["published size, s"] = f"{published[stage]:.3g}" if published else MISSING
-        row["ratio"] = f"{published[stage] / seconds:.3g}" if published else ""
-        rows.append(row)
-    return pd.DataFrame(rows)
+    published = read_published(*folders) or {}
+    rows = [
+        (stage, f"{own:.3g}", f"{published[stage]:.3g}", f"{published[stage] / own:.3g}")
+        if published
+        else (stage, f"{own:.3g}", MISSING, "")
+        for stage, own in stage_seconds(stages).items()
+    ]
+    return pd.DataFrame(rows, columns=["stage", f"{name}, s", "published size, s", "ratio"])

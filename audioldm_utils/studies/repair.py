@@ -1,9 +1,8 @@
-"""Study ``02_repair``: each repair of the VAE on one clip, what it gains and what it costs."""
+"""Study ``02_repair``: each repair of the VAE on one clip, what it gains, costs and keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,37 +11,30 @@ from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio.clips import Clip
 from audioldm_utils.methods import repair
 from audioldm_utils.methods.base import Job, Output
-from audioldm_utils.methods.cost import measured
+from audioldm_utils.methods.cost import Cost, measured
 from audioldm_utils.methods.enhance import bandwidth
 from audioldm_utils.methods.registry import find_method
+from audioldm_utils.results.summaries import pairs
 from audioldm_utils.studies import artefacts
-from audioldm_utils.studies.bottleneck import add_mel_errors, add_scores
+from audioldm_utils.studies.rows import HEARD, Bench, beginning
+from audioldm_utils.studies.verdicts import Verdict, Worst, difference, judge, reduction, worst
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from audioldm_utils.model.networks import Stages
     from audioldm_utils.results.tables import ResultsBuilder
+    from audioldm_utils.studies.rows import Row
 
-#: Only the beginning of each clip is repaired: refinement is dear without an accelerator.
-SECONDS = 2.56
-#: Gradient steps of refinement, and those at which its curve is kept.
-STEPS = 50
-SHOWN_STEPS = (0, 1, 2, 5, 10, 20, 30, 40, 50)
 #: Judged at 16 kHz, where all methods can be compared.
 MODEL_BAND = (
-    "log_mel_distance",
-    "multi_resolution_stft",
-    "visqol",
-    "log_spectral_distance",
-    "band_energy_bias",
-    "band_energy_error",
-    "hf_retention",
-)
+    *HEARD, "log_spectral_distance", "band_energy_bias", "band_energy_error", "hf_retention",
+)  # fmt: skip
 #: Judged at the clip's own rate.
 FULL_BAND = ("log_spectral_distance@8-16 kHz", "multi_resolution_stft")
 FULL = "full band"
 #: Stages of ``vae-highfreq``, in the order in which one adds to the other.
 FITTED, BLIND, SIDE = "fitted table", "blind", "side information"
-
 #: What an ablation shows, by name: method and stage.
 STUDIED = {
     "highfreq, fitted table": ("vae-highfreq", FITTED),
@@ -52,27 +44,36 @@ STUDIED = {
     "vae-refined": ("vae-refined", ""),
     "vae-restored": ("vae-restored", ""),
 }
-
-_VARIANTS: dict[tuple[str, str], Callable[[Job], Output]] = {
-    ("vae", ""): repair.vae,
-    ("vae-highfreq", FITTED): lambda job: repair.vae_highfreq(
-        job, blind="fitted", side_kbps=0.0, extend=False
-    ),
-    ("vae-highfreq", BLIND): lambda job: repair.vae_highfreq(job, side_kbps=0.0, extend=False),
-    ("vae-highfreq", SIDE): lambda job: repair.vae_highfreq(job, extend=False),
-    ("vae-denoise", ""): repair.vae_denoise,
-    ("vae-refined", ""): lambda job: repair.vae_refined(job, steps=STEPS),
-    ("vae-restored", ""): lambda job: repair.vae_restored(job, steps=STEPS, extend=False),
-}
+HIGH, ABOVE = "4-8 kHz", "8-16 kHz"
+#: Clips with less of their energy above 8 kHz have no such band to lose, per cent.
+LEAST_ABOVE = 0.1
 
 
-def beginning(clip: Clip, seconds: float) -> Clip:
-    """The clip's first seconds."""
-    return replace(clip, samples=clip.samples[: round(seconds * clip.sample_rate)])
+def _variants(steps: int) -> dict[tuple[str, str], Callable[[Job], Output]]:
+    """Method and stage to its run, with so many gradient steps of refinement."""
+    high = repair.vae_highfreq
+    return {
+        ("vae", ""): repair.vae,
+        ("vae-highfreq", FITTED): lambda job: high(
+            job, blind="fitted", side_kbps=0.0, extend=False
+        ),
+        ("vae-highfreq", BLIND): lambda job: high(job, side_kbps=0.0, extend=False),
+        ("vae-highfreq", SIDE): lambda job: high(job, extend=False),
+        ("vae-denoise", ""): repair.vae_denoise,
+        ("vae-refined", ""): lambda job: repair.vae_refined(job, steps=steps),
+        ("vae-restored", ""): lambda job: repair.vae_restored(job, steps=steps, extend=False),
+    }
 
 
-def all_repairs(clip: Clip, stages: Stages, seed: int = 0) -> dict[str, tuple[np.ndarray, int]]:
-    """The plain VAE and each repair of one clip with its defaults, for listening.
+def shown_steps(steps: int) -> list[int]:
+    """Those of the gradient steps at which the curve of refinement is kept."""
+    return sorted({step for step in (0, 1, 2, 5, *range(10, steps, 10)) if step < steps} | {steps})
+
+
+def all_repairs(
+    clip: Clip, stages: Stages, seed: int, steps: int
+) -> dict[str, tuple[np.ndarray, int]]:
+    """The plain VAE and each repair of one clip, for listening.
 
     Returns:
         Method to waveform ``(samples,)`` at the clip's own level, and sample rate. The latents
@@ -81,100 +82,91 @@ def all_repairs(clip: Clip, stages: Stages, seed: int = 0) -> dict[str, tuple[np
     job = Job(clip, stages, seed)
     found = {}
     for name in ("vae", "vae-highfreq", "vae-denoise", "vae-refined", "vae-restored"):
-        output = find_method(name).load()(job)
+        options = {"steps": steps} if name in ("vae-refined", "vae-restored") else {}
+        output = find_method(name).load()(job, **options)
         found[name] = np.asarray(job.gain.undo(output.waveform), np.float32), output.sample_rate
     return found
 
 
-def study(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
-    """Every repair alone and all together, at 16 kHz and at the clip's own rate."""
-    clip = beginning(clip, SECONDS)
-    job = Job(clip, stages, seed)
+def measure_repairs(
+    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, steps: int
+) -> None:
+    """Every repair alone and all together, at 16 kHz and at the clip's own rate.
+
+    Args:
+        seconds: of the clip's beginning that is repaired: refinement is dear.
+        steps: gradient steps of refinement.
+    """
+    clip = beginning(clip, seconds)
+    at, job = Bench(clip, stages, rows), Job(clip, stages, seed)
     if not job.waveform.any():
         return
-
-    def add(method: str, stage: str, metric: str, value: float, unit: str) -> None:
-        if not np.isnan(value):
-            rows.add(
-                clip.name, metric, value, unit, category=clip.category, method=method, stage=stage
-            )
-
     with measured(stages.checkpoint, ("vae",)) as encoding:
         _ = job.latents
     made: dict[tuple[str, str], Output] = {}
-    refinement = (0.0, 0, 0)
-    for (method, stage), run in _VARIANTS.items():
+    costs: dict[str, Cost] = {}
+    for (method, stage), run in _variants(steps).items():
         with measured(stages.checkpoint, ("vae", "vocoder")) as cost:
             output = run(job)
-        made[method, stage] = output
-        # ViSQOL takes longer than the repairs without gradient steps: final stages only.
-        names = [name for name in MODEL_BAND if name != "visqol" or stage not in (FITTED, BLIND)]
-        add_scores(rows, clip, method, job.waveform, output.waveform, MODEL_RATE, stage, names)
-        if len(job.waveform) >= MODEL_RATE / 2:  # shorter ones have no warble to measure
-            for name, value in artefacts.measure(job.waveform, output.waveform, MODEL_RATE).items():
-                unit = artefacts.MEASURES[name][1]
-                add(method, stage, name, value, "1" if unit == "lines" else unit)
-        add(method, stage, "side_rate", output.side_bits / clip.seconds / 1000, "kbit/s")
-        seconds, forward = cost.seconds, cost.forward["vae_decoder"]
-        backward = cost.backward["vae_decoder"]
-        if method == "vae-refined":
-            refinement = seconds, forward, backward
-        elif method == "vae-restored":
-            # The latents are refined once and shared; this clip is charged for it too.
-            seconds, forward, backward = (
-                own + shared
-                for own, shared in zip((seconds, forward, backward), refinement, strict=True)
-            )
-        seconds += encoding.seconds
-        add(method, stage, "seconds", seconds, "s")
-        add(method, stage, "seconds_per_second", seconds / clip.seconds, "s")
-        add(method, stage, "decoder_forward", forward, "calls")
-        add(method, stage, "decoder_backward", backward, "calls")
-    _add_refinement(rows, job, made["vae-refined", ""])
+        made[method, stage], costs[method] = output, cost
+        row = at.row(method, stage)
+        _add_sound(row, job, output, visqol=stage not in (FITTED, BLIND))
+        row.add("side_rate", output.side_bits / clip.seconds / 1000, "kbit/s")
+        # The latents are refined once and shared; the restored clip is charged for it too.
+        paid = [cost, costs["vae-refined"]] if method == "vae-restored" else [cost]
+        spent = sum(one.seconds for one in paid) + encoding.seconds
+        row.add("seconds", spent, "s")
+        row.add("seconds_per_second", spent / clip.seconds, "s")
+        row.add("decoder_forward", sum(one.forward["vae_decoder"] for one in paid), "calls")
+        row.add("decoder_backward", sum(one.backward["vae_decoder"] for one in paid), "calls")
+    _add_refinement(at, job, made["vae-refined", ""], shown_steps(steps))
     for part, kept in made["vae-restored", ""].details["parts"].items():
-        add("vae-restored", part, "kept", float(kept), "1")
+        at.row("vae-restored", part).add("kept", float(kept), "1")
     if clip.sample_rate > MODEL_RATE:
-        _add_full_band(rows, job, made)
+        _add_full_band(at, job, made)
 
 
-def _add_refinement(rows: ResultsBuilder, job: Job, output: Output) -> None:
+def _add_sound(row: Row, job: Job, output: Output, visqol: bool) -> None:
+    """Metrics and artefacts at 16 kHz; ViSQOL takes longer than a repair without gradients."""
+    names = [name for name in MODEL_BAND if name != "visqol" or visqol]
+    row.scores(job.waveform, output.waveform, names=names)
+    if len(job.waveform) < MODEL_RATE / 2:  # has no warble to measure
+        return
+    for name, value in artefacts.measure(job.waveform, output.waveform, MODEL_RATE).items():
+        unit = artefacts.MEASURES[name][1]
+        if not np.isnan(value):
+            row.add(name, value, "1" if unit == "lines" else unit)
+
+
+def _add_refinement(at: Bench, job: Job, output: Output, steps: list[int]) -> None:
     """Error of the decoded mel before and after, by band, and the curve over the steps."""
-    frames = len(job.waveform) // job.stages.mel_config.hop_length
+    frames = len(job.waveform) // at.stages.mel_config.hop_length
     true = job.mel[0, :frames].cpu().numpy()
     for method, latents in (("vae", job.latents), ("vae-refined", output.latents)):
-        mel = job.stages.decode(latents)[0, :frames].cpu().numpy()
-        add_mel_errors(rows, job.clip, method, "mel", true, mel)
-    for step in SHOWN_STEPS:
-        rows.add(
-            job.clip.name, "mel_distance", output.details["mel_distance_by_step"][step], "nat",
-            category=job.clip.category, method="vae-refined", stage=f"step {step}",
-        )  # fmt: skip
+        mel = at.stages.decode(latents)[0, :frames].cpu().numpy()
+        at.row(method, "mel").mel_errors(true, mel)
+    for step in steps:
+        value = output.details["mel_distance_by_step"][step]
+        at.row("vae-refined", f"step {step}").add("mel_distance", value, "nat")
 
 
-def _add_full_band(rows: ResultsBuilder, job: Job, made: dict[tuple[str, str], Output]) -> None:
+def _add_full_band(at: Bench, job: Job, made: dict[tuple[str, str], Output]) -> None:
     """The band above 8 kHz: extended, filled with plain noise, or the original's (oracle)."""
     clip, rate = job.clip, job.clip.sample_rate
-    samples = len(clip.samples)
     low = made["vae-highfreq", SIDE]
     extension = bandwidth.encode_extension(job.original, low.waveform, rate, 1.0, job.seed)
-    restored = made["vae-restored", ""]
     takes = {
-        "vae": bandwidth.upsample(made["vae", ""].waveform, rate, samples),
+        "vae": bandwidth.upsample(made["vae", ""].waveform, rate, len(clip.samples)),
         "vae-highfreq": bandwidth.decode_extension(extension, low.waveform, job.seed),
         "envelope-noise": bandwidth.decode_extension(extension, low.waveform, job.seed, "noise"),
         "crossover (oracle)": bandwidth.oracle_crossover(job.original, low.waveform, rate),
-        "vae-restored": repair.extended(job, restored, 1.0).waveform,
+        "vae-restored": repair.extended(job, made["vae-restored", ""], 1.0).waveform,
     }
     for method, waveform in takes.items():
-        add_scores(rows, clip, method, job.original, waveform, rate, FULL, FULL_BAND)
-    rows.add(
-        clip.name, "side_rate", extension.bits / clip.seconds / 1000, "kbit/s",
-        category=clip.category, method="vae-highfreq", stage=FULL,
-    )  # fmt: skip
-    rows.add(
-        clip.name, "energy_above_8_khz", share_above(job.original, rate), "%",
-        category=clip.category, method="original",
-    )  # fmt: skip
+        at.row(method, FULL).scores(job.original, waveform, rate, FULL_BAND)
+    side_rate = extension.bits / clip.seconds / 1000
+    at.row("vae-highfreq", FULL).add("side_rate", side_rate, "kbit/s")
+    at.row("original").add("energy_above_8_khz", share_above(job.original, rate), "%")
 
 
 def share_above(waveform: np.ndarray, sample_rate: int, frequency: float = 8000.0) -> float:
@@ -182,3 +174,55 @@ def share_above(waveform: np.ndarray, sample_rate: int, frequency: float = 8000.
     power = np.square(np.abs(np.fft.rfft(np.asarray(waveform, np.float64))))
     above = np.fft.rfftfreq(len(waveform), 1 / sample_rate) >= frequency
     return float(100 * power[above].sum() / max(power.sum(), 1e-30))
+
+
+def with_band_above(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the clips that have :data:`LEAST_ABOVE` of their energy above 8 kHz."""
+    rows = table[(table["metric"] == "energy_above_8_khz") & (table["value"] >= LEAST_ABOVE)]
+    return table[table["clip"].isin(rows["clip"])]
+
+
+def repair_verdicts(table: pd.DataFrame, steps: int = 50) -> list[Verdict]:
+    """The bounds of «Repairing the VAE», from the study's table and its gradient steps."""
+
+    def of(method: str, stage: str = "") -> dict[str, str]:
+        return {"method": method, "stage": stage}
+
+    vae, high, full = of("vae"), "vae-highfreq", with_band_above(table)
+    blind, side, above = of(high, BLIND), of(high, SIDE), of(high, FULL)
+    refined, noisy = of("vae-refined", "mel"), of("envelope-noise", FULL)
+    lsd = "log_spectral_distance"
+    blind_bias = reduction(table, blind, vae, "band_energy_bias", HIGH, signed=True)
+    side_error = reduction(table, side, vae, "band_energy_error", HIGH)
+    side_mel = difference(table, side, vae, "log_mel_distance")
+    above_lsd = reduction(full, above, of("vae", FULL), lsd, ABOVE)
+    above_noise = difference(full, above, noisy, lsd, ABOVE)
+    mel = reduction(table, refined, of("vae", "mel"), "mel_error")
+    found = [
+        ("blind", "blind: at least 80 % of the mean 4 to 8 kHz bias removed",
+         blind_bias, 80, True, "%"),
+        ("side", "side information: 4 to 8 kHz energy error at most half",
+         side_error, 50, True, "%"),
+        ("side_rate", "at most 0.2 kbit/s for it on any clip",
+         worst(table, side, "side_rate"), 0.2, False, "kbit/s"),
+        ("side_mel", "log-mel distance no worse with it", side_mel, 0, False, "dB"),
+        ("above", "above 8 kHz: log-spectral distance at least halved", above_lsd, 50, True, "%"),
+        ("above_rate", "at most 1 kbit/s for it on any clip",
+         worst(full, above, "side_rate"), 1.0, False, "kbit/s"),
+        ("above_noise", "better than noise of the same envelope", above_noise, 0, False, "dB"),
+        ("refined", f"refined: log-mel error at least 25 % lower in {steps} steps",
+         mel, 25, True, "%"),
+    ]  # fmt: skip
+    restored = of("vae-restored")
+    for key, name, metric, unit, more in (
+        ("restored_stft", "multi-resolution STFT distance", "multi_resolution_stft", "", False),
+        ("restored_visqol", "ViSQOL", "visqol", "MOS", True),
+    ):
+        change = difference(table, restored, vae, metric)
+        found.append((key, f"restored: {name} better", change, 0, more, unit))
+        first, second = pairs(table, restored, vae, metric)
+        # Relative loss of the clip that fares worst, positive where it is worse.
+        loss = Worst.of((np.where(more, 1, -1) * (second - first) / second).to_numpy())
+        asked = f"restored: no clip worse by more than 10 % in {name}"
+        found.append((f"{key}_worst", asked, loss, 10, False, "%"))
+    return [verdict for arguments in found for verdict in judge(*arguments)]

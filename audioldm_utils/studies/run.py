@@ -1,13 +1,8 @@
 """Measurements that chapters and committed evidence share: one function a study.
 
-A study maps clips and a checkpoint to a results table. A chapter runs it on the audio it is
-given; ``audioldm-utils evidence`` runs the very same function on an eval folder and on the
-shipped clips and commits the table. The chapter then checks its own rows against the
-committed ones, so that evidence cannot go stale, and takes its findings from the larger set.
-What differs from the evidence in a parameter, in checkpoint or clips rests on the run alone.
-
-What studies there are is declared in :mod:`audioldm_utils.studies.registry`, what findings rest
-on in :mod:`audioldm_utils.studies.findings`.
+A chapter runs a study on the audio it is given, ``audioldm-utils evidence`` on an eval folder and
+on the shipped clips. The chapter checks its rows against the committed ones, so that evidence
+cannot go stale, and takes its findings from the larger set.
 """
 
 from __future__ import annotations
@@ -24,15 +19,9 @@ from audioldm_utils import bounds
 from audioldm_utils.audio.clips import ClipInfo, find_clips
 from audioldm_utils.audio.survey import LONGEST, survey
 from audioldm_utils.errors import UserError
-from audioldm_utils.studies.findings import (
-    DEFAULTS,
-    Findings,
-    as_recorded,
-    evidence_clips,
-    findings,
-    why_alone,
-)
-from audioldm_utils.studies.registry import STUDIES, Study
+from audioldm_utils.studies import findings as found_by
+from audioldm_utils.studies.findings import DEFAULTS, Findings, as_recorded
+from audioldm_utils.studies.registry import STUDIES, Study, find_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,21 +43,16 @@ def _prepare(checkpoint: str, threads: int | None = None) -> None:
 
 
 def _measure(
-    study: Study,
-    infos: Sequence[ClipInfo],
-    parameters: Mapping[str, Any],
-    most: int | None = None,
+    study: Study, infos: Sequence[ClipInfo], parameters: Mapping[str, Any]
 ) -> list[dict[str, object]]:
-    """Rows of one clip, of one group of clips or of all clips, as the study takes them."""
+    """Rows of one clip, or of the clips that the study takes at once."""
     from audioldm_utils.audio.clips import load_clip
     from audioldm_utils.results.tables import ResultsBuilder
 
     stages = _WORKER["stages"]
     rows = ResultsBuilder(stages.checkpoint.fingerprint_of(study.parts), parameters["seed"])
     clips = [load_clip(info, LONGEST) for info in infos]
-    alone = study.scope == "clip" and study.group == 1
-    more = {"most": most} if study.scope == "samples" else {}
-    study.measure()(clips[0] if alone else clips, stages, rows, **parameters, **more)
+    study.function()(clips[0] if study.clips.together == 1 else clips, stages, rows, **parameters)
     return rows.rows
 
 
@@ -79,19 +63,17 @@ def measure(
     parameters: Mapping[str, Any],
     out_dir: str | Path,
     evidence_dir: str | Path,
-    most: int | None = None,
-    own: int = 0,
+    recheck: int | None = None,
+    new_clips: int = 0,
     say: Callable[[str], None] = print,
 ) -> Findings:
     """Run a study for a chapter, keep its table, and say what findings rest on.
 
     Args:
-        name, clips, checkpoint: as in :func:`measure_clips`.
-        parameters: all that the study takes; the committed evidence serves only a run with
-            the very ones that it was made with.
+        parameters: seed and grid, all that the study takes.
         out_dir: gets ``<name>.csv``, ``.parquet`` and a sidecar with the parameters.
-        evidence_dir, most, own: as in :func:`run_study`.
-        say: takes the sentence that tells what the findings rest on; printed by default.
+        evidence_dir, recheck, new_clips: as in :func:`run_study`.
+        say: takes the sentence that tells what the findings rest on.
 
     Raises:
         UserError: a number that cannot be, or as in :func:`measure_clips`.
@@ -99,10 +81,10 @@ def measure(
     """
     from audioldm_utils.results.tables import write
 
-    place = {"evidence_dir": evidence_dir, "most": most, "own": own}
-    run = run_study(name, clips, checkpoint, parameters, progress=False, **place)
+    place = {"evidence_dir": evidence_dir, "recheck": recheck, "new_clips": new_clips}
+    run = run_study(name, clips, checkpoint, parameters, **place)
     write(run, Path(out_dir) / name, {"parameters": as_recorded(parameters)})
-    found = findings(run, clips, name, evidence_dir, parameters)
+    found = found_by.findings(run, clips, name, evidence_dir, parameters)
     say(f"{name}: {found.rests}")
     return found
 
@@ -112,49 +94,44 @@ def run_study(
     clips: Sequence[ClipInfo],
     checkpoint: str | Path = "mini",
     parameters: Mapping[str, Any] = DEFAULTS,
-    jobs: int = 1,
-    progress: bool = True,
     evidence_dir: str | Path = "book/evidence",
-    most: int | None = None,
-    own: int = 0,
+    recheck: int | None = None,
+    new_clips: int = 0,
 ) -> pd.DataFrame:
     """As :func:`measure_clips`, on those of the clips that the committed evidence holds.
 
     Where it does not serve this run (see :func:`~audioldm_utils.studies.findings.why_alone`),
-    as many of the clips are measured as ``own`` says, spread over them.
+    as many of the clips are measured as ``new_clips`` says, spread over them.
 
     Args:
-        name, clips, checkpoint, parameters, jobs, progress: as in :func:`measure_clips`.
         evidence_dir: where the committed table lies.
-        most: recompute at most so many of the evidence's clips, or groups of them; None for
-            all. With 0 the committed rows stand in: for a study that another one of the same
-            code is checked for. Of a study of samples: at most so many of a kind.
-        own: most of the clips, or groups of them, that no evidence serves; 0 for all.
+        recheck: measure at most so many of the evidence's clips again, or groups of them; None
+            for all. With 0 the committed rows stand in: for a study that another one of the
+            same code is checked for. Of a study of samples: at most so many of a kind.
+        new_clips: most of the clips, or groups of them, that no evidence serves; 0 for all.
     """
     from audioldm_utils.model.checkpoint import load
     from audioldm_utils.results.tables import read
 
-    if name not in STUDIES:
-        raise UserError(f"unknown study {name!r}; there are {', '.join(STUDIES)}")
-    bounds.SEED.check("seed", parameters["seed"])
-    bounds.CLIPS_OR_ALL.check("own", own)
-    if most is not None:
-        bounds.CLIPS_OR_ALL.check("most", most)
-    study = STUDIES[name]
-    if study.scope == "samples":
-        return measure_clips(name, clips, checkpoint, parameters, progress=progress, most=most)
+    study = find_study(name)
+    for parameter, value in {**parameters, "new_clips": new_clips, "recheck": recheck or 0}.items():
+        bounds.check_parameter(parameter, parameter, value)
+    if study.clips.reference:
+        given = {**parameters, "of_each": recheck}
+        return measure_clips(name, clips, checkpoint, given, progress=False)
+    size = max(study.clips.together, 1)
     fingerprint = load(checkpoint).fingerprint_of(study.parts)
-    if why_alone(name, clips, parameters, fingerprint, evidence_dir):
-        count = min(own * study.group or len(clips), len(clips))
+    if found_by.why_alone(name, clips, parameters, fingerprint, evidence_dir):
+        count = min(new_clips * size or len(clips), len(clips))
         chosen = [clips[i * len(clips) // count] for i in range(count)]
-        return measure_clips(name, chosen, checkpoint, parameters, jobs, progress)
-    held = evidence_clips(name, clips, evidence_dir)
-    if most == 0:
+        return measure_clips(name, chosen, checkpoint, parameters, progress=False)
+    held = found_by.evidence_clips(name, clips, evidence_dir)
+    if recheck == 0:
         table = read(Path(evidence_dir) / f"{name}.csv")
         table = table[table["clip"].isin([info.name for info in held])]
         return table.reset_index(drop=True)
-    chosen = held[: None if most is None else most * study.group]
-    return measure_clips(name, chosen, checkpoint, parameters, jobs, progress)
+    chosen = held[: None if recheck is None else recheck * size]
+    return measure_clips(name, chosen, checkpoint, parameters, progress=False)
 
 
 def measure_clips(
@@ -164,23 +141,17 @@ def measure_clips(
     parameters: Mapping[str, Any] = DEFAULTS,
     jobs: int = 1,
     progress: bool = True,
-    most: int | None = None,
 ) -> pd.DataFrame:
     """The study's table for these clips.
 
     Args:
-        name: a key of :data:`STUDIES`.
-        clips: as ``find_clips`` gives them.
         checkpoint: name, folder or hub id.
-        parameters: given to the study by name; ``seed``, of every random draw, is among them.
-        jobs: worker processes, each with its share of the cores; 1 stays in this process, as
-            do studies that are not of single clips.
-        progress: a bar with the time that is left, on the screen and never on the page of a
-            running notebook.
-        most: samples of a kind, for studies of samples.
+        parameters: given to the study by name; ``seed`` is among them.
+        jobs: worker processes, each with its share of the cores; 1 stays in this process.
+        progress: a bar on the screen, never on the page of a running notebook.
 
     Raises:
-        UserError: no clips, an unknown study, or an unusable clip (the message names it).
+        UserError: no clips, or an unusable clip (the message names it).
     """
     import pandas as pd
 
@@ -190,14 +161,10 @@ def measure_clips(
     if not clips:
         raise UserError("there are no clips to measure")
     study = STUDIES[name]
-    if study.scope != "clip":
-        _prepare(str(checkpoint))
-        rows = _measure(study, clips, parameters, most)
-        return validate(pd.DataFrame(rows, columns=list(COLUMNS)))
     rows: list[dict[str, object]] = []
-    groups = [clips[i : i + study.group] for i in range(0, len(clips), study.group)]
+    groups = study.clips.groups(clips)
     bar = screen_bar(len(groups), name, "clip", progress)
-    if jobs == 1:
+    if jobs == 1 or len(groups) == 1:
         # The report gives each chapter its share of the cores; that is left as it is.
         _prepare(str(checkpoint))
         for infos in groups:
@@ -235,23 +202,15 @@ def write_evidence(
     found = survey(audio_dir, limit or 0)
     for line in found.sentences():
         print(line, file=sys.stderr)
-    judged = found.usable
-    shipped = find_clips(shipped_dir)
     study = STUDIES[name]
-    judged = study.chosen(judged)
-    shipped = (
-        [] if study.scope == "samples" else shipped[study.first :: study.shipped or study.every]
-    )
+    judged = study.clips.of_folder(found.usable)
+    shipped = study.clips.of_shipped(find_clips(shipped_dir))
     names = {info.name for info in judged} & {info.name for info in shipped}
     if names:
         raise UserError(f"clips of both folders are called {', '.join(sorted(names))}: rename them")
-    if study.scope == "clip":
-        table = measure_clips(name, [*judged, *shipped], checkpoint, parameters, jobs)
-    else:
-        # Clips of one folder are never compared with those of the other.
-        table = concat(
-            measure_clips(name, part, checkpoint, parameters) for part in (judged, shipped) if part
-        )
+    # Clips of one folder are never measured together with those of the other.
+    parts = [part for part in (judged, shipped) if part] or [judged]
+    table = concat(measure_clips(name, part, checkpoint, parameters, jobs) for part in parts)
     seed = parameters["seed"]
     record = provenance(
         f"audioldm-utils evidence --audio EVAL --checkpoint {checkpoint} --studies {name}"

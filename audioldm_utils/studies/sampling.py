@@ -1,15 +1,15 @@
 """Study ``06_samples``: random codes of DDCM against DDPM and DDIM, on generated samples.
 
-Every method makes the same prompts from the same starting noise, so that sample i of one
-belongs to sample i of another. A row's clip is a sample (``rain 03``), its class the prompt's;
-real clips are a reference only, for the Fréchet distance. Scores and distances are those of
-the checkpoint's own CLAP and compare within this checkpoint alone.
+All methods start from the same noise, so that sample i of one belongs to sample i of another. A
+row's clip is a sample (``rain 03``), its class the prompt's. Scores are those of the checkpoint's
+own CLAP and compare within this checkpoint alone.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,182 +22,163 @@ from audioldm_utils.metrics.statistics import Interval
 from audioldm_utils.model.conditioning import stack
 from audioldm_utils.model.generation import starting_noise
 from audioldm_utils.model.schedule import Schedule
+from audioldm_utils.results.summaries import select, summarise
 from audioldm_utils.studies.prompts import PROMPTS
 from audioldm_utils.studies.registry import WHOLE
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from audioldm_utils.model.conditioning import Conditioning
+    from audioldm_utils.model.denoiser import GuidedUNet
     from audioldm_utils.model.networks import Stages
     from audioldm_utils.results.tables import ResultsBuilder
 
-SECONDS, STEPS, GUIDANCE = 1.28, 10, 3.5
-#: Network calls dominate, and batches of this many cost the least of each.
-BATCH = 20
-#: Candidates a step of prompt-free guidance.
-SUBSET = 64
-#: Codebook sizes, and samples of each prompt: most where equivalence is judged. The size of
-#: 65,536 is a cyclic codebook's, the others hold independent normal atoms.
-SIZES = {2: 2, 64: 20, 1024: 20, 65536: 20}
-EACH = {"ddpm": 20, "ddim": 2, "ccfg": 2, "unguided": 2}
-#: Equivalence is judged for these sizes, at this share of the DDPM scores' deviation.
-JUDGED = tuple(size for size in SIZES if size >= 64)
-MARGIN = 0.1
+#: A codebook of this size is a cyclic one.
+CYCLIC = 65536
 #: Directions of the embeddings in which the Fréchet distance is taken.
 DIMENSIONS = 8
 
 
-def methods() -> dict[tuple[str, str], int]:
-    """(method, stage) to samples of each prompt."""
-    found = {("ddpm", "CFG"): EACH["ddpm"], ("ddim", "CFG"): EACH["ddim"]}
-    found[("ddpm", "no guidance")] = EACH["unguided"]
-    found |= {("ddcm-random", f"K = {size}"): each for size, each in SIZES.items()}
-    found[("ddcm-random", "prompt-free CCFG")] = EACH["ccfg"]
-    return found
+@dataclass(frozen=True)
+class Sampling:
+    """How samples are made; ``subset`` is the candidates a step of prompt-free guidance."""
+
+    seed: int
+    seconds: float
+    steps: int
+    guidance: float
+    subset: int
 
 
-def study(
-    clips: Sequence[Clip],
-    stages: Stages,
-    rows: ResultsBuilder,
-    seed: int,
-    most: int | None = None,
-) -> None:
+def methods(
+    sizes: Sequence[int], judged_size: int, judged_samples: int, other_samples: int
+) -> dict[tuple[str, str], int]:
+    """(method, stage) to samples of each prompt.
+
+    Args:
+        sizes: of codebooks: of :data:`CYCLIC`, else of independent normal atoms.
+        judged_size: the least of them of which equivalence is judged.
+        judged_samples: of DDPM and of those; ``other_samples`` of all other methods.
+    """
+    each = {size: judged_samples if size >= judged_size else other_samples for size in sizes}
+    return {
+        ("ddpm", "CFG"): judged_samples,
+        ("ddim", "CFG"): other_samples,
+        ("ddpm", "no guidance"): other_samples,
+        **{("ddcm-random", f"K = {size}"): count for size, count in each.items()},
+        ("ddcm-random", "prompt-free CCFG"): other_samples,
+    }
+
+
+def measure_samples(
+    clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int, seconds: float,
+    steps: int, guidance: float, subset: int, sizes: Sequence[int], judged_size: int,
+    judged_samples: int, other_samples: int, of_each: int | None = None,
+) -> None:  # fmt: skip
     """CLAP score of every sample; Fréchet distance and diversity of every method.
 
     Args:
         clips: real ones, the reference of the Fréchet distance.
-        stages: of the checkpoint.
-        rows: to add to.
-        seed: of starting noise, codebooks and choices.
-        most: samples of each prompt and method; fewer than two leave out what a set of
-            samples has, and then only one prompt of five is made.
+        seed to subset: as in :class:`Sampling`; sizes to other_samples: as in :func:`methods`.
+        of_each: at most so many samples of each prompt and method; fewer than two leave out
+            what a set of samples has, and then only one prompt of five is made.
     """
     stages.checkpoint.use_channels_last()
-    prompts = PROMPTS if most is None or most > 1 else PROMPTS[::5]
+    many = of_each is None or of_each > 1
+    prompts = PROMPTS if many else PROMPTS[::5]
     texts = [text for _, text in prompts]
     wanted = stages.clap_text(texts)
+    how = Sampling(seed, seconds, steps, guidance, subset)
     conditionings = {text: stages.embed([text], "") for text in texts}
-    count = round(SECONDS * stages.mel_config.sample_rate)
+    count = round(seconds * stages.mel_config.sample_rate)
     heard = [to_model_rate(clip)[:count] for clip in clips]
     real = torch.cat([stages.clap_audio(torch.from_numpy(wave)[None]) for wave in heard])
-    for (method, stage), each in methods().items():
-        each = each if most is None else min(each, most)
+    counts = methods(sizes, judged_size, judged_samples, other_samples)
+    for (method, stage), each in counts.items():
         made = []
         # A batch is one round of all prompts: a sample depends on prompt and round alone.
-        for number in range(each):
-            made.append(
-                _embeddings(stages, method, stage, texts, conditionings, seed, number, count)
-            )
+        for number in range(each if of_each is None else min(each, of_each)):
+            latents = make(stages, method, stage, conditionings, how, number)
+            made.append(stages.clap_audio(stages.vocode(stages.decode(latents))[:, :count]))
             for i, (category, _) in enumerate(prompts):
-                score = float(made[-1][i] @ wanted[i])
                 rows.add(
-                    f"{category} {number:02d}", "clap_score", score, "1",
+                    f"{category} {number:02d}", "clap_score", float(made[-1][i] @ wanted[i]), "1",
                     category=category, method=method, stage=stage,
                 )  # fmt: skip
-        if most is None or most > 1:
+        if many:
             both = torch.stack(made, dim=1)
-            for name, value in (
-                ("frechet_clap", frechet(both.flatten(0, 1), real)),
-                ("diversity", diversity(both)),
-            ):
-                rows.add(WHOLE, name, value, "1", method=method, stage=stage)
-
-
-def _embeddings(
-    stages: Stages,
-    method: str,
-    stage: str,
-    texts: Sequence[str],
-    conditionings: Mapping[str, Conditioning],
-    seed: int,
-    number: int,
-    count: int,
-) -> torch.Tensor:
-    """CLAP embeddings of one sample of each prompt, ``(prompts, width)``."""
-    latents = make(stages, method, stage, texts, conditionings, seed, number)
-    waves = stages.vocode(stages.decode(latents))[:, :count]
-    return stages.clap_audio(waves)
+            distance = frechet(both.flatten(0, 1), real)
+            rows.add(WHOLE, "frechet_clap", distance, "1", method=method, stage=stage)
+            rows.add(WHOLE, "diversity", diversity(both), "1", method=method, stage=stage)
 
 
 def make(
-    stages: Stages,
-    method: str,
-    stage: str,
-    texts: Sequence[str],
-    conditionings: Mapping[str, Conditioning],
-    seed: int = 0,
-    number: int = 0,
-) -> torch.Tensor:
+    stages: Stages, method: str, stage: str, conditionings: Mapping[str, Conditioning],
+    how: Sampling, number: int = 0,
+) -> torch.Tensor:  # fmt: skip
     """Latents of one sample of each prompt, ``(prompts, 8, frames, 16)``.
 
     Args:
-        method, stage: of `methods`.
-        texts: the prompts.
+        method, stage: of :func:`methods`.
         conditionings: prompt to its embedding, with the negative.
-        seed: of the starting noise, which all methods share, of codebooks and choices.
-        number: of the sample.
     """
-    frames = round(SECONDS * 25)
-    config = stages.checkpoint.scheduler_config
-    seeds = [derived_seed(seed, zlib.crc32(text.encode()), number) % 2**63 for text in texts]
+    frames = round(how.seconds * 25)
+    seeds = [
+        derived_seed(how.seed, zlib.crc32(text.encode()), number) % 2**63 for text in conditionings
+    ]
     start = starting_noise(seeds, frames)
-    towards = stack([conditionings[text] for text in texts])
-    guided = stages.denoiser(towards, 1.0 if stage == "no guidance" else GUIDANCE)
-    schedule = Schedule.from_config(config, STEPS, eta=0.0 if method == "ddim" else 1.0)
+    towards = stack(list(conditionings.values()))
+    guided = stages.denoiser(towards, 1.0 if stage == "no guidance" else how.guidance)
+    config = stages.checkpoint.scheduler_config
+    schedule = Schedule.from_config(config, how.steps, eta=0.0 if method == "ddim" else 1.0)
     if method in ("ddpm", "ddim"):
         return _free(schedule, start, guided, seeds)
     ccfg = stage == "prompt-free CCFG"
     size = 1024 if ccfg else int(stage.removeprefix("K = "))
     shape = (8, frames, 16)
-    if size == 65536:
+    if size == CYCLIC:
         # All shifts of each base vector, with both signs: 2 N of them.
-        book = codebooks.make("cyclic", shape, seed, bases=size // (2 * 8 * frames * 16))
+        book = codebooks.make("cyclic", shape, how.seed, bases=max(1, size // (16 * 16 * frames)))
     else:
-        book = codebooks.make("gaussian", shape, seed, size=size)
+        book = codebooks.make("gaussian", shape, how.seed, size=size)
     coder = DDCM(schedule, book)
     if not ccfg:
         return _random(coder, start, guided, seeds)
     return coder.generate_ccfg(
-        frames, stages.denoiser(towards), stages.denoiser(), seeds=seeds, subset=SUBSET,
+        frames, stages.denoiser(towards), stages.denoiser(), seeds=seeds, subset=how.subset,
         device=stages.device,
     ).latents  # fmt: skip
 
 
+@torch.no_grad()
 def _free(
-    schedule: Schedule,
-    x: torch.Tensor,
-    denoiser: Callable[..., torch.Tensor],
-    seeds: Sequence[int],
+    schedule: Schedule, x: torch.Tensor, denoiser: GuidedUNet, seeds: Sequence[int]
 ) -> torch.Tensor:
     """DDPM, or DDIM where eta is 0, by the very steps that DDCM takes, with free noise."""
     generators = [torch.Generator().manual_seed(one ^ 0x5EED) for one in seeds]
-    with torch.no_grad():
-        for i, t in enumerate(schedule.timesteps):
-            noise = torch.stack([torch.randn(x.shape[1:], generator=one) for one in generators])
-            x = schedule.step(i, x, denoiser(x, t), noise.to(x))
+    for i, t in enumerate(schedule.timesteps):
+        noise = torch.stack([torch.randn(x.shape[1:], generator=one) for one in generators])
+        x = schedule.step(i, x, denoiser(x, t), noise.to(x))
     return x
 
 
 def _random(
-    coder: DDCM, start: torch.Tensor, denoiser: Callable[..., torch.Tensor], seeds: Sequence[int]
+    coder: DDCM, start: torch.Tensor, denoiser: GuidedUNet, seeds: Sequence[int]
 ) -> torch.Tensor:
     """As ``DDCM.generate``, from the given starting noise."""
+    rows = [derived_seed(one, 0, 0) for one in seeds]
 
     def pick(i: int, *_: torch.Tensor) -> torch.Tensor:
-        rows = [derived_seed(one, 0, 0) for one in seeds]
         return coder.codebook.random_choice(i, rows, coder.atoms[i])
 
     return coder.run(start, denoiser, pick).latents
 
 
 def frechet(made: torch.Tensor, real: torch.Tensor, dimensions: int = DIMENSIONS) -> float:
-    """Fréchet distance of two sets of embeddings, in the real ones' main directions.
+    """Fréchet distance of two sets of embeddings ``(n, width)``, in the real ones' main directions.
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)); few clips allow few directions.
-
-    Args:
-        made, real: ``(n, width)``.
-        dimensions: at most so many, and fewer than half the real clips.
     """
     real, made = real.double().numpy(), made.double().numpy()
     dimensions = max(1, min(dimensions, len(real) // 2, len(made) // 2))
@@ -225,10 +206,8 @@ def diversity(embeddings: torch.Tensor) -> float:
 def equivalence(pairs: Sequence[np.ndarray], seed: int = 0, draws: int = 4000) -> Interval:
     """Mean difference between methods, prompt by prompt, from samples of the same noise.
 
-    A sample's starting noise decides much of its score, and all methods share it, so pairs
-    tell far more than the same number of unpaired samples. Prompts are what they are and are
-    not drawn again, the starting noises of each prompt are. Two one-sided tests at 5 % find
-    equivalence where the 90 % interval lies within the margin (Schuirmann 1987).
+    Prompts are not drawn again, the starting noises of each prompt are. Two one-sided tests at
+    5 % find equivalence where the 90 % interval lies within the margin (Schuirmann 1987).
 
     Args:
         pairs: an array ``(noises, methods)`` a prompt of differences to the reference, NaN
@@ -248,3 +227,53 @@ def equivalence(pairs: Sequence[np.ndarray], seed: int = 0, draws: int = 4000) -
         count += int(held.sum())
     low, high = np.quantile(means / len(pairs), (0.05, 0.95))
     return Interval(whole / len(pairs), float(low), float(high), count)
+
+
+def sample_scores(table: pd.DataFrame, order: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """CLAP score of each sampler, in the order of :func:`methods`; ``label`` names it."""
+    summary = summarise(select(table, metric="clap_score"), by=("method", "stage"))
+    names = [method.removesuffix("-random").upper() for method in summary["method"]]
+    summary["label"] = [f"{a}, {b}" for a, b in zip(names, summary["stage"], strict=True)]
+    places = {key: place for place, key in enumerate(order)}
+    place = [places[key] for key in zip(summary["method"], summary["stage"], strict=True)]
+    return summary.assign(place=place).sort_values("place", ignore_index=True)
+
+
+def equivalences(
+    table: pd.DataFrame, sizes: Sequence[int], judged_size: int, margin: float
+) -> pd.DataFrame:
+    """Each codebook size, and all that are judged (from ``judged_size`` on), against DDPM.
+
+    Returns:
+        ``stage``, ``difference, deviations`` with the 90 % interval ``low`` to ``high``, all in
+        standard deviations of DDPM's scores, ``equivalent`` within ``margin``, and counts.
+    """
+    import pandas as pd
+
+    scores = select(table, metric="clap_score")
+    # A row a starting noise, a column a method.
+    wide = scores.pivot(index=["class", "clip"], columns=["method", "stage"], values="value")
+    reference = wide["ddpm", "CFG"]
+    spread, count = float(reference.std()), int(reference.count())
+    groups = {f"K = {size}": [f"K = {size}"] for size in sizes}
+    groups["all judged"] = [f"K = {size}" for size in sizes if size >= judged_size]
+    rows = []
+    for name, stages in ((name, stages) for name, stages in groups.items() if stages):
+        against = wide["ddcm-random"][stages].sub(reference, axis=0).groupby("class", observed=True)
+        found = equivalence([part.to_numpy() for _, part in against])
+        low, high = found.low / spread, found.high / spread
+        # One sample a prompt has no spread to draw from, and shows nothing.
+        equivalent = bool(-margin < low < high < margin)
+        rows.append((name, found.mean / spread, low, high, equivalent, found.n, count))
+    columns = ["stage", "difference, deviations", "low", "high", "equivalent", "n", "n, DDPM"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def set_scores(table: pd.DataFrame) -> pd.DataFrame:
+    """Fréchet distance and diversity, one row a sampler; no rows where too few were made."""
+    names = {"frechet_clap": "Fréchet distance ↓", "diversity": "diversity ↑"}
+    rows = table[table["metric"].isin(names)]
+    wide = rows.pivot(index=["method", "stage"], columns="metric", values="value")
+    wide = wide.reindex(columns=list(names)).rename(columns=names).reset_index()
+    wide.columns.name = None
+    return wide

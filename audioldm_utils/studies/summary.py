@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,13 +36,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Gathered:
-    """What the chapters' findings rest on.
-
-    Attributes:
-        tables: name of each study to its judged rows.
-        of_run: names of those that rest on this run alone.
-        rests: the same as a sentence.
-    """
+    """What findings rest on: judged rows by study, studies of this run alone, a sentence."""
 
     tables: dict[str, pd.DataFrame]
     of_run: list[str]
@@ -62,26 +56,18 @@ def studies_of(
 
     Args:
         results_dir: folder of the chapters' output folders.
-        evidence_dir: where the committed tables lie.
-        fingerprint_of: the checkpoint's, of those components that a study's rows are marked
-            by (``Checkpoint.fingerprint_of``); of none, the whole checkpoint's.
-        rests_on_evidence: whether findings of a run of the study of that name with those
-            parameters are the evidence's (``findings.rests_on_evidence``).
+        fingerprint_of: of the checkpoint (``Checkpoint.fingerprint_of``).
+        rests_on_evidence: of a study's name and a run's parameters: whether findings are the
+            evidence's.
     """
     found: dict[str, pd.DataFrame] = {}
     given: dict[str, Mapping[str, Any]] = {}
-    for path in sorted(results_dir.glob("[0-9][0-9]_*/[0-9][0-9]_*.csv")):
-        table = _results(path)
-        if table is not None:
-            found[path.stem] = table
-            sidecar = path.with_suffix(".json")
-            made = made_with(json.loads(sidecar.read_text())) if sidecar.is_file() else DEFAULTS
-            given[path.stem] = made
+    for path, table in _tables(results_dir, "[0-9][0-9]_*/[0-9][0-9]_*.csv"):
+        found[path.stem], sidecar = table, path.with_suffix(".json")
+        made = made_with(json.loads(sidecar.read_text())) if sidecar.is_file() else DEFAULTS
+        given[path.stem] = made
     of_run = set(found)
-    for path in sorted(evidence_dir.glob("[0-9][0-9]_*.csv")):
-        table = _results(path)
-        if table is None:
-            continue
+    for path, table in _tables(evidence_dir, "[0-9][0-9]_*.csv"):
         if path.stem in found and not rests_on_evidence(path.stem, given[path.stem]):
             continue
         record = json.loads(path.with_suffix(".json").read_text())
@@ -95,18 +81,17 @@ def studies_of(
     return Gathered(dict(sorted(found.items())), alone, rests)
 
 
-def _results(path: Path) -> pd.DataFrame | None:
-    try:
-        return read(path)
-    except UserError:
-        return None
+def _tables(folder: Path, pattern: str) -> Iterator[tuple[Path, pd.DataFrame]]:
+    """Results tables among the files; others are passed over."""
+    for path in sorted(folder.glob(pattern)):
+        try:
+            yield path, read(path)
+        except UserError:
+            continue
 
 
 def overview(tables: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
-    """Means over clips: one row a study, method and stage, one column a metric.
-
-    Args:
-        tables: (study, its rows).
+    """Means over clips of (study, rows): one row a study, method and stage, one column a metric.
 
     Returns:
         Columns ``chapter``, ``method``, ``stage``, those of `METRICS` that were measured, and
@@ -114,34 +99,22 @@ def overview(tables: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    parts = []
+    columns, known = ["chapter", "method", "stage"], directions()
+    parts = [pd.DataFrame(columns=[*columns, "metric", "mean", "n"])]
     for name, table in tables:
         rows = table[(table["band"] == "") & table["metric"].isin(METRICS)]
-        if rows.empty:
-            continue
-        known = directions()
-        summary = summarise(rows, by=("method", "stage", "metric"), draws=2, better=known)
-        parts.append(summary.assign(chapter=name[:2]))
-    columns = ["chapter", "method", "stage"]
-    if not parts:
-        return pd.DataFrame(columns=[*columns, "n"])
-    every = pd.concat(parts)
+        if len(rows):
+            summary = summarise(rows, by=("method", "stage", "metric"), draws=2, better=known)
+            parts.append(summary.assign(chapter=name[:2]))
+    every = pd.concat(parts[1:] or parts)
     wide = every.pivot_table(index=columns, columns="metric", values="mean").reset_index()
     count = every.groupby(columns)["n"].max().reset_index()
-    wide = wide.merge(count, on=columns)
     kept = [metric for metric in METRICS if metric in wide]
-    return wide[[*columns, *kept, "n"]].rename(columns=METRICS)
+    return wide.merge(count, on=columns)[[*columns, *kept, "n"]].rename(columns=METRICS)
 
 
 def by_chapter(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The overview chapter by chapter, each with those columns only that it filled.
-
-    Args:
-        table: of :func:`overview`.
-
-    Returns:
-        (caption, rows) of each chapter in order.
-    """
+    """Caption and rows of each chapter of an overview, with those columns that it filled."""
     return [
         (f"Chapter {chapter}", part.drop(columns="chapter").dropna(axis="columns", how="all"))
         for chapter, part in table.groupby("chapter", sort=True)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from audioldm_utils import audio
+from audioldm_utils.audio import MODEL_RATE
+from audioldm_utils.audio import clips as audio
 from audioldm_utils.audio.survey import loaded
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
@@ -91,7 +92,7 @@ def fit(
         for name, values in rows.items():
             made = stages.vocode(mel) if name == "vocoder" else synthesise(mel, name)
             estimate = made[0, : len(wave)].cpu().numpy()
-            values.append(multi_resolution_stft(wave, estimate, audio.MODEL_RATE))
+            values.append(multi_resolution_stft(wave, estimate, MODEL_RATE))
         names.append(clip.name)
         if progress:
             progress(len(names), count)

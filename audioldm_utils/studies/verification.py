@@ -1,28 +1,18 @@
 """Study ``07_correlation``: does DDCM's output follow its own input, and nothing else?
 
-Every clip is encoded at each rate and its codes are decoded; beside that run the nulls, which
-share everything with it but the one thing that they deny:
-
-==================  ====================================================================
-``ddcm``            the clip's own codes: matched
-``ddcm-random``     random indices at the same rate, from the same x_T
-``ddcm-prompt``     the clip's own codes, decoded under a prompt of another class, with the
-                    guidance that text to audio uses
-``ddcm-wrong``      codes chosen by another network, decoded by the right one
-pair rows           the output of another clip's codes, of the same class or of another
-``vae``             no diffusion: what the codec could reach at most
-==================  ====================================================================
-
-The other network is the checkpoint's UNet with noise of `PERTURBATION` times each weight
-tensor's own standard deviation: a checkpoint of the same layout that was trained otherwise.
-Another clip's codes need no run of their own: what they decode to is that clip's own output.
+Beside each clip's own codes (``ddcm``) run nulls that share all but one thing: random indices from
+the same x_T (``ddcm-random``), a prompt of another class (``ddcm-prompt``), codes that another
+network chose (``ddcm-wrong``: this one with noise on its weights), and the outputs of other clips.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, fields
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,31 +24,26 @@ from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm.codec import coder_for, latent_frames
 from audioldm_utils.ddcm.settings import Settings, header_for
 from audioldm_utils.metrics.correlations import band_envelope, correlate, correlation_matrix
+from audioldm_utils.metrics.statistics import holm
 from audioldm_utils.model.conditioning import stack
 from audioldm_utils.model.denoiser import GuidedUNet
 from audioldm_utils.model.networks import normalise
+from audioldm_utils.results.summaries import per_clip, select, summarise
+from audioldm_utils.studies import correlation_tests
 from audioldm_utils.studies.codebook_theory import (
     expected_cosine_greedy,
     rate_distortion_correlation,
 )
-from audioldm_utils.studies.prompts import CONTRASTING
+from audioldm_utils.studies.prompts import other_prompt
+from audioldm_utils.studies.rows import Row
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from audioldm_utils.ddcm.core import DDCM, Step
-    from audioldm_utils.model.conditioning import Conditioning
     from audioldm_utils.model.networks import Stages
     from audioldm_utils.results.tables import ResultsBuilder
 
-#: Targets in kbit/s, header included.
-RATES = (0.2, 1.0)
-#: The beginning of each clip that is coded; shorter clips are filled with silence.
-SECONDS = 2.56
-#: Network calls of a run, at most.
-STEPS = 14
-#: Noise on each weight tensor of the wrong checkpoint, re the tensor's standard deviation.
-PERTURBATION = 0.1
-#: Classifier-free guidance of the other prompt; without, a prompt moves these codes little.
-GUIDANCE = 3.5
 #: Clips that go through the network together.
 BATCH = 8
 #: Metric name to representation and whether each bin's mean over time is removed.
@@ -71,20 +56,22 @@ METRICS = {
     "envelope_correlation_centred": ("envelope", True),
     "waveform_correlation": ("waveform", False),
 }
-#: Those on which the random indices are paired with every input: the negative control.
-CONTROL = ("latent_correlation_centred", "log_mel_correlation_centred")
+#: Those that the claim rests on, and on which the random indices are paired with every input:
+#: the negative control.
+JUDGED = ("latent_correlation_centred", "log_mel_correlation_centred")
+#: Method to the name of its null.
+NULLS = {
+    "ddcm-random": "random indices",
+    "ddcm-prompt": "another prompt",
+    "ddcm-wrong": "wrong checkpoint's codes",
+}
+#: What a comparison has to show.
+ALPHA, EFFECT = 0.01, 0.8
+#: Permutations: so many that the smallest p-value, times all comparisons, stays below ``ALPHA``.
+DRAWS = 29999
 
 
-def other_prompt(clip: Clip) -> str:
-    """A prompt of another class, the same whatever other clips there are."""
-    first = zlib.crc32(clip.name.encode()) % len(CONTRASTING)
-    others = [CONTRASTING[(first + i) % len(CONTRASTING)] for i in range(2)]
-    return next(text for category, text in others if category != clip.category)
-
-
-def wrong_network(
-    unet: torch.nn.Module, share: float = PERTURBATION, seed: int = 0
-) -> torch.nn.Module:
+def wrong_network(unet: torch.nn.Module, share: float, seed: int = 0) -> torch.nn.Module:
     """A copy of the network with noise of ``share`` times each tensor's spread on its weights."""
     wrong = copy.deepcopy(unet)
     generator = torch.Generator().manual_seed(seed)
@@ -96,72 +83,106 @@ def wrong_network(
     return wrong
 
 
-def study(clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int) -> None:
-    """Correlations of every output with its own input and of the outputs of the nulls."""
-    count = round(SECONDS * stages.mel_config.sample_rate)
+def measure_correlations(
+    clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int, seconds: float,
+    steps: int, rates: Sequence[float], guidance: float, perturbation: float,
+) -> None:  # fmt: skip
+    """Correlations of every output with its own input and of the outputs of the nulls.
+
+    Args:
+        clips: compared with each other; none's rows depend on which others there are.
+        seconds: of each clip's beginning; shorter ones are filled with silence.
+        steps, rates: network calls of a run, at most; kbit/s, header included.
+        guidance: of the other prompt; without, a prompt moves these codes little.
+        perturbation: noise on each weight tensor of the wrong network, re its own spread.
+    """
+    count = round(seconds * stages.mel_config.sample_rate)
     waves = np.stack([fit_length(to_model_rate(clip), count) for clip in clips])
     waves, level = normalise(torch.from_numpy(waves))
     mels = _batched(stages.to_mel, waves)
     latents = _batched(stages.encode, mels)
-    inputs = {"latent": latents, "log-mel": mels, "waveform": waves}
-    inputs["envelope"] = band_envelope(waves)
-    names = [clip.name for clip in clips]
-    classes = dict(zip(names, [clip.category for clip in clips], strict=True))
-
-    def add(clip: str, method: str, stage: str, metric: str, value: float, **more: str) -> None:
-        unit = more.pop("unit", "1")
-        rows.add(
-            clip, metric, value, unit, category=classes[clip], method=method, stage=stage, **more
-        )
-
-    def add_matched(method: str, stage: str, outputs: dict[str, torch.Tensor]) -> None:
-        for metric, (kind, centred) in METRICS.items():
-            found = correlate(inputs[kind], outputs[kind], kind, centred)
-            for name, value in zip(names, found.tolist(), strict=True):
-                add(name, method, stage, metric, value)
-
-    def add_pairs(method: str, stage: str, outputs: dict, metrics: Sequence[str]) -> None:
-        for metric in metrics:
-            kind, centred = METRICS[metric]
-            found = correlation_matrix(outputs[kind], inputs[kind], kind, centred)
-            for i, j in np.argwhere(~np.eye(len(clips), dtype=bool)):
-                add(names[i], method, stage, metric, found[i, j], band=f"with {names[j]}")
-
-    add_matched("vae", "", _outputs(stages, latents))
+    writer = _Writer(clips, rows, _representations(latents, mels, waves))
+    writer.matched("vae", "", _outputs(stages, latents))
     stages.checkpoint.use_channels_last()
-    wrong = wrong_network(stages.checkpoint.unet, seed=seed)
+    wrong = wrong_network(stages.checkpoint.unet, perturbation, seed)
     prompts = [stages.embed([other_prompt(clip)]) for clip in clips]
-    seeds = [seed * 2**32 + zlib.crc32(name.encode()) for name in names]
-    for rate in RATES:
+    seeds = [seed * 2**32 + zlib.crc32(clip.name.encode()) for clip in clips]
+    for rate in rates:
         stage = f"{rate:g} kbit/s"
-        settings = Settings(kbps=rate, steps=STEPS, seed=seed)
-        part = latent_frames(count)
-        first_level = Gain(level.mean[:1], level.scale[:1])
-        header = header_for(
-            stages, settings, count, stages.mel_config.sample_rate, first_level, 1, part
-        )
-        coder = coder_for(stages, header, part)
+        coder, bits = _coder(stages, Settings(kbps=rate, steps=steps, seed=seed), count, level)
         runs: dict[str, list[torch.Tensor]] = {}
         for first in range(0, len(clips), BATCH):
             here = slice(first, first + BATCH)
-            trace = _Trace(add, names[here], stage, latents[here])
-            made = _runs(coder, stages, latents[here], seeds[here], prompts[here], wrong, trace)
+            towards = stages.denoiser(stack(prompts[here]), guidance)
+            look = partial(writer.step, stage, here)
+            made = _runs(coder, stages, latents[here], seeds[here], towards, wrong, look)
             for method, found in made.items():
                 runs.setdefault(method, []).append(found)
-        outputs = {
-            method: _outputs(stages, torch.cat(found)[:, :, : latents.shape[2]])
-            for method, found in runs.items()
-        }
-        for method, found in outputs.items():
-            add_matched(method, stage, found)
-        add_pairs("ddcm", stage, outputs["ddcm"], list(METRICS))
-        add_pairs("ddcm-random", stage, outputs["ddcm-random"], CONTROL)
-        bits = coder.bits + 8 * len(bitstream.to_bytes(header, b""))
-        for name in names:
-            add(name, "ddcm", stage, "rate", bits / SECONDS / 1000, unit="kbit/s")
+        for method, found in runs.items():
+            outputs = _outputs(stages, torch.cat(found)[:, :, : latents.shape[2]])
+            writer.matched(method, stage, outputs)
+            pairs = {"ddcm": tuple(METRICS), "ddcm-random": JUDGED}.get(method, ())
+            writer.pairs(method, stage, outputs, pairs)
+        spent = [bits / seconds / 1000] * len(clips)
+        writer.each(spent, "ddcm", stage, "rate", unit="kbit/s")
         for method, metric, value, band in theory(coder, latents[0].numel()):
-            for name in names:
-                add(name, method, stage, metric, value, band=band)
+            writer.each([value] * len(clips), method, stage, metric, band)
+
+
+def _coder(stages: Stages, settings: Settings, count: int, level: Gain) -> tuple[DDCM, int]:
+    """A coder for clips of so many samples, and the bits of a file, header included."""
+    part = latent_frames(count)
+    first = Gain(level.mean[:1], level.scale[:1])
+    header = header_for(stages, settings, count, stages.mel_config.sample_rate, first, 1, part)
+    coder = coder_for(stages, header, part)
+    return coder, coder.bits + 8 * len(bitstream.to_bytes(header, b""))
+
+
+class _Writer:
+    """Adds the rows of a set of clips, each about one of them or two."""
+
+    def __init__(
+        self, clips: Sequence[Clip], rows: ResultsBuilder, inputs: dict[str, torch.Tensor]
+    ) -> None:
+        self.clips, self.rows, self.inputs = clips, rows, inputs
+
+    def each(
+        self, values: Iterable[float], method: str, stage: str, metric: str, band: str = "",
+        unit: str = "1", here: slice = slice(None),
+    ) -> None:  # fmt: skip
+        """One number of each clip, or of some of them."""
+        for clip, value in zip(self.clips[here], values, strict=True):
+            Row(self.rows, clip, method, stage).add(metric, value, unit, band)
+
+    def matched(self, method: str, stage: str, outputs: dict[str, torch.Tensor]) -> None:
+        """Correlations of outputs with their own inputs."""
+        for metric, (kind, centred) in METRICS.items():
+            found = correlate(self.inputs[kind], outputs[kind], kind, centred)
+            self.each(found.tolist(), method, stage, metric)
+
+    def pairs(
+        self, method: str, stage: str, outputs: dict[str, torch.Tensor], metrics: Iterable[str]
+    ) -> None:
+        """Correlations of outputs with the inputs of all other clips."""
+        for metric in metrics:
+            kind, centred = METRICS[metric]
+            found = correlation_matrix(outputs[kind], self.inputs[kind], kind, centred)
+            for i, j in np.argwhere(~np.eye(len(self.clips), dtype=bool)):
+                row = Row(self.rows, self.clips[i], method, stage)
+                row.add(metric, found[i, j], "1", f"with {self.clips[j].name}")
+
+    def step(self, stage: str, here: slice, method: str, step: Step) -> None:
+        """What one step of a batch's run believes and, of the clips' own codes, gains."""
+        latents = self.inputs["latent"][here]
+        found = {
+            "denoised_correlation": correlate(latents, step.x0_hat, "latent"),
+            "denoised_correlation_centred": correlate(latents, step.x0_hat, "latent", True),
+        }
+        if method == "ddcm" and step.noise is not None:
+            found["choice_cosine"] = step.cosine()
+        band = f"call {step.index + 1:03d}"
+        for metric, values in found.items():
+            self.each(values.tolist(), method, stage, metric, band, here=here)
 
 
 def theory(coder: DDCM, values: int) -> Iterator[tuple[str, str, float, str]]:
@@ -182,49 +203,18 @@ def theory(coder: DDCM, values: int) -> Iterator[tuple[str, str, float, str]]:
             spent += coder.codebook.bits(atoms)
 
 
-class _Trace:
-    """Callbacks that add a row for each step of a run of a batch."""
-
-    def __init__(
-        self, add: Callable[..., None], names: Sequence[str], stage: str, latents: torch.Tensor
-    ) -> None:
-        self.add, self.names, self.stage, self.latents = add, names, stage, latents
-
-    def of(self, method: str, choices: bool = False) -> Callable[[Step], None]:
-        def callback(step: Step) -> None:
-            band = f"call {step.index + 1:03d}"
-            found = {
-                "denoised_correlation": correlate(self.latents, step.x0_hat, "latent"),
-                "denoised_correlation_centred": correlate(
-                    self.latents, step.x0_hat, "latent", True
-                ),
-            }
-            if choices and step.noise is not None:
-                found["choice_cosine"] = step.cosine()
-            for metric, values in found.items():
-                for name, value in zip(self.names, values.tolist(), strict=True):
-                    self.add(name, method, self.stage, metric, value, band=band)
-
-        return callback
-
-
 def _runs(
-    coder: DDCM,
-    stages: Stages,
-    latents: torch.Tensor,
-    seeds: Sequence[int],
-    prompts: Sequence[Conditioning],
-    wrong: torch.nn.Module,
-    trace: _Trace,
-) -> dict[str, torch.Tensor]:
+    coder: DDCM, stages: Stages, latents: torch.Tensor, seeds: Sequence[int], towards: GuidedUNet,
+    wrong: torch.nn.Module, look: Callable[[str, Step], None],
+) -> dict[str, torch.Tensor]:  # fmt: skip
     """Method to the latents that its decoder ends with, for one batch."""
     right = stages.denoiser()
-    device = {"device": stages.device}
-    matched = coder.encode(latents, right, callback=trace.of("ddcm", choices=True))
+    matched = coder.encode(latents, right, callback=partial(look, "ddcm"))
     random = coder.generate(
-        latents.shape[2], right, seeds=seeds, callback=trace.of("ddcm-random"), **device
-    )
-    prompted = coder.decode(matched, stages.denoiser(stack(list(prompts)), GUIDANCE))
+        latents.shape[2], right, seeds=seeds, callback=partial(look, "ddcm-random"),
+        device=stages.device,
+    )  # fmt: skip
+    prompted = coder.decode(matched, towards)
     foreign = coder.encode(latents, GuidedUNet(wrong, stages.text.unconditional, 1.0, False))
     return {
         "ddcm": matched.latents,
@@ -234,19 +224,113 @@ def _runs(
     }
 
 
-def _batched(
-    function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor
-) -> torch.Tensor:
+def _batched(function: Callable[..., torch.Tensor], values: torch.Tensor) -> torch.Tensor:
     return torch.cat([function(part) for part in values.split(BATCH)])
+
+
+def _representations(
+    latents: torch.Tensor, mels: torch.Tensor, waves: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    return {"latent": latents, "log-mel": mels, "waveform": waves, "envelope": band_envelope(waves)}
 
 
 def _outputs(stages: Stages, latents: torch.Tensor) -> dict[str, torch.Tensor]:
     """All representations of decoded latents; the waveform at the normalised level."""
-    mel = _batched(stages.decode, latents)
-    waves = _batched(stages.vocode, mel).cpu()
-    return {
-        "latent": latents,
-        "log-mel": mel,
-        "waveform": waves,
-        "envelope": band_envelope(waves),
-    }
+    mels = _batched(stages.decode, latents)
+    return _representations(latents, mels, _batched(stages.vocode, mels).cpu())
+
+
+def name_of(metric: str) -> str:
+    """A correlation as tables and figures call it: ``log-mel, means removed``."""
+    name, removed = metric.removesuffix("_centred"), metric.endswith("_centred")
+    name = name.removesuffix("_correlation").replace("_", "-")
+    return f"{name}, means removed" if removed else name
+
+
+def rates_of(table: pd.DataFrame) -> list[str]:
+    """The stages of the study, from the lowest rate up."""
+    stages = set(select(table, method="ddcm")["stage"])
+    return sorted(stages, key=lambda stage: float(stage.split()[0]))
+
+
+def matrix(table: pd.DataFrame, method: str, stage: str, metric: str) -> pd.DataFrame:
+    """Correlation of each output (row) with each input (column); the diagonal is matched."""
+    rows = select(table, method=method, stage=stage, metric=metric)
+    rows = rows[(rows["band"] == "") | rows["band"].str.startswith("with ")]
+    other = rows["band"].str.removeprefix("with ").where(rows["band"] != "", rows["clip"])
+    return rows.assign(other=other).pivot(index="clip", columns="other", values="value")
+
+
+def comparisons(
+    table: pd.DataFrame, matched: str = "ddcm", metrics: Sequence[str] = tuple(METRICS)
+) -> pd.DataFrame:
+    """Matched correlations of ``matched`` against every null, at every rate.
+
+    Args:
+        table: rows of the study, of at least two clips.
+        matched: ``ddcm``; or ``ddcm-random``, which is compared with other clips only.
+
+    Returns:
+        One row a comparison: ``rate`` and the fields of ``correlation_tests.Comparison``, p-values
+        corrected by Holm over all rows, and ``follows``.
+    """
+    import pandas as pd
+
+    found = []
+    for stage in rates_of(table):
+        matrices = {metric: matrix(table, matched, stage, metric) for metric in metrics}
+        clips = list(next(iter(matrices.values())).index)
+        by_clip = table.drop_duplicates("clip").set_index("clip")["class"]
+        # A clip without a class shares it with none.
+        classes = [by_clip[clip] or clip for clip in clips]
+        own = table[(table["stage"] == stage) & (table["band"] == "")]
+        nulls = {
+            label: {
+                metric: per_clip(select(own, method=null, metric=metric))[clips].to_numpy()
+                for metric in metrics
+            }
+            for null, label in (NULLS.items() if matched == "ddcm" else ())
+        }
+        values = {metric: frame.to_numpy() for metric, frame in matrices.items()}
+        diagonals = {metric: np.diag(value) for metric, value in values.items()}
+        verified = correlation_tests.verify(diagonals, nulls, values, classes, draws=DRAWS)
+        found += [{"rate": stage, **asdict(one)} for one in verified]
+    out = pd.DataFrame(
+        found, columns=["rate", *(field.name for field in fields(correlation_tests.Comparison))]
+    )
+    out["p_corrected"] = holm(out["p"])
+    out["follows"] = (out["p_corrected"] < ALPHA) & (out["d_z"] >= EFFECT)
+    return out
+
+
+def fewest_clips(tests: int) -> int:
+    """Clips without which nothing can be shown: no sign-flip p-value of n is below 2^-n.
+
+    Holm multiplies the smallest one by the number of tests.
+    """
+    return math.floor(math.log2(tests / ALPHA)) + 1
+
+
+def verdict(tests: pd.DataFrame) -> str:
+    """How the clip's own codes stand to the nulls, from :func:`comparisons`, for a sentence."""
+    claim = tests[tests["representation"].isin(JUDGED)]
+    if claim["follows"].all():
+        return "above every null"
+    n, needed = int(claim["n"].min()), fewest_clips(len(tests))
+    if n >= needed:
+        return "not above every null as asked"
+    above = "above every null" if (claim["difference"] > 0).all() else "not above every null"
+    clips = "1 clip" if n == 1 else f"{n} clips"
+    return f"{above} on average ({clips}, too few to test: that takes {needed})"
+
+
+def control(table: pd.DataFrame) -> pd.DataFrame:
+    """The negative control: random indices must not follow the inputs that they are paired with."""
+    return comparisons(table, "ddcm-random", JUDGED)
+
+
+def by_call(table: pd.DataFrame, stage: str, metric: str) -> pd.DataFrame:
+    """Means over clips after each network call of a run, with column ``call`` from 1."""
+    rows = select(table, stage=stage, metric=metric)
+    summary = summarise(rows[rows["band"].str.startswith("call ")])
+    return summary.assign(call=summary["band"].str.removeprefix("call ").astype(int))

@@ -27,17 +27,17 @@ EVIDENCE = HERE.parent / "evidence" / "01_ladder.csv"
 
 
 def main() -> Path:
-    """Draw the log-mel distance of every rung; clips that the project made are left out."""
+    """Draw the log-mel distance of every path; clips that the project made are left out."""
     table = results.read(EVIDENCE)
     record = json.loads(EVIDENCE.with_suffix(".json").read_text())
     judged = table[~table["clip"].isin(record["shipped"])]
     judged = results.select(judged, metric="log_mel_distance", band="", stage="")
     # Without the oracles, which no decoder can be, and the band limit, measured at another rate.
-    rungs = [rung for rung in ladder.RUNGS if "phase" not in rung and rung != "band-limit"]
-    summary = results.summarise(judged[judged["method"].isin(rungs)])
+    paths = [path for path in ladder.PATHS if "phase" not in path and path != "band-limit"]
+    summary = results.summarise(judged[judged["method"].isin(paths)])
     style()
     matplotlib.rcParams.update({"svg.hashsalt": "ladder", "svg.fonttype": "none"})
-    axes = points_with_intervals(summary, "log-mel distance, dB (less is better)", order=rungs)
+    axes = points_with_intervals(summary, "log-mel distance, dB (less is better)", order=paths)
     axes.set_xlim(left=0)
     count = judged["clip"].nunique()
     axes.set_title(

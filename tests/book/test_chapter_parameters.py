@@ -22,19 +22,21 @@ from matplotlib.figure import Figure
 
 from audioldm_utils.audio.clips import find_clips
 from audioldm_utils.book import listening, plotting
-from audioldm_utils.book.chapters import find_chapters
+from audioldm_utils.book.chapters import defaults, find_chapters
 from audioldm_utils.model import checkpoint
 from audioldm_utils.model.denoiser import GuidedUNet
 from audioldm_utils.results.evidence import provenance
 from audioldm_utils.results.tables import write
 from audioldm_utils.studies import run as studies
-from audioldm_utils.studies.findings import DEFAULTS
 from audioldm_utils.studies.registry import STUDIES, Study
 from tests.demo_project import ROOT
 from tests.replay import EVIDENCE, replayed
 from tests.tiny import barely
 
 CHAPTERS = {chapter.name: chapter for chapter in find_chapters(ROOT / "notebooks")}
+DEFAULTS = defaults(CHAPTERS.values())
+#: What each chapter takes and its seed, by number: the grid that evidence is made with.
+GRIDS = {name[:2]: given for name, given in DEFAULTS.items()}
 #: Chapters whose findings rest on studies.
 STUDIED = sorted({chapter for chapter in CHAPTERS for name in STUDIES if name[:2] == chapter[:2]})
 
@@ -53,7 +55,7 @@ def write_clips(folder: Path, names: str, classes: bool = True) -> Path:
 @pytest.fixture(scope="module")
 def replays():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Study, "measure", replayed)
+        patch.setattr(Study, "function", replayed)
         patch.setattr(checkpoint, "load", cache(checkpoint.load))  # the same networks for all
         patch.setattr(GuidedUNet, "_run", barely)
         yield
@@ -75,8 +77,9 @@ def places(tmp_path_factory, tiny_checkpoint, replays):
     of = checkpoint.load(own).fingerprint_of
     paths = [clip.path for clip in clips]
     for name, study in STUDIES.items():
-        table = studies.measure_clips(name, clips, own, progress=False)
-        made = {"parameters": dict(DEFAULTS), "shipped": [], "parts": list(study.parts)}
+        grid = study.parameters(GRIDS[name[:2]])
+        table = studies.measure_clips(name, clips, own, grid, progress=False)
+        made = {"parameters": grid, "shipped": [], "parts": list(study.parts)}
         record = provenance("x", paths, [0], of(study.parts), **made)
         write(table, full / name, record)
     usual = {"audio_dir": folder, "checkpoint": own, "evidence_dir": full}
@@ -89,12 +92,24 @@ def places(tmp_path_factory, tiny_checkpoint, replays):
     return texts[0], texts[1]
 
 
+PLACES = ("audio_dir", "checkpoint", "out_dir", "evidence_dir")
+#: Of measurements, by chapter.
+GRID = (
+    *("excerpt_seconds", "refine_steps"),
+    *("seconds", "steps", "calls", "more_calls", "strengths", "rates", "probes"),
+    *("temperatures", "softness"),
+    *("low_rate", "low_seconds", "rvq_stages", "pursuit_rates", "linear_rates", "paper_steps"),
+    *("bases", "mixture_rate", "heard_rates"),
+    *("guidance", "subset", "sizes", "judged_size", "judged_samples", "other_samples"),
+    *("edit_steps", "edit_atoms", "changes", "perturbation"),
+)
 #: Which parameters are changed in one run. Together every chapter's are all changed.
 CHANGES = {
     "seed": ("seed",),
     "audio": ("audio_dir",),
-    "numbers": ("out_dir", "limit", "fresh", "samples"),
-    "all": (*("audio_dir", "checkpoint", "out_dir", "evidence_dir", "seed", "limit", "fresh"),),
+    "numbers": ("out_dir", "limit", "new_clips", "samples", "margin"),
+    "grid": GRID,
+    "all": (*PLACES, "seed", "limit", "new_clips", *GRID),
     "card": ("seed", "limit", "sample_steps", "sample_seconds"),
 }
 #: Why a run with such changes rests on itself; None where committed rows serve it still.
@@ -102,6 +117,7 @@ REASONS = {
     "seed": "seed is 1, while the committed table has 0",
     "audio": "the committed table holds none of these clips",
     "numbers": None,
+    "grid": ", while the committed table has ",
     "all": "holds no table of",
 }
 
@@ -141,23 +157,31 @@ class Page:
         monkeypatch.undo()
 
 
+def changed(value: Any) -> Any:
+    """Another value than a default: a shorter list, a smaller number."""
+    if isinstance(value, list):
+        return value[1:] if len(value) > 1 else [changed(value[0])]
+    return value - 1 if isinstance(value, int) else value / 2 if isinstance(value, float) else value
+
+
 def run(chapter, change, places, monkeypatch, tmp_path) -> Page:
     """A chapter's page after the changes of that name."""
     usual, other = places
-    defaults = {p.name: p.default for p in CHAPTERS[chapter].parameters}
+    own = DEFAULTS[chapter]
     values = {
+        **{name: changed(value) for name, value in own.items()},
         "seed": 1,
         "limit": 1,
         "samples": 2,
         "sample_steps": 3,
         "sample_seconds": 0.64,
-        "fresh": 1 if defaults.get("fresh") != "1" else 2,
+        "new_clips": 1 if own.get("new_clips") != 1 else 2,
         "out_dir": str(tmp_path / "elsewhere" / chapter),
         **other,
     }
     given = {**usual, "out_dir": str(tmp_path / "results" / chapter)}
-    given |= {name: values[name] for name in CHANGES[change]}
-    return Page(chapter, {k: v for k, v in given.items() if k in defaults}, monkeypatch)
+    given |= {name: values[name] for name in CHANGES[change] if name in values}
+    return Page(chapter, {k: v for k, v in given.items() if k in own}, monkeypatch)
 
 
 def test_no_parameter_of_any_chapter_is_left_out():
@@ -173,7 +197,7 @@ def test_every_committed_study_serves_a_run_with_its_own_parameters(places):
     )
     for name in STUDIES:
         record = json.loads((EVIDENCE / f"{name}.json").read_text())
-        assert record["parameters"] == dict(DEFAULTS)
+        assert record["parameters"] == STUDIES[name].parameters(GRIDS[name[:2]]), name
 
 
 @pytest.mark.parametrize("change", REASONS)
@@ -183,9 +207,11 @@ def test_a_chapter_runs_with_its_parameters_changed(chapter, change, places, mon
     assert set(page.findings) == {name for name in STUDIES if name[:2] == chapter[:2]}
     for name, found in page.findings.items():
         study, reason = STUDIES[name], REASONS[change]
-        if change == "audio" and study.scope == "samples":
+        if change == "audio" and study.clips.reference:
             reason = None  # clips are no more than its reference
-        if change in ("audio", "numbers") and study.group > 1:
+        if change == "grid" and set(study.parameters(GRIDS[chapter[:2]])) == {"seed"}:
+            reason = None  # it has no grid
+        if change in ("audio", "numbers") and study.clips.together > 1:
             reason = "these clips do not make up the groups"
         if reason is None:
             assert found.compared > 0
@@ -208,8 +234,9 @@ def test_the_summary_takes_committed_rows_for_such_runs_only_as_the_chapters_did
     clips = find_clips(usual["audio_dir"])
     for name, seed in (("01_ladder", 0), ("03_diffusion", 1)):
         folder = tmp_path / "results" / f"{name[:2]}_chapter"
-        given = (clips, usual["checkpoint"], {"seed": seed}, folder, usual["evidence_dir"])
-        studies.measure(name, *given, own=1)
+        grid = {**STUDIES[name].parameters(GRIDS[name[:2]]), "seed": seed}
+        given = (clips, usual["checkpoint"], grid, folder, usual["evidence_dir"])
+        studies.measure(name, *given, new_clips=1)
     chapter = "08_summary"
     page = Page(chapter, {**usual, "out_dir": str(tmp_path / "results" / chapter)}, monkeypatch)
     count = len(STUDIES)

@@ -28,7 +28,7 @@ import soundfile as sf
 
 from audioldm_utils.cli import commands
 from audioldm_utils.cli import main as cli
-from audioldm_utils.model.conditioning import Denoiser
+from audioldm_utils.model.denoiser import GuidedUNet
 from audioldm_utils.results import summaries as results
 from tests.demo_project import ROOT
 from tests.demo_sweep import in_process
@@ -171,7 +171,7 @@ def table(offset: float):
 def without_unet():
     """The commands are what is tried here; the UNet has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Denoiser, "_run", barely)
+        patch.setattr(GuidedUNet, "_run", barely)
         yield
 
 

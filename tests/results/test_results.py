@@ -181,17 +181,14 @@ def test_infinite_values_have_a_mean_and_no_interval():
 def test_paired_difference_uses_shared_clips_only():
     table = results.concat([example(), example("ddcm", -0.5, clips=("b", "c", "d"))])
     # vae: b 2, c 3; ddcm: b 0.5, c 1.5
-    found = results.paired_difference(table, "vae", {"method": "ddcm", "seed": 0}, "log_mel")
-    assert found.n == 2
-    assert found.mean == pytest.approx(1.5)
-    assert (found.mean_a, found.mean_b) == (2.5, 1.0)
-    with pytest.raises(UserError, match=r"share 0 clip\(s\) in log_mel"):
-        results.paired_difference(
-            results.concat([example(clips=("a",)), example("ddcm", clips=("d",))]),
-            "vae",
-            "ddcm",
-            "log_mel",
-        )
+    sides = {"method": "vae"}, {"method": "ddcm", "seed": 0}
+    found = results.differences(table, {"VAE": sides}, "log_mel").loc["VAE"]
+    assert found["n"] == 2
+    assert found["difference"] == pytest.approx(1.5)
+    assert (found["first"], found["second"]) == (2.5, 1.0)
+    apart = results.concat([example(clips=("a",)), example("ddcm", clips=("d",))])
+    assert results.differences(apart, {"VAE": sides}, "log_mel").empty
+    assert [len(side) for side in results.pairs(apart, *sides, "log_mel")] == [0, 0]
 
 
 def test_evidence_that_agrees_is_counted_without_timings():
@@ -244,9 +241,11 @@ def test_neighbours_are_paired_and_corrected():
     for index in range(12):
         for stage, value in (("1", 3.0), ("2", 2.0), ("5", 2.0 + 0.1 * (-1) ** index)):
             builder.add(f"clip{index}", "mel_error", value + index, "nat", stage=stage)
-    found = results.neighbours(builder.table(), "ddcm", ["1", "2", "5"], "mel_error")
-    assert list(found["from"]) == ["1", "2"]
-    assert found["difference, nat"].tolist() == pytest.approx([-1.0, 0.0])
+    stage = {name: {"method": "ddcm", "stage": name} for name in ("1", "2", "5")}
+    asked = {("1", "2"): (stage["2"], stage["1"]), ("2", "5"): (stage["5"], stage["2"])}
+    found = results.differences(builder.table(), asked, "mel_error")
+    assert [first for first, _ in found.index] == ["1", "2"]
+    assert found["difference"].tolist() == pytest.approx([-1.0, 0.0])
     # 12 equal differences: 2 / 2**12 by sign flips, doubled for two pairs; the other is noise.
     assert found["p, Holm"].iloc[0] == pytest.approx(4 / 2**12, rel=0.2)
     assert found["p, Holm"].iloc[1] > 0.5

@@ -9,9 +9,7 @@ from audioldm_utils.audio.clips import Clip
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results.tables import ResultsBuilder
-from audioldm_utils.studies import choices
-from audioldm_utils.studies import codecs as comparisons
-from audioldm_utils.studies import rates as study
+from audioldm_utils.studies import choices, rates
 from audioldm_utils.studies.codebook_fits import (
     fit_vectors,
     save_fitted,
@@ -39,20 +37,19 @@ def stages(tiny_checkpoint, tmp_path_factory):
         fitted = fit_vectors(latents, 8, block=block, stages=count, iterations=2)
         save_quantiser(*place, name, fitted, {})
     save_kmeans(*place, "k-means", white(4, (8 * 8 * 8,)), (8, 8), {})
-    save_fitted(*place, "linear", comparisons.linear_fit(latents), {})
+    save_fitted(*place, "linear", rates.linear_fit(latents), {})
     return found
 
 
-def table_of(function, stages, what=None):
-    rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
-    function(clip() if what is None else what, stages, rows, 0)
-    return rows.table()
+def table_of(function, stages, what=None, **grid):
+    found = ResultsBuilder(stages.checkpoint.fingerprint, 0)
+    function(clip() if what is None else what, stages, found, 0, 2.56, **grid)
+    return found.table()
 
 
-def test_rates_beside_ceilings_and_other_codecs(stages, monkeypatch):
-    monkeypatch.setattr(study, "STEPS", 4)
-    monkeypatch.setattr(study, "WAVEFORM_METRICS", ("log_mel_distance",))
-    table = table_of(study.study, stages)
+def test_rates_beside_ceilings_and_other_codecs(stages):
+    grid = {"rates": (0.1, 0.2, 0.5, 1, 2, 5), "low_rate": 0.1, "low_seconds": 5.12}
+    table = table_of(rates.measure_rates, stages, steps=4, rvq_stages=(1, 2, 4), **grid)
     assert {"ddcm", "vae", "mel-griffinlim", "rvq", "opus", "mp3"} == set(table["method"])
     value = table.set_index(["method", "stage", "metric"])["value"]
     # 1.3 s cannot pay the header at the lowest rates, and has no row there.
@@ -66,13 +63,14 @@ def test_rates_beside_ceilings_and_other_codecs(stages, monkeypatch):
     assert 28 * 8 / 1.3 / 1000 <= charged <= 60 * 8 / 1.3 / 1000
 
 
-def test_one_part_is_changed_at_a_time(stages, monkeypatch):
-    monkeypatch.setattr(comparisons, "STEPS", 4)
-    monkeypatch.setattr(comparisons, "PAPER_STEPS", 9)
+def test_one_part_is_changed_at_a_time(stages):
     short = clip(seconds=0.7)
-    uniform = table_of(comparisons.study_placement, stages, short)
+    uniform = table_of(
+        rates.measure_placement, stages, short, steps=4, rates=(0.2, 0.5, 1, 2, 5), low_rate=0.1
+    )
     assert set(uniform["method"]) == {"ddcm-uniform"}
-    table = table_of(comparisons.study_codebooks, stages, short)
+    grid = {"pursuit_rates": (0.4, 0.7, 1.2), "linear_rates": (0.5, 1), "paper_steps": 9}
+    table = table_of(rates.measure_codebooks, stages, short, steps=4, bases=4, **grid)
     calls = table[table["metric"] == "network_calls"].set_index(["method", "stage"])["value"]
     paper = calls["ddcm-gaussian", "one atom of 1024"]
     assert paper == 9
@@ -82,19 +80,20 @@ def test_one_part_is_changed_at_a_time(stages, monkeypatch):
     assert rate["ddcm", "one atom of shifts"] <= rate["ddcm-gaussian", "one atom of 1024"] + 0.01
 
 
-def test_mixtures_are_labelled_by_how_many(stages, monkeypatch):
-    monkeypatch.setattr(comparisons, "STEPS", 3)
+def test_mixtures_are_labelled_by_how_many(stages):
+    grid = {"steps": 3, "mixture_rate": 1.0}
     group = [clip("a"), clip("b", 0.9, 900), clip("c", 1.3, 2000)]
-    table = table_of(comparisons.study_mixtures, stages, group)
+    table = table_of(rates.measure_mixtures, stages, group, **grid)
     assert set(table["clip"]) == {"a"}
     assert set(table["stage"]) == {"one clip", "pair", "triple"}
-    assert set(table_of(comparisons.study_mixtures, stages, group[:1])["stage"]) == {"one clip"}
+    alone = table_of(rates.measure_mixtures, stages, group[:1], **grid)
+    assert set(alone["stage"]) == {"one clip"}
 
 
-def test_choices_hold_every_codebook_and_softness(stages, monkeypatch):
-    monkeypatch.setattr(choices, "STEPS", 4)
-    monkeypatch.setattr(choices, "TEMPERATURES", (0.0, float("inf")))
-    table = table_of(choices.study, stages)
+def test_choices_hold_every_codebook_and_softness(stages):
+    table = table_of(
+        choices.measure_choices, stages, steps=4, temperatures=(), softness=(0.1, 0.5, 2.0)
+    )
     value = table.set_index(["method", "stage", "metric"])["value"]
     found = value.xs("choice_cosine", level="metric")
     assert found["ddcm", "temperature 0"] > found["ddcm", "temperature inf"] + 0.02

@@ -1,4 +1,4 @@
-"""The ladder on a tiny checkpoint: every rung is there, aligned and at the clip's level."""
+"""Reconstruction each way on a tiny checkpoint: every path is there, aligned, at its level."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import pytest
 
 from audioldm_utils.audio.clips import Clip
 from audioldm_utils.model.networks import Stages
+from audioldm_utils.results.summaries import differences
 from audioldm_utils.results.tables import ResultsBuilder
-from audioldm_utils.studies import bottleneck as ladder
+from audioldm_utils.studies import bottleneck
+from audioldm_utils.studies.rows import band_errors
 
 
 @pytest.fixture(scope="module")
@@ -24,26 +26,26 @@ def clip():
     return Clip("tone", samples, 48000, None, "a tone", "tone")
 
 
-def test_every_rung_has_the_clips_length(stages, clip):
-    found = ladder.climb(clip, stages)
-    assert set(found.audio) == set(ladder.RUNGS)
+def test_every_path_has_the_clips_length(stages, clip):
+    found = bottleneck.reconstruct_each_way(clip, stages)
+    assert set(found.audio) == set(bottleneck.PATHS)
     assert len(found.audio["band-limit"]) == len(clip.samples)
-    for rung in ladder.RUNGS[1:]:
-        assert found.audio[rung].shape == found.reference.shape
+    for path in bottleneck.PATHS[1:]:
+        assert found.audio[path].shape == found.reference.shape
 
 
 def test_with_the_true_phase_the_true_mel_is_nearly_the_clip(stages, clip):
     """Level, alignment and gain are all right only if the waveform itself comes back."""
-    found = ladder.climb(clip, stages)
+    found = bottleneck.reconstruct_each_way(clip, stages)
     correlation = np.corrcoef(found.audio["mel-original-phase"], found.reference)[0, 1]
     assert correlation > 0.97
 
 
-def test_every_rung_is_in_the_table(stages, clip):
+def test_every_path_is_in_the_table(stages, clip):
     rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
-    ladder.study(clip, stages, rows, 0)
+    bottleneck.measure_paths(clip, stages, rows, 0)
     table = rows.table()
-    assert set(table["method"]) == set(ladder.RUNGS)
+    assert set(table["method"]) == set(bottleneck.PATHS)
     assert {"snr", "log_mel_distance", "multi_resolution_stft"} <= set(table["metric"])
     assert set(table["checkpoint"]) == {stages.checkpoint.fingerprint[:12]}
 
@@ -52,7 +54,7 @@ def test_band_errors_by_hand():
     reference = np.zeros((10, 64))
     estimate = reference.copy()
     estimate[:, -1] = 0.64
-    found = ladder.band_errors(reference, estimate)
+    found = band_errors(reference, estimate)
     assert found[""] == pytest.approx(0.01)
     assert found["0-0.5 kHz"] == 0
     assert found["4-8 kHz"] > 0.01
@@ -60,7 +62,7 @@ def test_band_errors_by_hand():
 
 def test_refinement_never_loses(stages, clip):
     rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
-    ladder.study_refined(clip, stages, rows, 0)
+    bottleneck.measure_refined(clip, stages, rows, 0, excerpt_seconds=2.56, refine_steps=25)
     table = rows.table()
     error = table[table["band"] == ""].set_index("method")["value"]
     assert error["refined-latent"] < error["vae"]
@@ -71,17 +73,16 @@ def test_step_costs_are_paired():
     for name, hard in (("a", 0.0), ("b", 10.0)):
         rows.add(name, "log_mel_distance", 1 + hard, "dB", method="mel-griffinlim")
         rows.add(name, "log_mel_distance", 3 + hard, "dB", method="vae-griffinlim")
-    found = ladder.step_costs(
-        rows.table(), {"VAE": ("vae-griffinlim", "mel-griffinlim")}, "log_mel_distance"
-    )
-    assert found["mean"].tolist() == [2.0]
+    asked = {"VAE": ({"method": "vae-griffinlim"}, {"method": "mel-griffinlim"})}
+    found = differences(rows.table(), asked, "log_mel_distance")
+    assert found["difference"].tolist() == [2.0]
     assert found["low"].tolist() == [2.0]
 
 
 def test_attacks_have_their_known_answers(clip):
     from audioldm_utils.metrics import snr
 
-    changed = ladder.attacks()
+    changed = bottleneck.attacks()
     x = clip.samples[:16000]
     assert snr(x, changed["inverted polarity"](x), 16000) == pytest.approx(-6.02, abs=0.01)
     assert snr(x, changed["white noise at 10 dB"](x), 16000) == pytest.approx(10, abs=0.2)

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from audioldm_utils.errors import UserError
+from audioldm_utils.results.summaries import differences
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import codebook_tables
 from audioldm_utils.studies import rate_curves as rates
@@ -51,12 +52,13 @@ def test_half_the_rate_is_a_delta_of_minus_fifty_percent(table):
 
 
 def test_points_are_paired_and_told(table):
-    asked = {"better?": (("a", "high"), ("a", "low")), "unknown?": (("a", "high"), ("c", "low"))}
-    points = rates.at_points(table, asked, "mel_error")
-    assert points["question"].tolist() == ["better?"]
+    high, low = ({"method": "a", "stage": stage} for stage in ("high", "low"))
+    asked = {"better?": (high, low), "unknown?": (high, {"method": "c", "stage": "low"})}
+    points = differences(table, asked, "mel_error")
+    assert points.index.tolist() == ["better?"]
     assert points["difference"].iloc[0] == pytest.approx(1 / 3 - 1)
-    assert rates.point_text(points, "better?").startswith("\N{MINUS SIGN}0.667 nat")
-    assert rates.point_text(points, "unknown?") == "not measured on these clips"
+    assert rates.difference_text(points, "better?").startswith("\N{MINUS SIGN}0.667 nat")
+    assert rates.difference_text(points, "unknown?") == "not measured on these clips"
 
 
 def test_groups_of_clips(table):

@@ -7,10 +7,20 @@ import pytest
 import torch
 
 from audioldm_utils.results.tables import ResultsBuilder
-from audioldm_utils.studies import sampling as sampling_study
 from audioldm_utils.studies.prompts import PROMPTS
-from audioldm_utils.studies.sampling import diversity, equivalence, frechet, methods
-from audioldm_utils.studies.sampling_tables import equivalences, sample_scores
+from audioldm_utils.studies.sampling import (
+    diversity,
+    equivalence,
+    equivalences,
+    frechet,
+    measure_samples,
+    methods,
+    sample_scores,
+)
+
+COUNTS = {
+    "sizes": (2, 64, 1024, 65536), "judged_size": 64, "judged_samples": 20, "other_samples": 2,
+}  # fmt: skip
 
 
 def pairs(mean, noises=30, seed=0, prompts=20, methods=1):
@@ -69,30 +79,30 @@ def test_diversity_of_equal_and_of_orthogonal_samples():
 def test_equivalence_table_of_invented_rows():
     rows = ResultsBuilder("0" * 12, 0)
     rng = np.random.default_rng(0)
-    for (method, stage), each in methods().items():
+    for (method, stage), each in methods(**COUNTS).items():
         worse = 0.3 if stage == "K = 2" else 0.0
         for i, (category, _) in enumerate(PROMPTS):
             for number in range(20 * each):
                 value = 0.2 + 0.02 * i - worse + 0.1 * rng.standard_normal()
                 rows.add(f"{category} {number}", "clap_score", value, "1", category=category,
                          method=method, stage=stage)  # fmt: skip
-    table = equivalences(rows.table()).set_index("stage")
+    table = equivalences(rows.table(), COUNTS["sizes"], 64, 0.1).set_index("stage")
     assert table["equivalent"].to_dict() == {
         "K = 2": False, "K = 64": True, "K = 1024": True, "K = 65536": True, "all judged": True,
     }  # fmt: skip
-    assert sample_scores(rows.table())["stage"].iloc[0] == "CFG"
+    assert sample_scores(rows.table(), methods(**COUNTS))["stage"].iloc[0] == "CFG"
 
 
-def test_the_study_on_a_tiny_checkpoint(tiny_checkpoint, monkeypatch):
+def test_the_study_on_a_tiny_checkpoint(tiny_checkpoint):
     from audioldm_utils.model.checkpoint import load
     from audioldm_utils.model.networks import Stages
 
-    monkeypatch.setattr(sampling_study, "STEPS", 2)
-    monkeypatch.setattr(sampling_study, "SUBSET", 2)
     rows = ResultsBuilder("0" * 12, 0)
     from tests.studies.test_verification import clip
 
-    sampling_study.study([clip("a"), clip("b", seed=1)], Stages(load(tiny_checkpoint)), rows, 0, 1)
+    clips, stages = [clip("a"), clip("b", seed=1)], Stages(load(tiny_checkpoint))
+    how = {"seed": 0, "seconds": 1.28, "steps": 2, "guidance": 3.5, "subset": 2}
+    measure_samples(clips, stages, rows, **how, **COUNTS, of_each=1)
     table = rows.table()
-    assert set(zip(table["method"], table["stage"], strict=True)) == set(methods())
+    assert set(zip(table["method"], table["stage"], strict=True)) == set(methods(**COUNTS))
     assert table["clip"].nunique() == 4

@@ -19,6 +19,11 @@ from audioldm_utils.studies import diffusion as study_diffusion
 from audioldm_utils.studies import repair as study_repair
 from audioldm_utils.studies.compensation import fit_if_missing
 
+GRID = {
+    "seconds": 2.56, "calls": 10, "more_calls": 15,
+    "strengths": (0.2, 0.4, 0.7), "rates": (0.5, 2.0), "probes": (200, 500),
+}  # fmt: skip
+
 
 def sound(seconds: float, rate: int = 44100, seed: int = 0) -> np.ndarray:
     t = np.arange(round(seconds * rate)) / rate
@@ -43,13 +48,15 @@ def clip() -> Clip:
 
 @pytest.fixture(scope="module")
 def repaired(stages, clip):
-    patch = pytest.MonkeyPatch()
-    patch.setattr(study_repair, "STEPS", 3)
-    patch.setattr(study_repair, "SHOWN_STEPS", (0, 3))
     rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
-    study_repair.study(clip, stages, rows, 0)
-    patch.undo()
+    study_repair.measure_repairs(clip, stages, rows, 0, seconds=2.56, steps=3)
     return rows.table()
+
+
+def test_the_curve_of_refinement_keeps_its_first_steps_and_every_tenth():
+    assert study_repair.shown_steps(50) == [0, 1, 2, 5, 10, 20, 30, 40, 50]
+    assert study_repair.shown_steps(3) == [0, 1, 2, 3]
+    assert study_repair.shown_steps(25) == [0, 1, 2, 5, 10, 20, 25]
 
 
 def test_every_repair_is_measured(repaired):
@@ -83,8 +90,8 @@ def test_the_ablation_refines_once_and_charges_the_restored_clip_too(repaired):
 def test_silence_has_no_rows(stages):
     silent = Clip("silence", np.zeros(44100, np.float32), 44100, Path("s.wav"), "silence", "none")
     rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
-    study_repair.study(silent, stages, rows, 0)
-    study_diffusion.study(silent, stages, rows, 0)
+    study_repair.measure_repairs(silent, stages, rows, 0, seconds=2.56, steps=3)
+    study_diffusion.measure_diffusion(silent, stages, rows, 0, **GRID)
     assert not rows.rows
 
 
@@ -114,22 +121,22 @@ def test_share_above_of_two_tones():
     assert study_repair.share_above(low + 0.5 * high, 44100) == pytest.approx(20, abs=0.1)
 
 
-def test_diffusion_runs_get_equal_calls(stages, clip, monkeypatch):
+def test_diffusion_runs_get_equal_calls(stages, clip):
     rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
-    study_diffusion.study(clip, stages, rows, 0)
+    study_diffusion.measure_diffusion(clip, stages, rows, 0, **GRID)
     table = rows.table()
     calls = table[table["metric"] == "unet_calls"].set_index(["method", "stage"])["value"]
     for (method, stage), count in calls.items():
         if method == "vae" or stage == "strength 0":
             assert count == 0
         elif study_diffusion.EQUAL_SECONDS in stage:
-            assert count <= study_diffusion.CALLS_OF_EQUAL_SECONDS
+            assert count <= GRID["more_calls"]
         elif method == "ddcm":
-            assert count <= study_diffusion.CALLS
+            assert count <= GRID["calls"]
         else:
-            assert count == study_diffusion.CALLS
+            assert count == GRID["calls"]
     back = table[table["metric"] == "unet_backward"].set_index(["method", "stage"])["value"]
-    assert back["guided", "strength 0.4"] == study_diffusion.CALLS / 2
+    assert back["guided", "strength 0.4"] == GRID["calls"] / 2
     value = table.set_index(["method", "stage", "metric", "band"])["value"]
     assert value["ddpm-inversion", "", "largest_latent_difference", ""] < 1e-4
     assert value["vae", "", "largest_latent_difference", ""] == 0
@@ -142,10 +149,14 @@ def test_epsilon_error_of_a_known_denoiser(stages, monkeypatch):
     latents = torch.zeros(1, 8, 16, 16)
     # Zero latents: what is left of x_t is the noise, known up to its scale.
     monkeypatch.setattr(stages, "denoiser", lambda: lambda x, t: torch.zeros_like(x))
-    assert study_diffusion.epsilon_error(stages, latents) == pytest.approx(1, abs=0.1)
+    assert study_diffusion.epsilon_error(stages, latents, GRID["probes"]) == pytest.approx(
+        1, abs=0.1
+    )
     abar = study_diffusion.training_alphas_bar(stages.checkpoint.scheduler_config)
     monkeypatch.setattr(stages, "denoiser", lambda: lambda x, t: x / float(np.sqrt(1 - abar[t])))
-    assert study_diffusion.epsilon_error(stages, latents) == pytest.approx(0, abs=1e-9)
+    assert study_diffusion.epsilon_error(stages, latents, GRID["probes"]) == pytest.approx(
+        0, abs=1e-9
+    )
 
 
 def test_a_missing_compensation_is_fitted_and_said(tiny_codec, tmp_path):

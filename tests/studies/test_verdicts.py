@@ -9,7 +9,10 @@ import pytest
 from audioldm_utils.errors import UserError
 from audioldm_utils.metrics.statistics import bootstrap_reduction
 from audioldm_utils.results.tables import ResultsBuilder
-from audioldm_utils.studies import published, verdicts
+from audioldm_utils.studies import published
+from audioldm_utils.studies.diffusion import diffusion_verdicts, plane
+from audioldm_utils.studies.repair import repair_verdicts
+from audioldm_utils.studies.verdicts import as_table
 
 
 def table_of(bias, error, mrstft):
@@ -31,7 +34,7 @@ def table_of(bias, error, mrstft):
 
 
 def by_key(table):
-    return {verdict.key: verdict for verdict in verdicts.repair_verdicts(table)}
+    return {verdict.key: verdict for verdict in repair_verdicts(table)}
 
 
 def test_a_reduction_by_hand():
@@ -75,7 +78,7 @@ def test_few_clips_keep_no_bound_but_that_of_the_worst_clip():
 
 def test_what_is_not_in_the_table_is_not_judged():
     assert "refined" not in by_key(table_of(-0.4, 2.0, [1.0] * 6))
-    assert verdicts.diffusion_verdicts(table_of(-0.4, 2.0, [1.0] * 6)) == []
+    assert diffusion_verdicts(table_of(-0.4, 2.0, [1.0] * 6), [0.4]) == []
 
 
 def test_guidance_and_inversion():
@@ -85,11 +88,11 @@ def test_guidance_and_inversion():
         rows.add(name, "largest_latent_difference", 1e-5, "1", method="ddpm-inversion")
         for method, value in (("sdedit", 8.0 + number), ("guided", 5.0)):
             rows.add(name, "log_mel_distance", value, "dB", method=method, stage="strength 0.4")
-    found = {verdict.key: verdict for verdict in verdicts.diffusion_verdicts(rows.table())}
+    found = {verdict.key: verdict for verdict in diffusion_verdicts(rows.table(), [0.2, 0.4])}
     assert found["inversion"].holds == "yes"
     assert found["guided_0.4"].measured == pytest.approx(-5.5)
     assert found["guided_0.4"].holds == "yes"
-    shown = verdicts.as_table(list(found.values()))
+    shown = as_table(list(found.values()))
     assert list(shown["n"]) == [6, 6]
     assert "[" in shown.iloc[1, 1]
 
@@ -105,7 +108,7 @@ def test_a_plane_joins_two_metrics():
         ],
         columns=["method", "stage", "metric", "mean", "low", "high"],
     )
-    found = verdicts.plane(summary, "a", "b", ["vae", "sdedit", "ddcm"])
+    found = plane(summary, "a", "b", ["vae", "sdedit", "ddcm"])
     assert found["method"].tolist() == ["vae", "sdedit"]
     assert found[["x", "y_high"]].values.tolist() == [[2.0, 6.0], [1.0, 4.0]]
 

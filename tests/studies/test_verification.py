@@ -12,16 +12,17 @@ from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import verification
-from audioldm_utils.studies.prompts import CONTRASTING
-from audioldm_utils.studies.verification import METRICS, other_prompt, wrong_network
-from audioldm_utils.studies.verification_tables import (
+from audioldm_utils.studies.prompts import CONTRASTING, other_prompt
+from audioldm_utils.studies.verification import (
     ALPHA,
+    METRICS,
     by_call,
     comparisons,
     control,
     fewest_clips,
     matrix,
     verdict,
+    wrong_network,
 )
 
 
@@ -32,19 +33,16 @@ def clip(name, category=None, seed=0, tmp="x.wav"):
 
 def rows_of(stages, clips):
     rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
-    verification.study(clips, stages, rows, 0)
+    grid = {"seconds": 0.64, "steps": 3, "rates": (1.0,), "guidance": 3.5, "perturbation": 0.1}
+    verification.measure_correlations(clips, stages, rows, 0, **grid)
     return rows.table()
 
 
 @pytest.fixture(scope="module")
 def measured(tiny_checkpoint):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verification, "SECONDS", 0.64)
-        patch.setattr(verification, "STEPS", 3)
-        patch.setattr(verification, "RATES", (1.0,))
-        stages = Stages(load(tiny_checkpoint))
-        clips = [clip(name, "noise", seed) for seed, name in enumerate(("a", "b", "c"))]
-        yield rows_of(stages, clips), rows_of(Stages(load(tiny_checkpoint)), clips[:1])
+    stages = Stages(load(tiny_checkpoint))
+    clips = [clip(name, "noise", seed) for seed, name in enumerate(("a", "b", "c"))]
+    return rows_of(stages, clips), rows_of(Stages(load(tiny_checkpoint)), clips[:1])
 
 
 def test_every_method_metric_and_pair_has_its_row(measured):

@@ -7,6 +7,7 @@ from audioldm_utils.book.plotting.captions import (
     CaptionedFigure,
     figure_caption,
     glue_object,
+    glue_table,
     glue_value,
 )
 from audioldm_utils.book.plotting.charts import (
@@ -31,6 +32,7 @@ __all__ = [
     "curves",
     "figure_caption",
     "glue_object",
+    "glue_table",
     "glue_value",
     "heatmap",
     "level_db",

@@ -13,6 +13,7 @@ import numpy as np
 from audioldm_utils.text import markup
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
@@ -113,6 +114,19 @@ def glue_value(name: str, value: Any, spec: str = "", unit: str = "") -> str:
         text = f"{text}\N{NARROW NO-BREAK SPACE}{unit}"
     glue(name, text, display=False)
     return text
+
+
+def glue_table(values: pd.Series, key: str, spec: str = "", unit: str = "") -> None:
+    """Keep a column of a table, each value under its own key.
+
+    Args:
+        values: by name, or by several names.
+        key: pattern of the keys, such as ``mel_{}``; takes the name, or the names in order.
+        spec, unit: as in :func:`glue_value`.
+    """
+    for name, value in values.items():
+        names = name if isinstance(name, tuple) else (name,)
+        glue_value(key.format(*names), value, spec, unit)
 
 
 def glue_object(name: str, shown: Any) -> None:

@@ -30,17 +30,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the studies one after another."""
     from audioldm_utils.audio.clips import clip_files, find_clips
-    from audioldm_utils.studies.registry import STUDIES
+    from audioldm_utils.book.chapters import defaults, find_chapters
+    from audioldm_utils.book.report import find_root
+    from audioldm_utils.studies.registry import STUDIES, find_study
     from audioldm_utils.studies.run import write_evidence
 
     names = args.studies or STUDIES
     clips = [clip_files(f, find_clips(f)) for f in (args.audio, args.shipped)]
     tables = [args.out / f"{name}.{suffix}" for name in names for suffix in WRITTEN]
     check_outputs(tables, [path for files in clips for path in files])
+    # A study's grid stands in its chapter's parameters; the seed may be another one.
+    chapters = defaults(find_chapters(find_root() / "notebooks"))
+    grids = {name[:2]: grid for name, grid in chapters.items()}
     for name in names:
+        given = find_study(name).parameters({**grids[name[:2]], "seed": args.seed})
         path = write_evidence(
-            name, args.audio, args.shipped, args.out, args.checkpoint, {"seed": args.seed},
-            args.jobs, args.limit,
-        )  # fmt: skip
+            name, args.audio, args.shipped, args.out, args.checkpoint, given, args.jobs, args.limit
+        )
         print(path)
     return 0

@@ -100,7 +100,7 @@ def _codebooks(args: argparse.Namespace, stages: Stages, parts: list[str]) -> No
     from audioldm_utils.audio.clips import find_clips
     from audioldm_utils.audio.survey import loaded
     from audioldm_utils.studies import codebook_fits as fitting
-    from audioldm_utils.studies.codecs import linear_fit
+    from audioldm_utils.studies.rates import linear_fit
 
     found = find_clips(args.audio)
     count = min(len(found), args.limit or len(found))

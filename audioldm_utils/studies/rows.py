@@ -1,0 +1,158 @@
+"""What every study needs: rows about one clip and one way, and the beginning of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from audioldm_utils.audio import MODEL_RATE
+from audioldm_utils.audio.clips import Clip, to_model_rate
+from audioldm_utils.audio.signals import Gain
+from audioldm_utils.errors import UserError
+from audioldm_utils.methods.enhance.stft import band_centres
+from audioldm_utils.metrics import NotApplicable, evaluate_pair
+from audioldm_utils.model.networks import normalise
+
+if TYPE_CHECKING:
+    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.results.tables import ResultsBuilder
+
+#: Edges in Hz of the bands in which the mel error is reported.
+MEL_BANDS = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8000))
+#: Judged at 16 kHz beside the mel error, where a waveform is there.
+HEARD = ("log_mel_distance", "multi_resolution_stft", "visqol")
+
+
+class Row:
+    """Adds numbers about one clip and one way of treating it."""
+
+    def __init__(self, rows: ResultsBuilder, clip: Clip, method: str, stage: str = "") -> None:
+        self._rows = rows
+        self._about = {"category": clip.category, "method": method, "stage": stage}
+        self._clip = clip.name
+
+    def add(self, metric: str, value: float, unit: str, band: str = "") -> None:
+        """One number."""
+        self._rows.add(self._clip, metric, value, unit, **self._about, band=band)
+
+    def scores(
+        self,
+        reference: np.ndarray,
+        estimate: np.ndarray,
+        rate: int = MODEL_RATE,
+        names: Iterable[str] | None = HEARD,
+    ) -> None:
+        """Metrics of a waveform (every one for None); what does not apply has no row."""
+        count = min(len(reference), len(estimate))
+        category = self._about["category"]
+        try:
+            found = evaluate_pair(reference[:count], estimate[:count], rate, names, category)
+        except NotApplicable:  # a silent excerpt
+            return
+        for score in found:
+            self.add(score.metric, score.value, score.unit, score.band)
+
+    def mel_errors(self, reference: np.ndarray, estimate: np.ndarray) -> None:
+        """Mean absolute error of log-mels ``(frames, 64)``, over all and by band."""
+        for band, value in band_errors(reference, estimate).items():
+            self.add("mel_error", value, "nat", band)
+
+
+def band_errors(reference: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
+    """Mean absolute log-mel error in nat by band, ``""`` for all, from ``(frames, 64)`` mels."""
+    centres = band_centres()
+    error = np.abs(np.asarray(reference, np.float64) - estimate)
+    bands = {"": float(error.mean())}
+    for low, high in MEL_BANDS:
+        chosen = (centres >= low) & (centres < high)
+        bands[band_name(low, high)] = float(error[:, chosen].mean())
+    return bands
+
+
+def band_name(low: float, high: float) -> str:
+    """``0.5-1 kHz`` for (500, 1000)."""
+    return f"{low / 1000:g}-{high / 1000:g} kHz"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A clip that is measured, the networks that it goes through, where its numbers go."""
+
+    clip: Clip
+    stages: Stages
+    rows: ResultsBuilder
+
+    def row(self, method: str, stage: str = "") -> Row:
+        """Takes numbers about one way."""
+        return Row(self.rows, self.clip, method, stage)
+
+    def excerpt(self, seconds: float) -> Excerpt:
+        """The clip's first seconds, through the front end."""
+        return Excerpt.of(to_model_rate(self.clip), self.stages, seconds)
+
+
+def beginning(clip: Clip, seconds: float) -> Clip:
+    """The clip's first seconds."""
+    return replace(clip, samples=clip.samples[: round(seconds * clip.sample_rate)])
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """The beginning of a clip, through the front end.
+
+    Attributes:
+        wave: float32 ``(n,)`` at 16 kHz, at its own level.
+        mel, latents: of the normalised wave, ``(1, frames, 64)``, ``(1, 8, frames / 4, 16)``.
+        level: what normalisation removed.
+    """
+
+    wave: np.ndarray
+    mel: torch.Tensor
+    latents: torch.Tensor
+    level: Gain
+
+    @classmethod
+    def of(cls, wave: np.ndarray, stages: Stages, seconds: float) -> Excerpt:
+        """The first ``seconds`` of a wave at 16 kHz."""
+        wave = wave[: round(seconds * stages.mel_config.sample_rate)]
+        normalised, level = normalise(torch.from_numpy(wave)[None])
+        mel = stages.to_mel(normalised)
+        return cls(wave, mel, stages.encode(mel), level)
+
+    @property
+    def seconds(self) -> float:
+        """Its length; a short clip is shorter than was asked for."""
+        return len(self.wave) / MODEL_RATE
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its latents, without the batch."""
+        return tuple(self.latents.shape[1:])
+
+    def mel_error(self, mel: torch.Tensor, frames: int | None = None) -> float:
+        """Mean absolute difference of a log-mel, nat, over the first ``frames``."""
+        count = min(self.mel.shape[1], mel.shape[1], frames or mel.shape[1])
+        return (mel[:, :count] - self.mel[:, :count]).abs().mean().item()
+
+    def waveform(self, stages: Stages, mel: torch.Tensor) -> np.ndarray:
+        """A log-mel through the vocoder, at the excerpt's level and length."""
+        return self.level.undo(stages.vocode(mel).cpu())[0].numpy()[: len(self.wave)]
+
+
+def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Pearson correlation of two latents over their common frames."""
+    frames = min(a.shape[2], b.shape[2])
+    both = torch.stack([a[:, :, :frames].flatten(), b[:, :, :frames].flatten()])
+    return torch.corrcoef(both)[0, 1].item()
+
+
+def fitted(load: Callable[..., Any], stages: Stages, *arguments: object, **options: object) -> Any:
+    """What ``audioldm-utils fit`` stored for the checkpoint; None where it stored nothing."""
+    try:
+        return load(stages.checkpoint.path, stages.checkpoint.fingerprint, *arguments, **options)
+    except UserError:
+        return None
