@@ -10,7 +10,6 @@ import numpy as np
 
 from audioldm_utils.audio.signals import normalise, resample
 from audioldm_utils.errors import UserError
-from audioldm_utils.model.mel import MelConfig, log_mel
 
 if TYPE_CHECKING:
     import auraloss
@@ -236,6 +235,8 @@ def log_mel_distance(
     Blind to phase, to everything above 8 kHz and to detail finer than a mel band.
     """
     x, y = validate(reference, estimate, sample_rate)
+    from audioldm_utils.model.mel import MelConfig, log_mel  # torch with it
+
     x, y = (resample(signal, sample_rate, MelConfig().sample_rate) for signal in (x, y))
     if len(x) < MelConfig().n_fft:
         raise NotApplicable("a log-mel needs at least 0.064 s")

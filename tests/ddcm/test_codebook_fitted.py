@@ -10,12 +10,10 @@ from audioldm_utils.ddcm.codebook import (
     Gaussian,
     KMeans,
     VectorQuantiser,
-    fitted,
     make,
 )
 from audioldm_utils.ddcm.codebook.blocks import from_blocks, to_blocks
 from audioldm_utils.ddcm.codebook.fitted import (
-    fitted_path,
     load_fitted,
     load_kmeans,
     load_quantiser,
@@ -23,6 +21,8 @@ from audioldm_utils.ddcm.codebook.fitted import (
 from audioldm_utils.ddcm.codebook.planning import PLACEMENT_BY_RATE, find_rate, plan_rate
 from audioldm_utils.ddcm.codebook.quantiser import nearest
 from audioldm_utils.errors import UserError
+from audioldm_utils.model import fits
+from audioldm_utils.model.fits import fitted_path
 from audioldm_utils.studies.codebook_fits import (
     fit_centres,
     fit_directions,
@@ -132,7 +132,7 @@ def test_fitted_parts_are_stored_in_the_checkpoint_under_its_fingerprint(tmp_pat
     with monkeypatch.context() as patch:
         # Where one cannot write, what is there is found, and what is not goes to the user's cache.
         patch.setattr(os, "access", lambda path, mode: False)
-        patch.setattr(fitted, "user_cache", lambda: tmp_path / "cache")
+        patch.setattr(fits, "user_cache", lambda: tmp_path / "cache")
         assert fitted_path(folder, fingerprint, "vq") == path
         other = fitted_path(folder, fingerprint, "rvq")
         assert other == tmp_path / "cache" / "fitted" / fingerprint[:16] / "rvq.safetensors"

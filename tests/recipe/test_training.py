@@ -148,13 +148,36 @@ def test_a_second_run_keeps_the_effort_of_the_first(tmp_path):
 
 
 def test_noise_levels_count_alike_where_a_white_prior_is_known():
-    """Of white latents of variance 1 the best denoiser leaves alpha_bar of the noise."""
+    """Of white latents of variance 1 the best denoiser leaves alpha_bar of the noise: all of v."""
     import torch
     from recipe.unet import level_weights
 
+    from audioldm_utils.studies.linear_denoiser import LinearDenoiser
+
     alphas_bar = torch.tensor([0.98, 0.5, 0.1, 0.01])
-    weights = level_weights(alphas_bar, [torch.randn(8, 20000, 1)])
-    assert torch.allclose(weights * alphas_bar, torch.ones(4), atol=0.03)
+    weights = level_weights(alphas_bar, LinearDenoiser.fit([torch.randn(8, 20000, 1)]))
+    assert torch.allclose(weights, torch.ones(4), atol=0.03)
+
+
+def test_the_denoiser_is_judged_by_the_noise_that_its_v_stands_for():
+    import torch
+    from recipe.unet import LEVELS, denoiser_ratios
+
+    from audioldm_utils.studies.linear_denoiser import PATCH, LinearDenoiser
+
+    latents = [torch.randn(8, 4 * PATCH, 16) for _ in range(2)]
+    linear = LinearDenoiser.fit(latents)
+    alphas_bar = torch.linspace(0.999, 0.001, 1000)
+
+    def wiener(x_t, levels, captions):
+        a = alphas_bar[levels]
+        noise = torch.stack([linear.noise(x, float(b)) for x, b in zip(x_t, a, strict=True)])
+        a = a[:, None, None, None]
+        return (noise - (1 - a).sqrt() * x_t) / a.sqrt()
+
+    found = denoiser_ratios(wiener, latents, ["", ""], linear, alphas_bar)
+    assert list(found) == list(LEVELS)
+    assert all(row["ratio"] == pytest.approx(1.0, abs=1e-3) for row in found.values())
 
 
 def test_bfloat16_is_used_on_no_cpu_that_emulates_it(monkeypatch):
