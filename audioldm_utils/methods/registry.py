@@ -309,10 +309,8 @@ def _check_fitted(stages: Stages, part: str) -> None:
     from audioldm_utils.methods.enhance.bands import load_compensation
 
     place = stages.checkpoint.path, stages.checkpoint.fingerprint
-    if part == "compensation":
-        load_compensation(*place, stages.synthesis)
-    else:
-        load_fitted(*place, part)
+    fitted = part != "compensation"
+    _ = load_fitted(*place, part) if fitted else load_compensation(*place, stages.synthesis)
 
 
 def _run(

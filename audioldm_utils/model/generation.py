@@ -170,8 +170,8 @@ def generate(
     own = not isinstance(checkpoint, Stages | Checkpoint)
     if own:
         checkpoint = load(checkpoint, ("scheduler",), device, dtype)
-    kept = isinstance(checkpoint, Stages)
-    stages = checkpoint if kept else Stages(checkpoint, synthesis=synthesis)
+    if not isinstance(stages := checkpoint, Stages):
+        stages = Stages(checkpoint, synthesis=synthesis)
     scheduler = make_scheduler(sampler, stages.checkpoint.scheduler_config, **sampler_options)
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if audio_prompt is None:
@@ -182,18 +182,16 @@ def generate(
         stages.drop_text()
     # The tolerance keeps 0.29 s, which is 28.999... frames in floating point, at 29.
     frames = math.ceil(seconds * stages.mel_config.frame_rate - 1e-6)
-    latent_frames = math.ceil(frames / DOWNSAMPLING)
+    shape = (conditioning.batch * candidates, 8, math.ceil(frames / DOWNSAMPLING), 16)
     generator = torch.Generator().manual_seed(seed)
-    batch = conditioning.batch * candidates
-    noise = torch.randn((batch, 8, latent_frames, 16), generator=generator)
+    noise = torch.randn(shape, generator=generator)
     denoiser = stages.denoiser(conditioning, guidance)
     latents = sample(stages, scheduler, denoiser, noise, steps, generator, eta, progress)
     if own:
         stages.checkpoint.unload("unet")
     rate = stages.mel_config.sample_rate
-    sound = stages.synthesise(stages.decode(latents), align=False)
-    audio = sound[:, : round(seconds * rate)].cpu()
-    audio, scores = audio.reshape(conditioning.batch, candidates, -1), None
+    audio = stages.synthesise(stages.decode(latents), align=False)[:, : round(seconds * rate)]
+    audio, scores = audio.cpu().reshape(conditioning.batch, candidates, -1), None
     if candidates > 1:
         text = audio_prompt is None
         wanted = stages.clap_text(texts) if text else stages.clap_audio(audio_prompt)
