@@ -30,7 +30,8 @@ from audioldm_utils.ddcm.core import DDCM, Callback, Codes
 from audioldm_utils.ddcm.settings import Settings, codebook_for, header_for
 from audioldm_utils.ddcm.windows import Denoiser, segment_frames, windowed
 from audioldm_utils.errors import UserError
-from audioldm_utils.model.networks import DOWNSAMPLING, Stages, normalise
+from audioldm_utils.model import DOWNSAMPLING
+from audioldm_utils.model.networks import Stages, normalise
 from audioldm_utils.model.schedule import Schedule
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm.codec import Codec, finite
 from audioldm_utils.ddcm.settings import SEGMENT, Settings
 from audioldm_utils.errors import UserError
-from audioldm_utils.model.networks import DOWNSAMPLING, PEAK, Stages
+from audioldm_utils.model import DOWNSAMPLING, HOP
+from audioldm_utils.model.networks import PEAK, Stages
 from audioldm_utils.model.streaming import Decoder, ToMel, Windows
 from audioldm_utils.model.windows import Crossfade, window_starts
 
@@ -42,7 +43,6 @@ VERSION = 2
 _HEAD, _RECORD, _SUM = struct.Struct("<4sBHHf"), struct.Struct("<II"), struct.Struct("<I")
 _LEAST_WINDOW, _MOST_WINDOW = 16, SEGMENT * DOWNSAMPLING  # mel frames
 _MOST_BYTES = 2**20  # of a block: more than any rate takes
-_HOP = 160  # samples of a mel frame
 
 
 class Encoder:
@@ -56,7 +56,7 @@ class Encoder:
         """
         assert stages.window is not None
         if stages.window > _MOST_WINDOW:
-            longest = SEGMENT * DOWNSAMPLING / 100
+            longest = SEGMENT * DOWNSAMPLING * HOP / MODEL_RATE
             raise UserError(f"blocks of DDCM are at most {longest:g} s long.")
         self.codec, self.settings = Codec(stages), settings
         self.peak = bounds.PEAK.check("peak", peak)
@@ -187,7 +187,7 @@ class _Reader:
             last = start < before + self._step or frames < self._window
             before = start
             yield start, data
-        end = max(math.ceil(start / _HOP), 3 * bool(start))
+        end = max(math.ceil(start / HOP), 3 * bool(start))
         end += -end % DOWNSAMPLING
         if end != (0 if before < 0 else before + frames):
             raise self._damaged(f"its blocks do not hold {start} samples")
@@ -201,7 +201,7 @@ class _Reader:
     def _frames(self, data: bytes, start: int) -> int:
         """Mel frames of a block, which only the first may have fewer of than a window."""
         header, _, _ = bitstream.from_bytes(data, f"a block of {self._name}")
-        frames, rest = divmod(header.samples, _HOP)
+        frames, rest = divmod(header.samples, HOP)
         least = DOWNSAMPLING if start == 0 else self._window
         if header.sample_rate != MODEL_RATE or rest or not least <= frames <= self._window:
             raise self._damaged(f"the block at frame {start} has {header.samples} samples")

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
+from audioldm_utils.model import DOWNSAMPLING
 from audioldm_utils.model.checkpoint import Checkpoint, Precision, load
-from audioldm_utils.model.networks import DOWNSAMPLING, Stages
+from audioldm_utils.model.networks import Stages
 
 
 class Sampler(NamedTuple):

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from audioldm_utils.audio import MODEL_RATE
+from audioldm_utils.model import HOP
 
 Framing = Literal["training", "inference"]
 
@@ -30,7 +31,7 @@ class MelConfig:
 
     sample_rate: int = MODEL_RATE
     n_fft: int = 1024
-    hop_length: int = 160
+    hop_length: int = HOP
     n_mels: int = 64
     fmin: float = 0.0
     fmax: float = 8000.0

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from audioldm_utils.audio.signals import Gain
+from audioldm_utils.model import DOWNSAMPLING, HOP
 from audioldm_utils.model.checkpoint import Checkpoint, load
 from audioldm_utils.model.conditioning import Conditioning, TextSide
 from audioldm_utils.model.denoiser import GuidedUNet
@@ -25,8 +26,6 @@ from audioldm_utils.model.mel import log_mel
 from audioldm_utils.model.synthesis import check_synthesis, chosen, synthesise
 from audioldm_utils.model.windows import crossfade, window_starts
 
-#: Mel frames that the VAE turns into one latent frame.
-DOWNSAMPLING = 4
 #: Peak that the front end scales a waveform to.
 PEAK = 0.5
 # Three hops reach past the 432 samples that a frame's window takes from its neighbours.
@@ -258,7 +257,7 @@ class Stages:
         mel = self.to_mel(waveform)
         vocoder = self.checkpoint.vocoder
         raw = vocoder(mel.to(vocoder.dtype)).float()
-        length, margin = mel.shape[1] * self.mel_config.hop_length, 160
+        length, margin = mel.shape[1] * self.mel_config.hop_length, HOP
         raw = torch.nn.functional.pad(raw, (margin, margin))
         errors = {}
         for lead in range(-48, 81, 4):

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from audioldm_utils import bounds
+from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.errors import UserError
+from audioldm_utils.model import DOWNSAMPLING, HOP
 from audioldm_utils.model.mel import log_mel
-from audioldm_utils.model.networks import DOWNSAMPLING, PEAK, Stages
+from audioldm_utils.model.networks import PEAK, Stages
 from audioldm_utils.model.windows import Crossfade
 
 # As in ``stages``: hops on each side that one mel frame depends on.
@@ -28,7 +30,7 @@ VOCODER_BLOCK = 32
 
 def seconds_to_frames(seconds: float) -> int:
     """Mel frames of a duration, a multiple of 4, at least 4."""
-    return max(DOWNSAMPLING, round(seconds * 100 / DOWNSAMPLING) * DOWNSAMPLING)
+    return max(DOWNSAMPLING, round(seconds * MODEL_RATE / HOP / DOWNSAMPLING) * DOWNSAMPLING)
 
 
 def block_stages(stages: Stages, window: float, overlap: float) -> Stages:

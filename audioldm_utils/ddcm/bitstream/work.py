@@ -12,6 +12,7 @@ import math
 
 from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.ddcm.bitstream.header import CODEBOOKS, FINGERPRINT_BYTES, PLACEMENTS, Header
+from audioldm_utils.model import DOWNSAMPLING, HOP
 
 SEGMENT = 256  # latent frames, 10.24 s: the length that AudioLDM2 is trained on
 OVERLAP = 64
@@ -50,7 +51,7 @@ def model_samples(samples: int, sample_rate: int) -> int:
 
 def latent_frames(samples: int) -> int:
     """Latent frames of a clip of ``samples`` at 16 kHz, before segments are filled."""
-    return math.ceil(math.ceil(samples / 160) / 4)
+    return math.ceil(math.ceil(samples / HOP) / DOWNSAMPLING)
 
 
 def layout(header: Header) -> tuple[int, int]:

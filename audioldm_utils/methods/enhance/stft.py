@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 import scipy.fft
 
+from audioldm_utils.model import HOP
 from audioldm_utils.model.mel import MelConfig
 
 
@@ -30,7 +31,7 @@ class Stft:
         hop: samples between frames; ``hop <= n_fft / 4`` keeps gain changes free of seams.
     """
 
-    def __init__(self, n_fft: int = 1024, hop: int = 160) -> None:
+    def __init__(self, n_fft: int = 1024, hop: int = HOP) -> None:
         if not 0 < hop <= n_fft // 2:
             raise ValueError(f"hop must lie in 1..{n_fft // 2}, got {hop}")
         self.n_fft, self.hop = n_fft, hop
