@@ -78,7 +78,7 @@ def roberta_tokenizer(text: Sequence[str], max_length: int = 40, size: int = 800
     )
 
 
-def t5_tokenizer(text: Sequence[str], max_length: int = 40, size: int = 600) -> object:
+def t5_tokenizer(text: Sequence[str], max_length: int = 64, size: int = 600) -> object:
     """A Unigram tokenizer of T5's kind."""
     import json
 

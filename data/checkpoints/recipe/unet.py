@@ -278,9 +278,11 @@ def train_unet(
         batch: pieces of 2.56 s in a step; fewer of the longer ones.
     """
     from diffusers import AutoencoderKL
+    from diffusers.utils import logging
 
     from audioldm_utils.files import sha256_file
 
+    logging.set_verbosity_error()  # the pipeline tells of every caption that CLAP has no room for
     folder = Path(folder)
     corpus = load_corpus(data)
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32).eval()
