@@ -17,6 +17,7 @@ from audioldm_utils.model.inverse import (
 from audioldm_utils.model.mel import log_mel, stft_magnitude
 from recipe.data import Corpus, load_corpus
 from recipe.loop import Trainer
+from recipe.vae import rebuilder
 
 #: Crops in a step, and their frames.
 CROPS, FRAMES = 20, 64
@@ -63,6 +64,9 @@ def train_inverse(
 ) -> torch.nn.Module:
     """Fit, and write ``inverse.safetensors`` under ``folder``.
 
+    Where ``folder`` has a VAE, half of the mels are its reconstructions: what the inverse will
+    be given. It belongs to no checkpoint for that; any VAE's mel is a little smoother.
+
     Args:
         data, folder, budget, seed, device: as for every component.
         start: anything but None goes on from the shipped weights, which no checkpoint holds.
@@ -73,10 +77,14 @@ def train_inverse(
     torch.manual_seed(seed)
     inverse = load_inverse().requires_grad_(True) if start else MelInverse()
     inverse.to(device)
+    rebuild = rebuilder(folder, device) if (Path(folder) / "vae").is_dir() else None
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         wave = corpus.varied_audio(rng, CROPS, FRAMES).to(device)
         mel, target = log_mel(wave), stft_magnitude(wave).transpose(1, 2)
+        if rebuild:
+            keep = torch.from_numpy(rng.random(CROPS) < 0.5)[:, None, None].to(device)
+            mel = torch.where(keep, mel, rebuild(mel))
         losses = magnitude_loss(inverse(mel), target)
         return losses["log"] + losses["linear"], {k: v.item() for k, v in losses.items()}
 

@@ -6,6 +6,7 @@ network from there. Train and tune alone are read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +175,18 @@ def _train_chain(
         "vae_linear", {"vae": vae}, loss, folder, seconds, 6e-4, seed, weight_decay=0.0
     )
     return trainer.run()["vae"].requires_grad_(True)
+
+
+def rebuilder(folder: str | Path, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What ``folder``'s VAE makes of log-mels ``(batch, frames, 64)``, frames in fours."""
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(Path(folder) / "vae", torch_dtype=torch.float32)
+    vae.to(device).eval()
+
+    @torch.no_grad()
+    def rebuild(mel: torch.Tensor) -> torch.Tensor:
+        with mixed_precision(mel.device.type):
+            return vae.decode(vae.encode(mel[:, None]).latent_dist.mode()).sample[:, 0].float()
+
+    return rebuild

@@ -16,8 +16,9 @@ import torch
 from audioldm_utils.metrics.pitch import chroma_correlation, comb_share
 from audioldm_utils.model.mel import MelConfig, log_mel, mel_filterbank, stft_magnitude
 from recipe.data import Corpus, load_corpus
-from recipe.loop import Trainer, mixed_precision
+from recipe.loop import Trainer
 from recipe.split import TONAL
+from recipe.vae import rebuilder
 
 #: The generator returns 32 samples too many (kernel 16 at rate 5); half of them lead.
 EXTRA_SAMPLES = 32
@@ -184,18 +185,6 @@ def vocoder_error(
     return found | dict(zip(("chroma", "comb"), np.mean(tonal, axis=0).tolist(), strict=True))
 
 
-def rebuilder(vae: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What the VAE makes of log-mels ``(batch, frames, 64)``, frames cut to a multiple of four."""
-
-    @torch.no_grad()
-    def rebuild(mel: torch.Tensor) -> torch.Tensor:
-        mel = mel[:, None, : mel.shape[1] // 4 * 4]
-        with mixed_precision(mel.device.type):
-            return vae.decode(vae.encode(mel).latent_dist.mode()).sample[:, 0].float()
-
-    return rebuild
-
-
 def train_vocoder(
     data: str | Path,
     folder: str | Path,
@@ -215,7 +204,6 @@ def train_vocoder(
         learning_rate: peak (default: 1e-3, adversarial 2e-4).
         adversarial: against discriminators; its state is ``vocoder_adversarial``.
     """
-    from diffusers import AutoencoderKL
     from transformers import SpeechT5HifiGan
 
     corpus = load_corpus(data)
@@ -234,8 +222,7 @@ def train_vocoder(
     rebuild = None
     if adversarial:
         modules["judges"] = judges = Judges().to(device)
-        vae = AutoencoderKL.from_pretrained(Path(folder) / "vae", torch_dtype=torch.float32)
-        rebuild = rebuilder(vae.to(device).eval())
+        rebuild = rebuilder(folder, device)
     criterion = spectral_loss()
 
     def loss(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
