@@ -40,3 +40,14 @@ def tiny_codec(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) 
     for component in ("vae", "vocoder"):
         shutil.copytree(tiny_checkpoint / component, folder / component)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shipped_fits_stay() -> Iterator[None]:
+    """The evidence rests on what is fitted to mini: no test may write over it."""
+    folder = Path(__file__).resolve().parents[1] / "data" / "checkpoints" / "mini" / "fitted"
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")}
+    yield
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")}, (
+        "a test wrote into the fits of the shipped checkpoint"
+    )

@@ -28,6 +28,7 @@ import soundfile as sf
 
 from audioldm_utils.cli import commands
 from audioldm_utils.cli import main as cli
+from audioldm_utils.model.checkpoint_files import MINI_VARIABLE
 from audioldm_utils.model.denoiser import GuidedUNet
 from audioldm_utils.results import summaries as results
 from tests.demo_project import ROOT
@@ -205,19 +206,30 @@ def place(tiny_checkpoint, tmp_path_factory):
         results.write(table(i % 2), root / name / "results")
     for i, name in enumerate(("before", "after")):
         results.write(table(i), root / name)
-    with contextlib.chdir(root):
-        words = ["fit", "--checkpoint", "mini", "--audio", "my_train_clips", "--max-seconds", "1"]
-        words += ["--parts", "compensation", "vq", "--size", "16", "--limit", "4"]
-        assert fit(cli.build_parser().parse_args(words)) == 0
-        made = ["encode", "in.wav", "out.ddcm", "--checkpoint", "mini", "--steps", "20"]
-        assert cli.main([*made, "--kbps", "1"]) == 0
-        (root / "coded").mkdir()
-        shutil.copy("out.ddcm", "coded/one.ddcm")
-        for name in ("song", "输出"):
-            shutil.copy("out.ddcm", f"{name}.ddcm")
-        words = ["stream", "clip.wav", "clip.ddcs", "--steps", "2", "--window", "0.64"]
-        assert cli.main([*words, "--overlap", "0.16"]) == 0
-    return root
+    with pytest.MonkeyPatch.context() as patch:
+        # The name means the shipped one wherever one stands: its fits would be written over.
+        patch.setenv(MINI_VARIABLE, str(root / "mini"))
+        with contextlib.chdir(root):
+            words = [
+                "fit",
+                "--checkpoint",
+                "mini",
+                "--audio",
+                "my_train_clips",
+                "--max-seconds",
+                "1",
+            ]
+            words += ["--parts", "compensation", "vq", "--size", "16", "--limit", "4"]
+            assert fit(cli.build_parser().parse_args(words)) == 0
+            made = ["encode", "in.wav", "out.ddcm", "--checkpoint", "mini", "--steps", "20"]
+            assert cli.main([*made, "--kbps", "1"]) == 0
+            (root / "coded").mkdir()
+            shutil.copy("out.ddcm", "coded/one.ddcm")
+            for name in ("song", "输出"):
+                shutil.copy("out.ddcm", f"{name}.ddcm")
+            words = ["stream", "clip.wav", "clip.ddcs", "--steps", "2", "--window", "0.64"]
+            assert cli.main([*words, "--overlap", "0.16"]) == 0
+        yield root
 
 
 @contextlib.contextmanager
