@@ -118,6 +118,13 @@ def loaded(
         raise last
 
 
+def spread_clips(folder: str | Path, limit: int | None = None) -> list[ClipInfo]:
+    """At most ``limit`` clips of a folder, evenly spread over it; None is all."""
+    found = find_clips(folder)
+    count = min(len(found), limit or len(found))
+    return [found[round(i * len(found) / count)] for i in range(count)]
+
+
 def usable_clips(
     folder: str | Path, limit: int = 0, say: Callable[[str], None] = print
 ) -> list[ClipInfo]:

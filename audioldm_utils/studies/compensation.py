@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from audioldm_utils.audio import clips as audio
-from audioldm_utils.audio.survey import loaded
+from audioldm_utils.audio.survey import loaded, spread_clips
 from audioldm_utils.errors import UserError
 from audioldm_utils.methods.enhance.bands import (
     BLOCK,
@@ -58,15 +58,13 @@ def fit(
     Raises:
         UserError: the folder holds no clips that can be used.
     """
-    found = audio.find_clips(folder)
-    count = min(len(found), limit or len(found))
-    chosen = [found[round(i * len(found) / count)] for i in range(count)]
+    chosen = spread_clips(folder, limit)
 
     def waveforms() -> Iterator[tuple[str, np.ndarray]]:
         for done, clip in enumerate(loaded(chosen, max_seconds, say)):
             yield clip.name, audio.normalise(audio.to_model_rate(clip))[0].astype(np.float32)
             if progress:
-                progress(done + 1, count)
+                progress(done + 1, len(chosen))
 
     def reconstruct(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mel = stages.decode(stages.encode(stages.to_mel(torch.from_numpy(waveform)[None])))

@@ -13,7 +13,7 @@ import torch
 
 from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio import clips as audio
-from audioldm_utils.audio.survey import loaded
+from audioldm_utils.audio.survey import loaded, spread_clips
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 from audioldm_utils.metrics.signal import multi_resolution_stft
@@ -79,9 +79,7 @@ def fit(
     Raises:
         UserError: the folder holds no clips that can be used.
     """
-    found = audio.find_clips(folder)
-    count = min(len(found), limit or len(found))
-    spread = [found[round(i * len(found) / count)] for i in range(count)]
+    spread = spread_clips(folder, limit)
     names: list[str] = []
     rows: dict[str, list[float]] = {name: [] for name in SYNTHESES}
     for clip in loaded(spread, max_seconds, say):
@@ -95,7 +93,7 @@ def fit(
             values.append(multi_resolution_stft(wave, estimate, MODEL_RATE))
         names.append(clip.name)
         if progress:
-            progress(len(names), count)
+            progress(len(names), len(spread))
     if not names:
         raise UserError(f"{folder} holds no sound to measure a synthesis on.")
     distances = {name: np.array(values) for name, values in rows.items()}

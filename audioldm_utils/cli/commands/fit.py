@@ -97,16 +97,13 @@ def _mel(stages: Stages, clip: Clip, samples: int | None = None) -> Tensor:
 
 
 def _codebooks(args: argparse.Namespace, stages: Stages, parts: list[str]) -> None:
-    from audioldm_utils.audio.clips import find_clips
-    from audioldm_utils.audio.survey import loaded
+    from audioldm_utils.audio.survey import loaded, spread_clips
     from audioldm_utils.studies import codebook_fits as fitting
     from audioldm_utils.studies.rates import linear_fit
 
-    found = find_clips(args.audio)
-    count = min(len(found), args.limit or len(found))
-    spread = [found[round(i * len(found) / count)] for i in range(count)]
+    spread = spread_clips(args.audio, args.limit)
     latents, names = [], []
-    with steps_bar(True, count, "latents", "clip") as step:
+    with steps_bar(True, len(spread), "latents", "clip") as step:
         for clip in loaded(spread, args.max_seconds, _aside):
             latents.append(stages.encode(_mel(stages, clip))[0].cpu())
             names.append(clip.name)
