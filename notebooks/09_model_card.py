@@ -142,8 +142,7 @@ plain_table(asked)
 #
 # At high noise the noise that is asked for is nearly the input itself, and a network that brings
 # it through its layers with a small error already loses to a linear denoiser. The last layers of
-# this UNet therefore carry the input straight through (`data/checkpoints/recipe/noise_path.py`),
-# in weights of the standard layout.
+# this UNet therefore carry the input straight through, in weights of the standard layout.
 
 # %% tags=["hide-input"]
 ratio = figures.get("denoiser", {}).get("ratio", {})

@@ -102,7 +102,7 @@ def find_clips(folder: str | Path) -> list[ClipInfo]:
         return [_named(folder)]
     if not folder.is_dir():
         raise UserError(f"{folder}: no such file or folder; give a folder of audio files.")
-    manifest, sibling = _tables(folder)
+    manifest, sibling = tables(folder)
     rows = None
     if manifest.is_file():
         rows = _read_table(manifest)
@@ -162,11 +162,12 @@ def _read_table(table: Path, required: bool = True) -> list[ClipInfo] | None:
 
 def clip_files(folder: str | Path, clips: Sequence[ClipInfo]) -> list[Path]:
     """What is read of a folder of clips: the files, and the tables that may list them."""
-    tables = _tables(Path(folder)) if Path(folder).is_dir() else ()
-    return [*(info.path for info in clips), *tables]
+    listing = tables(Path(folder)) if Path(folder).is_dir() else ()
+    return [*(info.path for info in clips), *listing]
 
 
-def _tables(folder: Path) -> tuple[Path, Path]:
+def tables(folder: Path) -> tuple[Path, Path]:
+    """Tables that may list a folder's clips: ``manifest.csv`` in it, ``NAME.csv`` beside it."""
     here = folder.resolve()
     return folder / "manifest.csv", here.with_name(f"{here.name}.csv")
 

@@ -86,7 +86,7 @@ def hash_tree(paths: Iterable[Path]) -> str:
 def environment_hash() -> str:
     """SHA-256 over Python, all installed versions and the package source chapters can import."""
     versions = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions()})
-    sources = package_hash(NOT_IN_CHAPTERS, {".py", ".css", ".js", ".csv"})
+    sources = package_hash(NOT_IN_CHAPTERS, {".py", ".css", ".js", ".csv", ".safetensors"})
     return hashlib.sha256(f"{sys.version}\n{versions}\n{sources}".encode()).hexdigest()
 
 

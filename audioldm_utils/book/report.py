@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from audioldm_utils import __version__, bounds
+from audioldm_utils.audio.clips import tables
 from audioldm_utils.audio.survey import Survey, survey
 from audioldm_utils.book.chapters import Chapter, check_parameters, find_chapters, is_paired, select
 from audioldm_utils.book.execution import (
@@ -100,10 +101,11 @@ def run_report(
         taken[chapter.name] = chapter.only(own) | taken[chapter.name]
     limits = [taken[c.name].get("limit", 0) for c in chosen if c.parameter("audio_dir")]
     found = survey(audio, 0 if 0 in limits else max(limits, default=0))
-    facts = _facts(audio, found, name, root)
-    files = [[audio, audio.with_name(f"{audio.name}.csv")], [root / "book" / "evidence"]]
+    weights = checkpoint_hash(name, root)
+    facts = _facts(audio, found, name, weights, root)
+    files = [[audio, tables(audio)[1]], [root / "book" / "evidence"]]
     sounds, evidence = map(hash_tree, files)
-    inputs = "\n".join([environment_hash(), sounds, checkpoint_hash(name, root), evidence])
+    inputs = "\n".join([environment_hash(), sounds, weights, evidence])
     with folder_lock(out) as lock, _display(chosen, progress) as (say, take):
         mark_folder(out, "report")
         for line in found.sentences():
@@ -223,8 +225,7 @@ def _find_folder(path: str | Path, root: Path) -> Path | None:
     return next((place.resolve() for place in places if place.is_dir()), None)
 
 
-def _facts(audio: Path, found: Survey, checkpoint: str, root: Path) -> dict[str, str]:
-    digest = checkpoint_hash(checkpoint, root)
+def _facts(audio: Path, found: Survey, checkpoint: str, digest: str, root: Path) -> dict[str, str]:
     skipped = "\n".join(f"- {code(line)}" for line in found.sentences())
     return {
         "audio": code(_shown(audio, root)),

@@ -133,7 +133,7 @@ def each(jobs: Sequence[FilePair], one: Callable[[Path, Path], str], verb: str) 
 def steps_bar(
     shown: bool, total: int | None = None, what: str = "", unit: str = "step"
 ) -> Iterator[Callable[..., object]]:
-    """A progress bar, as a callback for each step.
+    """A progress bar, as a callback for each step; where no total is given, of (done, total).
 
     One with a name stays when it is done. One without appears with the first step only, so
     that an error before that is printed alone, and goes again.
@@ -142,4 +142,10 @@ def steps_bar(
 
     options = {"leave": bool(what), "delay": 0 if what else 1e-3, "disable": not shown}
     with tqdm(total=total, desc=what or None, unit=unit, file=sys.stderr, **options) as bar:
-        yield lambda *_: bar.update()
+
+        def advance(*at: object) -> None:
+            if total is None and len(at) > 1:
+                bar.total = at[-1]
+            bar.update()
+
+        yield advance

@@ -17,8 +17,8 @@ SHARED: dict[str, dict[str, Any]] = {
     "synthesis": {
         "choices": CHOICES,
         "default": "auto",
-        "help": "mel to sound: the checkpoint's vocoder, griffin-lim, the fitted inverse, or"
-        " (default) the one that fit measured to be best for this checkpoint",
+        "help": "mel to sound: the checkpoint's vocoder, griffin-lim, the fitted inverse, or auto:"
+        " what fit measured to be best for this checkpoint (default %(default)s)",
     },
     "seed": {"type": bounds.SEED, "default": 0, "help": "of all that is random"},
     "limit": {"type": bounds.CLIPS, "help": "number of clips (default: all)"},

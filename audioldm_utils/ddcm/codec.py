@@ -24,11 +24,12 @@ from audioldm_utils.ddcm.bitstream.work import (
     latent_frames,
     layout,
     model_samples,
+    segment_frames,
     shown_window,
 )
 from audioldm_utils.ddcm.core import DDCM, Callback, Codes
 from audioldm_utils.ddcm.settings import Settings, codebook_for, header_for
-from audioldm_utils.ddcm.windows import Denoiser, segment_frames, windowed
+from audioldm_utils.ddcm.windows import Denoiser, windowed
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import DOWNSAMPLING
 from audioldm_utils.model.networks import Stages, normalise
@@ -116,10 +117,9 @@ class Codec:
         latents = self.stages.encode(mel)
         if prepare is not None:
             latents = prepare(latents)
-        network, counter = (denoiser, None) if denoiser else self._denoiser(header)
-        before = counter.calls if counter else 0
+        network, counter = (denoiser, None) if denoiser is not None else self._denoiser(header)
         codes = coder.encode(latents, network, callback=callback, **settings.selection)
-        calls = counter.calls - before if counter else header.steps
+        calls = counter.calls if counter else header.steps
         return _encoded(header, coder, codes, parts, latents, calls)
 
     def generate(
@@ -317,8 +317,8 @@ def _digits(coder: DDCM, codes: Codes, parts: int) -> tuple[list[int], list[int]
 def _codes(coder: DDCM, payload: bytes, parts: int) -> Codes:
     values = iter(bitstream.unpack(payload, _radices(coder, parts)))
     book, choices = coder.codebook, []
+    free = (0,) * book.length(1)
     for atoms in coder.atoms:
-        free = (0,) * book.length(1)
         rows = [book.from_integer(next(values), atoms) if atoms else free for _ in range(parts)]
         choices.append(torch.tensor(rows, dtype=torch.int64))
     channels, part, width = book.shape

@@ -178,8 +178,11 @@ class DDCM:
             output = denoiser(x, t)
             noise = choice = None
             if i < self.schedule.noisy_steps:
-                free = torch.zeros(len(x) * count, self.codebook.length(1), dtype=torch.int64)
-                choice = pick(i, x, output) if self.atoms[i] else free
+                if self.atoms[i]:
+                    choice = pick(i, x, output)
+                else:  # nothing to choose
+                    shape = (len(x) * count, self.codebook.length(1))
+                    choice = torch.zeros(shape, dtype=torch.int64)
                 choices.append(choice)
                 noise = unfold(self.codebook.noise(i, choice), count).to(x)
             if callback is not None:
@@ -262,9 +265,7 @@ class DDCM:
 
         Each sample's choices hang on its own one of ``seeds`` alone. ``device``: of x_T.
         """
-        shape = (self.codebook.shape[0], frames, self.codebook.shape[2])
-        count = self.segments(shape)
-        start = self.start(len(seeds), shape).to(device)
+        start, count = self._begin(frames, seeds, device)
         pick = lambda i, *_: self._random(i, seeds, count)  # noqa: E731
         return self.run(start, denoiser, pick, callback=callback)
 
@@ -288,8 +289,7 @@ class DDCM:
         """
         if subset < 1:
             raise ValueError(f"subset is {subset}; it must be at least 1")
-        shape = (self.codebook.shape[0], frames, self.codebook.shape[2])
-        count = self.segments(shape)
+        start, count = self._begin(frames, seeds, device)
 
         def pick(i: int, x: Tensor, output: Tensor) -> Tensor:
             prompted = conditional(x, self.schedule.timesteps[i])
@@ -305,8 +305,14 @@ class DDCM:
                 score = torch.where(better, found, score)
             return best
 
-        start = self.start(len(seeds), shape).to(device)
         return self.run(start, unconditional, pick, callback=callback)
+
+    def _begin(
+        self, frames: int, seeds: Sequence[int], device: str | torch.device
+    ) -> tuple[Tensor, int]:
+        """x_T of as many samples as seeds, and the segments of each."""
+        shape = (self.codebook.shape[0], frames, self.codebook.shape[2])
+        return self.start(len(seeds), shape).to(device), self.segments(shape)
 
     def _random(self, i: int, seeds: Sequence[int], count: int, candidate: int = 0) -> Tensor:
         rows = [derived_seed(seed, part, candidate) for seed in seeds for part in range(count)]

@@ -52,12 +52,6 @@ def windowed(denoiser: Denoiser, length: int, overlap: int) -> Denoiser:
     return output
 
 
-def segment_frames(frames: int, longest: int) -> tuple[int, int]:
-    """Equal segments of at most ``longest`` that cover ``frames``: how many, frames of each."""
-    count = -(-frames // longest)
-    return count, -(-frames // count)
-
-
 def fold(latents: torch.Tensor, count: int) -> torch.Tensor:
     """``(batch, c, count·h, w)`` to ``(batch·count, c, h, w)``, a clip's segments together."""
     if latents.shape[2] % count:

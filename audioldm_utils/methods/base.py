@@ -135,7 +135,7 @@ class Job:
 
     def synthesise(self, mel: torch.Tensor) -> np.ndarray:
         """Waveform of a mel ``(1, frames, 64)``, as long as the input."""
-        return self.stages.synthesise(mel)[0, : len(self.waveform)].cpu().numpy()
+        return self.stages.synthesise(mel, seed=self.seed)[0, : len(self.waveform)].cpu().numpy()
 
     def finish(self, latents: torch.Tensor, **more: Any) -> Output:
         """Decode latents plainly, as ``vae`` does."""

@@ -104,8 +104,9 @@ def measured(checkpoint: Checkpoint, needs: tuple[str, ...]) -> Iterator[Cost]:
     if "vae" in needs:
         watch("vae_encoder", checkpoint.vae.encoder)
         watch("vae_decoder", checkpoint.vae.decoder)
-    for name in {"vocoder", "unet"} & set(needs):
-        watch(name, checkpoint.part(name))
+    for name in ("vocoder", "unet"):
+        if name in needs:
+            watch(name, checkpoint.part(name))
     device, cuda = checkpoint.device, checkpoint.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)

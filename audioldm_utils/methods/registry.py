@@ -297,10 +297,13 @@ def reconstruct(
     defaults = {name: option.default for name, option in chosen.options.items()}
     if part := chosen.fits(defaults | checked):
         _check_fitted(stages, part)
-    for name in chosen.needs:
+    # The checkpoint's vocoder is none of a method's networks where something else makes sound.
+    idle = {"vocoder"} if stages.synthesis != "vocoder" else set()
+    needs = tuple(name for name in chosen.needs if name not in idle)
+    for name in needs:
         stages.checkpoint.part(name)
     several = [clips] if isinstance(clips, ClipType) else clips
-    return _run(several, chosen, checked, stages, seed, progress)
+    return _run(several, chosen, needs, checked, stages, seed, progress)
 
 
 def _check_fitted(stages: Stages, part: str) -> None:
@@ -316,6 +319,7 @@ def _check_fitted(stages: Stages, part: str) -> None:
 def _run(
     clips: Iterable[Clip],
     method: Method,
+    needs: tuple[str, ...],
     options: dict[str, Any],
     stages: Stages,
     seed: int,
@@ -330,7 +334,7 @@ def _run(
         job = Job(clip, stages, seed)
         if progress:
             job.progress = lambda done, total, name=clip.name: progress(name, done, total)
-        with measured(stages.checkpoint, method.needs) as cost:
+        with measured(stages.checkpoint, needs) as cost:
             output = function(job, **options)
         yield Reconstruction(
             clip=clip.name,

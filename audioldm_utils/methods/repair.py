@@ -177,7 +177,7 @@ def vae_denoise(
 def idle_answer(job: Job, frames: int = 128) -> np.ndarray:
     """What the synthesis makes of silence, ``(frames * 160,)``."""
     silence = torch.full((1, frames, 64), job.stages.mel_config.silence)
-    return job.stages.synthesise(silence)[0].cpu().numpy()
+    return job.stages.synthesise(silence, seed=job.seed)[0].cpu().numpy()
 
 
 def _without_lines(waveform: np.ndarray, idle: np.ndarray) -> np.ndarray:

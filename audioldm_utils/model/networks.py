@@ -28,8 +28,9 @@ from audioldm_utils.model.windows import crossfade, window_starts
 
 #: Peak that the front end scales a waveform to.
 PEAK = 0.5
-# Three hops reach past the 432 samples that a frame's window takes from its neighbours.
-_MEL_CONTEXT = 3
+#: Hops on each side that a mel frame depends on: three reach past the 432 samples that a frame's
+#: window takes from its neighbours.
+MEL_CONTEXT = 3
 _MEL_BLOCK = 4096
 
 
@@ -111,13 +112,13 @@ class Stages:
             raise ValueError(f"waveform must be (batch, samples), got {tuple(waveform.shape)}")
         hop = self.mel_config.hop_length
         # The front end reflects 432 samples, so it needs three hops at least.
-        frames = max(math.ceil(waveform.shape[1] / hop), _MEL_CONTEXT)
+        frames = max(math.ceil(waveform.shape[1] / hop), MEL_CONTEXT)
         waveform = waveform.to(self.device, torch.float32)
         waveform = torch.nn.functional.pad(waveform, (0, frames * hop - waveform.shape[1]))
         blocks = []
         for start in range(0, frames, _MEL_BLOCK):
-            first = max(0, start - _MEL_CONTEXT)
-            last = min(frames, start + _MEL_BLOCK + _MEL_CONTEXT)
+            first = max(0, start - MEL_CONTEXT)
+            last = min(frames, start + _MEL_BLOCK + MEL_CONTEXT)
             block = log_mel(waveform[:, first * hop : last * hop], self.mel_config)
             blocks.append(block[:, start - first : start - first + _MEL_BLOCK])
         mel = torch.cat(blocks, dim=1)[:, :frames]
@@ -237,11 +238,14 @@ class Stages:
         return torch.cat(blocks, dim=1)
 
     @torch.no_grad()
-    def synthesise(self, mel: Tensor, align: bool = True) -> Tensor:
-        """As :meth:`vocode`, by :attr:`synthesis`; all but the vocoder have no lag to cut."""
+    def synthesise(self, mel: Tensor, align: bool = True, seed: int = 0) -> Tensor:
+        """As :meth:`vocode`, by :attr:`synthesis`.
+
+        All but the vocoder have no lag to cut, and begin from a phase that ``seed`` draws.
+        """
         if self.synthesis == "vocoder":
             return self.vocode(mel, align)
-        return synthesise(mel, self.synthesis)
+        return synthesise(mel, self.synthesis, seed=seed)
 
     @torch.no_grad()
     def measure_lead(self, waveform: Tensor) -> int:

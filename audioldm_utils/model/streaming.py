@@ -19,11 +19,9 @@ from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import DOWNSAMPLING, HOP
 from audioldm_utils.model.mel import log_mel
-from audioldm_utils.model.networks import PEAK, Stages
+from audioldm_utils.model.networks import MEL_CONTEXT, PEAK, Stages
 from audioldm_utils.model.windows import Crossfade
 
-# As in ``stages``: hops on each side that one mel frame depends on.
-_CONTEXT = 3
 #: Mel frames that the vocoder waits for, beside its context.
 VOCODER_BLOCK = 32
 
@@ -108,10 +106,10 @@ class ToMel:
         self._samples = torch.cat([self._samples, samples], 1)
         hop = self.config.hop_length
         # The last three hops wait for what comes after them.
-        end = self._first + self._samples.shape[1] // hop - _CONTEXT
+        end = self._first + self._samples.shape[1] // hop - MEL_CONTEXT
         if end <= self._next:
             return None
-        return self._frames(end, (end + _CONTEXT - self._first) * hop)
+        return self._frames(end, (end + MEL_CONTEXT - self._first) * hop)
 
     def finish(self) -> Tensor | None:
         """The rest, filled as ``Stages.to_mel`` fills it."""
@@ -119,7 +117,7 @@ class ToMel:
         count = self._first + math.ceil(self._samples.shape[1] / hop)
         if count == 0:
             return None
-        frames = max(count, _CONTEXT)
+        frames = max(count, MEL_CONTEXT)
         missing = (frames - self._first) * hop - self._samples.shape[1]
         self._samples = torch.nn.functional.pad(self._samples, (0, missing))
         mel = self._frames(frames, self._samples.shape[1])
@@ -129,7 +127,7 @@ class ToMel:
     def _frames(self, end: int, samples: int) -> Tensor:
         mel = log_mel(self._samples[:, :samples].to(self._device), self.config)
         mel = mel[:, self._next - self._first : end - self._first]
-        keep = max(0, end - _CONTEXT)
+        keep = max(0, end - MEL_CONTEXT)
         self._samples = self._samples[:, (keep - self._first) * self.config.hop_length :]
         self._first, self._next = keep, end
         return mel

@@ -140,8 +140,9 @@ def differences(
     columns |= {"low": "low", "high": "high", "p": "p, Holm", "n": "n"}
     out = pd.DataFrame(list(found.values()), index=pd.Index(list(found), tupleize_cols=False),
                        columns=list(columns)).rename(columns=columns)  # fmt: skip
-    if len(out) and out["p, Holm"].notna().all():
-        out["p, Holm"] = holm(out["p, Holm"])
+    told = out["p, Holm"].notna()
+    if told.any():
+        out.loc[told, "p, Holm"] = holm(out.loc[told, "p, Holm"])
     return out
 
 

@@ -20,7 +20,7 @@ from audioldm_utils.ddcm.codebook.planning import RateTooLowError
 from audioldm_utils.methods.base import Job
 from audioldm_utils.methods.cost import NETWORKS, Cost, measured
 from audioldm_utils.methods.registry import find_method
-from audioldm_utils.model.schedule import training_alphas_bar
+from audioldm_utils.model.schedule import Schedule
 from audioldm_utils.studies.rows import Row, beginning
 from audioldm_utils.studies.verdicts import Verdict, difference, judge, worst
 
@@ -143,17 +143,18 @@ def epsilon_error(
         seed: of the noise, the same for every method.
 
     Returns:
-        1 is what answering 0 would give. For epsilon-predicting checkpoints.
+        1 is what answering 0 would give.
     """
     denoise = stages.denoiser()
-    abar = training_alphas_bar(stages.checkpoint.scheduler_config)
     generator = torch.Generator().manual_seed(seed)
     errors = []
     for t in probes:
         noise = torch.randn(latents.shape, generator=generator).to(latents)
-        share = float(abar[t])
+        schedule = Schedule.from_config(stages.checkpoint.scheduler_config, placement=[t])
+        share = schedule.alphas_bar[0]
         noisy = math.sqrt(share) * latents + math.sqrt(1 - share) * noise
-        errors.append(float((denoise(noisy, t) - noise).square().mean()))
+        found = schedule.predict_noise(0, noisy, denoise(noisy, t))
+        errors.append(float((found - noise).square().mean()))
     return sum(errors) / len(errors)
 
 

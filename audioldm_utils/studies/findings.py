@@ -137,10 +137,12 @@ def findings(
     name: str,
     evidence_dir: str | Path,
     parameters: Mapping[str, Any] = DEFAULTS,
+    measured: bool = True,
 ) -> Findings:
     """Committed evidence if it is of these clips, parameters and checkpoint; else this run.
 
-    The rows of this run are checked against the committed ones before those are used.
+    The rows of this run are checked against the committed ones before those are used;
+    ``measured``: whether they are of this run, and not the committed ones standing in.
 
     Raises:
         StaleEvidenceError: this run's rows disagree with the committed ones.
@@ -162,7 +164,9 @@ def findings(
     committed = read(Path(evidence_dir) / f"{name}.csv")
     # What a set of samples has depends on how many they are, and on the clips at hand.
     single = run[run["clip"] != WHOLE] if made_up else run
-    compared = compare_evidence(single, committed, study.tolerance, study.relative)
+    compared = (
+        compare_evidence(single, committed, study.tolerance, study.relative) if measured else 0
+    )
     if made_up:
         judged, at_hand, source = committed, run, "generated samples"
     else:
@@ -172,10 +176,8 @@ def findings(
         at_hand = committed[committed["clip"].isin(shared)]
         source = "real recordings never trained on"
     n = _count(judged, made_up)
-    rests = (
-        f"The findings rest on {n} {source}, from a committed table; {compared} of its rows were "
-        "measured again in this run and agree."
-    )
+    again = f"; {compared} of its rows were measured again in this run and agree" * measured
+    rests = f"The findings rest on {n} {source}, from a committed table{again}."
     return Findings(judged, n, f"{n} {source}", rests, compared, at_hand, run)
 
 

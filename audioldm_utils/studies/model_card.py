@@ -163,8 +163,8 @@ def clip_figures(stages: Stages, clips: Sequence[ClipInfo]) -> dict[str, dict[st
         excerpt = Excerpt.of(to_model_rate(load_clip(info)), stages, SECONDS)
         decoded, again = stages.decode(excerpt.latents), stages.to_mel(stages.vocode(excerpt.mel))
         found[info.name] = {
-            "vae_nat": (decoded - excerpt.mel).abs().mean().item(),
-            "vocoder_nat": (again - excerpt.mel).abs().mean().item(),
+            "vae_nat": excerpt.mel_error(decoded),
+            "vocoder_nat": excerpt.mel_error(again),
         }
     return found
 

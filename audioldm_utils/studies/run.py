@@ -84,7 +84,7 @@ def measure(
     place = {"evidence_dir": evidence_dir, "recheck": recheck, "new_clips": new_clips}
     run = run_study(name, clips, checkpoint, parameters, **place)
     write(run, Path(out_dir) / name, {"parameters": as_recorded(parameters)})
-    found = found_by.findings(run, clips, name, evidence_dir, parameters)
+    found = found_by.findings(run, clips, name, evidence_dir, parameters, recheck != 0)
     say(f"{name}: {found.rests}")
     return found
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audioldm_utils.audio.clips import tables
 from audioldm_utils.book import chapters, execution
 from audioldm_utils.files import available_cores, folder_lock
 from audioldm_utils.results.comparison import read_run
@@ -32,7 +33,7 @@ def plan_chapters(sweep: Sweep, out: str | Path, fingerprint: Callable[[str], st
         UserError: no such chapter, or a parameter that it does not take.
     """
     there = chapters.find_chapters(sweep.notebooks)
-    content = execution.hash_tree([sweep.audio, sweep.audio.with_name(f"{sweep.audio.name}.csv")])
+    content = execution.hash_tree([sweep.audio, tables(sweep.audio)[1]])
     root, tasks = sweep.notebooks.resolve().parent, []
     for checkpoint in sweep.checkpoints:
         for word in sweep.chapters:

@@ -8,15 +8,13 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
-from distributed import WorkerPlugin
+import dask
+from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
+from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import available_cores, thread_limits
-
-if TYPE_CHECKING:
-    from distributed import Client, Worker
 
 #: For computers that are busy with numerical work, where an answer and the restart of a
 #: worker take their time; and one task at a worker, so that none is suspected when another
@@ -66,9 +64,9 @@ def connect(
     Raises:
         UserError: the address is malformed, nothing answers there, or it has no worker.
     """
-    import dask
-    from distributed import Client, LocalCluster
-
+    bounds.PROCESSES.check("threads", threads)
+    if workers is not None:
+        bounds.PROCESSES.check("workers", workers)
     with dask.config.set(_SETTINGS), ExitStack() as stack:
         if scheduler is None:
             cluster = LocalCluster(
@@ -86,8 +84,6 @@ def connect(
 
 
 def _joined(scheduler: str, workers: int | None, patience: float, stack: ExitStack) -> Client:
-    from distributed import Client
-
     if not re.fullmatch(r"(tcp|tls|ucx|ws|wss)://.+:\d+/?", scheduler):
         raise UserError(f"{scheduler!r} is no scheduler address; it looks like tcp://host:8786")
     if workers is not None:

@@ -44,6 +44,7 @@ class Task:
         checkpoint, fingerprint: as named, and what its files are.
         method, options: or a chapter and its parameters; options as sorted JSON.
         label: the options in words, for the column ``stage``.
+        fits: digest of what is fitted to the checkpoint.
         code: hash of the code (and notebooks, and evidence) that the result depends on.
         notebooks, out: for a chapter, the folder it lies in and the one it writes to.
     """
@@ -62,6 +63,7 @@ class Task:
     caption: str | None = None
     category: str | None = None
     code: str = ""
+    fits: str = ""
     chapter: bool = False
     notebooks: str = ""
     out: str = ""
@@ -81,7 +83,7 @@ class Task:
 @lru_cache(maxsize=1)
 def code_hash() -> str:
     """SHA-256 of the version and of the package's modules that results depend on."""
-    text = f"{__version__}\n{package_hash(NOT_IN_RESULTS, {'.py'})}"
+    text = f"{__version__}\n{package_hash(NOT_IN_RESULTS, {'.py', '.safetensors'})}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import sha256_file
+from audioldm_utils.model.fits import fits_digest
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.sweep.plan import code_hash
 
@@ -56,6 +57,11 @@ def measure(task: Task) -> pd.DataFrame:
         raise UserError(
             f"checkpoint {task.checkpoint} is another one here ({checkpoint.fingerprint[:12]}) "
             f"than where the sweep was planned ({task.fingerprint[:12]})"
+        )
+    if task.fits and task.fits != fits_digest(checkpoint.path, task.fingerprint):
+        raise UserError(
+            f"what is fitted to checkpoint {task.checkpoint} is another here than where the sweep "
+            "was planned: give the same command again"
         )
     options = json.loads(task.options)
     (made,) = reconstruct([clip], task.method, checkpoint, seed=task.seed, **options)

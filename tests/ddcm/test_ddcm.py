@@ -12,6 +12,7 @@ import torch
 from audioldm_utils.ddcm import DDCM, Codes, derived_seed, windowed
 from audioldm_utils.ddcm import codebook as codebooks
 from audioldm_utils.ddcm import windows as w
+from audioldm_utils.ddcm.bitstream.work import segment_frames
 from audioldm_utils.model.schedule import Schedule, training_alphas_bar
 from audioldm_utils.model.windows import crossfade, window_starts
 
@@ -326,8 +327,8 @@ def test_fold_and_split_come_back():
     assert torch.equal(w.fold(x, 5)[1], x[0, :, 8:16])
     one = x[:1]
     torch.testing.assert_close(join(split(one, 16, 4), 40, 4), one)
-    assert w.segment_frames(256, 256) == (1, 256)
-    assert w.segment_frames(257, 256) == (2, 129)
+    assert segment_frames(256, 256) == (1, 256)
+    assert segment_frames(257, 256) == (2, 129)
 
 
 def test_long_latents_in_segments_under_one_windowed_denoiser():

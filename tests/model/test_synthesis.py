@@ -13,6 +13,7 @@ import torch
 from audioldm_utils.cli.main import main
 from audioldm_utils.errors import UserError
 from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.fits import fits_digest
 from audioldm_utils.model.generation import generate
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.model.synthesis import SYNTHESES, synthesis_path, synthesise
@@ -36,13 +37,32 @@ def read(path):
 
 
 def test_griffin_lim_and_inverse_are_what_their_methods_give(place, tmp_path):
-    common = ["--checkpoint", str(place / "tiny")]
+    common = ["--checkpoint", str(place / "tiny"), "--seed", "5"]
     clip = str(place / "clips" / "0.wav")
     for synthesis, method in (("griffin-lim", "vae-griffinlim"), ("inverse", "vae-inverse")):
         a, b = tmp_path / "a.wav", tmp_path / "b.wav"
         assert main(["reconstruct", clip, str(a), "--synthesis", synthesis, *common]) == 0
         assert main(["reconstruct", clip, str(b), "--method", method, *common]) == 0
         assert a.read_bytes() == b.read_bytes()
+
+
+def test_where_something_else_makes_sound_no_vocoder_is_needed(place, tmp_path):
+    bare = shutil.copytree(place / "tiny", tmp_path / "bare")
+    shutil.rmtree(bare / "vocoder")
+    words = ["reconstruct", str(place / "clips" / "0.wav"), str(tmp_path / "a.wav")]
+    words += ["--checkpoint", str(bare), "--synthesis"]
+    assert main([*words, "vocoder"]) == 2
+    assert main([*words, "griffin-lim"]) == 0
+
+
+def test_what_is_fitted_is_part_of_what_a_sweep_knows_a_task_by(place, tmp_path):
+    folder = shutil.copytree(place / "tiny", tmp_path / "tiny")
+    fingerprint = load(folder, ()).fingerprint
+    before = fits_digest(folder, fingerprint)
+    path = synthesis_path(folder, fingerprint)
+    path.parent.mkdir(parents=True)
+    path.write_text("1")
+    assert fits_digest(folder, fingerprint) != before == fits_digest(folder, "ab" * 32)
 
 
 def test_decode_and_generate_take_it(place, tmp_path):

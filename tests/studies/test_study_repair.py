@@ -14,6 +14,7 @@ from audioldm_utils.audio.clips import Clip
 from audioldm_utils.methods.enhance import bands
 from audioldm_utils.methods.registry import reconstruct
 from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.schedule import training_alphas_bar
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import diffusion as study_diffusion
 from audioldm_utils.studies import repair as study_repair
@@ -152,7 +153,7 @@ def test_epsilon_error_of_a_known_denoiser(stages, monkeypatch):
     assert study_diffusion.epsilon_error(stages, latents, GRID["probes"]) == pytest.approx(
         1, abs=0.1
     )
-    abar = study_diffusion.training_alphas_bar(stages.checkpoint.scheduler_config)
+    abar = training_alphas_bar(stages.checkpoint.scheduler_config)
     monkeypatch.setattr(stages, "denoiser", lambda: lambda x, t: x / float(np.sqrt(1 - abar[t])))
     assert study_diffusion.epsilon_error(stages, latents, GRID["probes"]) == pytest.approx(
         0, abs=1e-9

@@ -42,10 +42,11 @@ def run(args: argparse.Namespace) -> int:
     # A study's grid stands in its chapter's parameters; the seed may be another one.
     chapters = defaults(find_chapters(find_root() / "notebooks"))
     grids = {name[:2]: grid for name, grid in chapters.items()}
-    for name in names:
-        given = find_study(name).parameters({**grids[name[:2]], "seed": args.seed})
-        path = write_evidence(
-            name, args.audio, args.shipped, args.out, args.checkpoint, given, args.jobs, args.limit
-        )
+    given = {
+        name: find_study(name).parameters({**grids[name[:2]], "seed": args.seed}) for name in names
+    }
+    place = args.audio, args.shipped, args.out, args.checkpoint
+    for name, parameters in given.items():
+        path = write_evidence(name, *place, parameters, args.jobs, args.limit)
         print(path)
     return 0

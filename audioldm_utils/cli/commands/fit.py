@@ -189,20 +189,21 @@ def _placement(args: argparse.Namespace, stages: Stages) -> None:
 
 def _synthesis(args: argparse.Namespace, stages: Stages) -> Stages:
     """Measure and store the choice; what is fitted after it is fitted to it."""
+    from audioldm_utils.model.networks import Stages
     from audioldm_utils.studies.synthesis_choice import fit
 
-    with steps_bar(True, args.limit, "synthesis", "clip") as step:
+    with steps_bar(True, None, "synthesis", "clip") as step:
         choice = fit(stages, args.audio, args.limit, args.max_seconds, step, _aside)
     for line in choice.sentences:
         print(f"synthesis: {line}")
-    return networks(args)
+    return Stages(stages.checkpoint, synthesis=args.synthesis)
 
 
 def _compensation(args: argparse.Namespace, stages: Stages) -> None:
     from audioldm_utils.methods.enhance.bands import save_compensation
     from audioldm_utils.studies.compensation import fit
 
-    with steps_bar(True, args.limit, "compensation", "clip") as step:
+    with steps_bar(True, None, "compensation", "clip") as step:
         fitted = fit(stages, args.audio, args.limit, args.max_seconds, step, _aside)
     path = save_compensation(fitted, stages.checkpoint.path, stages.synthesis)
     print(f"compensation: {path}")

@@ -106,7 +106,8 @@ def _codes(args: argparse.Namespace, stored: bool) -> int:
     if stored:
         atomic_write(args.output, made.data)
     else:
-        save(args.output, codec.decode(made.data).samples, 16000)
+        sound = codec.decode(made.data)
+        save(args.output, sound.samples, sound.sample_rate)
     size = f"{made.sizes.kbps:.3f} kbit/s"
     print(f"{args.output}: {args.seconds:g} s, {size}, {made.calls} UNet calls")
     return 0

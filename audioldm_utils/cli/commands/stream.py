@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from audioldm_utils import bounds
+from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.cli.options import add_shared, networks
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path
@@ -33,8 +34,6 @@ A dash is standard input or output: samples of 16 bits, one channel, no header; 
 
 #: Samples that are read at once: 20 ms at the model's rate.
 CHUNK = 0.02
-#: The model's rate, Hz.
-RATE = 16000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--window", type=bounds.WINDOW, default=1.28, help="block, seconds")
     add("--overlap", type=bounds.OVERLAP, default=0.32, help="shared by two blocks, seconds")
     add("--peak", type=bounds.PEAK, default=1.0, help="highest level expected, full scale 1")
-    add("--rate", type=bounds.RATE, default=RATE, help="of raw input, Hz")
+    add("--rate", type=bounds.RATE, default=MODEL_RATE, help="of raw input, Hz")
     add("--kbps", type=bounds.KBPS, default=1.0, help="of a .ddcs, a block")
     add("--steps", type=bounds.STEPS, default=10, help="of a .ddcs, most a block")
     add_shared(parser, "checkpoint", "device", "synthesis", synthesis="vocoder")
@@ -80,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if coded_out:
         return _encode(chunks, blocks, args)
     made = _decoded(args.input, base) if coded_in else _reconstructed(chunks, blocks, args.peak)
-    sound = _write(args.output, made, args.input) / RATE
+    sound = _write(args.output, made, args.input) / MODEL_RATE
     seconds = time.perf_counter() - begin
     factor = f"real-time factor {seconds / sound:.2f}"
     print(f"{sound:.2f} s of sound in {seconds:.2f} s: {factor}", file=sys.stderr)
@@ -114,10 +113,10 @@ def _resampled(pieces: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
     import numpy as np
     import soxr
 
-    if rate == RATE:
+    if rate == MODEL_RATE:
         yield from pieces
         return
-    stream = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="HQ")
+    stream = soxr.ResampleStream(rate, MODEL_RATE, 1, dtype="float32", quality="HQ")
     for piece in pieces:
         yield stream.resample_chunk(piece)
     yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
@@ -151,7 +150,7 @@ def _encode(chunks: Iterator[np.ndarray], blocks: Stages, args: argparse.Namespa
         if encoder.taken == 0:
             raise _nothing(args.input)
         size += file.write(encoder.finish())
-    seconds = encoder.taken / RATE
+    seconds = encoder.taken / MODEL_RATE
     print(f"{args.output}: {size} bytes for {seconds:.2f} s, {size / 125 / seconds:.3f} kbit/s")
     return 0
 
@@ -191,7 +190,7 @@ def _write(name: str, made: Iterator[np.ndarray], source: str) -> int:
     try:
         with (
             atomic_path(name) as temporary,
-            sf.SoundFile(temporary, "w", RATE, 1, subtype="PCM_16") as file,
+            sf.SoundFile(temporary, "w", MODEL_RATE, 1, subtype="PCM_16") as file,
         ):
             return put(file.write)
     except sf.LibsndfileError as error:  # it names the temporary file, and no reason

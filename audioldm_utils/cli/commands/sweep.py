@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -74,12 +75,18 @@ def prepare(sweep: Sweep, out: str) -> tuple[list[Task], dict[str, str], Callabl
     """The sweep's tasks, the clips that cannot be opened, and the function for the workers."""
     from audioldm_utils.model.checkpoint_files import locate
     from audioldm_utils.model.checkpoint_fingerprint import fingerprint
+    from audioldm_utils.model.fits import fits_digest
+
+    fits = cache(lambda name: fits_digest(locate(name).path, prints(name)))
+
+    def fitted(tasks: list[Task]) -> list[Task]:
+        return [replace(task, fits=fits(task.checkpoint)) for task in tasks]
 
     prints = cache(lambda name: fingerprint(locate(name).path))
     if sweep.chapters:
         from audioldm_utils.sweep.chapters import plan_chapters, run_chapter
 
-        return plan_chapters(sweep, out, prints), {}, run_chapter
+        return fitted(plan_chapters(sweep, out, prints)), {}, run_chapter
     from audioldm_utils.audio.clips import find_clips
     from audioldm_utils.methods.registry import METHODS
     from audioldm_utils.metrics import parse_names
@@ -92,4 +99,5 @@ def prepare(sweep: Sweep, out: str) -> tuple[list[Task], dict[str, str], Callabl
     for method, choices in sweep.methods:
         for options in grid(choices) if method in METHODS else ():
             METHODS[method].parse(options)
-    return *plan_methods(sweep, clips, prints, METHODS), measure
+    tasks, broken = plan_methods(sweep, clips, prints, METHODS)
+    return fitted(tasks), broken, measure

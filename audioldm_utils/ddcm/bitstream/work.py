@@ -54,11 +54,16 @@ def latent_frames(samples: int) -> int:
     return math.ceil(math.ceil(samples / HOP) / DOWNSAMPLING)
 
 
+def segment_frames(frames: int, longest: int) -> tuple[int, int]:
+    """Equal segments of at most ``longest`` that cover ``frames``: how many, frames of each."""
+    count = -(-frames // longest)
+    return count, -(-frames // count)
+
+
 def layout(header: Header) -> tuple[int, int]:
     """Segments of a header's clip, and the latent frames of each."""
     frames = latent_frames(model_samples(header.samples, header.sample_rate))
-    parts = -(-frames // (header.segment or SEGMENT))
-    return parts, -(-frames // parts)
+    return segment_frames(frames, header.segment or SEGMENT)
 
 
 def shown_window(header: Header) -> tuple[int, int]:

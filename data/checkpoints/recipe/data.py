@@ -78,11 +78,10 @@ class Corpus:
         return self.mel[self.start[index] : self.start[index + 1]].astype(np.float32)
 
     def crops(
-        self, rng: np.random.Generator, count: int, frames: int, weights: np.ndarray | None = None
+        self, rng: np.random.Generator, count: int, frames: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Choose random crops: clip indices and first frames (0 where the clip is shorter)."""
-        probability = self.weights if weights is None else weights
-        clips = rng.choice(len(self), size=count, p=probability / probability.sum())
+        clips = rng.choice(len(self), size=count, p=self.weights / self.weights.sum())
         spare = np.maximum(self.table["frames"].to_numpy()[clips] - frames, 0)
         return clips, (rng.random(count) * (spare + 1)).astype(int)
 

@@ -22,11 +22,11 @@ from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.checkpoint_fingerprint import fingerprint
 from audioldm_utils.model.mel import griffin_lim
 from audioldm_utils.model.networks import Stages
-from audioldm_utils.model.schedule import training_alphas_bar
+from audioldm_utils.model.schedule import Schedule, training_alphas_bar
 from audioldm_utils.studies.linear_denoiser import PATCH, LinearDenoiser
 from audioldm_utils.studies.model_card import FIGURE_PARTS, read_figures
 from recipe.data import Corpus, load_corpus
-from recipe.unet import denoiser_ratios
+from recipe.unet import LEVELS, denoiser_ratios
 from recipe.vocoder import sound_figures
 
 #: Frames of the patches whose PCA is compared with the VAE, and channels kept of each.
@@ -122,24 +122,21 @@ def clap_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, A
 def denoiser_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
     """Squared epsilon error at ten noise levels and its ratio to the best linear denoiser's."""
     fitted = [stages.encode(mel)[0] for mel in tqdm(_mels(train)[::8], desc="latents")]
-    curve = training_alphas_bar(stages.checkpoint.scheduler_config)
-    alphas_bar = torch.from_numpy(curve).float()
-    kept = [(stages.encode(mel[:, :256])[0], i) for i, mel in enumerate(_mels(held_out))]
-    captions = held_out.table["caption"].tolist()
-    kind = stages.checkpoint.scheduler_config["prediction_type"]
+    config = stages.checkpoint.scheduler_config
+    alphas_bar = torch.from_numpy(training_alphas_bar(config)).float()
+    schedule = Schedule.from_config(config, placement=sorted(LEVELS, reverse=True))
+    place = {t: i for i, t in enumerate(schedule.timesteps)}
 
-    def velocity(x_t: torch.Tensor, t: torch.Tensor, text: list[str]) -> torch.Tensor:
-        denoise = stages.denoiser(stages.embed(text[:1]))
-        out = torch.cat([denoise(x[None], int(level)) for x, level in zip(x_t, t, strict=True)])
-        if kind == "v_prediction":
-            return out
-        a = alphas_bar[t][:, None, None, None]
-        return (out - (1 - a).sqrt() * x_t) / a.sqrt()
+    def estimate(x_t: torch.Tensor, levels: torch.Tensor, text: str) -> torch.Tensor:
+        denoise = stages.denoiser(stages.embed([text]))
+        pairs = zip(x_t.split(1), levels.tolist(), strict=True)
+        return torch.cat([schedule.predict_noise(place[t], x, denoise(x, t)) for x, t in pairs])
 
+    latents = [stages.encode(mel[:, :256])[0] for mel in _mels(held_out)]
     found = denoiser_ratios(
-        velocity,
-        [z for z, _ in tqdm(kept, desc="denoiser", unit="clip")],
-        [captions[i] for _, i in kept],
+        estimate,
+        tqdm(latents, desc="denoiser", unit="clip"),
+        held_out.table["caption"].tolist(),
         LinearDenoiser.fit(fitted, PATCH),
         alphas_bar,
     )

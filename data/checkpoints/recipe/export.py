@@ -59,8 +59,7 @@ clip's source, author and licence is in [ATTRIBUTION.csv](ATTRIBUTION.csv).
 ## Recipe
 
 `python data/checkpoints/recipe all`; seconds and optimiser steps of each component as run
-(a name with a number: begun from the weights of the run before, `--start`; the third run of the
-UNet also opened a straight way for the noise, `--noise-path`):
+(a name with a number: begun from the weights of the run before, `--start`):
 
 | component | seconds | steps |
 |---|---|---|

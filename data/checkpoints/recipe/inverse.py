@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def train_inverse(
     corpus = load_corpus(data)
     tune = np.flatnonzero(corpus.held)
     torch.manual_seed(seed)
-    inverse = load_inverse().requires_grad_(True) if start else MelInverse()
+    inverse = copy.deepcopy(load_inverse()).requires_grad_(True) if start else MelInverse()
     inverse.to(device)
     rebuild = rebuilder(folder, device) if (Path(folder) / "vae").is_dir() else None
 
@@ -83,8 +84,7 @@ def train_inverse(
         wave = corpus.varied_audio(rng, CROPS, FRAMES).to(device)
         mel, target = log_mel(wave), stft_magnitude(wave).transpose(1, 2)
         if rebuild:
-            keep = torch.from_numpy(rng.random(CROPS) < 0.5)[:, None, None].to(device)
-            mel = torch.where(keep, mel, rebuild(mel))
+            mel = rebuild(mel, rng)
         losses = magnitude_loss(inverse(mel), target)
         return losses["log"] + losses["linear"], {k: v.item() for k, v in losses.items()}
 

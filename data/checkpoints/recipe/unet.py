@@ -11,6 +11,7 @@ ten thousand, spends itself on that. Of v nothing is known beforehand at any lev
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,10 +135,13 @@ def assemble(folder: Path, **components: Any) -> Any:
 def encode_corpus(vae: torch.nn.Module, corpus: Corpus, cache: Path, key: str) -> dict[str, Any]:
     """Scaled latents of every clip (posterior mode), float16, encoded once.
 
+    ``key`` names the VAE; captions and lengths tell which clips they are.
+
     Returns:
         ``latents`` joined over clips ``(frames / 4, 8, 16)`` and ``start`` of each clip.
     """
-    path = cache / f"latents-{key}.npz"
+    clips = "\n".join(corpus.table["caption"]).encode() + corpus.start.tobytes()
+    path = cache / f"latents-{key}-{hashlib.sha256(clips).hexdigest()[:12]}.npz"
     if not path.exists():
         rows, lengths = [], []
         for clip in tqdm(range(len(corpus)), desc="latents", unit="clip"):
@@ -189,7 +193,7 @@ def level_weights(alphas_bar: torch.Tensor, linear: LinearDenoiser) -> torch.Ten
 
 @torch.no_grad()
 def denoiser_ratios(
-    velocity: Callable[[torch.Tensor, torch.Tensor, list[str]], torch.Tensor],
+    estimate: Callable[[torch.Tensor, torch.Tensor, str], torch.Tensor],
     latents: Sequence[torch.Tensor],
     captions: Sequence[str],
     linear: LinearDenoiser,
@@ -200,7 +204,7 @@ def denoiser_ratios(
     Places nearer to an edge than half a patch are left out: the linear one sees less there.
 
     Args:
-        velocity: of x_t ``(levels, 8, frames, 16)``, timesteps and captions.
+        estimate: of the noise, from x_t ``(levels, 8, frames, 16)``, timesteps and a caption.
         latents: scaled, ``(8, frames, 16)`` each, at least a patch long.
         captions: one a clip.
     """
@@ -211,8 +215,7 @@ def denoiser_ratios(
     for z, caption in zip(latents, captions, strict=True):
         noise = torch.randn((len(LEVELS), *z.shape), generator=generator)
         x_t = a.sqrt() * z + (1 - a).sqrt() * noise
-        v = velocity(x_t, levels, [caption] * len(LEVELS)).float().cpu()
-        ours = (1 - a).sqrt() * x_t + a.sqrt() * v
+        ours = estimate(x_t, levels, caption).float().cpu()
         theirs = torch.stack([linear.noise(x, float(b)) for x, b in zip(x_t, a, strict=True)])
         inner = (..., slice(half, z.shape[1] - half), slice(None))
         errors.append([(e - noise)[inner].square().mean((1, 2, 3)).numpy() for e in (ours, theirs)])
@@ -251,8 +254,8 @@ def latent_corpus(
     """
     mixtures = mix_corpus(corpus, MIXTURES, seed)
     latents = []
-    for part, name in ((corpus, f"train-{key}"), (mixtures, f"mix-{key}-{seed}")):
-        found = encode_corpus(vae, part, default_cache(), name)
+    for part in (corpus, mixtures):
+        found = encode_corpus(vae, part, default_cache(), key)
         rows = zip(found["start"][:-1], found["start"][1:], strict=True)
         latents += [torch.from_numpy(found["latents"][a:b]) for a, b in rows]
     tables = [corpus.table.assign(held=corpus.held), mixtures.table.assign(held=False)]
@@ -277,7 +280,7 @@ def train_unet(
         learning_rate: peak.
         batch: pieces of 2.56 s in a step; fewer of the longer ones.
     """
-    from diffusers import AutoencoderKL
+    from diffusers import AudioLDM2Pipeline, AutoencoderKL
     from diffusers.utils import logging
 
     from audioldm_utils.files import sha256_file
@@ -346,20 +349,22 @@ def train_unet(
     tune = np.flatnonzero(table["held"] & (np.array([len(z) for z in latents]) >= 64))[::2]
 
     def evaluate(average: dict[str, torch.nn.Module]) -> dict[str, float]:
-        judged = assemble(folder, **given, **average).to(device)
+        judged = AudioLDM2Pipeline(**{**pipe.components, **average}).to(device)
 
-        def velocity(x_t: torch.Tensor, t: torch.Tensor, text: list[str]) -> torch.Tensor:
-            t5, mask, generated = judged.encode_prompt(text, device, 1, False)
-            return judged.unet(
+        def estimate(x_t: torch.Tensor, t: torch.Tensor, text: str) -> torch.Tensor:
+            t5, mask, generated = judged.encode_prompt([text] * len(t), device, 1, False)
+            v = judged.unet(
                 x_t.to(device),
                 t.to(device),
                 encoder_hidden_states=generated,
                 encoder_hidden_states_1=t5,
                 encoder_attention_mask_1=mask,
             ).sample
+            a = alphas_bar[t][:, None, None, None]
+            return (1 - a).sqrt() * x_t + a.sqrt() * v.float().cpu()
 
         clips = [whole[i][:, :64] for i in tune]
-        found = denoiser_ratios(velocity, clips, [captions[i] for i in tune], linear, alphas_bar)
+        found = denoiser_ratios(estimate, clips, [captions[i] for i in tune], linear, alphas_bar)
         ratios = {f"ratio_{level}": row["ratio"] for level, row in found.items()}
         return {"ratio": float(np.mean(list(ratios.values()))), **ratios}
 

@@ -177,16 +177,23 @@ def _train_chain(
     return trainer.run()["vae"].requires_grad_(True)
 
 
-def rebuilder(folder: str | Path, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What ``folder``'s VAE makes of log-mels ``(batch, frames, 64)``, frames in fours."""
+def rebuilder(
+    folder: str | Path, device: str
+) -> Callable[[torch.Tensor, np.random.Generator], torch.Tensor]:
+    """Gives back log-mels ``(batch, frames, 64)``, half of them as ``folder``'s VAE makes them.
+
+    Frames come in fours.
+    """
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(Path(folder) / "vae", torch_dtype=torch.float32)
     vae.to(device).eval()
 
     @torch.no_grad()
-    def rebuild(mel: torch.Tensor) -> torch.Tensor:
+    def rebuild(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        keep = torch.from_numpy(rng.random(len(mel)) < 0.5)[:, None, None].to(device)
         with mixed_precision(mel.device.type):
-            return vae.decode(vae.encode(mel[:, None]).latent_dist.mode()).sample[:, 0].float()
+            made = vae.decode(vae.encode(mel[:, None]).latent_dist.mode()).sample[:, 0].float()
+        return torch.where(keep, mel, made)
 
     return rebuild

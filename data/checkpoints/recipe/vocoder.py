@@ -188,7 +188,8 @@ def vocoder_error(vocoder: torch.nn.Module, corpus: Corpus, clips: np.ndarray) -
                 (chroma_correlation(target, made, MODEL_RATE), comb_share(made, MODEL_RATE))
             )
     found = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-    return found | dict(zip(("chroma", "comb"), np.mean(tonal, axis=0).tolist(), strict=True))
+    pitch = zip(("chroma", "comb"), zip(*tonal, strict=True), strict=False)
+    return found | {key: float(np.mean(values)) for key, values in pitch}
 
 
 def train_vocoder(
@@ -237,8 +238,7 @@ def train_vocoder(
         target = corpus.varied_audio(rng, count, frames).to(device)
         mel = log_mel(target)
         if rebuild:
-            keep = torch.from_numpy(rng.random(count) < 0.5)[:, None, None].to(device)
-            mel = torch.where(keep, mel, rebuild(mel))
+            mel = rebuild(mel, rng)
         spread = torch.from_numpy(rng.uniform(0, DITHER, (count, 1, 1)).astype(np.float32))
         mel = mel + spread.to(device) * torch.randn_like(mel)
         # Single precision: in bfloat16 the waveform's own rounding, 54 dB down and white,
