@@ -7,6 +7,7 @@ names the option and its range, as ``type=`` of an option or by :meth:`Number.ch
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import numbers
 import re
@@ -183,6 +184,28 @@ def check_parameter(sentence: str, name: str, value: Any) -> None:
             check_parameter(sentence, name, item)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         PARAMETERS.get(name, FINITE).check(sentence, value)
+
+
+def as_lists(*values: Any) -> list[list[Any]]:
+    """A chapter's lists, also where ``papermill -p`` has handed them over as text.
+
+    Args:
+        values: lists; text that spells one, such as ``"[0.2, 0.5]"``; or a single number.
+
+    Raises:
+        UserError: text that spells neither.
+    """
+    lists = []
+    for value in values:
+        if isinstance(text := value, str):
+            try:
+                value = json.loads(text)
+            except ValueError:
+                value = None
+            if not isinstance(value, list | int | float):
+                raise UserError(f"{shown(text)} must be a list of numbers, such as [0.2, 0.5].")
+        lists.append(list(value) if isinstance(value, list | tuple) else [value])
+    return lists
 
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")

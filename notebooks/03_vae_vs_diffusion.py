@@ -64,6 +64,7 @@ from audioldm_utils.book.plotting import (
     style,
     trade_off,
 )
+from audioldm_utils.bounds import as_lists
 
 # %% tags=["hide-input"]
 from audioldm_utils.methods.registry import reconstruct
@@ -78,6 +79,8 @@ from audioldm_utils.studies.verdicts import FEWEST, as_table
 
 # %% tags=["hide-input"]
 style()
+# papermill's -p hands lists over as text.
+strengths, rates, probes = as_lists(strengths, rates, probes)
 clips = usable_clips(audio_dir, limit)
 stages = Stages(load(checkpoint))
 

@@ -57,11 +57,14 @@ from audioldm_utils.book.plotting import (
     plain_table,
     style,
 )
+from audioldm_utils.bounds import as_lists
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies import codebook_tables as tables
 from audioldm_utils.studies.run import measure
 
 style()
+# papermill's -p hands lists over as text.
+temperatures, softness = as_lists(temperatures, softness)
 clips = usable_clips(audio_dir, limit)
 
 # %% [markdown]

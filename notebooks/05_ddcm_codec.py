@@ -73,6 +73,7 @@ from audioldm_utils.book.plotting import (
     rate_quality,
     style,
 )
+from audioldm_utils.bounds import as_lists
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.placement import load_rules
 from audioldm_utils.ddcm.settings import Settings
@@ -87,6 +88,9 @@ from audioldm_utils.studies.run import measure
 
 # %% tags=["hide-input"]
 style()
+# papermill's -p hands lists over as text.
+lists = as_lists(rates, rvq_stages, pursuit_rates, linear_rates, heard_rates)
+rates, rvq_stages, pursuit_rates, linear_rates, heard_rates = lists
 clips = usable_clips(audio_dir, limit)
 stages = Stages(load(checkpoint))
 

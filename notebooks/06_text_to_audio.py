@@ -67,6 +67,7 @@ from audioldm_utils.book.plotting import (
     points_with_intervals,
     style,
 )
+from audioldm_utils.bounds import as_lists
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Stages
 from audioldm_utils.results import summaries as results
@@ -84,6 +85,8 @@ from audioldm_utils.studies.sampling import (
 
 # %% tags=["hide-input"]
 style()
+# papermill's -p hands lists over as text.
+sizes, changes = as_lists(sizes, changes)
 clips = usable_clips(audio_dir, limit)
 stages = Stages(load(checkpoint))
 

@@ -59,6 +59,7 @@ from audioldm_utils.book.plotting import (
     points_with_intervals,
     style,
 )
+from audioldm_utils.bounds import as_lists
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.model.checkpoint import load
@@ -82,6 +83,8 @@ from audioldm_utils.studies.verification import (
 
 # %% tags=["hide-input"]
 style()
+# papermill's -p hands lists over as text.
+(rates,) = as_lists(rates)
 clips = usable_clips(audio_dir, limit)
 
 # %% [markdown]

@@ -294,12 +294,10 @@ def reconstruct(
     checked = chosen.parse(options)
     bounds.SEED.check("seed", seed)
     stages = checkpoint if isinstance(checkpoint, StagesType) else StagesType(checkpoint)
-    defaults = {name: option.default for name, option in chosen.options.items()}
-    if part := chosen.fits(defaults | checked):
+    if part := chosen.fits({n: o.default for n, o in chosen.options.items()} | checked):
         _check_fitted(stages, part)
     # The checkpoint's vocoder is none of a method's networks where something else makes sound.
-    idle = {"vocoder"} if stages.synthesis != "vocoder" else set()
-    needs = tuple(name for name in chosen.needs if name not in idle)
+    needs = tuple(n for n in chosen.needs if n != "vocoder" or stages.synthesis == n)
     for name in needs:
         stages.checkpoint.part(name)
     several = [clips] if isinstance(clips, ClipType) else clips
@@ -329,7 +327,6 @@ def _run(
     from audioldm_utils.methods.cost import measured
 
     function = method.load()
-    fingerprint = stages.checkpoint.fingerprint
     for clip in clips:
         job = Job(clip, stages, seed)
         if progress:
@@ -347,7 +344,7 @@ def _run(
             side_bits=output.side_bits,
             kbps=output.side_bits / clip.seconds / 1000,
             seed=seed,
-            checkpoint=fingerprint,
+            checkpoint=stages.checkpoint.fingerprint,
             oracle=output.oracle,
             details=output.details,
         )

@@ -195,3 +195,16 @@ def test_help_states_the_ranges():
     text = " ".join(subparsers()["encode"].format_help().split())
     assert "(default 50) [a whole number from 1 to 1000]" in text
     assert "[a number from 0 to 1000000, or inf]" in text
+
+
+def test_a_list_may_come_as_the_text_that_papermill_makes_of_it():
+    assert bounds.as_lists([1, 2], "[0.5, 1]", (3,), 7, "0.1") == [
+        [1, 2],
+        [0.5, 1],
+        [3],
+        [7],
+        [0.1],
+    ]
+    for text in ("a, b", "[1, 2", '{"a": 1}', "", "null"):
+        with pytest.raises(UserError, match="must be a list of numbers"):
+            bounds.as_lists([1], text)
