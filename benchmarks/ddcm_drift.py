@@ -25,7 +25,7 @@ from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.files import atomic_write
 from audioldm_utils.metrics import DB_PER_NAT
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.studies.drift import replay
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--out", type=Path, help="JSON file to write as well")
     args = parser.parse_args()
-    codec = Codec(Stages(load(args.checkpoint, ())))
+    codec = Codec(Networks(load(args.checkpoint, ())))
     settings = replace(Settings(), kbps=args.kbps, steps=args.steps)
     threads = torch.get_num_threads()
     rows: dict[str, list[tuple[float, float, float]]] = {}
@@ -48,23 +48,23 @@ def main() -> None:
     for clip in loaded(find_clips(args.audio)[: args.clips], args.seconds):
         encoded = codec.encode(to_model_rate(clip), settings)
         own = encoded.codes.latents
-        mel = codec.stages.decode(own)
-        floor.append(float((mel - codec.stages.decode(encoded.latents)).abs().mean()))
+        mel = codec.networks.decode(own)
+        floor.append(float((mel - codec.networks.decode(encoded.latents)).abs().mean()))
         ways = {"as encoded": replay(codec, encoded.data)}
         torch.set_num_threads(2 if threads == 1 else 1)
         ways["other number of threads"] = replay(codec, encoded.data)
         torch.set_num_threads(threads)
         ways["batch of 3"] = replay(codec, encoded.data, 3)
         if torch.cuda.is_available():
-            other = Codec(Stages(load(args.checkpoint, (), "cuda")))
+            other = Codec(Networks(load(args.checkpoint, (), "cuda")))
             ways["GPU"] = replay(other, encoded.data)
         for name, latents in ways.items():
             pair = torch.corrcoef(torch.stack([latents.flatten(), own.cpu().flatten()]))
-            change = float((codec.stages.decode(latents) - mel).abs().mean())
+            change = float((codec.networks.decode(latents) - mel).abs().mean())
             worst = float((latents - own.cpu()).abs().max())
             rows.setdefault(name, []).append((worst, float(pair[0, 1]), change))
     found = {
-        "checkpoint": codec.stages.checkpoint.fingerprint,
+        "checkpoint": codec.networks.checkpoint.fingerprint,
         "clips": len(floor),
         "kbps": args.kbps,
         "steps": args.steps,

@@ -33,14 +33,14 @@ def main() -> None:
 
     from audioldm_utils.model.checkpoint import load
     from audioldm_utils.model.generation import generate
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
 
-    stages = Stages(load(args.checkpoint))
+    networks = Networks(load(args.checkpoint))
     plain = load(args.checkpoint).pipeline()
     plain.set_progress_bar_config(disable=True)
 
     def ours() -> None:
-        generate(PROMPT, stages, steps=args.steps, seconds=args.seconds)
+        generate(PROMPT, networks, steps=args.steps, seconds=args.seconds)
 
     def theirs() -> None:
         plain(PROMPT, num_inference_steps=args.steps, audio_length_in_s=args.seconds)

@@ -197,32 +197,32 @@ def work(variant: str, folder: Path, seconds: float, steps: int, arrays: Path) -
                 pipe.vocoder(decoded)
     else:
         from audioldm_utils.model import checkpoint
-        from audioldm_utils.model.networks import Stages
+        from audioldm_utils.model.networks import Networks
 
         dtype = getattr(torch, variant.removeprefix("ours-"))
         with timed("load"):
-            stages = Stages(checkpoint.load(folder, checkpoint.TEXT_COMPONENTS, dtype=dtype))
+            networks = Networks(checkpoint.load(folder, checkpoint.TEXT_COMPONENTS, dtype=dtype))
         with timed("embed"):
-            conditioning = stages.embed(PROMPT)
-            stages.drop_text()
+            conditioning = networks.embed(PROMPT)
+            networks.drop_text()
         with timed("load"):
-            stages.checkpoint.part("vae")
+            networks.checkpoint.part("vae")
         with timed("encode"):
-            latents = stages.encode(mel)
+            latents = networks.encode(mel)
         with timed("load"):
-            denoiser = stages.denoiser(conditioning, 3.5)
+            denoiser = networks.denoiser(conditioning, 3.5)
         with timed("UNet step", steps):
             for t in timesteps:
                 output = denoiser(noise, t)
         figures["peak of encoding MB"] = peak_megabytes()
         del denoiser
-        stages.checkpoint.unload("unet")
+        networks.checkpoint.unload("unet")
         with timed("load"):
-            stages.checkpoint.part("vocoder")
+            networks.checkpoint.part("vocoder")
         with timed("decode"):
-            decoded = stages.decode(latents)
+            decoded = networks.decode(latents)
         with timed("vocode"):
-            stages.vocode(decoded)
+            networks.vocode(decoded)
     figures["peak MB"] = peak_megabytes()
     np.savez(arrays, latents=latents.numpy(), epsilon=output.numpy(), mel=decoded.numpy())
     return figures

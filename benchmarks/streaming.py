@@ -31,7 +31,7 @@ from audioldm_utils.files import PAGE_VARIABLE, atomic_write
 from audioldm_utils.metrics import evaluate_pair
 from audioldm_utils.model import streaming
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import PEAK, Stages
+from audioldm_utils.model.networks import PEAK, Networks
 from audioldm_utils.results.evidence import provenance
 
 CHUNK = 320
@@ -60,9 +60,9 @@ def feed(
         yield start + len(piece), given, time.perf_counter() - begin
 
 
-def run_blocks(samples: np.ndarray, stages: Stages, peak: float) -> dict[str, object]:
+def run_blocks(samples: np.ndarray, networks: Networks, peak: float) -> dict[str, object]:
     """One clip through a stream of such blocks."""
-    stream = streaming.Reconstructor(stages, peak)
+    stream = streaming.Reconstructor(networks, peak)
     made: list[np.ndarray] = []
 
     def push(piece: np.ndarray) -> int:
@@ -81,7 +81,7 @@ def run_blocks(samples: np.ndarray, stages: Stages, peak: float) -> dict[str, ob
     busy += time.perf_counter() - begin
     processor = time.process_time() - before
     audio = np.concatenate(made)
-    whole = streaming.offline(stages, samples, peak)
+    whole = streaming.offline(networks, samples, peak)
     return {
         "audio": audio,
         "equal": float(np.abs(audio - whole).max()),
@@ -92,20 +92,20 @@ def run_blocks(samples: np.ndarray, stages: Stages, peak: float) -> dict[str, ob
     }
 
 
-def run_ddcm(samples: np.ndarray, stages: Stages, peak: float) -> dict[str, float]:
+def run_ddcm(samples: np.ndarray, networks: Networks, peak: float) -> dict[str, float]:
     """One clip through DDCM's encoder and decoder, block by block."""
     settings, seconds = Settings(kbps=KBPS, steps=STEPS), len(samples) / 16000
-    encoder = ddcm.Encoder(stages, settings, peak)
+    encoder = ddcm.Encoder(networks, settings, peak)
     begin = time.perf_counter()
     data = b"".join(
         [encoder.push(samples[i : i + CHUNK]) for i in range(0, len(samples), CHUNK)]
         + [encoder.finish()]
     )
     middle = time.perf_counter()
-    audio = np.concatenate(list(ddcm.decode_stream(io.BytesIO(data).read, stages)))
+    audio = np.concatenate(list(ddcm.decode_stream(io.BytesIO(data).read, networks)))
     end = time.perf_counter()
     return {
-        "equal": float(np.abs(audio - ddcm.offline(stages, samples, settings, peak)).max()),
+        "equal": float(np.abs(audio - ddcm.offline(networks, samples, settings, peak)).max()),
         "encode": (middle - begin) / seconds,
         "decode": (end - middle) / seconds,
         "kbps": len(data) * 8 / 1000 / seconds,
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.24, help="of each clip, at most")
     parser.add_argument("--out", type=Path, default=Path("book/evidence"))
     args = parser.parse_args()
-    base = Stages(load(args.checkpoint, ()), window=None)
+    base = Networks(load(args.checkpoint, ()), window=None)
     infos = find_clips(args.audio)[: args.clips]
     found: dict[str, list[float]] = {}
 
@@ -154,8 +154,8 @@ def main() -> None:
         note("once_loss", distance(samples, once))
         takes = {"16 kHz original": samples, "one pass": once}
         for window, overlap in BLOCKS:
-            stages = streaming.block_stages(base, window, overlap)
-            result = run_blocks(samples, stages, peak)
+            networks = streaming.block_networks(base, window, overlap)
+            result = run_blocks(samples, networks, peak)
             audio, mark = result.pop("audio"), f"{window:g}"
             for name, value in result.items():
                 note(f"{name}_{mark}", value)
@@ -165,8 +165,8 @@ def main() -> None:
             if window == DEFAULT:
                 takes[f"blocks of {window:g} s"] = audio
         if number < CODED:
-            stages = streaming.block_stages(base, DEFAULT, DEFAULT / 4)
-            for name, value in run_ddcm(samples[: 16000 * 5], stages, peak).items():
+            networks = streaming.block_networks(base, DEFAULT, DEFAULT / 4)
+            for name, value in run_ddcm(samples[: 16000 * 5], networks, peak).items():
                 note(f"ddcm_{name}", value)
         if number == 0:
             listen(info.name, takes, args.out / "streaming")

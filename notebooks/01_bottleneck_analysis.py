@@ -50,7 +50,7 @@ from audioldm_utils.book.plotting import (
     style,
 )
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies import bottleneck
 from audioldm_utils.studies.rows import MEL_BANDS, band_name
@@ -58,7 +58,7 @@ from audioldm_utils.studies.run import measure
 
 style()
 clips = usable_clips(audio_dir, limit)
-stages = Stages(load(checkpoint))
+networks = Networks(load(checkpoint))
 
 # %% [markdown]
 # ## Method
@@ -93,7 +93,7 @@ glue_value("rests", judged.rests)
 
 # %% tags=["hide-input"]
 shown = [load_clip(info, max_seconds=6.0) for info in clips[:: max(1, len(clips) // 4)][:4]]
-found = [bottleneck.reconstruct_each_way(clip, stages, seed) for clip in shown]
+found = [bottleneck.reconstruct_each_way(clip, networks, seed) for clip in shown]
 heard = ("band-limit", "mel-griffinlim", "mel-vocoder", "vae-griffinlim", "vae")
 rows = [
     Row(

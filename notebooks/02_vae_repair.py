@@ -61,7 +61,7 @@ from audioldm_utils.book.plotting import (
     style,
 )
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies import repair
 
@@ -74,7 +74,7 @@ from audioldm_utils.studies.verdicts import FEWEST, as_table
 # %% tags=["hide-input"]
 style()
 clips = usable_clips(audio_dir, limit)
-stages = Stages(load(checkpoint))
+networks = Networks(load(checkpoint))
 
 # %% [markdown]
 # ## Method
@@ -103,7 +103,7 @@ stages = Stages(load(checkpoint))
 # (`audioldm-utils fit`).
 
 # %% tags=["show-input", "remove-output"]
-fitted = fit_if_missing(stages, audio_dir)
+fitted = fit_if_missing(networks, audio_dir)
 # One of the evidence's clips is measured again; of a reader's own, as many as `new_clips` says.
 grid = {"seed": seed, "seconds": seconds, "steps": steps}
 place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
@@ -129,7 +129,7 @@ rows = []
 for name in sorted(set(judged.run["clip"]))[:1]:
     clip = load_clip(next(info for info in clips if info.name == name), max_seconds=seconds)
     takes = [Take("original", clip.samples, clip.sample_rate)]
-    repaired = repair.all_repairs(clip, stages, seed, steps)
+    repaired = repair.all_repairs(clip, networks, seed, steps)
     takes += [Take(name, *made) for name, made in repaired.items()]
     rows.append(Row(clip.name, takes, clip.caption or ""))
 grid = players(rows, Path(out_dir) / "listening", f"Each repair; checkpoint {checkpoint}.")

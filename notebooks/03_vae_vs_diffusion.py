@@ -69,7 +69,7 @@ from audioldm_utils.bounds import as_lists
 # %% tags=["hide-input"]
 from audioldm_utils.methods.registry import reconstruct
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies import diffusion
 from audioldm_utils.studies.diffusion import EQUAL_SECONDS
@@ -82,7 +82,7 @@ style()
 # papermill's -p hands lists over as text.
 strengths, rates, probes = as_lists(strengths, rates, probes)
 clips = usable_clips(audio_dir, limit)
-stages = Stages(load(checkpoint))
+networks = Networks(load(checkpoint))
 
 # %% [markdown]
 # ## Method
@@ -147,7 +147,7 @@ for name, label in reversed(cases.items()):
     done = set(zip(part["method"], part["stage"], strict=True))  # a clip can be too short for DDCM
     tried = (("vae", ""), ("sdedit", middle), ("guided", middle), ("ddcm", rate))
     for run in (run for run in tried if run in done):
-        (made,) = reconstruct(clip, run[0], stages, seed=seed, **options[run])
+        (made,) = reconstruct(clip, run[0], networks, seed=seed, **options[run])
         takes.append(Take(run[0], made.audio, made.sample_rate))
     rows.append(Row(f"{name} ({label})", takes, clip.caption or ""))
 shown = players(rows, Path(out_dir) / "listening", f"Equal calls; checkpoint {checkpoint}.")
@@ -287,7 +287,7 @@ results.tabulate(spent, rows="run")
 # sound; `mini` on the machine of this run, the other on the benchmark's.
 
 # %% tags=["hide-input"]
-plain_table(beside(stages, checkpoint, evidence_dir, "build"))
+plain_table(beside(networks, checkpoint, evidence_dir, "build"))
 
 # %% [markdown]
 # ## Limits

@@ -78,7 +78,7 @@ from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.placement import load_rules
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies import rate_curves
 from audioldm_utils.studies.drift import read_drift
@@ -92,7 +92,7 @@ style()
 lists = as_lists(rates, rvq_stages, pursuit_rates, linear_rates, heard_rates)
 rates, rvq_stages, pursuit_rates, linear_rates, heard_rates = lists
 clips = usable_clips(audio_dir, limit)
-stages = Stages(load(checkpoint))
+networks = Networks(load(checkpoint))
 
 # %% [markdown]
 # ## Method
@@ -148,13 +148,13 @@ glue_value("steps", steps, "d")
 # The clip, through VAE and vocoder alone, and decoded from files of falling rate.
 
 # %% tags=["hide-input"]
-codec = Codec(stages)
+codec = Codec(networks)
 rows, files, pairs = [], [], []
 measured = set(main.run["clip"])
 settings = Settings(steps=steps, seed=seed)
 for info in sorted(clips, key=lambda info: info.name not in measured)[:2]:
     wave = to_model_rate(load_clip(info, max_seconds=seconds))
-    vae = stages.reconstruct_vae(torch.from_numpy(wave)[None])[0].numpy()
+    vae = networks.reconstruct_vae(torch.from_numpy(wave)[None])[0].numpy()
     takes = [Take("original", wave, 16000), Take("vae", vae, 16000)]
     for rate, encoded in payable(codec, wave, heard_rates, settings):
         heard = codec.waveform(encoded.codes.latents, encoded.header)
@@ -327,7 +327,7 @@ plain_table(compared)
 # DDCM against the residual quantiser: {glue:text}`bd_rvq`.
 
 # %% tags=["hide-input"]
-rules = load_rules(stages.checkpoint.path, stages.checkpoint.fingerprint)
+rules = load_rules(networks.checkpoint.path, networks.checkpoint.fingerprint)
 plain_table(pd.DataFrame(rules, columns=["below bits a value", "placement", "power", "stop"]))
 
 # %% [markdown]
@@ -422,7 +422,7 @@ left = codes_entropy(codec, files)
 glue_value("entropy_saving", left.saving, ".3f", "bit")
 glue_value("entropy_bits", left.bits, ".1f", "bit")
 glue_value("entropy_count", left.count, "d")
-drift, drift_error = read_drift(evidence_dir, stages.checkpoint.fingerprint)
+drift, drift_error = read_drift(evidence_dir, networks.checkpoint.fingerprint)
 glue_value("drift", drift)
 glue_value("drift_error", drift_error)
 glue_value("entropy_p", left.p_uniform, ".2g")

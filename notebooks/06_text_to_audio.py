@@ -69,7 +69,7 @@ from audioldm_utils.book.plotting import (
 )
 from audioldm_utils.bounds import as_lists
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies.editing import change_name, edit_curve, edits
 from audioldm_utils.studies.prompts import PROMPTS, other_prompt
@@ -88,7 +88,7 @@ style()
 # papermill's -p hands lists over as text.
 sizes, changes = as_lists(sizes, changes)
 clips = usable_clips(audio_dir, limit)
-stages = Stages(load(checkpoint))
+networks = Networks(load(checkpoint))
 
 # %% [markdown]
 # ## Method
@@ -145,11 +145,11 @@ glue_value("rests", judged.rests)
 # %% tags=["hide-input"]
 rows = []
 for _, text in PROMPTS[9:10]:
-    conditionings = {text: stages.embed([text], "")}
+    conditionings = {text: networks.embed([text], "")}
     takes = []
     for method, stage in [key for key in methods(**counts) if key[1] != "no guidance"]:
-        latents = make(stages, method, stage, conditionings, Sampling(**how))
-        wave = stages.vocode(stages.decode(latents))[0].cpu().numpy()
+        latents = make(networks, method, stage, conditionings, Sampling(**how))
+        wave = networks.vocode(networks.decode(latents))[0].cpu().numpy()
         label = f"{method.removesuffix('-random').upper()}, {stage}"
         takes.append(Take(method, wave, 16000, label))
     rows.append(Row(text, takes))
@@ -263,8 +263,8 @@ for info in [info for info in clips if info.name in measured][:1]:
     clip = load_clip(info)
     takes = [
         Take("original" if name == "source" else "ddcm",
-             stages.vocode(stages.decode(z))[0].cpu().numpy(), 16000, name)
-        for name, z in edits(clip, stages, **edited).items()
+             networks.vocode(networks.decode(z))[0].cpu().numpy(), 16000, name)
+        for name, z in edits(clip, networks, **edited).items()
     ]  # fmt: skip
     rows.append(Row(clip.name, takes, f"to «{other_prompt(clip)}»"))
 players(rows, Path(out_dir) / "edits", f"One clip's codes, two prompts; checkpoint {checkpoint}.")

@@ -65,7 +65,7 @@ from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.model.checkpoint import load
 
 # %% tags=["hide-input"]
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies.run import measure
 from audioldm_utils.studies.verification import (
@@ -143,8 +143,8 @@ glue_value("effect", EFFECT, "g")
 # A clip, its own codes decoded, and the same decoder with random indices.
 
 # %% tags=["hide-input"]
-stages = Stages(load(checkpoint))
-codec, rows = Codec(stages), []
+networks = Networks(load(checkpoint))
+codec, rows = Codec(networks), []
 measured = set(judged.run["clip"])
 for info in [info for info in clips if info.name in measured][:1]:
     clip = load_clip(info, max_seconds=seconds)

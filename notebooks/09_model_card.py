@@ -45,12 +45,12 @@ from audioldm_utils.book.plotting import (
     style,
 )
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.studies import model_card
 
 style()
-stages = Stages(load(checkpoint))
-folder = stages.checkpoint.path
+networks = Networks(load(checkpoint))
+folder = networks.checkpoint.path
 Path(out_dir).mkdir(parents=True, exist_ok=True)
 figures = model_card.read_figures(folder)
 
@@ -208,7 +208,7 @@ plain_table(copies)
 # %% tags=["hide-input"]
 clips = usable_clips(audio_dir, limit)
 stored = figures.get("shipped", {})
-again = model_card.clip_figures(stages, [info for info in clips if info.name in stored][:3])
+again = model_card.clip_figures(networks, [info for info in clips if info.name in stored][:3])
 check = pd.DataFrame(
     [
         {"clip": name, "figure": key, "now, nat": value, "stored, nat": stored[name][key]}
@@ -233,7 +233,7 @@ plain_table(check)
 glue_value("sample_steps", sample_steps, "d")
 glue_value("sample_seconds", sample_seconds, ".2f", "s")
 chosen = classes[: limit or None]
-waves = model_card.samples(stages, list(chosen["caption"]), sample_steps, sample_seconds, seed)
+waves = model_card.samples(networks, list(chosen["caption"]), sample_steps, sample_seconds, seed)
 takes = [
     Take("ddim", wave, 16000, name or "sample", caption)
     for name, caption, wave in zip(chosen["class"], chosen["caption"], waves, strict=True)

@@ -53,7 +53,7 @@ def replayed(study: Study) -> Callable[..., None]:
     """What stands in for ``study.function()``, with the same parameters."""
 
     @wraps(pkgutil.resolve_name(study.where))
-    def measure(clips, stages, rows, seed, of_each=None, **grid):
+    def measure(clips, networks, rows, seed, of_each=None, **grid):
         clips = clips if isinstance(clips, Sequence) else [clips]
         table, samples = committed(study.name), study.clips.reference
         if samples:

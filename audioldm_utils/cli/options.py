@@ -9,7 +9,7 @@ from audioldm_utils import bounds
 from audioldm_utils.model.synthesis import CHOICES
 
 if TYPE_CHECKING:
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
 
 SHARED: dict[str, dict[str, Any]] = {
     "checkpoint": {"default": "mini", "help": "mini (default), a folder, or a hub id"},
@@ -34,10 +34,10 @@ def add_shared(parser: argparse.ArgumentParser, *names: str, **defaults: Any) ->
     parser.set_defaults(**defaults)
 
 
-def networks(args: argparse.Namespace) -> Stages:
+def load_networks(args: argparse.Namespace) -> Networks:
     """The networks of ``--checkpoint`` on ``--device``, each loaded when it is first used."""
     from audioldm_utils.model.checkpoint import load
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
 
     synthesis = getattr(args, "synthesis", "auto")
-    return Stages(load(args.checkpoint, (), args.device), synthesis=synthesis)
+    return Networks(load(args.checkpoint, (), args.device), synthesis=synthesis)

@@ -1,4 +1,4 @@
-"""Waveform to ``.ddcm`` bytes and back: stages, DDCM and bitstream put together.
+"""Waveform to ``.ddcm`` bytes and back: networks, DDCM and bitstream put together.
 
 Encoding: 16 kHz mono, mean removed, peak to 0.5 → log-mel → latents → DDCM codes → bytes.
 Decoding replays the codes and undoes the gain. A clip is always coded alone (batch 1), so that
@@ -32,7 +32,7 @@ from audioldm_utils.ddcm.settings import Settings, codebook_for, header_for
 from audioldm_utils.ddcm.windows import Denoiser, windowed
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import DOWNSAMPLING
-from audioldm_utils.model.networks import Stages, normalise
+from audioldm_utils.model.networks import Networks, normalise
 from audioldm_utils.model.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ class Decoded:
 class Codec:
     """One checkpoint's codec. Prompts are embedded once and the text encoders then unloaded."""
 
-    def __init__(self, stages: Stages) -> None:
-        """Take the stages of the checkpoint; encoder and decoder need the same one."""
-        self.stages = stages
+    def __init__(self, networks: Networks) -> None:
+        """Take the networks of the checkpoint; encoder and decoder need the same one."""
+        self.networks = networks
         self._conditionings: dict[tuple[str | None, str | None], Conditioning | None] = {}
 
     def encode(
@@ -109,12 +109,12 @@ class Codec:
         count = model_samples(samples, rate)
         normalised, level = normalise(torch.from_numpy(fit_length(waveform, count))[None])
         coder, header, parts = self._plan(settings, samples, rate, latent_frames(count), level)
-        mel = self.stages.to_mel(normalised)
+        mel = self.networks.to_mel(normalised)
         # Silence fills the last segment.
         missing = parts * coder.codebook.shape[1] * DOWNSAMPLING - mel.shape[1]
-        silence = self.stages.mel_config.silence
+        silence = self.networks.mel_config.silence
         mel = torch.nn.functional.pad(mel, (0, 0, 0, missing), value=silence)
-        latents = self.stages.encode(mel)
+        latents = self.networks.encode(mel)
         if prepare is not None:
             latents = prepare(latents)
         network, counter = (denoiser, None) if denoiser is not None else self._denoiser(header)
@@ -149,7 +149,7 @@ class Codec:
         coder, header, parts = self._plan(stored, count, MODEL_RATE, latent_frames(count))
         frames = parts * coder.codebook.shape[1]
         denoiser, counter = self._denoiser(header)
-        options = {"seeds": [seed], "callback": callback, "device": self.stages.device}
+        options = {"seeds": [seed], "callback": callback, "device": self.networks.device}
         if subset is None:
             codes = coder.generate(frames, denoiser, **options)
             calls = counter.calls
@@ -185,7 +185,7 @@ class Codec:
             other, counter = self._denoiser(replace(header, prompt=edit[1]))
             counters.append(counter)
             edited = (edit[0], other)
-        start = coder.start(1, codes.shape).to(self.stages.device)
+        start = coder.start(1, codes.shape).to(self.networks.device)
         latents = coder.decode(codes, denoiser, edit=edited, start=start, callback=callback)
         calls = sum(counter.calls for counter in counters)
         samples = self.waveform(latents, header, name)
@@ -198,14 +198,14 @@ class Codec:
             UserError: it is not finite.
         """
         count = model_samples(header.samples, header.sample_rate)
-        waveform = self.stages.synthesise(self.stages.decode(latents)).cpu()[:, :count]
+        waveform = self.networks.synthesise(self.networks.decode(latents)).cpu()[:, :count]
         level = Gain(torch.tensor([[header.mean]]), torch.tensor([[1 / header.scale]]))
         return finite(level.undo(waveform), name)[0].numpy()
 
     def encode_latents(self, latents: torch.Tensor, settings: Settings = Settings()) -> Encoded:
         """Encode latents ``(1, 8, frames, 16)`` themselves, at a level of 1."""
         frames = latents.shape[2]
-        samples = frames * DOWNSAMPLING * self.stages.mel_config.hop_length
+        samples = frames * DOWNSAMPLING * self.networks.mel_config.hop_length
         coder, header, parts = self._plan(settings, samples, MODEL_RATE, frames)
         missing = parts * coder.codebook.shape[1] - frames
         latents = torch.nn.functional.pad(latents, (0, 0, 0, missing))
@@ -217,18 +217,18 @@ class Codec:
         """The latents of a file's bytes, without what fills its segments; errors as ``decode``."""
         coder, codes, header, _ = self.open(data, name)
         denoiser, _ = self._denoiser(header)
-        start = coder.start(1, codes.shape).to(self.stages.device)
+        start = coder.start(1, codes.shape).to(self.networks.device)
         latents = finite(coder.decode(codes, denoiser, start=start), name)
         return latents[:, :, : latent_frames(model_samples(header.samples, header.sample_rate))]
 
     def open(self, data: bytes, name: str = "the data") -> tuple[DDCM, Codes, Header, Sizes]:
         """Coder and codes of a file, to replay with another denoiser; errors as ``decode``."""
         header, payload, sizes = bitstream.from_bytes(data, name)
-        checkpoint = self.stages.checkpoint
+        checkpoint = self.networks.checkpoint
         bitstream.check_checkpoint(header, checkpoint.fingerprint, name, checkpoint.name)
         parts, part = layout(header)
         try:
-            coder = coder_for(self.stages, header, part)
+            coder = coder_for(self.networks, header, part)
             codes = _codes(coder, payload, parts)
         except UserError as error:
             raise UserError(f"{name} cannot be decoded: {error}") from error
@@ -242,17 +242,17 @@ class Codec:
         """Coder, header and number of segments of a clip; its level is 1 unless given."""
         parts, part = segment_frames(frames, settings.segment)
         level = level or Gain(torch.zeros(1, 1), torch.ones(1, 1))
-        header = header_for(self.stages, settings, samples, rate, level, parts, part)
-        return coder_for(self.stages, header, part), header, parts
+        header = header_for(self.networks, settings, samples, rate, level, parts, part)
+        return coder_for(self.networks, header, part), header, parts
 
     def _denoiser(self, header: Header) -> tuple[Denoiser, Any]:
         """The denoiser that the header asks for, and what counts its calls."""
         key = (header.prompt, header.negative_prompt)
         if key not in self._conditionings:
             some = key != (None, None)
-            self._conditionings[key] = self.stages.embed(key[0] or "", key[1]) if some else None
-        denoiser = self.stages.denoiser(self._conditionings[key], header.guidance)
-        self.stages.drop_text()
+            self._conditionings[key] = self.networks.embed(key[0] or "", key[1]) if some else None
+        denoiser = self.networks.denoiser(self._conditionings[key], header.guidance)
+        self.networks.drop_text()
         return windowed(denoiser, *shown_window(header)), denoiser
 
 
@@ -269,16 +269,16 @@ def finite(values: torch.Tensor, name: str) -> torch.Tensor:
     return values
 
 
-def coder_for(stages: Stages, header: Header, part: int) -> DDCM:
+def coder_for(networks: Networks, header: Header, part: int) -> DDCM:
     """The coder that a header names, for segments of ``part`` latent frames."""
     schedule = Schedule.from_config(
-        stages.checkpoint.scheduler_config,
+        networks.checkpoint.scheduler_config,
         header.steps,
         placement=header.placement if header.timesteps is None else header.timesteps,
         eta=header.eta,
         **dict(zip(bitstream.PLACEMENTS[header.placement], header.parameters, strict=True)),
     )
-    book = codebook_for(stages, header, part)
+    book = codebook_for(networks, header, part)
     if header.codebook == "k-means" and book.size != header.size:
         raise ValueError(f"its codebook has {header.size} atoms, the fitted one {book.size}")
     return DDCM(schedule, book, header.atom_counts)

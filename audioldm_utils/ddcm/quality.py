@@ -40,8 +40,8 @@ def encode_to_quality(
         except RateTooLowError:
             return float("inf")  # the header alone takes more
         if truth is None:
-            truth = codec.stages.decode(found.latents)
+            truth = codec.networks.decode(found.latents)
         tried[kbps] = found
-        return float((codec.stages.decode(found.codes.latents) - truth).abs().mean())
+        return float((codec.networks.decode(found.codes.latents) - truth).abs().mean())
 
     return tried[find_rate(distance, mel_error, LOWEST, HIGHEST, tolerance=0.1)]

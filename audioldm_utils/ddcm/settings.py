@@ -20,7 +20,7 @@ from audioldm_utils.errors import UserError
 if TYPE_CHECKING:
     from audioldm_utils.audio.signals import Gain
     from audioldm_utils.ddcm.codebook import Codebook
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
 
 #: Ranges of those settings that are one number, or None.
 _BOUNDS = {
@@ -90,11 +90,11 @@ class Settings:
         bounds.TEMPERATURE.check("temperature", self.selection.get("temperature", 0.0))
 
 
-def codebook_for(stages: Stages, header: Header, part: int) -> Codebook:
+def codebook_for(networks: Networks, header: Header, part: int) -> Codebook:
     """The codebook that a header names, for segments of ``part`` latent frames."""
     shape = (8, part, 16)
     if header.codebook == "k-means":
-        place = stages.checkpoint.path, stages.checkpoint.fingerprint
+        place = networks.checkpoint.path, networks.checkpoint.fingerprint
         digest = header.codebook_digest.hex() or None
         return load_kmeans(*place, shape, seed=header.seed, digest=digest)
     options = {bitstream.CODEBOOKS[header.codebook]: header.size}
@@ -104,7 +104,7 @@ def codebook_for(stages: Stages, header: Header, part: int) -> Codebook:
 
 
 def header_for(
-    stages: Stages,
+    networks: Networks,
     settings: Settings,
     samples: int,
     rate: int,
@@ -115,7 +115,7 @@ def header_for(
     """The header of a clip, rounded to what a file holds, with the plan for its rate.
 
     Args:
-        stages: of the checkpoint.
+        networks: of the checkpoint.
         settings: what is None is chosen.
         samples: of the original.
         rate: its sample rate, Hz.
@@ -133,7 +133,7 @@ def header_for(
     pursuit = settings.codebook == "matching-pursuit"
     window = (settings.window, settings.overlap)
     header = Header(
-        fingerprint=bytes.fromhex(stages.checkpoint.fingerprint)[:FINGERPRINT_BYTES],
+        fingerprint=bytes.fromhex(networks.checkpoint.fingerprint)[:FINGERPRINT_BYTES],
         samples=samples,
         sample_rate=rate,
         codebook=settings.codebook,
@@ -149,13 +149,13 @@ def header_for(
         segment=0 if settings.segment == SEGMENT else settings.segment,
         window=(0, 0) if window == (SEGMENT, OVERLAP) else window,
     )
-    book = codebook_for(stages, header, part)
+    book = codebook_for(networks, header, part)
     if header.codebook == "k-means":
         header = replace(header, codebook_digest=bytes.fromhex(book.digest), size=book.size)
     try:
         if settings.kbps is None:
             return bitstream.stored(_with_atoms(header, settings))
-        rules = load_rules(stages.checkpoint.path, stages.checkpoint.fingerprint)
+        rules = load_rules(networks.checkpoint.path, networks.checkpoint.fingerprint)
         return bitstream.stored(_with_rate(header, settings, book, parts, rules))
     except UserError:
         raise

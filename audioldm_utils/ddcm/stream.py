@@ -31,7 +31,7 @@ from audioldm_utils.ddcm.codec import Codec, finite
 from audioldm_utils.ddcm.settings import SEGMENT, Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import DOWNSAMPLING, HOP
-from audioldm_utils.model.networks import PEAK, Stages
+from audioldm_utils.model.networks import PEAK, Networks
 from audioldm_utils.model.streaming import Decoder, ToMel, Windows
 from audioldm_utils.model.windows import Crossfade, window_starts
 
@@ -48,22 +48,24 @@ _MOST_BYTES = 2**20  # of a block: more than any rate takes
 class Encoder:
     """Samples as they come to the bytes of a stream."""
 
-    def __init__(self, stages: Stages, settings: Settings = Settings(), peak: float = 1.0) -> None:
-        """Take the blocks of ``stages`` (:func:`~audioldm_utils.model.streaming.block_stages`).
+    def __init__(
+        self, networks: Networks, settings: Settings = Settings(), peak: float = 1.0
+    ) -> None:
+        """Take the blocks of ``networks`` (:func:`~audioldm_utils.model.streaming.block_networks`).
 
         Raises:
             UserError: the blocks are longer than what is coded together.
         """
-        assert stages.window is not None
-        if stages.window > _MOST_WINDOW:
+        assert networks.window is not None
+        if networks.window > _MOST_WINDOW:
             longest = SEGMENT * DOWNSAMPLING * HOP / MODEL_RATE
             raise UserError(f"blocks of DDCM are at most {longest:g} s long.")
-        self.codec, self.settings = Codec(stages), settings
+        self.codec, self.settings = Codec(networks), settings
         self.peak = bounds.PEAK.check("peak", peak)
         self.taken = 0
-        self._mel, self._windows = ToMel(stages), Windows(stages.window, stages.overlap, 1)
+        self._mel, self._windows = ToMel(networks), Windows(networks.window, networks.overlap, 1)
         self._sum = 0
-        head = _HEAD.pack(MAGIC, VERSION, stages.window, stages.overlap, peak)
+        head = _HEAD.pack(MAGIC, VERSION, networks.window, networks.overlap, peak)
         self._head = self._sealed(head)
 
     def push(self, samples: np.ndarray) -> bytes:
@@ -83,7 +85,7 @@ class Encoder:
     def _out(self, windows: list[tuple[int, Tensor]]) -> bytes:
         data, self._head = self._head, b""
         for start, mel in windows:
-            latents = self.codec.stages.encode(mel)
+            latents = self.codec.networks.encode(mel)
             block = self.codec.encode_latents(latents, self.settings).data
             data += self._sealed(_RECORD.pack(len(block), start) + block)
         return data
@@ -96,13 +98,13 @@ class Encoder:
 
 
 def decode_stream(
-    read: Callable[[int], bytes], stages: Stages, name: str = "the stream"
+    read: Callable[[int], bytes], networks: Networks, name: str = "the stream"
 ) -> Iterator[np.ndarray]:
     """Samples ``(n,)`` at 16 kHz, as soon as the blocks that they need have come.
 
     Args:
         read: gives as many bytes as asked for, fewer only at the end.
-        stages: of the checkpoint that encoded; its own window does not matter.
+        networks: of the checkpoint that encoded; its own window does not matter.
         name: what to call the stream in an error.
 
     Raises:
@@ -111,7 +113,7 @@ def decode_stream(
     """
     reader = _Reader(read, name)
     window, overlap, peak = reader.head()
-    blocks = Stages(stages.checkpoint, window, overlap)
+    blocks = Networks(networks.checkpoint, window, overlap)
     codec, latents = Codec(blocks), Crossfade(overlap // DOWNSAMPLING, 2)
     decoder, given = Decoder(blocks), 0
     for start, data in reader.records():
@@ -227,18 +229,20 @@ class _Reader:
 
 @torch.no_grad()
 def offline(
-    stages: Stages, samples: np.ndarray, settings: Settings = Settings(), peak: float = 1.0
+    networks: Networks, samples: np.ndarray, settings: Settings = Settings(), peak: float = 1.0
 ) -> np.ndarray:
     """What encoder and decoder of the stream give together, from a whole clip at once."""
-    assert stages.window is not None
-    codec, wave = Codec(stages), torch.from_numpy(np.asarray(samples, np.float32))[None]
-    mel = stages.to_mel(wave * (PEAK / peak))
+    assert networks.window is not None
+    codec, wave = Codec(networks), torch.from_numpy(np.asarray(samples, np.float32))[None]
+    mel = networks.to_mel(wave * (PEAK / peak))
     frames = mel.shape[1]
-    latents = Crossfade(stages.overlap // DOWNSAMPLING, 2)
-    for start in window_starts(frames, stages.window, stages.overlap):
-        coded = codec.encode_latents(stages.encode(mel[:, start : start + stages.window]), settings)
+    latents = Crossfade(networks.overlap // DOWNSAMPLING, 2)
+    for start in window_starts(frames, networks.window, networks.overlap):
+        coded = codec.encode_latents(
+            networks.encode(mel[:, start : start + networks.window]), settings
+        )
         latents.add(start // DOWNSAMPLING, coded.codes.latents)
     joined = latents.take(frames // DOWNSAMPLING)
     assert joined is not None
-    waveform = stages.vocode(stages.decode(joined))[0, : len(samples)]
+    waveform = networks.vocode(networks.decode(joined))[0, : len(samples)]
     return (waveform * (peak / PEAK)).cpu().numpy()

@@ -25,7 +25,7 @@ from audioldm_utils.methods.enhance.bands import (
     identity_compensation,
     load_compensation,
 )
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Job:
     """
 
     clip: Clip
-    stages: Stages
+    networks: Networks
     seed: int = 0
     progress: Callable[[int, int], None] | None = None
     refined: dict[tuple[int, float, str], tuple[torch.Tensor, np.ndarray]] = field(
@@ -78,7 +78,7 @@ class Job:
         wave = audio.to_model_rate(self.clip)
         mean = float(wave.mean(dtype=np.float64))
         if np.abs(wave - mean).max() < audio.SILENCE:
-            # A clip may begin with silence, which has no peak to scale: as `stages.normalise`.
+            # A clip may begin with silence, which has no peak to scale: as `networks.normalise`.
             return np.zeros_like(wave), audio.Gain(mean, 1.0)
         return audio.normalise(wave)
 
@@ -100,12 +100,12 @@ class Job:
     @cached_property
     def mel(self) -> torch.Tensor:
         """Its log-mel ``(1, frames, 64)``, frames a multiple of 4."""
-        return self.stages.to_mel(torch.from_numpy(self.waveform)[None])
+        return self.networks.to_mel(torch.from_numpy(self.waveform)[None])
 
     @cached_property
     def latents(self) -> torch.Tensor:
         """The VAE's posterior mode ``(1, 8, frames / 4, 16)``, scaled."""
-        return self.stages.encode(self.mel)
+        return self.networks.encode(self.mel)
 
     def own_level(self, waveform: np.ndarray, rate: int) -> np.ndarray:
         """Undo the gain, float32; as many samples as the clip has at that rate."""
@@ -121,25 +121,25 @@ class Job:
     @cached_property
     def compensation(self) -> Compensation:
         """What is fitted for this checkpoint; UserError if nothing is."""
-        checkpoint = self.stages.checkpoint
-        return load_compensation(checkpoint.path, checkpoint.fingerprint, self.stages.synthesis)
+        checkpoint = self.networks.checkpoint
+        return load_compensation(checkpoint.path, checkpoint.fingerprint, self.networks.synthesis)
 
     @cached_property
     def statistics(self) -> Compensation:
         """For the coder of side information: the fitted ones, else plausible ones."""
-        checkpoint = self.stages.checkpoint
-        path = compensation_path(checkpoint.path, checkpoint.fingerprint, self.stages.synthesis)
+        checkpoint = self.networks.checkpoint
+        path = compensation_path(checkpoint.path, checkpoint.fingerprint, self.networks.synthesis)
         if path.exists():
             return self.compensation
         return identity_compensation(checkpoint.fingerprint)
 
     def synthesise(self, mel: torch.Tensor) -> np.ndarray:
         """Waveform of a mel ``(1, frames, 64)``, as long as the input."""
-        return self.stages.synthesise(mel, seed=self.seed)[0, : len(self.waveform)].cpu().numpy()
+        return self.networks.synthesise(mel, seed=self.seed)[0, : len(self.waveform)].cpu().numpy()
 
     def finish(self, latents: torch.Tensor, **more: Any) -> Output:
         """Decode latents plainly, as ``vae`` does."""
-        waveform = self.synthesise(self.stages.decode(latents))
+        waveform = self.synthesise(self.networks.decode(latents))
         return Output(waveform, MODEL_RATE, latents, **more)
 
     def step(self, done: int, total: int) -> None:

@@ -57,7 +57,7 @@ def ddcm_quantised(
         temperature: 0 takes the nearest vector; above, an average weighted by
             exp(-distance^2 / temperature), in squared latent units.
     """
-    checkpoint = job.stages.checkpoint
+    checkpoint = job.networks.checkpoint
     vectors = load_quantiser(checkpoint.path, checkpoint.fingerprint, quantiser)
 
     def prepare(latents: torch.Tensor) -> torch.Tensor:
@@ -84,7 +84,7 @@ def _code(
         guidance=guidance if text else 1.0,
         seed=job.seed,
     )
-    encoded = Codec(job.stages).encode(
+    encoded = Codec(job.networks).encode(
         # The file holds the level; the codec takes it off and finds the same.
         job.gain.undo(job.waveform),
         settings,

@@ -24,16 +24,16 @@ def _denoiser(job: Job, prompt: str, guidance: float, grad: bool = False) -> tup
     """The denoiser of a prompt, in windows where the clip is long, and the prompt's text."""
     conditioning, text = None, job.text(prompt)
     if text:
-        conditioning = job.stages.embed([text], negative=[""] if guidance != 1 else None)
-        job.stages.drop_text()
+        conditioning = job.networks.embed([text], negative=[""] if guidance != 1 else None)
+        job.networks.drop_text()
     # Guidance needs a prompt to lead to; without one it is left out.
-    denoiser = job.stages.denoiser(conditioning, guidance if text else 1.0, grad)
+    denoiser = job.networks.denoiser(conditioning, guidance if text else 1.0, grad)
     return windowed(denoiser, SEGMENT, OVERLAP), text
 
 
 def _schedule(job: Job, strength: float, steps: int, eta: float) -> Schedule | None:
     """``steps`` timesteps from ``strength`` of the training schedule down; None for none."""
-    config = job.stages.checkpoint.scheduler_config
+    config = job.networks.checkpoint.scheduler_config
     total = int(config.get("num_train_timesteps", 1000))
     top = round(strength * total)
     if top == 0:
@@ -207,4 +207,4 @@ def _distance(job: Job, x0_hat: torch.Tensor, kind: str) -> tuple[torch.Tensor, 
     """The distance, and its order: a distance of order p falls to 0 in p Polyak steps."""
     if kind == "latent":
         return 0.5 * (x0_hat - job.latents).square().sum(), 2.0
-    return mel_distance(job.mel, job.stages.decode_grad(x0_hat)).sum(), 1.0
+    return mel_distance(job.mel, job.networks.decode_grad(x0_hat)).sum(), 1.0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from audioldm_utils.methods.base import Output
     from audioldm_utils.methods.cost import Cost
     from audioldm_utils.model.checkpoint import Checkpoint
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ class Reconstruction:
 def reconstruct(
     clips: Clip | Iterable[Clip],
     method: str = "vae",
-    checkpoint: Stages | Checkpoint | str | Path = "mini",
+    checkpoint: Networks | Checkpoint | str | Path = "mini",
     *,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
@@ -288,30 +288,30 @@ def reconstruct(
             lacks a component or what must be fitted for it; before any clip is read.
     """
     from audioldm_utils.audio.clips import Clip as ClipType
-    from audioldm_utils.model.networks import Stages as StagesType
+    from audioldm_utils.model.networks import Networks as NetworksType
 
     chosen = find_method(method)
     checked = chosen.parse(options)
     bounds.SEED.check("seed", seed)
-    stages = checkpoint if isinstance(checkpoint, StagesType) else StagesType(checkpoint)
+    networks = checkpoint if isinstance(checkpoint, NetworksType) else NetworksType(checkpoint)
     if part := chosen.fits({n: o.default for n, o in chosen.options.items()} | checked):
-        _check_fitted(stages, part)
+        _check_fitted(networks, part)
     # The checkpoint's vocoder is none of a method's networks where something else makes sound.
-    needs = tuple(n for n in chosen.needs if n != "vocoder" or stages.synthesis == n)
+    needs = tuple(n for n in chosen.needs if n != "vocoder" or networks.synthesis == n)
     for name in needs:
-        stages.checkpoint.part(name)
+        networks.checkpoint.part(name)
     several = [clips] if isinstance(clips, ClipType) else clips
-    return _run(several, chosen, needs, checked, stages, seed, progress)
+    return _run(several, chosen, needs, checked, networks, seed, progress)
 
 
-def _check_fitted(stages: Stages, part: str) -> None:
+def _check_fitted(networks: Networks, part: str) -> None:
     """Refuse a checkpoint for which nothing of that name is fitted (UserError)."""
     from audioldm_utils.ddcm.codebook.fitted import load_fitted
     from audioldm_utils.methods.enhance.bands import load_compensation
 
-    place = stages.checkpoint.path, stages.checkpoint.fingerprint
+    place = networks.checkpoint.path, networks.checkpoint.fingerprint
     fitted = part != "compensation"
-    _ = load_fitted(*place, part) if fitted else load_compensation(*place, stages.synthesis)
+    _ = load_fitted(*place, part) if fitted else load_compensation(*place, networks.synthesis)
 
 
 def _run(
@@ -319,7 +319,7 @@ def _run(
     method: Method,
     needs: tuple[str, ...],
     options: dict[str, Any],
-    stages: Stages,
+    networks: Networks,
     seed: int,
     progress: Callable[[str, int, int], None] | None,
 ) -> Iterator[Reconstruction]:
@@ -328,10 +328,10 @@ def _run(
 
     function = method.load()
     for clip in clips:
-        job = Job(clip, stages, seed)
+        job = Job(clip, networks, seed)
         if progress:
             job.progress = lambda done, total, name=clip.name: progress(name, done, total)
-        with measured(stages.checkpoint, needs) as cost:
+        with measured(networks.checkpoint, needs) as cost:
             output = function(job, **options)
         yield Reconstruction(
             clip=clip.name,
@@ -344,7 +344,7 @@ def _run(
             side_bits=output.side_bits,
             kbps=output.side_bits / clip.seconds / 1000,
             seed=seed,
-            checkpoint=stages.checkpoint.fingerprint,
+            checkpoint=networks.checkpoint.fingerprint,
             oracle=output.oracle,
             details=output.details,
         )

@@ -60,7 +60,7 @@ def vae_inverse(job: Job, *, iterations: Annotated[int, bounds.ITERATIONS] = 32)
 
 
 def _synthesised(job: Job, synthesis: str, iterations: int) -> Output:
-    made = synthesise(job.stages.decode(job.latents), synthesis, iterations, job.seed)
+    made = synthesise(job.networks.decode(job.latents), synthesis, iterations, job.seed)
     return Output(made[0, : len(job.waveform)].cpu().numpy(), MODEL_RATE, job.latents)
 
 
@@ -88,7 +88,7 @@ def vae_highfreq(
         oracle: instead of all this, take the original itself above 4 kHz; an upper bound.
     """
     check_choice("blind", blind, ("mel", "fitted", "none"))
-    mel = job.stages.decode(job.latents)
+    mel = job.networks.decode(job.latents)
     waveform = job.synthesise(mel)
     if oracle:
         wide = job.clip.sample_rate > MODEL_RATE
@@ -156,7 +156,7 @@ def vae_denoise(
         lines: notch out the steady lines that the vocoder answers to silence with.
         gate: strength of noisereduce's spectral gate on that answer's spectrum, 0 to 1.
     """
-    mel = job.stages.decode(job.latents)
+    mel = job.networks.decode(job.latents)
     target = mel[0].cpu().numpy()
     waveform = job.synthesise(mel)
     if fitted:
@@ -176,8 +176,8 @@ def vae_denoise(
 
 def idle_answer(job: Job, frames: int = 128) -> np.ndarray:
     """What the synthesis makes of silence, ``(frames * 160,)``."""
-    silence = torch.full((1, frames, 64), job.stages.mel_config.silence)
-    return job.stages.synthesise(silence, seed=job.seed)[0].cpu().numpy()
+    silence = torch.full((1, frames, 64), job.networks.mel_config.silence)
+    return job.networks.synthesise(silence, seed=job.seed)[0].cpu().numpy()
 
 
 def _without_lines(waveform: np.ndarray, idle: np.ndarray) -> np.ndarray:
@@ -222,7 +222,7 @@ def _refined(
 
     def decode(latents: torch.Tensor) -> torch.Tensor:
         with torch.autocast(latents.device.type, torch.bfloat16, precision == "bfloat16"):
-            return job.stages.decode_grad(latents).float()
+            return job.networks.decode_grad(latents).float()
 
     rows = job.latents.shape[2]
     starts = list(range(0, max(rows - REFINE_ROWS // 4, 1), REFINE_ROWS))
@@ -302,7 +302,7 @@ def vae_restored(
         extend: extend the band above 8 kHz, output at the clip's own rate.
         extension_kbps: most side information for that.
     """
-    latents, mel = job.latents, job.stages.decode(job.latents)
+    latents, mel = job.latents, job.networks.decode(job.latents)
     waveform = job.synthesise(mel)
     score = _rule(job, waveform)
     kept: dict[str, bool] = {}
@@ -322,7 +322,7 @@ def vae_restored(
 
     if steps:
         refined, curve = _refined(job, steps, learning_rate, precision)
-        decoded = job.stages.decode(refined)
+        decoded = job.networks.decode(refined)
         # Whichever latents are sent, the decoder treats them alike.
         if offer("refined", job.synthesise(decoded), flag=0):
             latents, mel = refined, decoded

@@ -21,7 +21,7 @@ from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import DOWNSAMPLING
 from audioldm_utils.model.checkpoint import Checkpoint, Precision, load
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 
 
 class Sampler(NamedTuple):
@@ -76,7 +76,7 @@ def make_scheduler(sampler: str, config: Mapping[str, Any], **options: Any) -> A
 
 
 def sample(
-    stages: Stages,
+    networks: Networks,
     scheduler: Any,
     denoiser: Callable[[Tensor, Tensor], Tensor],
     latents: Tensor,
@@ -88,17 +88,17 @@ def sample(
     """Run a scheduler of diffusers' interface from noise to latents.
 
     Args:
-        stages: whose device is used.
+        networks: whose device is used.
         denoiser: ``(x_t, t) -> output``.
         latents: standard normal noise, ``(batch, 8, frames, 16)``.
         generator: of the noise that the scheduler adds, if it adds any.
         eta: share of noise, 0 to 1; schedulers other than DDIM have none.
         progress: called with (steps done, steps in all) after each step.
     """
-    scheduler.set_timesteps(steps, device=stages.device)
+    scheduler.set_timesteps(steps, device=networks.device)
     accepted = inspect.signature(scheduler.step).parameters
     extra = {k: v for k, v in {"eta": eta, "generator": generator}.items() if k in accepted}
-    latents = latents.to(stages.device) * scheduler.init_noise_sigma
+    latents = latents.to(networks.device) * scheduler.init_noise_sigma
     timesteps = scheduler.timesteps
     with torch.no_grad():
         for done, t in enumerate(timesteps, start=1):
@@ -120,7 +120,7 @@ def starting_noise(seeds: Sequence[int], frames: int) -> Tensor:
 
 def generate(
     prompts: str | Sequence[str],
-    checkpoint: Stages | Checkpoint | str | Path = "mini",
+    checkpoint: Networks | Checkpoint | str | Path = "mini",
     sampler: str = "ddim",
     steps: int = 50,
     guidance: float = 3.5,
@@ -145,7 +145,7 @@ def generate(
     Args:
         prompts: one text or several; several are embedded together, as diffusers does.
         checkpoint: name, folder or hub id, of which each part is unloaded as soon as it is not
-            needed, or a checkpoint or stages that are kept as they are.
+            needed, or a checkpoint or networks that are kept as they are.
         sampler: one of ``SAMPLERS``.
         guidance: classifier-free guidance; 1 is none.
         seed: of the noise, drawn on the CPU whatever the device is.
@@ -156,7 +156,7 @@ def generate(
         eta: share of noise in DDIM, 0 to 1.
         progress: called with (steps done, steps in all).
         device, dtype: where and in which precision a checkpoint given by name is loaded.
-        synthesis: of a checkpoint that is no ``Stages`` yet, as there.
+        synthesis: of a checkpoint that is no ``Networks`` yet, as there.
         sampler_options: of the scheduler, such as DDCM's ``codebook`` and ``size``.
 
     Raises:
@@ -168,41 +168,41 @@ def generate(
     bounds.CANDIDATES.check("candidates", candidates)
     bounds.SHARE.check("eta", eta)
     bounds.SEED.check("seed", seed)
-    own = not isinstance(checkpoint, Stages | Checkpoint)
+    own = not isinstance(checkpoint, Networks | Checkpoint)
     if own:
         checkpoint = load(checkpoint, ("scheduler",), device, dtype)
-    if not isinstance(stages := checkpoint, Stages):
-        stages = Stages(checkpoint, synthesis=synthesis)
-    scheduler = make_scheduler(sampler, stages.checkpoint.scheduler_config, **sampler_options)
+    if not isinstance(networks := checkpoint, Networks):
+        networks = Networks(checkpoint, synthesis=synthesis)
+    scheduler = make_scheduler(sampler, networks.checkpoint.scheduler_config, **sampler_options)
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if audio_prompt is None:
-        conditioning = stages.embed(texts, negative, together=True)
+        conditioning = networks.embed(texts, negative, together=True)
     else:
-        conditioning = stages.embed_audio(audio_prompt, texts, negative)
+        conditioning = networks.embed_audio(audio_prompt, texts, negative)
     if own:
-        stages.drop_text()
+        networks.drop_text()
     # The tolerance keeps 0.29 s, which is 28.999... frames in floating point, at 29.
-    frames = math.ceil(seconds * stages.mel_config.frame_rate - 1e-6)
+    frames = math.ceil(seconds * networks.mel_config.frame_rate - 1e-6)
     shape = (conditioning.batch * candidates, 8, math.ceil(frames / DOWNSAMPLING), 16)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(shape, generator=generator)
-    denoiser = stages.denoiser(conditioning, guidance)
-    latents = sample(stages, scheduler, denoiser, noise, steps, generator, eta, progress)
+    denoiser = networks.denoiser(conditioning, guidance)
+    latents = sample(networks, scheduler, denoiser, noise, steps, generator, eta, progress)
     if own:
-        stages.checkpoint.unload("unet")
-    rate = stages.mel_config.sample_rate
-    audio = stages.synthesise(stages.decode(latents), align=False)[:, : round(seconds * rate)]
+        networks.checkpoint.unload("unet")
+    rate = networks.mel_config.sample_rate
+    audio = networks.synthesise(networks.decode(latents), align=False)[:, : round(seconds * rate)]
     audio, scores = audio.cpu().reshape(conditioning.batch, candidates, -1), None
     if candidates > 1:
         text = audio_prompt is None
-        wanted = stages.clap_text(texts) if text else stages.clap_audio(audio_prompt)
-        audio, scores = _ranked(stages, audio, wanted)
+        wanted = networks.clap_text(texts) if text else networks.clap_audio(audio_prompt)
+        audio, scores = _ranked(networks, audio, wanted)
     return Generated(audio[:, 0], rate, audio, scores, latents, denoiser.calls, scheduler)
 
 
-def _ranked(stages: Stages, audio: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def _ranked(networks: Networks, audio: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Candidates ``(prompts, candidates, samples)``, those nearest to CLAP's ``wanted`` first."""
-    heard = stages.clap_audio(audio.flatten(0, 1)).reshape(*audio.shape[:2], -1)
+    heard = networks.clap_audio(audio.flatten(0, 1)).reshape(*audio.shape[:2], -1)
     scores, order = torch.einsum("pd,pcd->pc", wanted.expand(len(heard), -1), heard).sort(
         dim=1, descending=True, stable=True
     )

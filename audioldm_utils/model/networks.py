@@ -1,4 +1,4 @@
-"""The stages of AudioLDM2: waveform to log-mel to latents and back, prompts to a denoiser.
+"""The networks of AudioLDM2: waveform to log-mel to latents and back, prompts to a denoiser.
 
 Shapes: waveform ``(batch, samples)`` at 16 kHz; log-mel ``(batch, frames, 64)``; latents
 ``(batch, 8, frames / 4, 16)``, multiplied by the VAE's ``scaling_factor``. Everything runs
@@ -47,7 +47,7 @@ def normalise(waveform: Tensor) -> tuple[Tensor, Gain]:
     return gain.apply(waveform), gain
 
 
-class Stages:
+class Networks:
     """The networks of one checkpoint, as functions of tensors.
 
     What it does with prompts is described at :class:`~audioldm_utils.model.conditioning.TextSide`.

@@ -1,6 +1,6 @@
 """Real time: sound that comes in pieces goes through VAE and vocoder as it comes.
 
-The blocks are the windows of :class:`~audioldm_utils.model.networks.Stages`, so the stream's
+The blocks are the windows of :class:`~audioldm_utils.model.networks.Networks`, so the stream's
 result is :func:`offline`'s, but for rounding. The level is fixed beforehand: a clip's peak and
 mean are known only at its end. One channel at 16 kHz; ``(n,)`` float32 in and out.
 """
@@ -19,7 +19,7 @@ from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import DOWNSAMPLING, HOP
 from audioldm_utils.model.mel import log_mel
-from audioldm_utils.model.networks import MEL_CONTEXT, PEAK, Stages
+from audioldm_utils.model.networks import MEL_CONTEXT, PEAK, Networks
 from audioldm_utils.model.windows import Crossfade
 
 #: Mel frames that the vocoder waits for, beside its context.
@@ -31,7 +31,7 @@ def seconds_to_frames(seconds: float) -> int:
     return max(DOWNSAMPLING, round(seconds * MODEL_RATE / HOP / DOWNSAMPLING) * DOWNSAMPLING)
 
 
-def block_stages(stages: Stages, window: float, overlap: float) -> Stages:
+def block_networks(networks: Networks, window: float, overlap: float) -> Networks:
     """The same checkpoint with windows of so many seconds.
 
     Raises:
@@ -42,15 +42,15 @@ def block_stages(stages: Stages, window: float, overlap: float) -> Stages:
     frames, shared = seconds_to_frames(window), seconds_to_frames(overlap) if overlap else 0
     if shared >= frames:
         raise UserError(f"the overlap ({overlap:g} s) must be shorter than the window.")
-    return Stages(stages.checkpoint, window=frames, overlap=shared)
+    return Networks(networks.checkpoint, window=frames, overlap=shared)
 
 
 @torch.no_grad()
-def offline(stages: Stages, samples: np.ndarray, peak: float = 1.0) -> np.ndarray:
+def offline(networks: Networks, samples: np.ndarray, peak: float = 1.0) -> np.ndarray:
     """What the stream gives, from a whole clip: the same windows, the same fixed level."""
     scale = PEAK / peak
-    mel = stages.to_mel(torch.from_numpy(np.asarray(samples, np.float32))[None] * scale)
-    waveform = stages.vocode(stages.decode(stages.encode(mel)))
+    mel = networks.to_mel(torch.from_numpy(np.asarray(samples, np.float32))[None] * scale)
+    waveform = networks.vocode(networks.decode(networks.encode(mel)))
     return (waveform[0, : len(samples)] / scale).cpu().numpy()
 
 
@@ -93,10 +93,10 @@ class Windows:
 
 
 class ToMel:
-    """``Stages.to_mel`` of samples that come in pieces."""
+    """``Networks.to_mel`` of samples that come in pieces."""
 
-    def __init__(self, stages: Stages) -> None:
-        self.config, self._device = stages.mel_config, stages.device
+    def __init__(self, networks: Networks) -> None:
+        self.config, self._device = networks.mel_config, networks.device
         self._samples = torch.zeros(1, 0)
         # Frame that the kept samples begin with, and the next one to give out.
         self._first = self._next = 0
@@ -112,7 +112,7 @@ class ToMel:
         return self._frames(end, (end + MEL_CONTEXT - self._first) * hop)
 
     def finish(self) -> Tensor | None:
-        """The rest, filled as ``Stages.to_mel`` fills it."""
+        """The rest, filled as ``Networks.to_mel`` fills it."""
         hop = self.config.hop_length
         count = self._first + math.ceil(self._samples.shape[1] / hop)
         if count == 0:
@@ -134,11 +134,11 @@ class ToMel:
 
 
 class Vocode:
-    """``Stages.vocode`` of a mel that comes in pieces."""
+    """``Networks.vocode`` of a mel that comes in pieces."""
 
-    def __init__(self, stages: Stages, block: int = VOCODER_BLOCK) -> None:
-        self.stages, self.block = stages, block
-        self.context = stages.vocoder_context
+    def __init__(self, networks: Networks, block: int = VOCODER_BLOCK) -> None:
+        self.networks, self.block = networks, block
+        self.context = networks.vocoder_context
         self._mel: Tensor | None = None
         self._first = self._next = 0
 
@@ -155,8 +155,8 @@ class Vocode:
     @torch.no_grad()
     def _until(self, end: int) -> Tensor:
         assert self._mel is not None
-        hop = self.stages.mel_config.hop_length
-        waveform = self.stages.vocode_grad(self._mel)
+        hop = self.networks.mel_config.hop_length
+        waveform = self.networks.vocode_grad(self._mel)
         waveform = waveform[:, (self._next - self._first) * hop : (end - self._first) * hop]
         keep = max(0, end - self.context)
         self._mel = self._mel[:, keep - self._first :]
@@ -167,11 +167,11 @@ class Vocode:
 class Decoder:
     """Latents that come in pieces to a waveform: the VAE's decoder and the vocoder."""
 
-    def __init__(self, stages: Stages) -> None:
-        self.stages = stages
-        size, shared = stages.window // DOWNSAMPLING, stages.overlap // DOWNSAMPLING
-        self._windows, self._mels = Windows(size, shared, 2), Crossfade(stages.overlap, 1)
-        self._vocode = Vocode(stages)
+    def __init__(self, networks: Networks) -> None:
+        self.networks = networks
+        size, shared = networks.window // DOWNSAMPLING, networks.overlap // DOWNSAMPLING
+        self._windows, self._mels = Windows(size, shared, 2), Crossfade(networks.overlap, 1)
+        self._vocode = Vocode(networks)
 
     def push(self, latents: Tensor) -> list[Tensor]:
         """Latents ``(1, 8, frames, 16)`` to pieces of waveform ``(1, n)``."""
@@ -185,7 +185,7 @@ class Decoder:
 
     def _mel(self, windows: list[tuple[int, Tensor]]) -> list[Tensor]:
         for start, latents in windows:
-            self._mels.add(start * DOWNSAMPLING, self.stages.decode(latents))
+            self._mels.add(start * DOWNSAMPLING, self.networks.decode(latents))
         mel = self._mels.take(self._windows.settled * DOWNSAMPLING)
         waveform = None if mel is None else self._vocode.push(mel)
         return [] if waveform is None else [waveform]
@@ -196,23 +196,23 @@ class Reconstructor:
     """A stream through VAE and vocoder: :meth:`push` samples as they come, then :meth:`finish`.
 
     Attributes:
-        stages: its ``window`` and ``overlap`` are the stream's blocks (:func:`block_stages`).
+        networks: its ``window`` and ``overlap`` are the stream's blocks (:func:`block_networks`).
         peak: highest level expected of the input, full scale 1, scaled to 0.5.
         taken, given: samples so far.
     """
 
-    stages: Stages
+    networks: Networks
     peak: float = 1.0
     taken: int = 0
     given: int = 0
 
     def __post_init__(self) -> None:
-        if self.stages.window is None:
-            raise ValueError("a stream needs stages with a window")
+        if self.networks.window is None:
+            raise ValueError("a stream needs networks with a window")
         bounds.PEAK.check("peak", self.peak)
-        self._to_mel, self._decoder = ToMel(self.stages), Decoder(self.stages)
-        self._windows = Windows(self.stages.window, self.stages.overlap, 1)
-        self._latents = Crossfade(self.stages.overlap // DOWNSAMPLING, 2)
+        self._to_mel, self._decoder = ToMel(self.networks), Decoder(self.networks)
+        self._windows = Windows(self.networks.window, self.networks.overlap, 1)
+        self._latents = Crossfade(self.networks.overlap // DOWNSAMPLING, 2)
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take samples ``(n,)``; give those that are ready, often none."""
@@ -231,7 +231,7 @@ class Reconstructor:
 
     def _encode(self, windows: list[tuple[int, Tensor]]) -> list[Tensor]:
         for start, mel in windows:
-            self._latents.add(start // DOWNSAMPLING, self.stages.encode(mel))
+            self._latents.add(start // DOWNSAMPLING, self.networks.encode(mel))
         latents = self._latents.take(self._windows.settled // DOWNSAMPLING)
         return [] if latents is None else self._decoder.push(latents)
 

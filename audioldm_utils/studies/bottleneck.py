@@ -34,7 +34,7 @@ from audioldm_utils.studies.phase import with_phase
 from audioldm_utils.studies.rows import Row
 
 if TYPE_CHECKING:
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
     from audioldm_utils.results.tables import ResultsBuilder
 
 #: In the order in which the book tells them.
@@ -60,13 +60,13 @@ class Reconstructed:
     mel: dict[str, np.ndarray]
 
 
-def reconstruct_each_way(clip: Clip, stages: Stages, seed: int = 0) -> Reconstructed:
+def reconstruct_each_way(clip: Clip, networks: Networks, seed: int = 0) -> Reconstructed:
     """One clip, mono at any rate, on every path; the seed is of Griffin-Lim's first phase."""
-    config = stages.mel_config
+    config = networks.mel_config
     reference = to_model_rate(clip)
     wave, level = normalise(torch.from_numpy(reference)[None])
-    mel = stages.to_mel(wave)
-    decoded = stages.decode(stages.encode(mel))
+    mel = networks.to_mel(wave)
+    decoded = networks.decode(networks.encode(mel))
 
     def finish(samples: torch.Tensor) -> np.ndarray:
         return level.undo(samples.cpu())[0, : len(reference)].numpy()
@@ -76,26 +76,26 @@ def reconstruct_each_way(clip: Clip, stages: Stages, seed: int = 0) -> Reconstru
     for source, vocoded, spectrogram in (("mel", "mel-vocoder", mel), ("vae", "vae", decoded)):
         audio[f"{source}-original-phase"] = finish(with_phase(spectrogram, wave))
         audio[f"{source}-griffinlim"] = finish(griffin_lim(spectrogram, seed=seed))
-        audio[vocoded] = finish(stages.vocode(spectrogram))
+        audio[vocoded] = finish(networks.vocode(spectrogram))
     frames = len(reference) // config.hop_length
     mels = {"true": mel, "vae": decoded}
     mels = {name: found[0, :frames].cpu().numpy() for name, found in mels.items()}
     return Reconstructed(clip, reference, audio, mels)
 
 
-def measure_paths(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
+def measure_paths(clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int) -> None:
     """Study ``01_ladder``: every metric of every path, and the VAE's mel errors."""
-    result = reconstruct_each_way(clip, stages, seed)
+    result = reconstruct_each_way(clip, networks, seed)
     for path in PATHS:
         native = path == "band-limit"
         reference = clip.samples if native else result.reference
-        rate = clip.sample_rate if native else stages.mel_config.sample_rate
+        rate = clip.sample_rate if native else networks.mel_config.sample_rate
         Row(rows, clip, path).scores(reference, result.audio[path], rate, None)
     Row(rows, clip, "vae", "mel").mel_errors(result.mel["true"], result.mel["vae"])
 
 
 def measure_refined(
-    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, excerpt_seconds: float,
+    clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int, excerpt_seconds: float,
     refine_steps: int,
 ) -> None:  # fmt: skip
     """Study ``01_refined``: the VAE's mel error on an excerpt, before and after refinement.
@@ -103,11 +103,11 @@ def measure_refined(
     Gradient steps on the latent show what the decoder can do; the rest is the encoder's.
     """
     wave, _ = normalise(torch.from_numpy(to_model_rate(clip))[None])
-    target = stages.to_mel(wave)[:, : 4 * round(25 * excerpt_seconds)]  # whole latent frames
-    latents = stages.encode(target)
-    refined, _ = refine_latents(latents, target, stages.decode_grad, refine_steps)
+    target = networks.to_mel(wave)[:, : 4 * round(25 * excerpt_seconds)]  # whole latent frames
+    latents = networks.encode(target)
+    refined, _ = refine_latents(latents, target, networks.decode_grad, refine_steps)
     for method, found in {"vae": latents, "refined-latent": refined}.items():
-        mel = stages.decode(found)[0].numpy()
+        mel = networks.decode(found)[0].numpy()
         Row(rows, clip, method, "mel excerpt").mel_errors(target[0].numpy(), mel)
 
 
@@ -115,18 +115,18 @@ def measure_refined(
 SPECTRAL = ("log_mel_distance", "multi_resolution_stft")
 
 
-def measure_mistakes(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
+def measure_mistakes(clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int) -> None:
     """Study ``01_mistakes``: VAE and vocoder fed by each public front-end mistake."""
     reference = to_model_rate(clip)
     wave, level = normalise(torch.from_numpy(reference)[None])
-    for name, front in {"none": stages.to_mel, **MISTAKES}.items():
-        mel = stages.pad_mel(front(wave))
-        audio = level.undo(stages.vocode(stages.decode(stages.encode(mel))).cpu())
+    for name, front in {"none": networks.to_mel, **MISTAKES}.items():
+        mel = networks.pad_mel(front(wave))
+        audio = level.undo(networks.vocode(networks.decode(networks.encode(mel))).cpu())
         estimate = fit_length(audio[0].numpy(), len(reference))
         Row(rows, clip, "vae", name).scores(reference, estimate, names=SPECTRAL)
 
 
-def measure_attacks(clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int) -> None:
+def measure_attacks(clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int) -> None:
     """Study ``01_attacks``: every metric of changes whose audibility is known."""
     reference = to_model_rate(clip)
     for name, attack in attacks().items():

@@ -23,12 +23,12 @@ from audioldm_utils.studies.rows import Bench, Excerpt, Row, correlation, fitted
 
 if TYPE_CHECKING:
     from audioldm_utils.ddcm.codebook import Codebook
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
     from audioldm_utils.results.tables import ResultsBuilder
 
 
 def measure_choices(
-    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
+    clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
     temperatures: Sequence[float], softness: Sequence[float],
 ) -> None:  # fmt: skip
     """Single choices, soft choices, fitted atoms and quantised latents of one excerpt.
@@ -39,22 +39,22 @@ def measure_choices(
         softness: squared latent units, over which the centres of the quantiser are averaged;
             the hard one is measured as well.
     """
-    at = Bench(clip, stages, rows)
+    at = Bench(clip, networks, rows)
     excerpt = at.excerpt(seconds)
     _single(at, excerpt, seed)
-    schedule = Schedule.from_config(stages.checkpoint.scheduler_config, steps)
+    schedule = Schedule.from_config(networks.checkpoint.scheduler_config, steps)
     coder = DDCM(schedule, CyclicShift(excerpt.shape, seed))
     for temperature in (0.0, *temperatures, math.inf):
         row = at.row("ddcm", f"temperature {temperature:g}")
         selection = {"temperature": temperature, "seeds": [seed]} if temperature else {}
-        _encode(row, stages, excerpt, coder, selection)
+        _encode(row, networks, excerpt, coder, selection)
     _fitted(at, excerpt, schedule, seed)
     _quantised(at, excerpt, softness)
 
 
 def _single(at: Bench, excerpt: Excerpt, seed: int) -> None:
     """Efficiency of one choice at each noise level, N = values of the excerpt's latents."""
-    shape, config = excerpt.shape, at.stages.checkpoint.scheduler_config
+    shape, config = excerpt.shape, at.networks.checkpoint.scheduler_config
     # Codebook, atoms, and the draws of it that are averaged: many where a draw is cheap.
     books: dict[str, tuple[Codebook, int, int]] = {
         "ddcm": (CyclicShift(shape, seed), 1, 8),
@@ -65,7 +65,7 @@ def _single(at: Bench, excerpt: Excerpt, seed: int) -> None:
     }
     timesteps = nearest_timesteps(training_alphas_bar(config))
     schedule = Schedule.from_config(config, placement=timesteps)
-    found = residuals([excerpt.latents[0]], schedule, at.stages.denoiser(), seed)
+    found = residuals([excerpt.latents[0]], schedule, at.networks.denoiser(), seed)
     targets = {f"real, {level:g}": r[None].cpu() for level, r in zip(LEVELS, found, strict=True)}
     targets["white"] = start_noise([seed + 77], shape)
     for place, (stage, target) in enumerate(targets.items()):
@@ -95,7 +95,7 @@ def _looks(noise: torch.Tensor) -> tuple[float, ...]:
 
 
 def _encode(
-    row: Row, stages: Stages, excerpt: Excerpt, coder: DDCM, selection: dict[str, object]
+    row: Row, networks: Networks, excerpt: Excerpt, coder: DDCM, selection: dict[str, object]
 ) -> None:
     """Encode, and add error, correlation, bits a value, cosine and the noise's looks."""
     seen: list[tuple[float, ...]] = []
@@ -106,8 +106,8 @@ def _encode(
             seen.append(_looks(step.noise))
             cosines.append(float(step.cosine()))
 
-    codes = coder.encode(excerpt.latents, stages.denoiser(), callback=look, **selection)
-    row.add("mel_error", excerpt.mel_error(stages.decode(codes.latents)), "nat")
+    codes = coder.encode(excerpt.latents, networks.denoiser(), callback=look, **selection)
+    row.add("mel_error", excerpt.mel_error(networks.decode(codes.latents)), "nat")
     row.add("latent_correlation", correlation(codes.latents, excerpt.latents), "1")
     row.add("rate", coder.bits / coder.codebook.values, "bit/value")
     row.add("choice_cosine", sum(cosines) / len(cosines), "1")
@@ -118,7 +118,7 @@ def _encode(
 def _fitted(at: Bench, excerpt: Excerpt, schedule: Schedule, seed: int) -> None:
     """Fitted atoms against normal ones, at no more than the fitted ones' bits a step."""
     shape = excerpt.shape
-    kmeans = fitted(load_kmeans, at.stages, shape, seed=seed)
+    kmeans = fitted(load_kmeans, at.networks, shape, seed=seed)
     if kmeans is None:
         return
     coders = {"ddcm-kmeans": DDCM(schedule, kmeans)}
@@ -129,12 +129,12 @@ def _fitted(at: Bench, excerpt: Excerpt, schedule: Schedule, seed: int) -> None:
         atoms = [int((i + 1) * mean) - int(i * mean) for i in range(schedule.noisy_steps)]
         coders[name] = DDCM(schedule, book, atoms)
     for name, coder in coders.items():
-        _encode(at.row(name, "equal rate"), at.stages, excerpt, coder, {})
+        _encode(at.row(name, "equal rate"), at.networks, excerpt, coder, {})
 
 
 def _quantised(at: Bench, excerpt: Excerpt, softness: Sequence[float]) -> None:
     """The latents' vectors replaced by a fitted quantiser's, hard and soft; no diffusion."""
-    decode, quantiser = at.stages.decode, fitted(load_quantiser, at.stages, "vq")
+    decode, quantiser = at.networks.decode, fitted(load_quantiser, at.networks, "vq")
     at.row("vae").add("mel_error", excerpt.mel_error(decode(excerpt.latents)), "nat")
     for soft in (0.0, *softness) if quantiser else ():
         row = at.row("vq", f"soft, {soft:g}" if soft else "hard")

@@ -28,7 +28,7 @@ from audioldm_utils.methods.enhance.bands import (
 from audioldm_utils.methods.enhance.coding import FieldCoder
 from audioldm_utils.methods.enhance.stft import Stft, log_energy_of, log_mel_of
 from audioldm_utils.model.mel import MelConfig
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 
 #: Only what lies less than this below a band's loudest value says what energy it holds, nat.
 LOUD = 4.0
@@ -38,7 +38,7 @@ _STFT = Stft()
 
 
 def fit(
-    stages: Stages,
+    networks: Networks,
     folder: str | Path,
     limit: int | None = None,
     max_seconds: float = 5.0,
@@ -48,7 +48,7 @@ def fit(
     """Fit the blind compensation of a checkpoint on clips that it will not be judged on.
 
     Args:
-        stages: of the checkpoint.
+        networks: of the checkpoint.
         folder: clips, as :func:`audioldm_utils.audio.clips.find_clips` takes them.
         limit: number of clips, spread evenly over the folder; None is all.
         max_seconds: of each clip.
@@ -67,26 +67,26 @@ def fit(
                 progress(done + 1, len(chosen))
 
     def reconstruct(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mel = stages.decode(stages.encode(stages.to_mel(torch.from_numpy(waveform)[None])))
-        vocoded = stages.synthesise(mel)[0, : len(waveform)]
+        mel = networks.decode(networks.encode(networks.to_mel(torch.from_numpy(waveform)[None])))
+        vocoded = networks.synthesise(mel)[0, : len(waveform)]
         return mel[0].cpu().numpy(), vocoded.cpu().numpy()
 
-    return fit_compensation(waveforms(), reconstruct, stages.checkpoint.fingerprint)
+    return fit_compensation(waveforms(), reconstruct, networks.checkpoint.fingerprint)
 
 
-def fit_if_missing(stages: Stages, folder: str | Path, limit: int = 4) -> str:
+def fit_if_missing(networks: Networks, folder: str | Path, limit: int = 4) -> str:
     """Fit and store a checkpoint's compensation where there is none, so that a chapter can run.
 
     Returns:
         How the compensation that is now there came about, for a sentence.
     """
-    checkpoint = stages.checkpoint
-    place = checkpoint.path, checkpoint.fingerprint, stages.synthesis
+    checkpoint = networks.checkpoint
+    place = checkpoint.path, checkpoint.fingerprint, networks.synthesis
     if compensation_path(*place).exists():
         found = load_compensation(*place)
         return f"fitted before on {len(found.clips)} clips"
-    found = fit(stages, folder, limit)
-    save_compensation(found, checkpoint.path, stages.synthesis)
+    found = fit(networks, folder, limit)
+    save_compensation(found, checkpoint.path, networks.synthesis)
     return f"fitted on {len(found.clips)} clips of this very run, for want of another"
 
 

@@ -27,7 +27,7 @@ from audioldm_utils.studies.verdicts import Verdict, difference, judge, worst
 if TYPE_CHECKING:
     import pandas as pd
 
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
     from audioldm_utils.results.tables import ResultsBuilder
 
 EQUAL_SECONDS = ", equal seconds"
@@ -79,7 +79,7 @@ def runs_of(
 
 
 def measure_diffusion(
-    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, calls: int,
+    clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int, seconds: float, calls: int,
     more_calls: int, strengths: Sequence[float], rates: Sequence[float], probes: Sequence[int],
 ) -> None:  # fmt: skip
     """Fidelity, plausibility and cost of every run (:func:`runs_of`) on a clip's beginning.
@@ -89,31 +89,31 @@ def measure_diffusion(
         probes: timesteps at which plausibility is asked for (:func:`epsilon_error`).
     """
     clip = beginning(clip, seconds)
-    job = Job(clip, stages, seed)
+    job = Job(clip, networks, seed)
     if not job.waveform.any():
         return
     # Encoded before the clock runs, since every method needs it; prompts likewise.
     _ = job.latents
-    stages.denoiser()
-    caption = stages.clap_text([clip.caption])[0] if clip.caption else None
-    original = stages.clap_audio(torch.from_numpy(job.waveform)[None])[0]
+    networks.denoiser()
+    caption = networks.clap_text([clip.caption])[0] if clip.caption else None
+    original = networks.clap_audio(torch.from_numpy(job.waveform)[None])[0]
     if caption is not None:
         Row(rows, clip, "original").add("clap_text", float(original @ caption), "1")
     for run in runs_of(calls, more_calls, strengths, rates):
         method = find_method(run.method)
         try:
-            with measured(stages.checkpoint, method.needs) as cost:
+            with measured(networks.checkpoint, method.needs) as cost:
                 output = method.load()(job, **run.options)
         except RateTooLowError:
             continue  # the clip is too short for this rate
         row = Row(rows, clip, run.method, run.stage)
         row.scores(job.waveform, output.waveform)
-        decoded = stages.decode(output.latents)
+        decoded = networks.decode(output.latents)
         row.add("mel_error", float((decoded - job.mel).abs().mean()), "nat")
         drift = float((output.latents - job.latents).abs().max())
         row.add("largest_latent_difference", drift, "1")
-        row.add("epsilon_error", epsilon_error(stages, output.latents, probes, seed), "1")
-        heard = stages.clap_audio(torch.from_numpy(output.waveform)[None])[0]
+        row.add("epsilon_error", epsilon_error(networks, output.latents, probes, seed), "1")
+        heard = networks.clap_audio(torch.from_numpy(output.waveform)[None])[0]
         row.add("clap_audio", float(heard @ original), "1")
         if caption is not None:
             row.add("clap_text", float(heard @ caption), "1")
@@ -133,7 +133,7 @@ def _add_cost(row: Row, cost: Cost, seconds: float) -> None:
 
 @torch.no_grad()
 def epsilon_error(
-    stages: Stages, latents: torch.Tensor, probes: Sequence[int], seed: int = 0
+    networks: Networks, latents: torch.Tensor, probes: Sequence[int], seed: int = 0
 ) -> float:
     """Mean squared error of the denoiser in the noise added to latents, per value.
 
@@ -145,12 +145,12 @@ def epsilon_error(
     Returns:
         1 is what answering 0 would give.
     """
-    denoise = stages.denoiser()
+    denoise = networks.denoiser()
     generator = torch.Generator().manual_seed(seed)
     errors = []
     for t in probes:
         noise = torch.randn(latents.shape, generator=generator).to(latents)
-        schedule = Schedule.from_config(stages.checkpoint.scheduler_config, placement=[t])
+        schedule = Schedule.from_config(networks.checkpoint.scheduler_config, placement=[t])
         share = schedule.alphas_bar[0]
         noisy = math.sqrt(share) * latents + math.sqrt(1 - share) * noise
         found = schedule.predict_noise(0, noisy, denoise(noisy, t))

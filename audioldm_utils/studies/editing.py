@@ -25,13 +25,13 @@ from audioldm_utils.studies.rows import Row
 if TYPE_CHECKING:
     import pandas as pd
 
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
     from audioldm_utils.results.tables import ResultsBuilder
 
 
-def _coder(stages: Stages, frames: int, seed: int, steps: int, atoms: int) -> DDCM:
+def _coder(networks: Networks, frames: int, seed: int, steps: int, atoms: int) -> DDCM:
     """Cyclic-shift DDCM of so many calls for ``frames`` latent frames."""
-    schedule = Schedule.from_config(stages.checkpoint.scheduler_config, steps)
+    schedule = Schedule.from_config(networks.checkpoint.scheduler_config, steps)
     return DDCM(schedule, codebooks.make("cyclic", (8, frames, 16), seed, bases=1), atoms)
 
 
@@ -41,7 +41,7 @@ def change_name(share: float) -> str:
 
 
 def edits(
-    clip: Clip, stages: Stages, seed: int, seconds: float, guidance: float, edit_steps: int,
+    clip: Clip, networks: Networks, seed: int, seconds: float, guidance: float, edit_steps: int,
     edit_atoms: int, changes: Sequence[float],
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     """Name of an edit to its latents; the source's own under ``source``.
@@ -52,12 +52,12 @@ def edits(
         edit_steps, edit_atoms: network calls, and atoms of each choice.
         changes: from which share of the steps on the target prompt is used; 1: never.
     """
-    count = round(seconds * stages.mel_config.sample_rate)
+    count = round(seconds * networks.mel_config.sample_rate)
     wave = torch.from_numpy(fit_length(to_model_rate(clip), count))[None]
-    latents = stages.encode(stages.to_mel(normalise(wave)[0]))
-    model = _coder(stages, latents.shape[2], seed, edit_steps, edit_atoms)
-    source = stages.denoiser(stages.embed([clip.caption or ""]))
-    target = stages.denoiser(stages.embed([other_prompt(clip)], ""), guidance)
+    latents = networks.encode(networks.to_mel(normalise(wave)[0]))
+    model = _coder(networks, latents.shape[2], seed, edit_steps, edit_atoms)
+    source = networks.denoiser(networks.embed([clip.caption or ""]))
+    target = networks.denoiser(networks.embed([other_prompt(clip)], ""), guidance)
     codes = model.encode(latents, source)
     found = {"source": latents}
     for share in changes:
@@ -68,18 +68,18 @@ def edits(
 
 
 def measure_edits(
-    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, guidance: float,
-    edit_steps: int, edit_atoms: int, changes: Sequence[float],
+    clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int, seconds: float,
+    guidance: float, edit_steps: int, edit_atoms: int, changes: Sequence[float],
 ) -> None:  # fmt: skip
     """Likeness to target and source of each of :func:`edits`, and of sounds from audio prompts."""
-    made = edits(clip, stages, seed, seconds, guidance, edit_steps, edit_atoms, changes)
-    source_mel = stages.decode(made.pop("source"))
-    source_wave = stages.vocode(source_mel)
-    source = stages.clap_audio(source_wave)
-    target = stages.clap_text(other_prompt(clip))
+    made = edits(clip, networks, seed, seconds, guidance, edit_steps, edit_atoms, changes)
+    source_mel = networks.decode(made.pop("source"))
+    source_wave = networks.vocode(source_mel)
+    source = networks.clap_audio(source_wave)
+    target = networks.clap_text(other_prompt(clip))
     for stage, latents in made.items():
-        mel = stages.decode(latents)
-        heard = stages.clap_audio(stages.vocode(mel))
+        mel = networks.decode(latents)
+        heard = networks.clap_audio(networks.vocode(mel))
         row = Row(rows, clip, "ddcm", stage)
         row.add("target_score", float(heard[0] @ target[0]), "1")
         row.add("source_clap", float(heard[0] @ source[0]), "1")
@@ -87,19 +87,19 @@ def measure_edits(
         row.add("source_correlation", float(follows[0]), "1")
     # The codes are chance's, and the same for all prompts.
     frames, caption = source_mel.shape[1] // 4, clip.caption or ""
-    model = _coder(stages, frames, seed, edit_steps, 1)
+    model = _coder(networks, frames, seed, edit_steps, 1)
     for stage, conditioning, scale in (
-        ("audio prompt", stages.embed_audio(source_wave.cpu(), [caption], ""), guidance),
-        ("caption", stages.embed([caption], ""), guidance),
-        ("no prompt", stages.embed([""], ""), 1.0),
+        ("audio prompt", networks.embed_audio(source_wave.cpu(), [caption], ""), guidance),
+        ("caption", networks.embed([caption], ""), guidance),
+        ("no prompt", networks.embed([""], ""), 1.0),
     ):
         codes = model.generate(
             frames,
-            stages.denoiser(conditioning, scale),
+            networks.denoiser(conditioning, scale),
             seeds=[seed * 2**32 + zlib.crc32(clip.name.encode())],
-            device=stages.device,
+            device=networks.device,
         )
-        sound = stages.clap_audio(stages.vocode(stages.decode(codes.latents)))
+        sound = networks.clap_audio(networks.vocode(networks.decode(codes.latents)))
         Row(rows, clip, "ddcm-random", stage).add("source_clap", float(sound[0] @ source[0]), "1")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from audioldm_utils.audio.clips import ClipInfo
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
 
 #: The published ``cvssp/audioldm2``, from its configurations; parameters in millions, counted on
 #: the same architecture with random weights.
@@ -153,15 +153,18 @@ def architecture(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["component", "property", "this", "published"])
 
 
-def clip_figures(stages: Stages, clips: Sequence[ClipInfo]) -> dict[str, dict[str, float]]:
+def clip_figures(networks: Networks, clips: Sequence[ClipInfo]) -> dict[str, dict[str, float]]:
     """Log-mel error of VAE and of vocoder, nat, on the first seconds of each clip."""
     from audioldm_utils.audio.clips import load_clip, to_model_rate
     from audioldm_utils.studies.rows import Excerpt
 
     found = {}
     for info in clips:
-        excerpt = Excerpt.of(to_model_rate(load_clip(info)), stages, SECONDS)
-        decoded, again = stages.decode(excerpt.latents), stages.to_mel(stages.vocode(excerpt.mel))
+        excerpt = Excerpt.of(to_model_rate(load_clip(info)), networks, SECONDS)
+        decoded, again = (
+            networks.decode(excerpt.latents),
+            networks.to_mel(networks.vocode(excerpt.mel)),
+        )
         found[info.name] = {
             "vae_nat": excerpt.mel_error(decoded),
             "vocoder_nat": excerpt.mel_error(again),
@@ -170,7 +173,7 @@ def clip_figures(stages: Stages, clips: Sequence[ClipInfo]) -> dict[str, dict[st
 
 
 def samples(
-    stages: Stages, prompts: Sequence[str], steps: int, seconds: float, seed: int = 0
+    networks: Networks, prompts: Sequence[str], steps: int, seconds: float, seed: int = 0
 ) -> list[Any]:
     """A sound a prompt, (n,) each at 16 kHz, by DDIM with guidance, in batches."""
     import torch
@@ -179,15 +182,15 @@ def samples(
 
     for name, value in (("sample_steps", steps), ("sample_seconds", seconds), ("seed", seed)):
         bounds.check_parameter(name.removeprefix("sample_"), name, value)
-    stages.checkpoint.use_channels_last()
+    networks.checkpoint.use_channels_last()
     frames, made = round(seconds * 25), []
     for first in range(0, len(prompts), 22):
         texts = list(prompts[first : first + 22])
         noise = torch.randn(
             (len(texts), 8, frames, 16), generator=torch.Generator().manual_seed(seed + first)
         )
-        scheduler = make_scheduler("ddim", stages.checkpoint.scheduler_config)
-        denoiser = stages.denoiser(stages.embed(texts, ""), 3.5)
-        latents = sample(stages, scheduler, denoiser, noise, steps)
-        made += [wave.numpy() for wave in stages.vocode(stages.decode(latents)).cpu()]
+        scheduler = make_scheduler("ddim", networks.checkpoint.scheduler_config)
+        denoiser = networks.denoiser(networks.embed(texts, ""), 3.5)
+        latents = sample(networks, scheduler, denoiser, noise, steps)
+        made += [wave.numpy() for wave in networks.vocode(networks.decode(latents)).cpu()]
     return made

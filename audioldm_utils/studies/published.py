@@ -13,7 +13,7 @@ from audioldm_utils.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
 
 #: What ``benchmarks/published_size.py`` writes.
 TABLE = "published_size.csv"
@@ -23,7 +23,7 @@ STAGES = ("encode", "UNet step", "decode", "vocode")
 MISSING = "not measured: run benchmarks/published_size.py"
 
 
-def stage_seconds(stages: Stages, seconds: float = 2.56, seed: int = 0) -> dict[str, float]:
+def stage_seconds(networks: Networks, seconds: float = 2.56, seed: int = 0) -> dict[str, float]:
     """Wall-clock seconds of each of :data:`STAGES` for one second of sound.
 
     A first, unmeasured pass loads the networks. A UNet step is one call, without guidance.
@@ -32,12 +32,12 @@ def stage_seconds(stages: Stages, seconds: float = 2.56, seed: int = 0) -> dict[
     generator = torch.Generator().manual_seed(seed)
     mel = torch.randn((1, frames, 64), generator=generator) * 2 - 6
     noise = torch.randn((1, 8, frames // 4, 16), generator=generator)
-    denoiser = stages.denoiser()
+    denoiser = networks.denoiser()
     work = (
-        lambda: stages.encode(mel),
+        lambda: networks.encode(mel),
         lambda: denoiser(noise, 500),
-        lambda: stages.decode(noise),
-        lambda: stages.vocode(mel),
+        lambda: networks.decode(noise),
+        lambda: networks.vocode(mel),
     )
     found = {}
     for name, run in zip(STAGES, work, strict=True):
@@ -73,7 +73,7 @@ def read_published(*folders: str | Path) -> dict[str, float] | None:
     return {name: float(figures[f"{name} wall s"]) / length / calls.get(name, 1) for name in STAGES}
 
 
-def beside(stages: Stages, name: str, *folders: str | Path) -> pd.DataFrame:
+def beside(networks: Networks, name: str, *folders: str | Path) -> pd.DataFrame:
     """Seconds a second of sound by stage: the checkpoint's, timed now, and the published size's.
 
     Returns:
@@ -87,6 +87,6 @@ def beside(stages: Stages, name: str, *folders: str | Path) -> pd.DataFrame:
         (stage, f"{own:.3g}", f"{published[stage]:.3g}", f"{published[stage] / own:.3g}")
         if published
         else (stage, f"{own:.3g}", MISSING, "")
-        for stage, own in stage_seconds(stages).items()
+        for stage, own in stage_seconds(networks).items()
     ]
     return pd.DataFrame(rows, columns=["stage", f"{name}, s", "published size, s", "ratio"])

@@ -32,7 +32,7 @@ from audioldm_utils.studies.rows import Bench, Excerpt, Row, correlation, fitted
 
 if TYPE_CHECKING:
     from audioldm_utils.ddcm.windows import Denoiser
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
     from audioldm_utils.results.tables import ResultsBuilder
 
 FAMILIES = {
@@ -64,7 +64,7 @@ def add_rates(row: Row, encoded: Encoded) -> None:
 
 
 def measure_rates(
-    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
+    clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
     rates: Sequence[float], low_rate: float, low_seconds: float, rvq_stages: Sequence[int],
 ) -> None:  # fmt: skip
     """DDCM at each rate, the ceilings, and other codecs, on the beginning of a clip.
@@ -76,7 +76,7 @@ def measure_rates(
             a short file; it is judged on the same beginning.
         rvq_stages: of the residual quantiser.
     """
-    at, codec = Bench(clip, stages, rows), Codec(stages)
+    at, codec = Bench(clip, networks, rows), Codec(networks)
     short = at.excerpt(seconds)
     frames, overhead = short.mel.shape[1], 8 * FIXED_LIMIT
     for rate in rates:
@@ -90,8 +90,8 @@ def measure_rates(
         add_rates(row, encoded)
         row.add("encode_seconds", time.process_time() - start, "s")
         start = time.process_time()
-        mel = stages.decode(encoded.codes.latents)[:, : excerpt.mel.shape[1]]
-        heard = excerpt.waveform(stages, mel)
+        mel = networks.decode(encoded.codes.latents)[:, : excerpt.mel.shape[1]]
+        heard = excerpt.waveform(networks, mel)
         row.add("synthesis_seconds", time.process_time() - start, "s")
         row.add("mel_error", excerpt.mel_error(mel, frames), "nat")
         latents = encoded.codes.latents[:, :, : frames // 4]
@@ -105,24 +105,24 @@ def measure_rates(
 
 def _ceilings(at: Bench, short: Excerpt, seed: int) -> None:
     """What no bits are counted for: VAE + vocoder, and the true mel with Griffin-Lim."""
-    row, mel = at.row("vae"), at.stages.decode(short.latents)
+    row, mel = at.row("vae"), at.networks.decode(short.latents)
     row.add("mel_error", short.mel_error(mel), "nat")
-    row.scores(short.wave, short.waveform(at.stages, mel))
+    row.scores(short.wave, short.waveform(at.networks, mel))
     made_up = short.level.undo(griffin_lim(short.mel, seed=seed))[0].numpy()
     at.row("mel-griffinlim").scores(short.wave, made_up[: len(short.wave)])
 
 
 def _quantised(at: Bench, short: Excerpt, overhead: int, counts: Sequence[int]) -> None:
     """The residual quantiser of the same latents, charged the header of a ``.ddcm`` file."""
-    quantiser = fitted(load_quantiser, at.stages, "rvq")
+    quantiser = fitted(load_quantiser, at.networks, "rvq")
     for count in (count for count in counts if quantiser and count <= quantiser.stages):
         row = at.row("rvq", f"{count} stages")
-        mel = at.stages.decode(quantiser.hard(short.latents, count))
+        mel = at.networks.decode(quantiser.hard(short.latents, count))
         bits = quantiser.bits(short.shape, count)
         row.add("payload_rate", bits / short.seconds / 1000, "kbit/s")
         row.add("rate", (bits + overhead) / short.seconds / 1000, "kbit/s")
         row.add("mel_error", short.mel_error(mel), "nat")
-        row.scores(short.wave, short.waveform(at.stages, mel))
+        row.scores(short.wave, short.waveform(at.networks, mel))
 
 
 def _others(at: Bench, short: Excerpt) -> None:
@@ -148,24 +148,24 @@ def _measure(
     except RateTooLowError:
         return None
     add_rates(row, encoded)
-    row.add("mel_error", excerpt.mel_error(codec.stages.decode(encoded.codes.latents)), "nat")
+    row.add("mel_error", excerpt.mel_error(codec.networks.decode(encoded.codes.latents)), "nat")
     return encoded.data
 
 
 def measure_placement(
-    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
+    clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
     rates: Sequence[float], low_rate: float,
 ) -> None:  # fmt: skip
     """The codec of ``05_rates`` with uniform timesteps, at its rates above ``low_rate``."""
-    at = Bench(clip, stages, rows)
-    excerpt, codec = at.excerpt(seconds), Codec(stages)
+    at = Bench(clip, networks, rows)
+    excerpt, codec = at.excerpt(seconds), Codec(networks)
     for rate in (rate for rate in rates if rate > low_rate):
         settings = Settings(kbps=rate, steps=steps, seed=seed, placement="uniform")
         _measure(at.row("ddcm-uniform", f"{rate:g} kbit/s"), codec, excerpt, settings)
 
 
 def measure_codebooks(
-    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
+    clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
     pursuit_rates: Sequence[float], linear_rates: Sequence[float], paper_steps: int, bases: int,
 ) -> None:  # fmt: skip
     """Other codebooks, and the best linear denoiser in the network's place.
@@ -175,14 +175,14 @@ def measure_codebooks(
             coefficient bits.
         paper_steps, bases: as in :func:`_one_atom`.
     """
-    at = Bench(clip, stages, rows)
-    excerpt, codec = at.excerpt(seconds), Codec(stages)
+    at = Bench(clip, networks, rows)
+    excerpt, codec = at.excerpt(seconds), Codec(networks)
     pursuit = {"codebook": "matching-pursuit", "coefficient_bits": 3}
     for rate in pursuit_rates:
         settings = Settings(kbps=rate, steps=steps, seed=seed, **pursuit)
         _measure(at.row("ddcm-pursuit", f"{rate:g} kbit/s"), codec, excerpt, settings)
     _one_atom(at, excerpt, codec, seed, paper_steps, bases)
-    linear = _linear(stages)
+    linear = _linear(networks)
     for rate in linear_rates if linear is not None else ():
         settings = Settings(kbps=rate, steps=steps, seed=seed)
         _measure(at.row("linear", f"{rate:g} kbit/s"), codec, excerpt, settings, linear)
@@ -197,7 +197,7 @@ def _one_atom(
         paper_steps: network calls with the paper's K = 1024 independent atoms.
         bases: of the cyclic codebook, which gets as many steps as those bits pay for.
     """
-    checkpoint, values = at.stages.checkpoint, excerpt.latents[0].numel()
+    checkpoint, values = at.networks.checkpoint, excerpt.latents[0].numel()
     budget = 10 * (paper_steps - 1)
     rules = load_rules(checkpoint.path, checkpoint.fingerprint)
     _, placement, power, stop = next(rule for rule in rules if budget / values < rule[0])
@@ -215,17 +215,17 @@ def _one_atom(
     row.add("decode_seconds", time.process_time() - start, "s")
 
 
-def _linear(stages: Stages) -> Denoiser | None:
+def _linear(networks: Networks) -> Denoiser | None:
     """The fitted linear denoiser, or None where `audioldm-utils fit` has stored none."""
-    found = fitted(load_fitted, stages, "linear")
+    found = fitted(load_fitted, networks, "linear")
     if found is None:
         return None
     denoiser = LinearDenoiser(found[0]["mean"].float(), found[0]["lags"].float())
-    return denoiser.denoiser(stages.checkpoint.scheduler_config)
+    return denoiser.denoiser(networks.checkpoint.scheduler_config)
 
 
 def measure_mixtures(
-    clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int, seconds: float,
+    clips: Sequence[Clip], networks: Networks, rows: ResultsBuilder, seed: int, seconds: float,
     steps: int, mixture_rate: float,
 ) -> None:  # fmt: skip
     """A clip alone, mixed with a second one, and with a third, all equally loud, at one rate.
@@ -233,16 +233,16 @@ def measure_mixtures(
     The rows carry the first clip's name and class; the stage says of how many clips the
     mixture is.
     """
-    at, codec = Bench(clips[0], stages, rows), Codec(stages)
-    length = round(seconds * stages.mel_config.sample_rate)
+    at, codec = Bench(clips[0], networks, rows), Codec(networks)
+    length = round(seconds * networks.mel_config.sample_rate)
     waves = [to_model_rate(clip)[:length] for clip in clips]
     first = waves[0]
     total = np.zeros(len(first), np.float32)
     for stage, wave in zip(("one clip", "pair", "triple"), waves, strict=False):
         more = fit_length(wave, len(first))
         total += more if stage == "one clip" else match_loudness(more, first, 16000)
-        excerpt = Excerpt.of(total.copy(), stages, seconds)
-        vae = excerpt.mel_error(stages.decode(excerpt.latents))
+        excerpt = Excerpt.of(total.copy(), networks, seconds)
+        vae = excerpt.mel_error(networks.decode(excerpt.latents))
         at.row("vae", stage).add("mel_error", vae, "nat")
         settings = Settings(kbps=mixture_rate, steps=steps, seed=seed)
         _measure(at.row("ddcm", stage), codec, excerpt, settings)

@@ -22,7 +22,7 @@ from audioldm_utils.studies.verdicts import Verdict, Worst, difference, judge, r
 if TYPE_CHECKING:
     import pandas as pd
 
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
     from audioldm_utils.results.tables import ResultsBuilder
     from audioldm_utils.studies.rows import Row
 
@@ -71,7 +71,7 @@ def shown_steps(steps: int) -> list[int]:
 
 
 def all_repairs(
-    clip: Clip, stages: Stages, seed: int, steps: int
+    clip: Clip, networks: Networks, seed: int, steps: int
 ) -> dict[str, tuple[np.ndarray, int]]:
     """The plain VAE and each repair of one clip, for listening.
 
@@ -79,7 +79,7 @@ def all_repairs(
         Method to waveform ``(samples,)`` at the clip's own level, and sample rate. The latents
         are refined once for all.
     """
-    job = Job(clip, stages, seed)
+    job = Job(clip, networks, seed)
     found = {}
     for name in ("vae", "vae-highfreq", "vae-denoise", "vae-refined", "vae-restored"):
         options = {"steps": steps} if name in ("vae-refined", "vae-restored") else {}
@@ -89,7 +89,7 @@ def all_repairs(
 
 
 def measure_repairs(
-    clip: Clip, stages: Stages, rows: ResultsBuilder, seed: int, seconds: float, steps: int
+    clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int, seconds: float, steps: int
 ) -> None:
     """Every repair alone and all together, at 16 kHz and at the clip's own rate.
 
@@ -98,15 +98,15 @@ def measure_repairs(
         steps: gradient steps of refinement.
     """
     clip = beginning(clip, seconds)
-    at, job = Bench(clip, stages, rows), Job(clip, stages, seed)
+    at, job = Bench(clip, networks, rows), Job(clip, networks, seed)
     if not job.waveform.any():
         return
-    with measured(stages.checkpoint, ("vae",)) as encoding:
+    with measured(networks.checkpoint, ("vae",)) as encoding:
         _ = job.latents
     made: dict[tuple[str, str], Output] = {}
     costs: dict[str, Cost] = {}
     for (method, stage), run in _variants(steps).items():
-        with measured(stages.checkpoint, ("vae", "vocoder")) as cost:
+        with measured(networks.checkpoint, ("vae", "vocoder")) as cost:
             output = run(job)
         made[method, stage], costs[method] = output, cost
         row = at.row(method, stage)
@@ -140,10 +140,10 @@ def _add_sound(row: Row, job: Job, output: Output, visqol: bool) -> None:
 
 def _add_refinement(at: Bench, job: Job, output: Output, steps: list[int]) -> None:
     """Error of the decoded mel before and after, by band, and the curve over the steps."""
-    frames = len(job.waveform) // at.stages.mel_config.hop_length
+    frames = len(job.waveform) // at.networks.mel_config.hop_length
     true = job.mel[0, :frames].cpu().numpy()
     for method, latents in (("vae", job.latents), ("vae-refined", output.latents)):
-        mel = at.stages.decode(latents)[0, :frames].cpu().numpy()
+        mel = at.networks.decode(latents)[0, :frames].cpu().numpy()
         at.row(method, "mel").mel_errors(true, mel)
     for step in steps:
         value = output.details["mel_distance_by_step"][step]

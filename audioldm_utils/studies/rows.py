@@ -18,7 +18,7 @@ from audioldm_utils.metrics import NotApplicable, evaluate_pair
 from audioldm_utils.model.networks import normalise
 
 if TYPE_CHECKING:
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
     from audioldm_utils.results.tables import ResultsBuilder
 
 #: Edges in Hz of the bands in which the mel error is reported.
@@ -83,7 +83,7 @@ class Bench:
     """A clip that is measured, the networks that it goes through, where its numbers go."""
 
     clip: Clip
-    stages: Stages
+    networks: Networks
     rows: ResultsBuilder
 
     def row(self, method: str, stage: str = "") -> Row:
@@ -92,7 +92,7 @@ class Bench:
 
     def excerpt(self, seconds: float) -> Excerpt:
         """The clip's first seconds, through the front end."""
-        return Excerpt.of(to_model_rate(self.clip), self.stages, seconds)
+        return Excerpt.of(to_model_rate(self.clip), self.networks, seconds)
 
 
 def beginning(clip: Clip, seconds: float) -> Clip:
@@ -116,12 +116,12 @@ class Excerpt:
     level: Gain
 
     @classmethod
-    def of(cls, wave: np.ndarray, stages: Stages, seconds: float) -> Excerpt:
+    def of(cls, wave: np.ndarray, networks: Networks, seconds: float) -> Excerpt:
         """The first ``seconds`` of a wave at 16 kHz."""
-        wave = wave[: round(seconds * stages.mel_config.sample_rate)]
+        wave = wave[: round(seconds * networks.mel_config.sample_rate)]
         normalised, level = normalise(torch.from_numpy(wave)[None])
-        mel = stages.to_mel(normalised)
-        return cls(wave, mel, stages.encode(mel), level)
+        mel = networks.to_mel(normalised)
+        return cls(wave, mel, networks.encode(mel), level)
 
     @property
     def seconds(self) -> float:
@@ -138,9 +138,9 @@ class Excerpt:
         count = min(self.mel.shape[1], mel.shape[1], frames or mel.shape[1])
         return (mel[:, :count] - self.mel[:, :count]).abs().mean().item()
 
-    def waveform(self, stages: Stages, mel: torch.Tensor) -> np.ndarray:
+    def waveform(self, networks: Networks, mel: torch.Tensor) -> np.ndarray:
         """A log-mel through the vocoder, at the excerpt's level and length."""
-        return self.level.undo(stages.vocode(mel).cpu())[0].numpy()[: len(self.wave)]
+        return self.level.undo(networks.vocode(mel).cpu())[0].numpy()[: len(self.wave)]
 
 
 def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -150,9 +150,13 @@ def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
     return torch.corrcoef(both)[0, 1].item()
 
 
-def fitted(load: Callable[..., Any], stages: Stages, *arguments: object, **options: object) -> Any:
+def fitted(
+    load: Callable[..., Any], networks: Networks, *arguments: object, **options: object
+) -> Any:
     """What ``audioldm-utils fit`` stored for the checkpoint; None where it stored nothing."""
     try:
-        return load(stages.checkpoint.path, stages.checkpoint.fingerprint, *arguments, **options)
+        return load(
+            networks.checkpoint.path, networks.checkpoint.fingerprint, *arguments, **options
+        )
     except UserError:
         return None

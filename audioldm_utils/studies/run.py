@@ -26,20 +26,20 @@ from audioldm_utils.studies.registry import STUDIES, Study, find_study
 if TYPE_CHECKING:
     import pandas as pd
 
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
 
-_WORKER: dict[str, Stages] = {}
+_WORKER: dict[str, Networks] = {}
 
 
 def _prepare(checkpoint: str, threads: int | None = None) -> None:
     import torch
 
     from audioldm_utils.model.checkpoint import load
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
 
     if threads:
         torch.set_num_threads(threads)
-    _WORKER["stages"] = Stages(load(checkpoint))
+    _WORKER["networks"] = Networks(load(checkpoint))
 
 
 def _measure(
@@ -49,10 +49,10 @@ def _measure(
     from audioldm_utils.audio.clips import load_clip
     from audioldm_utils.results.tables import ResultsBuilder
 
-    stages = _WORKER["stages"]
-    rows = ResultsBuilder(stages.checkpoint.fingerprint_of(study.parts), parameters["seed"])
+    networks = _WORKER["networks"]
+    rows = ResultsBuilder(networks.checkpoint.fingerprint_of(study.parts), parameters["seed"])
     clips = [load_clip(info, LONGEST) for info in infos]
-    study.function()(clips[0] if study.clips.together == 1 else clips, stages, rows, **parameters)
+    study.function()(clips[0] if study.clips.together == 1 else clips, networks, rows, **parameters)
     return rows.rows
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from audioldm_utils.model.conditioning import Conditioning
     from audioldm_utils.model.denoiser import GuidedUNet
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
     from audioldm_utils.results.tables import ResultsBuilder
 
 #: A codebook of this size is a cyclic one.
@@ -72,7 +72,7 @@ def methods(
 
 
 def measure_samples(
-    clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int, seconds: float,
+    clips: Sequence[Clip], networks: Networks, rows: ResultsBuilder, seed: int, seconds: float,
     steps: int, guidance: float, subset: int, sizes: Sequence[int], judged_size: int,
     judged_samples: int, other_samples: int, of_each: int | None = None,
 ) -> None:  # fmt: skip
@@ -84,23 +84,23 @@ def measure_samples(
         of_each: at most so many samples of each prompt and method; fewer than two leave out
             what a set of samples has, and then only one prompt of five is made.
     """
-    stages.checkpoint.use_channels_last()
+    networks.checkpoint.use_channels_last()
     many = of_each is None or of_each > 1
     prompts = PROMPTS if many else PROMPTS[::5]
     texts = [text for _, text in prompts]
-    wanted = stages.clap_text(texts)
+    wanted = networks.clap_text(texts)
     how = Sampling(seed, seconds, steps, guidance, subset)
-    conditionings = {text: stages.embed([text], "") for text in texts}
-    count = round(seconds * stages.mel_config.sample_rate)
+    conditionings = {text: networks.embed([text], "") for text in texts}
+    count = round(seconds * networks.mel_config.sample_rate)
     heard = [to_model_rate(clip)[:count] for clip in clips]
-    real = torch.cat([stages.clap_audio(torch.from_numpy(wave)[None]) for wave in heard])
+    real = torch.cat([networks.clap_audio(torch.from_numpy(wave)[None]) for wave in heard])
     counts = methods(sizes, judged_size, judged_samples, other_samples)
     for (method, stage), each in counts.items():
         made = []
         # A batch is one round of all prompts: a sample depends on prompt and round alone.
         for number in range(each if of_each is None else min(each, of_each)):
-            latents = make(stages, method, stage, conditionings, how, number)
-            made.append(stages.clap_audio(stages.vocode(stages.decode(latents))[:, :count]))
+            latents = make(networks, method, stage, conditionings, how, number)
+            made.append(networks.clap_audio(networks.vocode(networks.decode(latents))[:, :count]))
             for i, (category, _) in enumerate(prompts):
                 rows.add(
                     f"{category} {number:02d}", "clap_score", float(made[-1][i] @ wanted[i]), "1",
@@ -114,7 +114,7 @@ def measure_samples(
 
 
 def make(
-    stages: Stages, method: str, stage: str, conditionings: Mapping[str, Conditioning],
+    networks: Networks, method: str, stage: str, conditionings: Mapping[str, Conditioning],
     how: Sampling, number: int = 0,
 ) -> torch.Tensor:  # fmt: skip
     """Latents of one sample of each prompt, ``(prompts, 8, frames, 16)``.
@@ -129,8 +129,8 @@ def make(
     ]
     start = starting_noise(seeds, frames)
     towards = stack(list(conditionings.values()))
-    guided = stages.denoiser(towards, 1.0 if stage == "no guidance" else how.guidance)
-    config = stages.checkpoint.scheduler_config
+    guided = networks.denoiser(towards, 1.0 if stage == "no guidance" else how.guidance)
+    config = networks.checkpoint.scheduler_config
     schedule = Schedule.from_config(config, how.steps, eta=0.0 if method == "ddim" else 1.0)
     if method in ("ddpm", "ddim"):
         return _free(schedule, start, guided, seeds)
@@ -146,8 +146,8 @@ def make(
     if not ccfg:
         return _random(coder, start, guided, seeds)
     return coder.generate_ccfg(
-        frames, stages.denoiser(towards), stages.denoiser(), seeds=seeds, subset=how.subset,
-        device=stages.device,
+        frames, networks.denoiser(towards), networks.denoiser(), seeds=seeds, subset=how.subset,
+        device=networks.device,
     ).latents  # fmt: skip
 
 

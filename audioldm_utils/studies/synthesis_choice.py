@@ -18,7 +18,7 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 from audioldm_utils.metrics.signal import multi_resolution_stft
 from audioldm_utils.metrics.statistics import compare_pairs
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.model.synthesis import SYNTHESES, synthesis_path, synthesise
 
 #: The rule, as it is stored beside the choice.
@@ -59,7 +59,7 @@ def choose(distances: dict[str, np.ndarray]) -> tuple[str, float]:
 
 
 def fit(
-    stages: Stages,
+    networks: Networks,
     folder: str | Path,
     limit: int | None = None,
     max_seconds: float = 5.0,
@@ -69,7 +69,7 @@ def fit(
     """Measure each synthesis on clips of a folder, store the choice in the checkpoint.
 
     Args:
-        stages: of the checkpoint.
+        networks: of the checkpoint.
         folder: clips on which nothing will be judged.
         limit: number of clips, spread evenly over the folder; None is all.
         max_seconds: of each clip.
@@ -86,9 +86,9 @@ def fit(
         wave = audio.normalise(audio.to_model_rate(clip))[0].astype(np.float32)
         if not wave.any():
             continue
-        mel = stages.decode(stages.encode(stages.to_mel(torch.from_numpy(wave)[None])))
+        mel = networks.decode(networks.encode(networks.to_mel(torch.from_numpy(wave)[None])))
         for name, values in rows.items():
-            made = stages.vocode(mel) if name == "vocoder" else synthesise(mel, name)
+            made = networks.vocode(mel) if name == "vocoder" else synthesise(mel, name)
             estimate = made[0, : len(wave)].cpu().numpy()
             values.append(multi_resolution_stft(wave, estimate, MODEL_RATE))
         names.append(clip.name)
@@ -98,7 +98,7 @@ def fit(
         raise UserError(f"{folder} holds no sound to measure a synthesis on.")
     distances = {name: np.array(values) for name, values in rows.items()}
     synthesis, p = choose(distances)
-    checkpoint = stages.checkpoint
+    checkpoint = networks.checkpoint
     path = synthesis_path(checkpoint.path, checkpoint.fingerprint)
     record: dict[str, Any] = {
         "synthesis": synthesis,

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from audioldm_utils.ddcm.core import DDCM, Step
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
     from audioldm_utils.results.tables import ResultsBuilder
 
 #: Clips that go through the network together.
@@ -84,7 +84,7 @@ def wrong_network(unet: torch.nn.Module, share: float, seed: int = 0) -> torch.n
 
 
 def measure_correlations(
-    clips: Sequence[Clip], stages: Stages, rows: ResultsBuilder, seed: int, seconds: float,
+    clips: Sequence[Clip], networks: Networks, rows: ResultsBuilder, seed: int, seconds: float,
     steps: int, rates: Sequence[float], guidance: float, perturbation: float,
 ) -> None:  # fmt: skip
     """Correlations of every output with its own input and of the outputs of the nulls.
@@ -96,30 +96,30 @@ def measure_correlations(
         guidance: of the other prompt; without, a prompt moves these codes little.
         perturbation: noise on each weight tensor of the wrong network, re its own spread.
     """
-    count = round(seconds * stages.mel_config.sample_rate)
+    count = round(seconds * networks.mel_config.sample_rate)
     waves = np.stack([fit_length(to_model_rate(clip), count) for clip in clips])
     waves, level = normalise(torch.from_numpy(waves))
-    mels = _batched(stages.to_mel, waves)
-    latents = _batched(stages.encode, mels)
+    mels = _batched(networks.to_mel, waves)
+    latents = _batched(networks.encode, mels)
     writer = _Writer(clips, rows, _representations(latents, mels, waves))
-    writer.matched("vae", "", _outputs(stages, latents))
-    stages.checkpoint.use_channels_last()
-    wrong = wrong_network(stages.checkpoint.unet, perturbation, seed)
-    prompts = [stages.embed([other_prompt(clip)]) for clip in clips]
+    writer.matched("vae", "", _outputs(networks, latents))
+    networks.checkpoint.use_channels_last()
+    wrong = wrong_network(networks.checkpoint.unet, perturbation, seed)
+    prompts = [networks.embed([other_prompt(clip)]) for clip in clips]
     seeds = [seed * 2**32 + zlib.crc32(clip.name.encode()) for clip in clips]
     for rate in rates:
         stage = f"{rate:g} kbit/s"
-        coder, bits = _coder(stages, Settings(kbps=rate, steps=steps, seed=seed), count, level)
+        coder, bits = _coder(networks, Settings(kbps=rate, steps=steps, seed=seed), count, level)
         runs: dict[str, list[torch.Tensor]] = {}
         for first in range(0, len(clips), BATCH):
             here = slice(first, first + BATCH)
-            towards = stages.denoiser(stack(prompts[here]), guidance)
+            towards = networks.denoiser(stack(prompts[here]), guidance)
             look = partial(writer.step, stage, here)
-            made = _runs(coder, stages, latents[here], seeds[here], towards, wrong, look)
+            made = _runs(coder, networks, latents[here], seeds[here], towards, wrong, look)
             for method, found in made.items():
                 runs.setdefault(method, []).append(found)
         for method, found in runs.items():
-            outputs = _outputs(stages, torch.cat(found)[:, :, : latents.shape[2]])
+            outputs = _outputs(networks, torch.cat(found)[:, :, : latents.shape[2]])
             writer.matched(method, stage, outputs)
             pairs = {"ddcm": tuple(METRICS), "ddcm-random": JUDGED}.get(method, ())
             writer.pairs(method, stage, outputs, pairs)
@@ -129,12 +129,12 @@ def measure_correlations(
             writer.each([value] * len(clips), method, stage, metric, band)
 
 
-def _coder(stages: Stages, settings: Settings, count: int, level: Gain) -> tuple[DDCM, int]:
+def _coder(networks: Networks, settings: Settings, count: int, level: Gain) -> tuple[DDCM, int]:
     """A coder for clips of so many samples, and the bits of a file, header included."""
     part = latent_frames(count)
     first = Gain(level.mean[:1], level.scale[:1])
-    header = header_for(stages, settings, count, stages.mel_config.sample_rate, first, 1, part)
-    coder = coder_for(stages, header, part)
+    header = header_for(networks, settings, count, networks.mel_config.sample_rate, first, 1, part)
+    coder = coder_for(networks, header, part)
     return coder, coder.bits + 8 * len(bitstream.to_bytes(header, b""))
 
 
@@ -204,18 +204,18 @@ def theory(coder: DDCM, values: int) -> Iterator[tuple[str, str, float, str]]:
 
 
 def _runs(
-    coder: DDCM, stages: Stages, latents: torch.Tensor, seeds: Sequence[int], towards: GuidedUNet,
-    wrong: torch.nn.Module, look: Callable[[str, Step], None],
+    coder: DDCM, networks: Networks, latents: torch.Tensor, seeds: Sequence[int],
+    towards: GuidedUNet, wrong: torch.nn.Module, look: Callable[[str, Step], None],
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     """Method to the latents that its decoder ends with, for one batch."""
-    right = stages.denoiser()
+    right = networks.denoiser()
     matched = coder.encode(latents, right, callback=partial(look, "ddcm"))
     random = coder.generate(
         latents.shape[2], right, seeds=seeds, callback=partial(look, "ddcm-random"),
-        device=stages.device,
+        device=networks.device,
     )  # fmt: skip
     prompted = coder.decode(matched, towards)
-    foreign = coder.encode(latents, GuidedUNet(wrong, stages.text.unconditional, 1.0, False))
+    foreign = coder.encode(latents, GuidedUNet(wrong, networks.text.unconditional, 1.0, False))
     return {
         "ddcm": matched.latents,
         "ddcm-random": random.latents,
@@ -234,10 +234,10 @@ def _representations(
     return {"latent": latents, "log-mel": mels, "waveform": waves, "envelope": band_envelope(waves)}
 
 
-def _outputs(stages: Stages, latents: torch.Tensor) -> dict[str, torch.Tensor]:
+def _outputs(networks: Networks, latents: torch.Tensor) -> dict[str, torch.Tensor]:
     """All representations of decoded latents; the waveform at the normalised level."""
-    mels = _batched(stages.decode, latents)
-    return _representations(latents, mels, _batched(stages.vocode, mels).cpu())
+    mels = _batched(networks.decode, latents)
+    return _representations(latents, mels, _batched(networks.vocode, mels).cpu())
 
 
 def name_of(metric: str) -> str:
@@ -249,8 +249,8 @@ def name_of(metric: str) -> str:
 
 def rates_of(table: pd.DataFrame) -> list[str]:
     """The stages of the study, from the lowest rate up."""
-    stages = set(select(table, method="ddcm")["stage"])
-    return sorted(stages, key=lambda stage: float(stage.split()[0]))
+    networks = set(select(table, method="ddcm")["stage"])
+    return sorted(networks, key=lambda stage: float(stage.split()[0]))
 
 
 def matrix(table: pd.DataFrame, method: str, stage: str, metric: str) -> pd.DataFrame:

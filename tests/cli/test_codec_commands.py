@@ -18,7 +18,7 @@ from audioldm_utils.ddcm.core import Codes
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import checkpoint as checkpoints
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.studies.codebook_fits import save_kmeans
 
 RATE = 16000
@@ -31,7 +31,7 @@ def tone(seconds=0.7, rate=RATE, level=0.1, offset=0.02):
 
 @pytest.fixture(scope="module")
 def codec(tiny_checkpoint):
-    return Codec(Stages(checkpoints.load(tiny_checkpoint, ())))
+    return Codec(Networks(checkpoints.load(tiny_checkpoint, ())))
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def len_windows(encoded):
 def test_a_fitted_codebook_is_named_by_its_digest(tiny_checkpoint, tmp_path):
     # What is fitted is stored beside the checkpoint, so this one is not shared.
     checkpoint = checkpoints.load(shutil.copytree(tiny_checkpoint, tmp_path / "own"), ())
-    codec = Codec(Stages(checkpoint))
+    codec = Codec(Networks(checkpoint))
     generator = torch.Generator().manual_seed(0)
     store = functools.partial(save_kmeans, checkpoint.path, checkpoint.fingerprint, "k-means")
     store(torch.randn(16, 8 * 4 * 4, generator=generator), (4, 4), {})
@@ -319,7 +319,7 @@ def test_a_quality_target_gives_the_smallest_file_that_reaches_it(codec):
     settings = Settings(steps=6)
 
     def error(encoded):
-        decode = codec.stages.decode
+        decode = codec.networks.decode
         return float((decode(encoded.codes.latents) - decode(encoded.latents)).abs().mean())
 
     loose = codec.encode(tone(), Settings(kbps=2.0, steps=6))

@@ -9,7 +9,7 @@ import pytest
 from audioldm_utils.ddcm import stream
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.model import checkpoint as checkpoints
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from tests.golden.make_golden_ddcm import (
     EVERY,
     settings,
@@ -33,12 +33,12 @@ def golden():
 
 @pytest.fixture(scope="module")
 def codec(tiny_checkpoint):
-    return Codec(Stages(checkpoints.load(tiny_checkpoint, ())))
+    return Codec(Networks(checkpoints.load(tiny_checkpoint, ())))
 
 
 @pytest.mark.parametrize("name", settings())
 def test_a_file_of_long_ago_gives_its_sound(name, codec, golden):
-    fingerprint = bytes.fromhex(codec.stages.checkpoint.fingerprint)
+    fingerprint = bytes.fromhex(codec.networks.checkpoint.fingerprint)
     data = with_fingerprint(golden[f"{name}.ddcm"].tobytes(), fingerprint)
     samples = codec.decode(data, name).samples
     assert samples.shape == signal().shape
@@ -47,11 +47,11 @@ def test_a_file_of_long_ago_gives_its_sound(name, codec, golden):
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_stream_of_long_ago_gives_its_sound(version, codec, golden):
-    fingerprint = bytes.fromhex(codec.stages.checkpoint.fingerprint)
+    fingerprint = bytes.fromhex(codec.networks.checkpoint.fingerprint)
     data = golden[f"version-{version}.ddcs"].tobytes()
     assert data[4] == version
     whole = io.BytesIO(stream_with_fingerprint(data, fingerprint))
-    samples = np.concatenate(list(stream.decode_stream(whole.read, codec.stages)))
+    samples = np.concatenate(list(stream.decode_stream(whole.read, codec.networks)))
     assert samples.shape == signal().shape
     expected = golden[f"version-{version}.sound"]
     np.testing.assert_allclose(samples[::EVERY], expected, atol=TOLERANCE, rtol=0)

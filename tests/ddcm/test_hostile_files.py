@@ -24,8 +24,8 @@ from audioldm_utils.ddcm.bitstream.work import latent_frames, layout, model_samp
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import checkpoint as checkpoints
-from audioldm_utils.model.networks import Stages, window_starts
-from audioldm_utils.model.streaming import block_stages
+from audioldm_utils.model.networks import Networks, window_starts
+from audioldm_utils.model.streaming import block_networks
 
 COUNT = int(os.environ.get("AUDIOLDM_UTILS_HOSTILE_FILES", "200"))
 SECONDS, MEGABYTES = 2.0, 200.0
@@ -38,7 +38,7 @@ HEAD = 13  # bytes of a stream's head
 @pytest.fixture(scope="module")
 def codec(tiny_checkpoint):
     """Loaded and run once, so that no file pays for it."""
-    found = codecs.Codec(Stages(checkpoints.load(tiny_checkpoint, ())))
+    found = codecs.Codec(Networks(checkpoints.load(tiny_checkpoint, ())))
     for how in (Settings(kbps=None, steps=3), Settings(kbps=None, steps=3, prompt="rain")):
         found.decode(found.encode(sound(3.0), how).data)
     return found
@@ -106,7 +106,7 @@ def fitting_file(rng, codec):
         segment = rng.choice([0, 0, 1, 4, 5000])
         window = rng.choice([(0, 0), (0, 0), (8, 4), (16, 12), (2, 0), (300, 8)])
     header = bitstream.Header(
-        fingerprint=bytes.fromhex(codec.stages.checkpoint.fingerprint)[:6],
+        fingerprint=bytes.fromhex(codec.networks.checkpoint.fingerprint)[:6],
         samples=max(1, round(seconds * rate)),
         sample_rate=rate,
         codebook=book,
@@ -124,7 +124,7 @@ def fitting_file(rng, codec):
         coefficient_bits=3 if book == "matching-pursuit" else 0,
     )
     parts, part = layout(header)
-    coder = codecs.coder_for(codec.stages, header, part)
+    coder = codecs.coder_for(codec.networks, header, part)
     radices = [coder.codebook.states(n) for n in coder.atoms if n for _ in range(parts)]
     codes = [rng.randrange(radix) for radix in radices]
     return bitstream.to_bytes(header, bitstream.pack(codes, radices))
@@ -143,7 +143,7 @@ def make_ddcm(number, codec, plain):
     rng = random.Random(number)
     kind = rng.random()
     if kind < 0.4:
-        return any_file(rng, bytes.fromhex(codec.stages.checkpoint.fingerprint)[:6])
+        return any_file(rng, bytes.fromhex(codec.networks.checkpoint.fingerprint)[:6])
     if kind < 0.6:
         try:
             return fitting_file(rng, codec)
@@ -236,7 +236,7 @@ def make_ddcs(number, streams):
 def check_ddcs(data, codec):
     """Decode; whether it was accepted. What is accepted has the layout that its head says."""
     try:
-        pieces = list(stream.decode_stream(io.BytesIO(data).read, codec.stages, "a.ddcs"))
+        pieces = list(stream.decode_stream(io.BytesIO(data).read, codec.networks, "a.ddcs"))
     except UserError as error:
         return refused(error, "a.ddcs")
     head, *records, end = parts_of(data)
@@ -312,7 +312,7 @@ def test_ddcm_files_of_a_stranger(codec):
 def test_ddcs_streams_of_a_stranger(codec):
     streams = []
     for seconds in (0.1, 0.7):
-        blocks = block_stages(codec.stages, 0.32, 0.08)
+        blocks = block_networks(codec.networks, 0.32, 0.08)
         encoder = stream.Encoder(blocks, Settings(kbps=None, steps=3))
         data = encoder.push(sound(seconds)) + encoder.finish()
         head, *rest = parts_of(data)

@@ -106,12 +106,12 @@ def make(folder: Path) -> dict[str, np.ndarray]:
     from audioldm_utils.ddcm.codec import Codec
     from audioldm_utils.ddcm.stream import VERSION, Encoder, decode_stream
     from audioldm_utils.model.checkpoint import load
-    from audioldm_utils.model.networks import Stages
-    from audioldm_utils.model.streaming import block_stages
+    from audioldm_utils.model.networks import Networks
+    from audioldm_utils.model.streaming import block_networks
     from tests import tiny
 
     checkpoint = load(tiny.build_checkpoint(folder / "tiny"), ())
-    codec, found = Codec(Stages(checkpoint)), {}
+    codec, found = Codec(Networks(checkpoint)), {}
     plain = codec._denoiser
     for name, how in settings().items():
         data = codec.encode(signal(), how).data
@@ -121,7 +121,7 @@ def make(folder: Path) -> dict[str, np.ndarray]:
         zero = with_fingerprint(data, bytes(6))
         found[f"{name}.ddcm"] = np.frombuffer(zero, np.uint8)
         found[f"{name}.sound"] = codec.decode(data).samples[::EVERY]
-    blocks = block_stages(codec.stages, 0.16, 0.04)
+    blocks = block_networks(codec.networks, 0.16, 0.04)
     encoder = Encoder(blocks, settings()["cyclic"], 0.3)
     data = encoder.push(signal()) + encoder.finish()
     sound = np.concatenate(list(decode_stream(io.BytesIO(data).read, blocks)))

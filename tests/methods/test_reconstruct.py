@@ -16,7 +16,7 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.methods.enhance import bands
 from audioldm_utils.methods.registry import METHODS, find_method, reconstruct
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.studies.compensation import fit
 
 
@@ -29,19 +29,19 @@ def sound(seconds: float = 0.48, rate: int = 22050, seed: int = 0) -> np.ndarray
 
 
 @pytest.fixture(scope="module")
-def stages(tiny_checkpoint: Path, tmp_path_factory) -> Stages:
+def networks(tiny_checkpoint: Path, tmp_path_factory) -> Networks:
     """A copy of its own, since fits are stored beside the checkpoint."""
     from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser
     from audioldm_utils.studies.codebook_fits import save_quantiser
 
     folder = tmp_path_factory.mktemp("methods") / "tiny"
     shutil.copytree(tiny_checkpoint, folder)
-    stages = Stages(folder)
-    fingerprint = stages.checkpoint.fingerprint
+    networks = Networks(folder)
+    fingerprint = networks.checkpoint.fingerprint
     bands.save_compensation(bands.identity_compensation(fingerprint), folder)
     centres = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(0))
     save_quantiser(folder, fingerprint, "vq", VectorQuantiser(centres), {})
-    return stages
+    return networks
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def clip() -> Clip:
     return Clip("tone", sound(), 22050, Path("tone.wav"), "a tone", "tone")
 
 
-def one(clip, method, stages, **options):
-    (result,) = reconstruct(clip, method, stages, **options)
+def one(clip, method, networks, **options):
+    (result,) = reconstruct(clip, method, networks, **options)
     return result
 
 
@@ -71,10 +71,10 @@ SMALL = {
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_every_method_returns_the_same_things(method, stages, clip):
+def test_every_method_returns_the_same_things(method, networks, clip):
     steps = []
     result = one(
-        clip, method, stages, progress=lambda *step: steps.append(step), seed=3, **SMALL[method]
+        clip, method, networks, progress=lambda *step: steps.append(step), seed=3, **SMALL[method]
     )
     wide = result.sample_rate == clip.sample_rate
     assert wide == (method in ("vae-highfreq", "vae-restored"))
@@ -93,75 +93,75 @@ def test_every_method_returns_the_same_things(method, stages, clip):
     assert cost.peak_memory > cost.memory_growth >= 0
     assert (cost.unet_calls > 0) == ("unet" in find_method(method).needs)
     assert not result.oracle
-    assert result.checkpoint == stages.checkpoint.fingerprint
+    assert result.checkpoint == networks.checkpoint.fingerprint
     assert all(name == "tone" and done <= total for name, done, total in steps)
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_same_seed_same_bytes_in_any_company(method, stages, clip):
+def test_same_seed_same_bytes_in_any_company(method, networks, clip):
     other = Clip("other", sound(0.3, seed=5), 22050, Path("other.wav"))
     options = SMALL[method]
-    alone = one(clip, method, stages, seed=1, **options)
-    _, among = reconstruct([other, clip], method, stages, seed=1, **options)
+    alone = one(clip, method, networks, seed=1, **options)
+    _, among = reconstruct([other, clip], method, networks, seed=1, **options)
     assert alone.audio.tobytes() == among.audio.tobytes()
     assert torch.equal(alone.latents, among.latents)
     if method in ("sdedit", "guided"):
-        assert not np.array_equal(alone.audio, one(clip, method, stages, seed=2, **options).audio)
+        assert not np.array_equal(alone.audio, one(clip, method, networks, seed=2, **options).audio)
 
 
-def test_vae_is_the_stages_own(stages, clip):
+def test_vae_is_the_stages_own(networks, clip):
     from audioldm_utils.audio.clips import to_model_rate
 
-    plain = stages.reconstruct_vae(torch.from_numpy(to_model_rate(clip))[None])[0].numpy()
-    result = one(clip, "vae", stages)
+    plain = networks.reconstruct_vae(torch.from_numpy(to_model_rate(clip))[None])[0].numpy()
+    result = one(clip, "vae", networks)
     assert np.abs(result.audio - plain).max() < 1e-5
     assert result.cost.forward == {"unet": 0, "vae_encoder": 1, "vae_decoder": 1, "vocoder": 1}
     assert not any(result.cost.backward.values())
 
 
 @pytest.mark.parametrize("method", ["sdedit", "guided"])
-def test_strength_zero_is_the_vae(method, stages, clip):
-    plain = one(clip, "vae", stages)
-    result = one(clip, method, stages, strength=0.0)
+def test_strength_zero_is_the_vae(method, networks, clip):
+    plain = one(clip, "vae", networks)
+    result = one(clip, method, networks, strength=0.0)
     assert result.audio.tobytes() == plain.audio.tobytes()
     assert result.cost.unet_calls == 0
 
 
-def test_sdedit_counts_guidance_as_two_calls(stages, clip):
-    assert one(clip, "sdedit", stages, steps=3).cost.unet_calls == 3
-    assert one(clip, "sdedit", stages, steps=3, guidance=2.0).cost.unet_calls == 6
-    none = one(clip, "sdedit", stages, steps=3, guidance=2.0, prompt="none")
+def test_sdedit_counts_guidance_as_two_calls(networks, clip):
+    assert one(clip, "sdedit", networks, steps=3).cost.unet_calls == 3
+    assert one(clip, "sdedit", networks, steps=3, guidance=2.0).cost.unet_calls == 6
+    none = one(clip, "sdedit", networks, steps=3, guidance=2.0, prompt="none")
     assert none.cost.unet_calls == 3
     assert none.details["prompt"] == ""
 
 
 @pytest.mark.parametrize("prompt", ["caption", "none"])
-def test_inversion_replayed_returns_the_input(prompt, stages, clip):
-    result = one(clip, "ddpm-inversion", stages, steps=5, prompt=prompt)
-    plain = one(clip, "vae", stages)
+def test_inversion_replayed_returns_the_input(prompt, networks, clip):
+    result = one(clip, "ddpm-inversion", networks, steps=5, prompt=prompt)
+    plain = one(clip, "vae", networks)
     assert (result.latents - plain.latents).abs().max() < 1e-4
     assert result.details["distance_from_input"] < 1e-4
     assert result.cost.forward["unet"] == 10
 
 
-def test_inversion_edits_with_another_prompt_and_less_when_skipping(stages, clip):
-    plain = one(clip, "vae", stages).latents
+def test_inversion_edits_with_another_prompt_and_less_when_skipping(networks, clip):
+    plain = one(clip, "vae", networks).latents
     options = {"steps": 5, "target": "a loud dog", "target_guidance": 30.0}
-    full = one(clip, "ddpm-inversion", stages, **options).latents
-    late = one(clip, "ddpm-inversion", stages, skip=0.8, **options).latents
+    full = one(clip, "ddpm-inversion", networks, **options).latents
+    late = one(clip, "ddpm-inversion", networks, skip=0.8, **options).latents
     assert (full - plain).abs().mean() > (late - plain).abs().mean() > 1e-5
-    assert torch.equal(one(clip, "ddpm-inversion", stages, steps=5, skip=1.0).latents, plain)
+    assert torch.equal(one(clip, "ddpm-inversion", networks, steps=5, skip=1.0).latents, plain)
 
 
 @pytest.mark.parametrize("gradient", ["unet", "direct"])
 @pytest.mark.parametrize("distance", ["latent", "mel"])
-def test_guided_is_nearer_than_sdedit_at_equal_calls(gradient, distance, stages, clip):
-    plain = one(clip, "vae", stages).latents
+def test_guided_is_nearer_than_sdedit_at_equal_calls(gradient, distance, networks, clip):
+    plain = one(clip, "vae", networks).latents
     options = {"strength": 0.5, "prompt": "none"}
     steps = 4 if gradient == "unet" else 8
-    free = one(clip, "sdedit", stages, steps=8, **options)
+    free = one(clip, "sdedit", networks, steps=8, **options)
     drawn = one(
-        clip, "guided", stages, steps=steps, gradient=gradient, distance=distance, **options
+        clip, "guided", networks, steps=steps, gradient=gradient, distance=distance, **options
     )
     assert drawn.cost.unet_calls == free.cost.unet_calls == 8
     assert drawn.cost.backward["unet"] == (4 if gradient == "unet" else 0)
@@ -173,35 +173,35 @@ def test_guided_is_nearer_than_sdedit_at_equal_calls(gradient, distance, stages,
     assert np.isfinite(curve).all()
 
 
-def test_refinement_counts_backward_calls_and_lowers_the_distance(stages, clip):
-    result = one(clip, "vae-refined", stages, steps=6)
+def test_refinement_counts_backward_calls_and_lowers_the_distance(networks, clip):
+    result = one(clip, "vae-refined", networks, steps=6)
     assert result.cost.backward["vae_decoder"] == 6
     assert result.cost.forward["vae_decoder"] == 8  # six steps, the last look, the output
     curve = result.details["mel_distance_by_step"]
     assert curve.min() < curve[0]
 
 
-def test_refinement_of_long_clips_goes_in_pieces(stages, clip, monkeypatch):
+def test_refinement_of_long_clips_goes_in_pieces(networks, clip, monkeypatch):
     from audioldm_utils.methods import repair
 
     monkeypatch.setattr(repair, "REFINE_ROWS", 4)
-    result = one(clip, "vae-refined", stages, steps=2)
+    result = one(clip, "vae-refined", networks, steps=2)
     assert result.latents.shape == (8, 12, 16)
     assert result.cost.backward["vae_decoder"] == 6
 
 
-def test_highfreq_parts_and_bits(stages, clip):
-    plain = one(clip, "vae", stages)
-    bare = one(clip, "vae-highfreq", stages, side_kbps=0.0, extend=False, blind="fitted")
+def test_highfreq_parts_and_bits(networks, clip):
+    plain = one(clip, "vae", networks)
+    bare = one(clip, "vae-highfreq", networks, side_kbps=0.0, extend=False, blind="fitted")
     assert bare.side_bits == 0
     assert bare.sample_rate == 16000
     assert np.abs(bare.audio - plain.audio).max() < 1e-4  # the fit here changes nothing
-    full = one(clip, "vae-highfreq", stages, side_kbps=0.2, extension_kbps=1.0)
+    full = one(clip, "vae-highfreq", networks, side_kbps=0.2, extension_kbps=1.0)
     below, above = (full.details[f"side_bits_{band}_khz"] for band in ("4_to_8", "above_8"))
     assert full.side_bits == below + above
     assert below <= 200 * clip.seconds
     assert above <= 1000 * clip.seconds
-    oracle = one(clip, "vae-highfreq", stages, oracle=True)
+    oracle = one(clip, "vae-highfreq", networks, oracle=True)
     assert oracle.oracle
     assert oracle.label == "vae-highfreq (oracle)"
 
@@ -230,8 +230,8 @@ def test_the_rule_hears_a_single_shock():
     assert change[2] > np.log(2)
 
 
-def test_restored_pays_for_its_decisions(stages, clip):
-    result = one(clip, "vae-restored", stages, steps=1, iterations=1, extend=False)
+def test_restored_pays_for_its_decisions(networks, clip):
+    result = one(clip, "vae-restored", networks, steps=1, iterations=1, extend=False)
     parts = {"refined", "phase", "quiet", "compensation", "envelope"}
     assert set(result.details["parts"]) == parts
     assert result.side_bits >= 4  # the choice of latents costs none
@@ -248,33 +248,33 @@ def test_a_checkpoint_without_a_fit_says_what_to_do(tiny_codec, clip, tmp_path):
         one(clip, "sdedit", tmp_path / "bare")
 
 
-def test_fit_on_a_folder(stages, tmp_path):
+def test_fit_on_a_folder(networks, tmp_path):
     for seed in range(3):
         soundfile.write(tmp_path / f"{seed}.wav", sound(0.4, seed=seed), 22050)
     seen = []
-    found = fit(stages, tmp_path, limit=2, progress=lambda *counts: seen.append(counts))
+    found = fit(networks, tmp_path, limit=2, progress=lambda *counts: seen.append(counts))
     assert found.clips == ("0", "2")
     assert seen == [(1, 2), (2, 2)]
-    assert found.fingerprint == stages.checkpoint.fingerprint
+    assert found.fingerprint == networks.checkpoint.fingerprint
     assert np.abs(found.table).max() > 0.1
     assert np.isfinite(found.scale).all()
 
 
-def test_unknown_names_and_values_list_the_choices(stages, clip):
+def test_unknown_names_and_values_list_the_choices(networks, clip):
     with pytest.raises(
         UserError, match="unknown method 'vea'; choose one of: vae, vae-griffinlim, "
     ):
-        reconstruct(clip, "vea", stages)
+        reconstruct(clip, "vea", networks)
     with pytest.raises(UserError, match="no option 'strenght'; it has: strength, steps"):
-        reconstruct(clip, "sdedit", stages, strenght=1)
+        reconstruct(clip, "sdedit", networks, strenght=1)
     with pytest.raises(UserError, match=r"steps of sdedit must be a whole number .*, not 'many'"):
-        reconstruct(clip, "sdedit", stages, steps="many")
+        reconstruct(clip, "sdedit", networks, steps="many")
     with pytest.raises(UserError, match="must be true or false"):
-        reconstruct(clip, "vae-highfreq", stages, extend="perhaps")
+        reconstruct(clip, "vae-highfreq", networks, extend="perhaps")
     with pytest.raises(UserError, match="strength of sdedit must be a number from 0 to 1, not 2"):
-        one(clip, "sdedit", stages, strength=2)
+        one(clip, "sdedit", networks, strength=2)
     with pytest.raises(UserError, match="distance must be one of latent, mel"):
-        one(clip, "guided", stages, distance="wave")
+        one(clip, "guided", networks, distance="wave")
 
 
 def test_registry_documents_every_option():
@@ -295,13 +295,13 @@ def command(*arguments) -> int:
     return main(["reconstruct", *map(str, arguments)])
 
 
-def test_command_on_a_folder(stages, tmp_path, capsys):
+def test_command_on_a_folder(networks, tmp_path, capsys):
     folder = tmp_path / "in"
     folder.mkdir()
     for name, seed in (("a", 1), ("b", 2)):
         soundfile.write(folder / f"{name}.wav", sound(0.3, seed=seed), 22050)
     (folder / "c.wav").write_text("not audio")
-    path = stages.checkpoint.path
+    path = networks.checkpoint.path
     arguments = (folder, tmp_path / "out", "--method", "sdedit", "--checkpoint", path)
     assert command(*arguments, "-o", "steps=2", "-o", "prompt=none") == 1
     assert "c.wav" in capsys.readouterr().err
@@ -314,10 +314,10 @@ def test_command_on_a_folder(stages, tmp_path, capsys):
     assert (tmp_path / "out" / "a.flac").read_bytes() == first
 
 
-def test_command_on_a_file_and_its_refusals(stages, tmp_path, capsys):
+def test_command_on_a_file_and_its_refusals(networks, tmp_path, capsys):
     source = tmp_path / "a.wav"
     soundfile.write(source, sound(0.3), 22050)
-    path = stages.checkpoint.path
+    path = networks.checkpoint.path
     assert command(source, tmp_path / "b.wav", "--checkpoint", path) == 0
     assert soundfile.info(tmp_path / "b.wav").samplerate == 16000
     assert command(source, tmp_path / "c.wav", "--method", "nothing") == 2
@@ -338,7 +338,7 @@ def test_command_lists_methods(capsys):
 
 
 def test_what_is_not_fitted_is_said_before_anything_is_loaded(tiny_checkpoint, clip, monkeypatch):
-    stages = Stages(load(tiny_checkpoint, ()))
+    networks = Networks(load(tiny_checkpoint, ()))
     for method, options in {
         "vae-restored": {},
         "vae-denoise": {},
@@ -347,8 +347,8 @@ def test_what_is_not_fitted_is_said_before_anything_is_loaded(tiny_checkpoint, c
         "ddcm": {"codebook": "k-means"},
     }.items():
         with pytest.raises(UserError, match="audioldm-utils fit"):
-            reconstruct(clip, method, stages, **options)
-        assert stages.checkpoint.loaded == ()
+            reconstruct(clip, method, networks, **options)
+        assert networks.checkpoint.loaded == ()
     # Where the options leave out what would need it, it is not missed.
-    one(clip, "vae-restored", stages, steps=0, blind=False, iterations=1)
-    one(clip, "vae-highfreq", stages, oracle=True)
+    one(clip, "vae-restored", networks, steps=0, blind=False, iterations=1)
+    one(clip, "vae-highfreq", networks, oracle=True)

@@ -8,18 +8,18 @@ from audioldm_utils.cli.main import main
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import checkpoint as checkpoints
 from audioldm_utils.model.generation import SAMPLERS, generate, make_scheduler, starting_noise
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 
 PROMPT = "rain on a roof"
 
 
 @pytest.fixture(scope="module")
-def stages(tiny_checkpoint):
-    return Stages(checkpoints.load(tiny_checkpoint, checkpoints.COMPONENTS))
+def networks(tiny_checkpoint):
+    return Networks(checkpoints.load(tiny_checkpoint, checkpoints.COMPONENTS))
 
 
 @pytest.fixture
-def plain(tiny_checkpoint, stages):
+def plain(tiny_checkpoint, networks):
     """The plain pipeline, with its own copies of everything."""
     from diffusers import AudioLDM2Pipeline
 
@@ -29,7 +29,7 @@ def plain(tiny_checkpoint, stages):
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm-solver++"])
-def test_equals_plain_diffusers_sample_for_sample(stages, plain, sampler):
+def test_equals_plain_diffusers_sample_for_sample(networks, plain, sampler):
     plain.scheduler = make_scheduler(sampler, plain.scheduler.config)
     settings = [
         {"audio_length_in_s": 0.64, "negative_prompt": "music", "guidance_scale": 3.5},
@@ -46,7 +46,7 @@ def test_equals_plain_diffusers_sample_for_sample(stages, plain, sampler):
         ).audios
         made = generate(
             PROMPT,
-            stages,
+            networks,
             sampler,
             steps=4,
             guidance=setting["guidance_scale"],
@@ -59,7 +59,7 @@ def test_equals_plain_diffusers_sample_for_sample(stages, plain, sampler):
         assert torch.equal(made.audio, expected[:1])
 
 
-def test_several_prompts_equal_plain_diffusers(stages, plain):
+def test_several_prompts_equal_plain_diffusers(networks, plain):
     prompts = [PROMPT, "a dog barks twice"]
     expected = plain(
         prompts,
@@ -68,29 +68,29 @@ def test_several_prompts_equal_plain_diffusers(stages, plain):
         generator=torch.Generator().manual_seed(1),
         output_type="pt",
     ).audios
-    made = generate(prompts, stages, steps=3, seconds=0.64, seed=1)
+    made = generate(prompts, networks, steps=3, seconds=0.64, seed=1)
     assert torch.equal(made.audio, expected)
     assert made.calls == 3 * 2 * 2
 
 
-def test_the_published_index_makes_the_same_sound(tiny_checkpoint, stages, tmp_path):
+def test_the_published_index_makes_the_same_sound(tiny_checkpoint, networks, tmp_path):
     from tests import tiny
 
     published = tiny.as_published(tiny_checkpoint, tmp_path / "published")
     made = generate(PROMPT, published, steps=2, seconds=0.32)
-    assert torch.equal(made.audio, generate(PROMPT, stages, steps=2, seconds=0.32).audio)
+    assert torch.equal(made.audio, generate(PROMPT, networks, steps=2, seconds=0.32).audio)
 
 
-def test_calls_the_network_as_often_as_plain_diffusers(stages, plain, monkeypatch):
+def test_calls_the_network_as_often_as_plain_diffusers(networks, plain, monkeypatch):
     calls = {"ours": 0, "plain": 0}
-    for name, unet in (("ours", stages.checkpoint.unet), ("plain", plain.unet)):
+    for name, unet in (("ours", networks.checkpoint.unet), ("plain", plain.unet)):
 
         def counted(*args, _name=name, _forward=unet.forward, **kwargs):
             calls[_name] += 1
             return _forward(*args, **kwargs)
 
         monkeypatch.setattr(unet, "forward", counted)
-    generate(PROMPT, stages, steps=3, seconds=0.32)
+    generate(PROMPT, networks, steps=3, seconds=0.32)
     plain(PROMPT, num_inference_steps=3, audio_length_in_s=0.32)
     assert calls == {"ours": 3, "plain": 3}
 
@@ -101,40 +101,42 @@ def test_starting_noise_of_a_sample_does_not_depend_on_the_others():
     assert torch.equal(both[1:], starting_noise([5], 4))
 
 
-def test_the_seed_decides(stages):
-    first = generate(PROMPT, stages, "ddpm", steps=3, seconds=0.32, seed=0).audio
-    assert torch.equal(generate(PROMPT, stages, "ddpm", steps=3, seconds=0.32, seed=0).audio, first)
-    other = generate(PROMPT, stages, "ddpm", steps=3, seconds=0.32, seed=1).audio
+def test_the_seed_decides(networks):
+    first = generate(PROMPT, networks, "ddpm", steps=3, seconds=0.32, seed=0).audio
+    assert torch.equal(
+        generate(PROMPT, networks, "ddpm", steps=3, seconds=0.32, seed=0).audio, first
+    )
+    other = generate(PROMPT, networks, "ddpm", steps=3, seconds=0.32, seed=1).audio
     assert not torch.allclose(other, first)
 
 
 @pytest.mark.parametrize(("seconds", "samples"), [(0.04, 640), (0.29, 4640), (0.333, 5328)])
-def test_the_length_is_what_was_asked_for(stages, seconds, samples):
-    made = generate(PROMPT, stages, steps=1, seconds=seconds)
+def test_the_length_is_what_was_asked_for(networks, seconds, samples):
+    made = generate(PROMPT, networks, steps=1, seconds=seconds)
     assert made.audio.shape == (1, samples)
     assert made.sample_rate == 16000
 
 
-def test_candidates_are_ranked_by_clap(stages):
-    made = generate([PROMPT, "a dog"], stages, steps=2, seconds=0.32, candidates=3)
+def test_candidates_are_ranked_by_clap(networks):
+    made = generate([PROMPT, "a dog"], networks, steps=2, seconds=0.32, candidates=3)
     assert made.candidates.shape == (2, 3, 5120)
     assert torch.all(made.scores[:, :-1] >= made.scores[:, 1:])
-    heard = stages.clap_audio(made.candidates[1])
-    assert torch.allclose(heard @ stages.clap_text("a dog")[0], made.scores[1], atol=1e-5)
+    heard = networks.clap_audio(made.candidates[1])
+    assert torch.allclose(heard @ networks.clap_text("a dog")[0], made.scores[1], atol=1e-5)
     assert torch.equal(made.audio[1], made.candidates[1, 0])
 
 
-def test_an_audio_prompt_changes_the_sound(stages):
+def test_an_audio_prompt_changes_the_sound(networks):
     wave = torch.randn((1, 8000), generator=torch.Generator().manual_seed(0))
-    heard = generate(PROMPT, stages, steps=2, seconds=0.32, audio_prompt=wave, candidates=2)
+    heard = generate(PROMPT, networks, steps=2, seconds=0.32, audio_prompt=wave, candidates=2)
     assert heard.scores.shape == (1, 2)
-    told = generate(PROMPT, stages, steps=2, seconds=0.32)
+    told = generate(PROMPT, networks, steps=2, seconds=0.32)
     assert not torch.equal(heard.latents[:1], told.latents)
 
 
-def test_progress_is_reported_a_step(stages):
+def test_progress_is_reported_a_step(networks):
     seen = []
-    generate(PROMPT, stages, steps=3, seconds=0.32, progress=lambda *s: seen.append(s))
+    generate(PROMPT, networks, steps=3, seconds=0.32, progress=lambda *s: seen.append(s))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -159,9 +161,9 @@ def test_a_checkpoint_by_name_is_unloaded_as_it_goes(tiny_checkpoint, monkeypatc
     assert {name for name, _ in loaded} == set(checkpoints.COMPONENTS) - {"feature_extractor"}
 
 
-def test_ddcm_is_a_sampler(stages, plain):
+def test_ddcm_is_a_sampler(networks, plain):
     options = {"codebook": "gaussian", "size": 4}
-    made = generate(PROMPT, stages, "ddcm", steps=4, seconds=0.32, seed=3, **options)
+    made = generate(PROMPT, networks, "ddcm", steps=4, seconds=0.32, seed=3, **options)
     plain.scheduler = make_scheduler("ddcm", plain.scheduler.config, **options)
     expected = plain(
         PROMPT,
@@ -185,16 +187,16 @@ def test_ddcm_is_a_sampler(stages, plain):
         ({"eta": 2.0}, "eta must be a number from 0 to 1"),
     ],
 )
-def test_arguments_out_of_range(stages, change, sentence):
+def test_arguments_out_of_range(networks, change, sentence):
     with pytest.raises(UserError, match=sentence):
-        generate(PROMPT, stages, **({"seconds": 0.32, "steps": 1} | change))
+        generate(PROMPT, networks, **({"seconds": 0.32, "steps": 1} | change))
 
 
 def test_every_sampler_names_its_source():
     assert all(s.source.startswith("arXiv") and s.about for s in SAMPLERS.values())
 
 
-def test_the_command_writes_what_the_function_makes(tiny_checkpoint, stages, tmp_path, capsys):
+def test_the_command_writes_what_the_function_makes(tiny_checkpoint, networks, tmp_path, capsys):
     import soundfile
 
     output = tmp_path / "rain.wav"
@@ -202,7 +204,7 @@ def test_the_command_writes_what_the_function_makes(tiny_checkpoint, stages, tmp
     arguments += ["--steps", "2", "--seconds", "0.32", "--candidates", "2", "--seed", "4"]
     assert main(arguments) == 0
     written, rate = soundfile.read(output, dtype="float32")
-    made = generate(PROMPT, stages, steps=2, seconds=0.32, seed=4, candidates=2)
+    made = generate(PROMPT, networks, steps=2, seconds=0.32, seed=4, candidates=2)
     assert rate == 16000
     assert abs(torch.from_numpy(written) - made.audio[0]).max() < 1e-4
     said = capsys.readouterr()

@@ -67,15 +67,15 @@ def test_latents_have_unit_spread_and_the_mel_comes_back():
     """A model with random weights is far from both."""
     from audioldm_utils.audio.clips import load_clip, to_model_rate
     from audioldm_utils.model.checkpoint import load
-    from audioldm_utils.model.networks import Stages, normalise
+    from audioldm_utils.model.networks import Networks, normalise
 
-    stages = Stages(load("mini"))
+    networks = Networks(load("mini"))
     errors = []
     for name in ("piano", "rain", "speech_english"):
         clip = load_clip(MINI.parents[1] / "audio" / f"{name}.flac")
         wave, _ = normalise(torch.from_numpy(to_model_rate(clip))[None])
-        mel = stages.to_mel(wave)
-        latents = stages.encode(mel)
+        mel = networks.to_mel(wave)
+        latents = networks.encode(mel)
         assert 0.5 < latents.std() < 1.6
-        errors.append((stages.decode(latents) - mel).abs().mean().item())
+        errors.append((networks.decode(latents) - mel).abs().mean().item())
     assert np.mean(errors) < 0.3

@@ -104,8 +104,9 @@ def test_without_a_cache_it_is_built_each_time(tiny_codec, tmp_path, monkeypatch
 def test_sound_needs_neither_diffusers_nor_transformers(tiny_codec):
     checkpoints.load(tiny_codec, ())  # its checks are passed and noted
     code = (
-        "import sys, torch; from audioldm_utils.model.networks import Stages;"
-        f"from audioldm_utils.model.checkpoint import load; s = Stages(load({str(tiny_codec)!r}));"
+        "import sys, torch; from audioldm_utils.model.networks import Networks;"
+        "from audioldm_utils.model.checkpoint import load;"
+        f"s = Networks(load({str(tiny_codec)!r}));"
         "s.reconstruct_vae(torch.ones(1, 4000)); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,14 +8,14 @@ import torch
 
 from audioldm_utils.model import checkpoint as checkpoints
 from audioldm_utils.model.mel import log_mel
-from audioldm_utils.model.networks import Stages, crossfade, normalise, window_starts
+from audioldm_utils.model.networks import Networks, crossfade, normalise, window_starts
 
 SILENCE = np.log(1e-5)
 
 
 @pytest.fixture(scope="module")
-def stages(tiny_checkpoint):
-    return Stages(checkpoints.load(tiny_checkpoint))
+def networks(tiny_checkpoint):
+    return Networks(checkpoints.load(tiny_checkpoint))
 
 
 def noise(*shape, seed=0, scale=0.1):
@@ -29,23 +29,23 @@ def noise(*shape, seed=0, scale=0.1):
     ("samples", "frames"),
     [(1, 4), (100, 4), (640, 4), (641, 8), (16000, 100), (16001, 104), (40960, 256)],
 )
-def test_mel_covers_every_sample_and_is_padded_with_silence(stages, samples, frames):
-    mel = stages.to_mel(noise(2, samples))
+def test_mel_covers_every_sample_and_is_padded_with_silence(networks, samples, frames):
+    mel = networks.to_mel(noise(2, samples))
     assert mel.shape == (2, frames, 64)
     filled = max(-(-samples // 160), 3)
     assert torch.all(mel[:, filled:] == torch.tensor(SILENCE, dtype=torch.float32))
     assert torch.all(mel[:, :filled].mean(dim=2) > SILENCE)
 
 
-def test_mel_is_the_training_framing(stages):
+def test_mel_is_the_training_framing(networks):
     wave = noise(2, 160 * 96)
-    assert torch.equal(stages.to_mel(wave), log_mel(wave, framing="training"))
+    assert torch.equal(networks.to_mel(wave), log_mel(wave, framing="training"))
 
 
 @pytest.mark.parametrize("frames", [4096, 4097, 4099, 4100, 8200])
-def test_mel_in_blocks_equals_mel_at_once(stages, frames):
+def test_mel_in_blocks_equals_mel_at_once(networks, frames):
     wave = noise(1, frames * 160)
-    assert torch.allclose(stages.to_mel(wave)[:, :frames], log_mel(wave), atol=1e-5)
+    assert torch.allclose(networks.to_mel(wave)[:, :frames], log_mel(wave), atol=1e-5)
 
 
 def test_normalise_and_its_undoing():
@@ -57,72 +57,72 @@ def test_normalise_and_its_undoing():
 
 
 @pytest.mark.parametrize("shape", [(100,), (2, 0), (1, 2, 100)])
-def test_a_waveform_of_another_shape_is_refused(stages, shape):
+def test_a_waveform_of_another_shape_is_refused(networks, shape):
     with pytest.raises(ValueError, match=r"waveform must be \(batch, samples\), got"):
-        stages.to_mel(torch.zeros(shape))
+        networks.to_mel(torch.zeros(shape))
 
 
 # VAE and vocoder.
 
 
-def test_shapes_of_every_stage(stages):
-    mel = stages.to_mel(noise(2, 10000))
-    latents = stages.encode(mel)
+def test_shapes_of_every_stage(networks):
+    mel = networks.to_mel(noise(2, 10000))
+    latents = networks.encode(mel)
     assert latents.shape == (2, 8, 16, 16)
-    decoded = stages.decode(latents)
+    decoded = networks.decode(latents)
     assert decoded.shape == mel.shape == (2, 64, 64)
-    assert stages.vocode(decoded).shape == (2, 160 * 64)
+    assert networks.vocode(decoded).shape == (2, 160 * 64)
     assert not any(t.is_inference() or t.requires_grad for t in (mel, latents, decoded))
 
 
-def test_encode_is_the_scaled_posterior_mode(stages):
-    mel = stages.to_mel(noise(1, 16000))
-    vae = stages.checkpoint.pipeline(("vae",)).vae
+def test_encode_is_the_scaled_posterior_mode(networks):
+    mel = networks.to_mel(noise(1, 16000))
+    vae = networks.checkpoint.pipeline(("vae",)).vae
     mean = vae.encode(mel[:, None]).latent_dist.mean
-    assert stages.scaling_factor == 0.37
-    assert torch.allclose(stages.encode(mel), mean * 0.37)
+    assert networks.scaling_factor == 0.37
+    assert torch.allclose(networks.encode(mel), mean * 0.37)
     mel_again = vae.decode(mean).sample[:, 0]
-    assert torch.allclose(stages.decode(stages.encode(mel)), mel_again, atol=1e-4)
+    assert torch.allclose(networks.decode(networks.encode(mel)), mel_again, atol=1e-4)
 
 
 @pytest.mark.parametrize("samples", [1, 700, 16000, 16161])
-def test_reconstruction_has_the_input_s_length_and_level(stages, samples):
+def test_reconstruction_has_the_input_s_length_and_level(networks, samples):
     wave = noise(1, samples) * 3 + 0.2
-    output = stages.reconstruct_vae(wave)
+    output = networks.reconstruct_vae(wave)
     assert output.shape == wave.shape
     if samples > 1:
         # Twice as loud in, twice as loud out: the gain is undone.
-        assert torch.allclose(stages.reconstruct_vae(2 * wave), 2 * output, atol=1e-3)
+        assert torch.allclose(networks.reconstruct_vae(2 * wave), 2 * output, atol=1e-3)
 
 
-def test_a_clip_s_result_does_not_depend_on_its_batch(stages):
+def test_a_clip_s_result_does_not_depend_on_its_batch(networks):
     wave = noise(3, 16000)
-    together = stages.reconstruct_vae(wave)
-    alone = torch.cat([stages.reconstruct_vae(clip[None]) for clip in wave])
+    together = networks.reconstruct_vae(wave)
+    alone = torch.cat([networks.reconstruct_vae(clip[None]) for clip in wave])
     assert torch.allclose(together, alone, atol=1e-4)
 
 
-def test_wrong_shapes_are_named(stages):
+def test_wrong_shapes_are_named(networks):
     with pytest.raises(ValueError, match=r"a multiple of 4, got \(1, 6, 64\)"):
-        stages.encode(torch.zeros(1, 6, 64))
+        networks.encode(torch.zeros(1, 6, 64))
     with pytest.raises(ValueError, match=r"latents must be \(batch, 8, frames, 16\)"):
-        stages.decode(torch.zeros(1, 8, 16))
+        networks.decode(torch.zeros(1, 8, 16))
     with pytest.raises(ValueError, match=r"mel must be \(batch, frames, 64\)"):
-        stages.vocode(torch.zeros(1, 64, 80))
+        networks.vocode(torch.zeros(1, 64, 80))
     with pytest.raises(ValueError, match="multiples of 4"):
-        Stages(stages.checkpoint, window=102)
+        Networks(networks.checkpoint, window=102)
     with pytest.raises(ValueError, match="overlap must be"):
-        Stages(stages.checkpoint, window=64, overlap=64)
+        Networks(networks.checkpoint, window=64, overlap=64)
 
 
-def test_the_lead_is_half_of_what_the_vocoder_returns_too_much(stages, tiny_checkpoint):
-    mel = stages.to_mel(noise(1, 16000))
-    assert stages.checkpoint.vocoder(mel).shape[1] == 100 * 160 + 32
-    assert stages.lead == 16
-    assert Stages(stages.checkpoint, lead=3).lead == 3
+def test_the_lead_is_half_of_what_the_vocoder_returns_too_much(networks, tiny_checkpoint):
+    mel = networks.to_mel(noise(1, 16000))
+    assert networks.checkpoint.vocoder(mel).shape[1] == 100 * 160 + 32
+    assert networks.lead == 16
+    assert Networks(networks.checkpoint, lead=3).lead == 3
 
 
-def test_an_impulse_in_the_mel_comes_out_where_the_lead_says(stages):
+def test_an_impulse_in_the_mel_comes_out_where_the_lead_says(networks):
     """Through a linear vocoder with symmetric kernels, the lead is exact."""
     from tests import tiny
 
@@ -139,13 +139,13 @@ def test_an_impulse_in_the_mel_comes_out_where_the_lead_says(stages):
         wave = vocoder(mel)[0].double()
     centre = float((wave * torch.arange(len(wave))).sum() / wave.sum())
     # The centre of frame 20 is sample 20 * 160 + 79.5 of the waveform.
-    assert centre - (20 * 160 + 79.5) == pytest.approx(stages.lead, abs=0.01)
+    assert centre - (20 * 160 + 79.5) == pytest.approx(networks.lead, abs=0.01)
 
 
 @pytest.mark.parametrize("lag", [0, 24, 60])
 def test_the_lead_of_a_faithful_vocoder_is_measured(tiny_checkpoint, lag):
     """A stand-in that returns the waveform itself, late and with its polarity inverted."""
-    stages = Stages(checkpoints.load(tiny_checkpoint, ()))
+    networks = Networks(checkpoints.load(tiny_checkpoint, ()))
     wave = noise(1, 160 * 64) * (torch.arange(160 * 64) % 2000 < 300)
 
     class Late:
@@ -154,17 +154,17 @@ def test_the_lead_of_a_faithful_vocoder_is_measured(tiny_checkpoint, lag):
         def __call__(self, mel):
             return torch.nn.functional.pad(-wave, (lag, 32))
 
-    stages.checkpoint._parts["vocoder"] = Late()
-    assert abs(stages.measure_lead(wave) - lag) <= 4
+    networks.checkpoint._parts["vocoder"] = Late()
+    assert abs(networks.measure_lead(wave) - lag) <= 4
 
 
-def test_gradients_reach_the_latents_and_nothing_else(stages):
-    latents = stages.encode(stages.to_mel(noise(1, 6400))).requires_grad_()
-    mel = stages.decode_grad(latents)
-    assert torch.allclose(mel.detach(), stages.decode(latents))
-    stages.vocode_grad(mel).square().mean().backward()
+def test_gradients_reach_the_latents_and_nothing_else(networks):
+    latents = networks.encode(networks.to_mel(noise(1, 6400))).requires_grad_()
+    mel = networks.decode_grad(latents)
+    assert torch.allclose(mel.detach(), networks.decode(latents))
+    networks.vocode_grad(mel).square().mean().backward()
     assert latents.grad.abs().sum() > 0
-    assert all(p.grad is None for p in stages.checkpoint.vae.parameters())
+    assert all(p.grad is None for p in networks.checkpoint.vae.parameters())
 
 
 # Windows.
@@ -186,22 +186,22 @@ def test_crossfading_pieces_of_one_signal_returns_it():
     assert torch.allclose(crossfade(pieces, 100, 12, dim=1), signal, atol=1e-6)
 
 
-def test_a_clip_no_longer_than_the_window_goes_through_at_once(stages):
-    mel = stages.to_mel(noise(1, 160 * 256))
-    windowed = Stages(stages.checkpoint, window=256, overlap=64)
-    unlimited = Stages(stages.checkpoint, window=None)
+def test_a_clip_no_longer_than_the_window_goes_through_at_once(networks):
+    mel = networks.to_mel(noise(1, 160 * 256))
+    windowed = Networks(networks.checkpoint, window=256, overlap=64)
+    unlimited = Networks(networks.checkpoint, window=None)
     latents = unlimited.encode(mel)
     assert torch.equal(windowed.encode(mel), latents)
     assert torch.equal(windowed.decode(latents), unlimited.decode(latents))
 
 
-def test_windows_of_a_long_clip_agree_with_one_pass_of_each_window(stages):
+def test_windows_of_a_long_clip_agree_with_one_pass_of_each_window(networks):
     """Away from the cross-fades, the result is that of the window alone."""
-    mel = stages.to_mel(noise(1, 160 * 300))
-    windowed = Stages(stages.checkpoint, window=128, overlap=32)
+    mel = networks.to_mel(noise(1, 160 * 300))
+    windowed = Networks(networks.checkpoint, window=128, overlap=32)
     latents = windowed.encode(mel)
     assert latents.shape == (1, 8, 75, 16)
-    alone = Stages(stages.checkpoint, window=None)
+    alone = Networks(networks.checkpoint, window=None)
     assert torch.allclose(latents[:, :, :24], alone.encode(mel[:, :128])[:, :, :24], atol=1e-5)
     assert torch.allclose(latents[:, :, -18:], alone.encode(mel[:, -128:])[:, :, -18:], atol=1e-5)
     decoded = windowed.decode(latents)
@@ -210,21 +210,21 @@ def test_windows_of_a_long_clip_agree_with_one_pass_of_each_window(stages):
     assert torch.allclose(decoded[:, :96], first[:, :96], atol=1e-5)
 
 
-def test_windowed_vocoding_equals_one_pass(stages):
+def test_windowed_vocoding_equals_one_pass(networks):
     mel = noise(2, 333, 64, scale=2.0) - 5
-    whole = Stages(stages.checkpoint, window=None).vocode(mel)
-    windowed = Stages(stages.checkpoint, window=64, overlap=16)
+    whole = Networks(networks.checkpoint, window=None).vocode(mel)
+    windowed = Networks(networks.checkpoint, window=64, overlap=16)
     assert windowed.vocoder_context < 64
     assert torch.allclose(windowed.vocode(mel), whole, atol=1e-5)
     assert whole.std() > 1e-3
 
 
-def test_networks_see_no_more_than_the_window(stages, monkeypatch):
+def test_networks_see_no_more_than_the_window(networks, monkeypatch):
     seen = []
-    vae = stages.checkpoint.vae
+    vae = networks.checkpoint.vae
     encode, decode = vae.encode, vae.decode
     monkeypatch.setattr(vae, "encode", lambda x: seen.append(x.shape[2]) or encode(x))
     monkeypatch.setattr(vae, "decode", lambda z: seen.append(4 * z.shape[2]) or decode(z))
-    windowed = Stages(stages.checkpoint, window=64, overlap=16)
+    windowed = Networks(networks.checkpoint, window=64, overlap=16)
     windowed.reconstruct_vae(noise(1, 160 * 400))
     assert max(seen) == 64

@@ -21,14 +21,14 @@ from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import streaming
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.model.windows import Crossfade, crossfade, window_starts
 from tests.demo_project import ROOT
 
 
 @pytest.fixture(scope="module")
-def stages(tiny_checkpoint):
-    return streaming.block_stages(Stages(load(tiny_checkpoint, ())), 0.32, 0.08)
+def networks(tiny_checkpoint):
+    return streaming.block_networks(Networks(load(tiny_checkpoint, ())), 0.32, 0.08)
 
 
 def clip(n):
@@ -36,8 +36,8 @@ def clip(n):
     return (0.2 * rng.standard_normal(n) * np.linspace(0.1, 1, n)).astype(np.float32)
 
 
-def through(stages, samples, size, peak=1.0):
-    stream = streaming.Reconstructor(stages, peak)
+def through(networks, samples, size, peak=1.0):
+    stream = streaming.Reconstructor(networks, peak)
     pieces = [stream.push(samples[i : i + size]) for i in range(0, len(samples), size)]
     assert stream.taken == len(samples)
     return np.concatenate([*pieces, stream.finish()])
@@ -47,35 +47,35 @@ def through(stages, samples, size, peak=1.0):
 @pytest.mark.parametrize(
     ("n", "size"), [(300, 100), (5120, 320), (5121, 5121), (16001, 321), (24000, 160), (9000, 7)]
 )
-def test_a_stream_equals_the_offline_windowed_path(stages, n, size):
+def test_a_stream_equals_the_offline_windowed_path(networks, n, size):
     samples = clip(n)
-    expected = streaming.offline(stages, samples, peak=0.7)
-    found = through(stages, samples, size, peak=0.7)
+    expected = streaming.offline(networks, samples, peak=0.7)
+    found = through(networks, samples, size, peak=0.7)
     assert found.shape == expected.shape == (n,)
     assert np.abs(found - expected).max() < 1e-4
     assert np.abs(expected).max() > 1e-3
 
 
-def test_offline_is_the_ordinary_path_at_a_fixed_level(stages):
-    """With the clip's own level, it is what ``Stages.reconstruct_vae`` gives."""
+def test_offline_is_the_ordinary_path_at_a_fixed_level(networks):
+    """With the clip's own level, it is what ``Networks.reconstruct_vae`` gives."""
     samples = clip(16000)
     samples -= samples.mean()
-    expected = stages.reconstruct_vae(torch.from_numpy(samples)[None])[0].numpy()
-    found = streaming.offline(stages, samples, peak=float(np.abs(samples).max()))
+    expected = networks.reconstruct_vae(torch.from_numpy(samples)[None])[0].numpy()
+    found = streaming.offline(networks, samples, peak=float(np.abs(samples).max()))
     assert np.abs(found - expected).max() < 1e-4
 
 
-def test_output_comes_before_the_input_ends(stages):
+def test_output_comes_before_the_input_ends(networks):
     """At most two windows late, and what the front end and the vocoder look ahead."""
-    stream, given, late = streaming.Reconstructor(stages), 0, 0
+    stream, given, late = streaming.Reconstructor(networks), 0, 0
     for piece in np.split(clip(32000), 200):
         ready = stream.push(piece)
         if len(ready):
             late = max(late, stream.taken - given)
         given += len(ready)
-    ahead = stages.vocoder_context + streaming.VOCODER_BLOCK + 8
+    ahead = networks.vocoder_context + streaming.VOCODER_BLOCK + 8
     assert given > 0
-    assert late <= (2 * stages.window + ahead) * 160
+    assert late <= (2 * networks.window + ahead) * 160
 
 
 @pytest.mark.parametrize("length", [3, 8, 9, 11, 14, 40, 41])
@@ -100,19 +100,19 @@ def test_windows_and_crossfade_are_those_of_stages(length):
     assert torch.allclose(torch.cat(taken, 1), crossfade(pieces, length, 3, 1), atol=1e-6)
 
 
-def test_nothing_in_nothing_out(stages):
-    assert streaming.Reconstructor(stages).finish().shape == (0,)
+def test_nothing_in_nothing_out(networks):
+    assert streaming.Reconstructor(networks).finish().shape == (0,)
 
 
 @pytest.mark.parametrize(("window", "overlap"), [(0.01, 0), (0.32, 0.32), (2000, 0.1)])
-def test_impossible_blocks(stages, window, overlap):
+def test_impossible_blocks(networks, window, overlap):
     with pytest.raises(UserError, match="window"):
-        streaming.block_stages(stages, window, overlap)
+        streaming.block_networks(networks, window, overlap)
 
 
-def test_impossible_peak(stages):
+def test_impossible_peak(networks):
     with pytest.raises(UserError, match=r"peak must be a number .*, not 0\.0"):
-        streaming.Reconstructor(stages, 0.0)
+        streaming.Reconstructor(networks, 0.0)
 
 
 # --- DDCM ----------------------------------------------------------------------------------------
@@ -120,25 +120,25 @@ def test_impossible_peak(stages):
 SETTINGS = Settings(kbps=None, atoms=1, steps=3)
 
 
-def coded(stages, samples):
-    encoder = ddcm.Encoder(stages, SETTINGS)
+def coded(networks, samples):
+    encoder = ddcm.Encoder(networks, SETTINGS)
     pieces = [encoder.push(samples[i : i + 700]) for i in range(0, len(samples), 700)]
     assert sum(map(bool, pieces)) > 1  # blocks are sent as they are done
     return b"".join([*pieces, encoder.finish()])
 
 
-def test_ddcm_over_a_stream_equals_the_offline_path(stages):
+def test_ddcm_over_a_stream_equals_the_offline_path(networks):
     samples = clip(30001)
-    data = coded(stages, samples)
-    pieces = list(ddcm.decode_stream(io.BytesIO(data).read, stages))
+    data = coded(networks, samples)
+    pieces = list(ddcm.decode_stream(io.BytesIO(data).read, networks))
     assert len(pieces) > 1
     found = np.concatenate(pieces)
     assert found.shape == samples.shape
-    assert np.abs(found - ddcm.offline(stages, samples, SETTINGS)).max() < 1e-4
+    assert np.abs(found - ddcm.offline(networks, samples, SETTINGS)).max() < 1e-4
 
 
-def decoded(data, stages):
-    return list(ddcm.decode_stream(io.BytesIO(data).read, stages))
+def decoded(data, networks):
+    return list(ddcm.decode_stream(io.BytesIO(data).read, networks))
 
 
 def pieces_of(data):
@@ -175,11 +175,11 @@ def number(value):
 
 
 @pytest.fixture(scope="module")
-def stream_data(stages):
-    return coded(stages, clip(15001))
+def stream_data(networks):
+    return coded(networks, clip(15001))
 
 
-def test_what_is_no_stream_or_cut_short(stages, stream_data):
+def test_what_is_no_stream_or_cut_short(networks, stream_data):
     data = stream_data
     for wrong, sentence in (
         (b"", "not a DDCM stream"),
@@ -192,21 +192,21 @@ def test_what_is_no_stream_or_cut_short(stages, stream_data):
         (as_version_1(data) + b"\0", "something follows its end"),
     ):
         with pytest.raises(UserError, match=sentence):
-            decoded(wrong, stages)
+            decoded(wrong, networks)
     with pytest.raises(UserError, match=r"at most 10\.24 s"):
-        ddcm.Encoder(streaming.block_stages(stages, 12, 1))
+        ddcm.Encoder(streaming.block_networks(networks, 12, 1))
 
 
-def test_every_changed_byte_of_a_stream_is_refused(stages, stream_data, monkeypatch):
+def test_every_changed_byte_of_a_stream_is_refused(networks, stream_data, monkeypatch):
     """Version 2. That it is refused is known before the block is decoded."""
     monkeypatch.setattr(ddcm.Codec, "decode_latents", lambda *_: pytest.fail("was decoded"))
     for position in range(17 + len(pieces_of(stream_data)[1]) + 4):
         changed = bytes([stream_data[position] ^ 0x10])
         with pytest.raises(UserError):
-            decoded(put(stream_data, position, changed), stages)
+            decoded(put(stream_data, position, changed), networks)
 
 
-def test_records_missing_twice_or_exchanged_are_refused_by_the_checksum(stages, stream_data):
+def test_records_missing_twice_or_exchanged_are_refused_by_the_checksum(networks, stream_data):
     # Each record with the checksum that it had; the layout is looked at after it.
     sizes = [len(part) + 4 for part in pieces_of(stream_data)]
     whole = [stream_data[end - n : end] for end, n in zip(np.cumsum(sizes), sizes, strict=True)]
@@ -218,15 +218,15 @@ def test_records_missing_twice_or_exchanged_are_refused_by_the_checksum(stages, 
         [head, second, first, *rest],
     ):
         with pytest.raises(UserError, match="checksum"):
-            decoded(b"".join(wrong), stages)
+            decoded(b"".join(wrong), networks)
 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_stream_whose_parts_do_not_fit_is_refused_under_right_checksums(
-    version, stages, stream_data
+    version, networks, stream_data
 ):
     parts = pieces_of(stream_data if version == 2 else as_version_1(stream_data))
-    assert decoded(sealed(parts), stages)
+    assert decoded(sealed(parts), networks)
     head, first, second, third, *rest = parts
     end, others = rest[-1], [second, third, *rest[:-1]]
     nan, zero = struct.pack("<f", math.nan), struct.pack("<f", 0)
@@ -252,7 +252,7 @@ def test_a_stream_whose_parts_do_not_fit_is_refused_under_right_checksums(
         ([head, end], "do not hold"),
     ):
         with pytest.raises(UserError, match=sentence):
-            decoded(sealed(wrong), stages)
+            decoded(sealed(wrong), networks)
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.fits import fits_digest
 from audioldm_utils.model.generation import generate
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.model.synthesis import SYNTHESES, synthesis_path, synthesise
 from audioldm_utils.studies.synthesis_choice import choose
 from tests.mixed_folder import sound
@@ -97,11 +97,11 @@ def test_generation_by_another_synthesis_changes_the_sound_and_nothing_before_it
     checkpoint = load(place / "tiny")
     given = {"steps": 2, "seconds": 0.64, "guidance": 1.0}
     own, other = (
-        generate("rain", Stages(checkpoint, synthesis=name), **given)
+        generate("rain", Networks(checkpoint, synthesis=name), **given)
         for name in ("vocoder", "griffin-lim")
     )
     assert torch.equal(own.latents, other.latents)
-    mel = Stages(checkpoint).decode(other.latents)
+    mel = Networks(checkpoint).decode(other.latents)
     assert torch.equal(other.audio[0], synthesise(mel, "griffin-lim")[0, : other.audio.shape[1]])
 
 
@@ -116,18 +116,18 @@ def test_what_iterates_over_the_whole_sound_is_not_streamed(tmp_path, capsys):
 def test_auto_is_the_vocoder_until_something_was_measured(place, tmp_path):
     folder = shutil.copytree(place / "tiny", tmp_path / "tiny")
     checkpoint = load(folder, ())
-    assert Stages(checkpoint).synthesis == "vocoder"
+    assert Networks(checkpoint).synthesis == "vocoder"
     path = synthesis_path(folder, checkpoint.fingerprint)
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"synthesis": "inverse", "fingerprint": checkpoint.fingerprint}))
-    assert Stages(checkpoint).synthesis == "inverse"
-    assert Stages(checkpoint, synthesis="griffin-lim").synthesis == "griffin-lim"
+    assert Networks(checkpoint).synthesis == "inverse"
+    assert Networks(checkpoint, synthesis="griffin-lim").synthesis == "griffin-lim"
     for text in ("{", "[]", '{"synthesis": "x"}', '{"synthesis": "inverse", "fingerprint": "0"}'):
         path.write_text(text)
         with pytest.raises(UserError, match="does not tell this checkpoint's synthesis"):
-            _ = Stages(checkpoint).synthesis
+            _ = Networks(checkpoint).synthesis
     with pytest.raises(UserError, match="must be one of auto, vocoder"):
-        Stages(checkpoint, synthesis="wavenet")
+        Networks(checkpoint, synthesis="wavenet")
 
 
 def test_the_rule_keeps_the_vocoder_unless_another_is_nearer_beyond_chance():
@@ -152,6 +152,6 @@ def test_fit_measures_it_and_what_follows_is_fitted_to_it(place, tmp_path, capsy
     assert record["clips"] == ["0", "1", "2"]
     assert set(record["mean_distance"]) == set(SYNTHESES)
     assert "p < 0.05" in record["rule"]
-    assert Stages(checkpoint).synthesis == record["synthesis"]
+    assert Networks(checkpoint).synthesis == record["synthesis"]
     name = "compensation" + ("" if record["synthesis"] == "vocoder" else f"-{record['synthesis']}")
     assert f"{name}.json" in said

@@ -7,7 +7,7 @@ import pytest
 
 from audioldm_utils.audio.clips import Clip
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import choices, rates
 from audioldm_utils.studies.codebook_fits import (
@@ -27,10 +27,10 @@ def clip(name="tone", seconds=1.3, pitch=400):
 
 
 @pytest.fixture(scope="module")
-def stages(tiny_checkpoint, tmp_path_factory):
+def networks(tiny_checkpoint, tmp_path_factory):
     """A tiny checkpoint with everything fitted beside it."""
     folder = shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp("own") / "tiny")
-    found = Stages(load(folder, ()))
+    found = Networks(load(folder, ()))
     place = found.checkpoint.path, found.checkpoint.fingerprint
     latents = list(white(4, (8, 64, 16)))
     for name, block, count in (("vq", (1, 1), 1), ("rvq", (4, 4), 2)):
@@ -41,15 +41,15 @@ def stages(tiny_checkpoint, tmp_path_factory):
     return found
 
 
-def table_of(function, stages, what=None, **grid):
-    found = ResultsBuilder(stages.checkpoint.fingerprint, 0)
-    function(clip() if what is None else what, stages, found, 0, 2.56, **grid)
+def table_of(function, networks, what=None, **grid):
+    found = ResultsBuilder(networks.checkpoint.fingerprint, 0)
+    function(clip() if what is None else what, networks, found, 0, 2.56, **grid)
     return found.table()
 
 
-def test_rates_beside_ceilings_and_other_codecs(stages):
+def test_rates_beside_ceilings_and_other_codecs(networks):
     grid = {"rates": (0.1, 0.2, 0.5, 1, 2, 5), "low_rate": 0.1, "low_seconds": 5.12}
-    table = table_of(rates.measure_rates, stages, steps=4, rvq_stages=(1, 2, 4), **grid)
+    table = table_of(rates.measure_rates, networks, steps=4, rvq_stages=(1, 2, 4), **grid)
     assert {"ddcm", "vae", "mel-griffinlim", "rvq", "opus", "mp3"} == set(table["method"])
     value = table.set_index(["method", "stage", "metric"])["value"]
     # 1.3 s cannot pay the header at the lowest rates, and has no row there.
@@ -63,14 +63,14 @@ def test_rates_beside_ceilings_and_other_codecs(stages):
     assert 28 * 8 / 1.3 / 1000 <= charged <= 60 * 8 / 1.3 / 1000
 
 
-def test_one_part_is_changed_at_a_time(stages):
+def test_one_part_is_changed_at_a_time(networks):
     short = clip(seconds=0.7)
     uniform = table_of(
-        rates.measure_placement, stages, short, steps=4, rates=(0.2, 0.5, 1, 2, 5), low_rate=0.1
+        rates.measure_placement, networks, short, steps=4, rates=(0.2, 0.5, 1, 2, 5), low_rate=0.1
     )
     assert set(uniform["method"]) == {"ddcm-uniform"}
     grid = {"pursuit_rates": (0.4, 0.7, 1.2), "linear_rates": (0.5, 1), "paper_steps": 9}
-    table = table_of(rates.measure_codebooks, stages, short, steps=4, bases=4, **grid)
+    table = table_of(rates.measure_codebooks, networks, short, steps=4, bases=4, **grid)
     calls = table[table["metric"] == "network_calls"].set_index(["method", "stage"])["value"]
     paper = calls["ddcm-gaussian", "one atom of 1024"]
     assert paper == 9
@@ -80,19 +80,19 @@ def test_one_part_is_changed_at_a_time(stages):
     assert rate["ddcm", "one atom of shifts"] <= rate["ddcm-gaussian", "one atom of 1024"] + 0.01
 
 
-def test_mixtures_are_labelled_by_how_many(stages):
+def test_mixtures_are_labelled_by_how_many(networks):
     grid = {"steps": 3, "mixture_rate": 1.0}
     group = [clip("a"), clip("b", 0.9, 900), clip("c", 1.3, 2000)]
-    table = table_of(rates.measure_mixtures, stages, group, **grid)
+    table = table_of(rates.measure_mixtures, networks, group, **grid)
     assert set(table["clip"]) == {"a"}
     assert set(table["stage"]) == {"one clip", "pair", "triple"}
-    alone = table_of(rates.measure_mixtures, stages, group[:1], **grid)
+    alone = table_of(rates.measure_mixtures, networks, group[:1], **grid)
     assert set(alone["stage"]) == {"one clip"}
 
 
-def test_choices_hold_every_codebook_and_softness(stages):
+def test_choices_hold_every_codebook_and_softness(networks):
     table = table_of(
-        choices.measure_choices, stages, steps=4, temperatures=(), softness=(0.1, 0.5, 2.0)
+        choices.measure_choices, networks, steps=4, temperatures=(), softness=(0.1, 0.5, 2.0)
     )
     value = table.set_index(["method", "stage", "metric"])["value"]
     found = value.xs("choice_cosine", level="metric")

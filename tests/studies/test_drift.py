@@ -12,7 +12,7 @@ from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.metrics import DB_PER_NAT
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.studies.drift import read_drift, replay
 
 #: dB of log-mel, mean absolute. A codec's own error is some dB.
@@ -28,9 +28,9 @@ def tone():
 @pytest.mark.parametrize("name", ["tiny", "mini"])
 def test_the_drift_is_bounded(name, request):
     checkpoint = request.getfixturevalue("tiny_checkpoint") if name == "tiny" else "mini"
-    codec = Codec(Stages(load(checkpoint, ())))
+    codec = Codec(Networks(load(checkpoint, ())))
     encoded = codec.encode(tone(), Settings(kbps=2.0, steps=5))
-    decode = codec.stages.decode
+    decode = codec.networks.decode
     mel = decode(encoded.codes.latents)
     assert torch.equal(replay(codec, encoded.data), encoded.codes.latents)
     threads = torch.get_num_threads()
@@ -45,7 +45,7 @@ def test_the_drift_is_bounded(name, request):
 
 
 def test_what_is_not_measured_is_refused_or_said(tiny_checkpoint, tmp_path):
-    codec = Codec(Stages(load(tiny_checkpoint, ())))
+    codec = Codec(Networks(load(tiny_checkpoint, ())))
     encoded = codec.encode(tone(), Settings(kbps=None, steps=2, prompt="rain"))
     with pytest.raises(UserError, match="without a prompt"):
         replay(codec, encoded.data)

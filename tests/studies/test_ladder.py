@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from audioldm_utils.audio.clips import Clip
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.results.summaries import differences
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import bottleneck
@@ -14,8 +14,8 @@ from audioldm_utils.studies.rows import band_errors
 
 
 @pytest.fixture(scope="module")
-def stages(tiny_checkpoint):
-    return Stages(tiny_checkpoint)
+def networks(tiny_checkpoint):
+    return Networks(tiny_checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -26,28 +26,28 @@ def clip():
     return Clip("tone", samples, 48000, None, "a tone", "tone")
 
 
-def test_every_path_has_the_clips_length(stages, clip):
-    found = bottleneck.reconstruct_each_way(clip, stages)
+def test_every_path_has_the_clips_length(networks, clip):
+    found = bottleneck.reconstruct_each_way(clip, networks)
     assert set(found.audio) == set(bottleneck.PATHS)
     assert len(found.audio["band-limit"]) == len(clip.samples)
     for path in bottleneck.PATHS[1:]:
         assert found.audio[path].shape == found.reference.shape
 
 
-def test_with_the_true_phase_the_true_mel_is_nearly_the_clip(stages, clip):
+def test_with_the_true_phase_the_true_mel_is_nearly_the_clip(networks, clip):
     """Level, alignment and gain are all right only if the waveform itself comes back."""
-    found = bottleneck.reconstruct_each_way(clip, stages)
+    found = bottleneck.reconstruct_each_way(clip, networks)
     correlation = np.corrcoef(found.audio["mel-original-phase"], found.reference)[0, 1]
     assert correlation > 0.97
 
 
-def test_every_path_is_in_the_table(stages, clip):
-    rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
-    bottleneck.measure_paths(clip, stages, rows, 0)
+def test_every_path_is_in_the_table(networks, clip):
+    rows = ResultsBuilder(networks.checkpoint.fingerprint, 0)
+    bottleneck.measure_paths(clip, networks, rows, 0)
     table = rows.table()
     assert set(table["method"]) == set(bottleneck.PATHS)
     assert {"snr", "log_mel_distance", "multi_resolution_stft"} <= set(table["metric"])
-    assert set(table["checkpoint"]) == {stages.checkpoint.fingerprint[:12]}
+    assert set(table["checkpoint"]) == {networks.checkpoint.fingerprint[:12]}
 
 
 def test_band_errors_by_hand():
@@ -60,9 +60,9 @@ def test_band_errors_by_hand():
     assert found["4-8 kHz"] > 0.01
 
 
-def test_refinement_never_loses(stages, clip):
-    rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
-    bottleneck.measure_refined(clip, stages, rows, 0, excerpt_seconds=2.56, refine_steps=25)
+def test_refinement_never_loses(networks, clip):
+    rows = ResultsBuilder(networks.checkpoint.fingerprint, 0)
+    bottleneck.measure_refined(clip, networks, rows, 0, excerpt_seconds=2.56, refine_steps=25)
     table = rows.table()
     error = table[table["band"] == ""].set_index("method")["value"]
     assert error["refined-latent"] < error["vae"]

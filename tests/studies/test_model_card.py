@@ -12,7 +12,7 @@ import torch
 
 from audioldm_utils.audio.clips import find_clips, load_clip, to_model_rate
 from audioldm_utils.model.checkpoint_fingerprint import fingerprint
-from audioldm_utils.model.networks import Stages, normalise
+from audioldm_utils.model.networks import Networks, normalise
 from audioldm_utils.studies import model_card
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,17 +73,17 @@ def test_plain_diffusers_gives_the_stored_figures():
     )
     stored = figures["shipped"]
     pipe = AudioLDM2Pipeline.from_pretrained(MINI)
-    stages = Stages("mini")
+    networks = Networks("mini")
     clips = [info for info in find_clips(ROOT / "data" / "audio") if info.name in stored][:2]
     assert clips
     for info in clips:
         wave = torch.from_numpy(to_model_rate(load_clip(info)))[None]
-        mel = stages.to_mel(normalise(wave[:, : round(model_card.SECONDS * 16000)])[0])
+        mel = networks.to_mel(normalise(wave[:, : round(model_card.SECONDS * 16000)])[0])
         with torch.no_grad():
             latents = pipe.vae.encode(mel[:, None]).latent_dist.mode()
             decoded = pipe.vae.decode(latents).sample[:, 0]
-            sound = pipe.vocoder(mel)[:, stages.lead : stages.lead + mel.shape[1] * 160]
-        again = stages.to_mel(sound)
+            sound = pipe.vocoder(mel)[:, networks.lead : networks.lead + mel.shape[1] * 160]
+        again = networks.to_mel(sound)
         found = {
             "vae_nat": (decoded - mel).abs().mean().item(),
             "vocoder_nat": (again - mel).abs().mean().item(),

@@ -95,14 +95,14 @@ def test_equivalence_table_of_invented_rows():
 
 def test_the_study_on_a_tiny_checkpoint(tiny_checkpoint):
     from audioldm_utils.model.checkpoint import load
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
 
     rows = ResultsBuilder("0" * 12, 0)
     from tests.studies.test_verification import clip
 
-    clips, stages = [clip("a"), clip("b", seed=1)], Stages(load(tiny_checkpoint))
+    clips, networks = [clip("a"), clip("b", seed=1)], Networks(load(tiny_checkpoint))
     how = {"seed": 0, "seconds": 1.28, "steps": 2, "guidance": 3.5, "subset": 2}
-    measure_samples(clips, stages, rows, **how, **COUNTS, of_each=1)
+    measure_samples(clips, networks, rows, **how, **COUNTS, of_each=1)
     table = rows.table()
     assert set(zip(table["method"], table["stage"], strict=True)) == set(methods(**COUNTS))
     assert table["clip"].nunique() == 4

@@ -13,7 +13,7 @@ import pytest
 from audioldm_utils.audio.clips import Clip
 from audioldm_utils.methods.enhance import bands
 from audioldm_utils.methods.registry import reconstruct
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.model.schedule import training_alphas_bar
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import diffusion as study_diffusion
@@ -34,10 +34,10 @@ def sound(seconds: float, rate: int = 44100, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def stages(tiny_checkpoint: Path, tmp_path_factory) -> Stages:
+def networks(tiny_checkpoint: Path, tmp_path_factory) -> Networks:
     folder = tmp_path_factory.mktemp("study") / "tiny"
     shutil.copytree(tiny_checkpoint, folder)
-    found = Stages(folder)
+    found = Networks(folder)
     bands.save_compensation(bands.identity_compensation(found.checkpoint.fingerprint), folder)
     return found
 
@@ -48,9 +48,9 @@ def clip() -> Clip:
 
 
 @pytest.fixture(scope="module")
-def repaired(stages, clip):
-    rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
-    study_repair.measure_repairs(clip, stages, rows, 0, seconds=2.56, steps=3)
+def repaired(networks, clip):
+    rows = ResultsBuilder(networks.checkpoint.fingerprint, 0)
+    study_repair.measure_repairs(clip, networks, rows, 0, seconds=2.56, steps=3)
     return rows.table()
 
 
@@ -88,15 +88,15 @@ def test_the_ablation_refines_once_and_charges_the_restored_clip_too(repaired):
     assert value["original", "", "energy_above_8_khz", ""] > 1
 
 
-def test_silence_has_no_rows(stages):
+def test_silence_has_no_rows(networks):
     silent = Clip("silence", np.zeros(44100, np.float32), 44100, Path("s.wav"), "silence", "none")
-    rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
-    study_repair.measure_repairs(silent, stages, rows, 0, seconds=2.56, steps=3)
-    study_diffusion.measure_diffusion(silent, stages, rows, 0, **GRID)
+    rows = ResultsBuilder(networks.checkpoint.fingerprint, 0)
+    study_repair.measure_repairs(silent, networks, rows, 0, seconds=2.56, steps=3)
+    study_diffusion.measure_diffusion(silent, networks, rows, 0, **GRID)
     assert not rows.rows
 
 
-def test_restoration_judges_by_other_metrics_than_it_is_judged_by(stages, clip, monkeypatch):
+def test_restoration_judges_by_other_metrics_than_it_is_judged_by(networks, clip, monkeypatch):
     from audioldm_utils import metrics
 
     def refuse(*_):
@@ -104,15 +104,15 @@ def test_restoration_judges_by_other_metrics_than_it_is_judged_by(stages, clip, 
 
     for name in ("log_mel_distance", "multi_resolution_stft", "visqol"):
         monkeypatch.setattr(metrics, name, refuse)
-    (result,) = reconstruct(clip, "vae-restored", stages, steps=2, iterations=1)
+    (result,) = reconstruct(clip, "vae-restored", networks, steps=2, iterations=1)
     assert set(result.details["parts"]) == {
         "refined", "phase", "quiet", "compensation", "envelope",
     }  # fmt: skip
 
 
-def test_a_silent_clip_is_restored_without_any_part(stages):
+def test_a_silent_clip_is_restored_without_any_part(networks):
     silent = Clip("silence", np.zeros(8000, np.float32), 16000, Path("s.wav"))
-    (result,) = reconstruct(silent, "vae-restored", stages, steps=1, iterations=1)
+    (result,) = reconstruct(silent, "vae-restored", networks, steps=1, iterations=1)
     assert not any(result.details["parts"].values())
 
 
@@ -122,9 +122,9 @@ def test_share_above_of_two_tones():
     assert study_repair.share_above(low + 0.5 * high, 44100) == pytest.approx(20, abs=0.1)
 
 
-def test_diffusion_runs_get_equal_calls(stages, clip):
-    rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
-    study_diffusion.measure_diffusion(clip, stages, rows, 0, **GRID)
+def test_diffusion_runs_get_equal_calls(networks, clip):
+    rows = ResultsBuilder(networks.checkpoint.fingerprint, 0)
+    study_diffusion.measure_diffusion(clip, networks, rows, 0, **GRID)
     table = rows.table()
     calls = table[table["metric"] == "unet_calls"].set_index(["method", "stage"])["value"]
     for (method, stage), count in calls.items():
@@ -144,18 +144,18 @@ def test_diffusion_runs_get_equal_calls(stages, clip):
     assert abs(value["original", "", "clap_text", ""]) <= 1
 
 
-def test_epsilon_error_of_a_known_denoiser(stages, monkeypatch):
+def test_epsilon_error_of_a_known_denoiser(networks, monkeypatch):
     import torch
 
     latents = torch.zeros(1, 8, 16, 16)
     # Zero latents: what is left of x_t is the noise, known up to its scale.
-    monkeypatch.setattr(stages, "denoiser", lambda: lambda x, t: torch.zeros_like(x))
-    assert study_diffusion.epsilon_error(stages, latents, GRID["probes"]) == pytest.approx(
+    monkeypatch.setattr(networks, "denoiser", lambda: lambda x, t: torch.zeros_like(x))
+    assert study_diffusion.epsilon_error(networks, latents, GRID["probes"]) == pytest.approx(
         1, abs=0.1
     )
-    abar = training_alphas_bar(stages.checkpoint.scheduler_config)
-    monkeypatch.setattr(stages, "denoiser", lambda: lambda x, t: x / float(np.sqrt(1 - abar[t])))
-    assert study_diffusion.epsilon_error(stages, latents, GRID["probes"]) == pytest.approx(
+    abar = training_alphas_bar(networks.checkpoint.scheduler_config)
+    monkeypatch.setattr(networks, "denoiser", lambda: lambda x, t: x / float(np.sqrt(1 - abar[t])))
+    assert study_diffusion.epsilon_error(networks, latents, GRID["probes"]) == pytest.approx(
         0, abs=1e-9
     )
 
@@ -165,12 +165,12 @@ def test_a_missing_compensation_is_fitted_and_said(tiny_codec, tmp_path):
 
     shutil.copytree(tiny_codec, tmp_path / "codec")
     soundfile.write(tmp_path / "a.wav", sound(0.4), 44100)
-    stages = Stages(tmp_path / "codec")
-    assert "this very run" in fit_if_missing(stages, tmp_path / "a.wav")
-    assert fit_if_missing(stages, tmp_path / "a.wav") == "fitted before on 1 clips"
+    networks = Networks(tmp_path / "codec")
+    assert "this very run" in fit_if_missing(networks, tmp_path / "a.wav")
+    assert fit_if_missing(networks, tmp_path / "a.wav") == "fitted before on 1 clips"
 
 
-def test_memory_does_not_grow_with_the_number_of_clips(stages):
+def test_memory_does_not_grow_with_the_number_of_clips(networks):
     """Nothing of a clip is held once the clip after the next is there."""
     seen = []
 
@@ -181,7 +181,7 @@ def test_memory_does_not_grow_with_the_number_of_clips(stages):
             yield clip
             del clip
 
-    for count, result in enumerate(reconstruct(several(), "vae", stages), 1):
+    for count, result in enumerate(reconstruct(several(), "vae", networks), 1):
         gc.collect()
         assert len(seen) == count
         assert sum(clip() is not None for clip in seen) <= 2

@@ -9,7 +9,7 @@ import torch
 
 from audioldm_utils.audio.clips import Clip
 from audioldm_utils.model.checkpoint import load
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import verification
 from audioldm_utils.studies.prompts import CONTRASTING, other_prompt
@@ -31,18 +31,18 @@ def clip(name, category=None, seed=0, tmp="x.wav"):
     return Clip(name, 0.1 * noise, 16000, tmp, "a sound", category)
 
 
-def rows_of(stages, clips):
-    rows = ResultsBuilder(stages.checkpoint.fingerprint, 0)
+def rows_of(networks, clips):
+    rows = ResultsBuilder(networks.checkpoint.fingerprint, 0)
     grid = {"seconds": 0.64, "steps": 3, "rates": (1.0,), "guidance": 3.5, "perturbation": 0.1}
-    verification.measure_correlations(clips, stages, rows, 0, **grid)
+    verification.measure_correlations(clips, networks, rows, 0, **grid)
     return rows.table()
 
 
 @pytest.fixture(scope="module")
 def measured(tiny_checkpoint):
-    stages = Stages(load(tiny_checkpoint))
+    networks = Networks(load(tiny_checkpoint))
     clips = [clip(name, "noise", seed) for seed, name in enumerate(("a", "b", "c"))]
-    return rows_of(stages, clips), rows_of(Stages(load(tiny_checkpoint)), clips[:1])
+    return rows_of(networks, clips), rows_of(Networks(load(tiny_checkpoint)), clips[:1])
 
 
 def test_every_method_metric_and_pair_has_its_row(measured):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from audioldm_utils import bounds
 from audioldm_utils.cli.jobs import each, pairs, steps_bar
-from audioldm_utils.cli.options import add_shared, networks
+from audioldm_utils.cli.options import add_shared, load_networks
 from audioldm_utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if len(jobs) == 1:
         # A damaged file, or a step that it lacks, is told before the networks are loaded.
         opened(jobs[0][0])
-    codec = Codec(networks(args))
+    codec = Codec(load_networks(args))
     edit = None if args.edit_prompt is None else (args.edit_step, args.edit_prompt)
 
     def one(source: Path, target: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from audioldm_utils import bounds
 from audioldm_utils.cli.jobs import each, pairs, steps_bar
-from audioldm_utils.cli.options import add_shared, networks
+from audioldm_utils.cli.options import add_shared, load_networks
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     if args.prompt == "caption":
         folder = Path(args.input) if Path(args.input).is_dir() else Path(args.input).parent
         captions = {info.path.resolve(): info.caption for info in find_clips(folder)}
-    codec = Codec(networks(args))
+    codec = Codec(load_networks(args))
 
     def one(source: Path, target: Path) -> str:
         clip = load_clip(source)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from audioldm_utils import bounds
 from audioldm_utils.cli.jobs import steps_bar
-from audioldm_utils.cli.options import add_shared, networks
+from audioldm_utils.cli.options import add_shared, load_networks
 from audioldm_utils.errors import UserError
 from audioldm_utils.outputs import check_place
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from audioldm_utils.audio.clips import Clip
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
 
 HELP = "fit codebooks and compensation to a checkpoint on a folder of audio"
 EXAMPLES = """\
@@ -62,20 +62,20 @@ def run(args: argparse.Namespace) -> int:
     from audioldm_utils.model.fits import fitted_path
 
     check_place(fitted_path(locate(args.checkpoint).path, "", "any").parent)
-    stages = networks(args)
+    networks = load_networks(args)
     parts = list(args.parts)
     for name in ("k-means", "placement"):
-        if name in parts and "unet" not in stages.checkpoint.present:
+        if name in parts and "unet" not in networks.checkpoint.present:
             print(f"{name}: left out, since this checkpoint has no UNet")
             parts.remove(name)
     if {"vq", "rvq", "k-means", "linear"} & set(parts):
-        _codebooks(args, stages, parts)
+        _codebooks(args, networks, parts)
     if "placement" in parts:
-        _placement(args, stages)
+        _placement(args, networks)
     if "synthesis" in parts:
-        stages = _synthesis(args, stages)
+        networks = _synthesis(args, networks)
     if "compensation" in parts:
-        _compensation(args, stages)
+        _compensation(args, networks)
     return 0
 
 
@@ -86,17 +86,17 @@ def _aside(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-def _mel(stages: Stages, clip: Clip, samples: int | None = None) -> Tensor:
+def _mel(networks: Networks, clip: Clip, samples: int | None = None) -> Tensor:
     """Log-mel (1, frames, 64) of a clip's first samples at 16 kHz; all of them by default."""
     import torch
 
     from audioldm_utils.audio.clips import to_model_rate
     from audioldm_utils.model.networks import normalise
 
-    return stages.to_mel(normalise(torch.from_numpy(to_model_rate(clip))[None, :samples])[0])
+    return networks.to_mel(normalise(torch.from_numpy(to_model_rate(clip))[None, :samples])[0])
 
 
-def _codebooks(args: argparse.Namespace, stages: Stages, parts: list[str]) -> None:
+def _codebooks(args: argparse.Namespace, networks: Networks, parts: list[str]) -> None:
     from audioldm_utils.audio.survey import loaded, spread_clips
     from audioldm_utils.studies import codebook_fits as fitting
     from audioldm_utils.studies.rates import linear_fit
@@ -105,11 +105,11 @@ def _codebooks(args: argparse.Namespace, stages: Stages, parts: list[str]) -> No
     latents, names = [], []
     with steps_bar(True, len(spread), "latents", "clip") as step:
         for clip in loaded(spread, args.max_seconds, _aside):
-            latents.append(stages.encode(_mel(stages, clip))[0].cpu())
+            latents.append(networks.encode(_mel(networks, clip))[0].cpu())
             names.append(clip.name)
             step()
     kept, checked = fitting.split(latents)
-    place = stages.checkpoint.path, stages.checkpoint.fingerprint
+    place = networks.checkpoint.path, networks.checkpoint.fingerprint
     common: dict[str, Any] = {"clips": names, "seed": args.seed, "max_seconds": args.max_seconds}
     options = {"seed": args.seed, "max_vectors": args.vectors, "held_out": checked}
     for name, block, count in (("vq", (1, 1), 1), ("rvq", tuple(args.block), args.stages)):
@@ -124,7 +124,7 @@ def _codebooks(args: argparse.Namespace, stages: Stages, parts: list[str]) -> No
         facts = {**common, "kind": "linear"}
         print(f"linear: {fitting.save_fitted(*place, 'linear', linear_fit(latents), facts)}")
     if "k-means" in parts:
-        timesteps, residuals = _residuals(args, stages, (kept, checked))
+        timesteps, residuals = _residuals(args, networks, (kept, checked))
         block = tuple(args.noise_block)
         options["held_out"] = residuals[1]
         centres, facts = fitting.fit_kmeans(residuals[0], args.directions, block, **options)
@@ -134,23 +134,23 @@ def _codebooks(args: argparse.Namespace, stages: Stages, parts: list[str]) -> No
 
 
 def _residuals(
-    args: argparse.Namespace, stages: Stages, sets: tuple[list[Tensor], list[Tensor]]
+    args: argparse.Namespace, networks: Networks, sets: tuple[list[Tensor], list[Tensor]]
 ) -> tuple[list[int], list[list[Tensor]]]:
     """Timesteps, and the residuals there of the latents to fit on and of those held out."""
     from audioldm_utils.model.schedule import Schedule, training_alphas_bar
     from audioldm_utils.studies import codebook_fits as fitting
 
-    config = stages.checkpoint.scheduler_config
+    config = networks.checkpoint.scheduler_config
     timesteps = fitting.nearest_timesteps(training_alphas_bar(config))
     schedule = Schedule.from_config(config, placement=timesteps)
     with steps_bar(True, sum(map(len, sets)), "residuals", "clip") as step:
         return timesteps, [
-            fitting.residuals(part, schedule, stages.denoiser(), seed, step)
+            fitting.residuals(part, schedule, networks.denoiser(), seed, step)
             for part, seed in zip(sets, (args.seed, args.seed + HELD_OUT), strict=True)
         ]
 
 
-def _placement(args: argparse.Namespace, stages: Stages) -> None:
+def _placement(args: argparse.Namespace, networks: Networks) -> None:
     """Tune on excerpts of equal length, so that they are denoised together."""
     import torch
 
@@ -159,14 +159,14 @@ def _placement(args: argparse.Namespace, stages: Stages) -> None:
     from audioldm_utils.studies.placement_tuning import save_rules, tune
 
     found, seconds = find_clips(args.audio), min(2.56, args.max_seconds)
-    samples = round(seconds * stages.mel_config.sample_rate)
+    samples = round(seconds * networks.mel_config.sample_rate)
     mels, names = [], []
     # Evenly spread; where one is too short, its neighbour after it.
     for first in range(args.tuned_on):
         rest = [i for i in found[first * len(found) // args.tuned_on :] if i.name not in names]
         for clip in loaded(rest, seconds, _aside):
             if len(to_model_rate(clip)) >= samples:
-                mels.append(_mel(stages, clip, samples))
+                mels.append(_mel(networks, clip, samples))
                 names.append(clip.name)
                 break
     if not mels:
@@ -174,11 +174,11 @@ def _placement(args: argparse.Namespace, stages: Stages) -> None:
     mel = torch.cat(mels)
 
     def distance(latents: Tensor) -> float:
-        return float((stages.decode(latents) - mel).abs().mean())
+        return float((networks.decode(latents) - mel).abs().mean())
 
-    config, place = stages.checkpoint.scheduler_config, stages.checkpoint
+    config, place = networks.checkpoint.scheduler_config, networks.checkpoint
     with steps_bar(True, None, "placement", "trial") as step:
-        given = (stages.encode(mel), stages.denoiser(), config, distance)
+        given = (networks.encode(mel), networks.denoiser(), config, distance)
         rules, trials = tune(*given, seed=args.seed, progress=step)
     facts = {"clips": names, "seed": args.seed, "seconds": seconds, "trials": trials}
     path = save_rules(place.path, place.fingerprint, rules, facts)
@@ -187,23 +187,23 @@ def _placement(args: argparse.Namespace, stages: Stages) -> None:
     print(f"placement: {path}")
 
 
-def _synthesis(args: argparse.Namespace, stages: Stages) -> Stages:
+def _synthesis(args: argparse.Namespace, networks: Networks) -> Networks:
     """Measure and store the choice; what is fitted after it is fitted to it."""
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
     from audioldm_utils.studies.synthesis_choice import fit
 
     with steps_bar(True, None, "synthesis", "clip") as step:
-        choice = fit(stages, args.audio, args.limit, args.max_seconds, step, _aside)
+        choice = fit(networks, args.audio, args.limit, args.max_seconds, step, _aside)
     for line in choice.sentences:
         print(f"synthesis: {line}")
-    return Stages(stages.checkpoint, synthesis=args.synthesis)
+    return Networks(networks.checkpoint, synthesis=args.synthesis)
 
 
-def _compensation(args: argparse.Namespace, stages: Stages) -> None:
+def _compensation(args: argparse.Namespace, networks: Networks) -> None:
     from audioldm_utils.methods.enhance.bands import save_compensation
     from audioldm_utils.studies.compensation import fit
 
     with steps_bar(True, None, "compensation", "clip") as step:
-        fitted = fit(stages, args.audio, args.limit, args.max_seconds, step, _aside)
-    path = save_compensation(fitted, stages.checkpoint.path, stages.synthesis)
+        fitted = fit(networks, args.audio, args.limit, args.max_seconds, step, _aside)
+    path = save_compensation(fitted, networks.checkpoint.path, networks.synthesis)
     print(f"compensation: {path}")

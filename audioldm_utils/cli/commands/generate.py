@@ -6,7 +6,7 @@ import argparse
 
 from audioldm_utils import bounds
 from audioldm_utils.cli.jobs import steps_bar
-from audioldm_utils.cli.options import add_shared, networks
+from audioldm_utils.cli.options import add_shared, load_networks
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 from audioldm_utils.outputs import AUDIO, CODES, check_outputs
@@ -95,7 +95,7 @@ def _codes(args: argparse.Namespace, stored: bool) -> int:
     from audioldm_utils.ddcm.codec import Codec
     from audioldm_utils.ddcm.settings import Settings
 
-    codec = Codec(networks(args))
+    codec = Codec(load_networks(args))
     settings = Settings(
         kbps=None, steps=args.steps, atoms=args.atoms or 1, codebook=args.codebook or "cyclic",
         size=args.size, guidance=args.guidance, negative_prompt=args.negative,

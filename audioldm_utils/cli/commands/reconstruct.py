@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audioldm_utils.cli.jobs import attempt, check_target, steps_bar, tell
-from audioldm_utils.cli.options import add_shared, networks
+from audioldm_utils.cli.options import add_shared, load_networks
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 from audioldm_utils.outputs import AUDIO, check_outputs
@@ -60,16 +60,16 @@ def run(args: argparse.Namespace) -> int:
     jobs = _jobs(args)
     from audioldm_utils.audio.clips import load_clip, save
 
-    stages, rows = networks(args), []
+    networks, rows = load_networks(args), []
     # What is wrong with method or options is wrong for all, and said before the first.
-    reconstruct((), args.method, stages, seed=args.seed, **options)
+    reconstruct((), args.method, networks, seed=args.seed, **options)
 
     def one(_: Path, job: tuple[ClipInfo, Path]) -> None:
         info, path = job
         clip = load_clip(info, args.max_seconds)
         with steps_bar(True) as step:
             (result,) = reconstruct(
-                clip, args.method, stages, seed=args.seed, progress=step, **options
+                clip, args.method, networks, seed=args.seed, progress=step, **options
             )
         save(path, result.audio, result.sample_rate)
         rows.append(_row(result, path))

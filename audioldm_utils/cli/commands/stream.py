@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from audioldm_utils import bounds
 from audioldm_utils.audio import MODEL_RATE
-from audioldm_utils.cli.options import add_shared, networks
+from audioldm_utils.cli.options import add_shared, load_networks
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path
 from audioldm_utils.outputs import AUDIO, check_outputs
@@ -19,7 +19,7 @@ from audioldm_utils.outputs import AUDIO, check_outputs
 if TYPE_CHECKING:
     import numpy as np
 
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
 
 HELP = "reconstruct or code sound while it comes, in overlapping blocks"
 EXAMPLES = """\
@@ -69,12 +69,12 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--overlap must be shorter than --window ({args.window:g} s), not {args.overlap:g}."
         )
-    from audioldm_utils.model.streaming import block_stages
+    from audioldm_utils.model.streaming import block_networks
 
     # An error in a file is told before any network is loaded.
     chunks = iter(()) if coded_in else _opened(args.input, args.rate)
-    base = networks(args)
-    blocks = block_stages(base, args.window, args.overlap)
+    base = load_networks(args)
+    blocks = block_networks(base, args.window, args.overlap)
     begin = time.perf_counter()
     if coded_out:
         return _encode(chunks, blocks, args)
@@ -123,7 +123,7 @@ def _resampled(pieces: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
 
 
 def _reconstructed(
-    chunks: Iterator[np.ndarray], blocks: Stages, peak: float
+    chunks: Iterator[np.ndarray], blocks: Networks, peak: float
 ) -> Iterator[np.ndarray]:
     from audioldm_utils.model.streaming import Reconstructor
 
@@ -133,14 +133,14 @@ def _reconstructed(
     yield stream.finish()
 
 
-def _decoded(name: str, base: Stages) -> Iterator[np.ndarray]:
+def _decoded(name: str, base: Networks) -> Iterator[np.ndarray]:
     from audioldm_utils.ddcm.stream import decode_stream
 
     with open(name, "rb") as file:
         yield from decode_stream(file.read, base, name)
 
 
-def _encode(chunks: Iterator[np.ndarray], blocks: Stages, args: argparse.Namespace) -> int:
+def _encode(chunks: Iterator[np.ndarray], blocks: Networks, args: argparse.Namespace) -> int:
     from audioldm_utils.ddcm.settings import Settings
     from audioldm_utils.ddcm.stream import Encoder
 

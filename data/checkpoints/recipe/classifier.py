@@ -25,7 +25,7 @@ from audioldm_utils.model.generation import make_scheduler, sample, starting_noi
 from audioldm_utils.model.networks import normalise
 
 if TYPE_CHECKING:
-    from audioldm_utils.model.networks import Stages
+    from audioldm_utils.model.networks import Networks
     from recipe.data import Corpus
 
 #: The largest classes of train, samples of each, and how they are made. The contrasts make
@@ -116,19 +116,19 @@ def nearest(mels: Sequence[np.ndarray], train: Sequence[np.ndarray]) -> np.ndarr
     return (best.clamp(min=0) / wanted.shape[1]).sqrt().numpy()
 
 
-def through(stages: Stages, mel: torch.Tensor) -> np.ndarray:
+def through(networks: Networks, mel: torch.Tensor) -> np.ndarray:
     """Log-mel ``(frames, 64)`` of what VAE and vocoder make of a log-mel ``(1, frames, 64)``."""
-    return heard(stages, stages.encode(mel))[0]
+    return heard(networks, networks.encode(mel))[0]
 
 
-def heard(stages: Stages, latents: torch.Tensor) -> list[np.ndarray]:
+def heard(networks: Networks, latents: torch.Tensor) -> list[np.ndarray]:
     """Log-mels of latents' sound, at the level of the front end."""
-    waves, _ = normalise(stages.vocode(stages.decode(latents)).cpu())
-    return [mel.numpy() for mel in stages.to_mel(waves).cpu()]
+    waves, _ = normalise(networks.vocode(networks.decode(latents)).cpu())
+    return [mel.numpy() for mel in networks.to_mel(waves).cpu()]
 
 
 def generated(
-    stages: Stages, prompts: Sequence[str], others: Sequence[str], which: str, seed: int
+    networks: Networks, prompts: Sequence[str], others: Sequence[str], which: str, seed: int
 ) -> list[np.ndarray]:
     """Log-mels of a sample a prompt.
 
@@ -140,25 +140,25 @@ def generated(
     made: list[np.ndarray] = []
     for first in tqdm(range(0, len(prompts), BATCH), desc=f"samples, {which}", unit="batch"):
         part = slice(first, first + BATCH)
-        conditioning = stages.embed(prompts[part])
-        foreign = stages.embed(others[part])
+        conditioning = networks.embed(prompts[part])
+        foreign = networks.embed(others[part])
         if which == "gpt2":
             conditioning = replace(conditioning, generated=foreign.generated)
         elif which == "t5":
             conditioning = replace(conditioning, t5=foreign.t5, mask=foreign.mask)
         seeds = [seed * 100003 + first + i for i in range(conditioning.batch)]
         noise = starting_noise(seeds, FRAMES // 4)
-        scheduler = make_scheduler("ddim", stages.checkpoint.scheduler_config)
+        scheduler = make_scheduler("ddim", networks.checkpoint.scheduler_config)
         # Negatives stand beside a sequence of their own length.
-        denoiser = _guided(stages, conditioning)
-        made += heard(stages, sample(stages, scheduler, denoiser, noise, STEPS))
+        denoiser = _guided(networks, conditioning)
+        made += heard(networks, sample(networks, scheduler, denoiser, noise, STEPS))
     return made
 
 
-def _guided(stages: Stages, conditioning: Any) -> Any:
+def _guided(networks: Networks, conditioning: Any) -> Any:
     if conditioning.negative is None:
-        conditioning = replace(conditioning, negative=stages.text.unconditional)
-    return stages.denoiser(conditioning, GUIDANCE)
+        conditioning = replace(conditioning, negative=networks.text.unconditional)
+    return networks.denoiser(conditioning, GUIDANCE)
 
 
 def prompts_of(train: Corpus, names: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
@@ -172,10 +172,10 @@ def prompts_of(train: Corpus, names: Sequence[str], seed: int) -> tuple[list[str
     return texts, list(names) * EACH
 
 
-def classifier_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+def classifier_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
     """Accuracy on generated samples, with both sequences and with either one of another prompt."""
     seed = 0
-    stages.checkpoint.use_channels_last()
+    networks.checkpoint.use_channels_last()
     names = list(train.table["class"].value_counts().index[:CLASSES])
     rows = [i for i, name in enumerate(train.table["class"]) if name in names]
     classes = train.table["class"].tolist()
@@ -183,20 +183,20 @@ def classifier_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[
     held = [i for i, name in enumerate(held_out.table["class"]) if name in names]
     real = [crops(held_out.log_mel(i))[0] for i in held]
     real = [mel[: len(mel) // 4 * 4] for mel in real]
-    passed = [through(stages, torch.from_numpy(mel)[None]) for mel in real]
+    passed = [through(networks, torch.from_numpy(mel)[None]) for mel in real]
     truth = [held_out.table["class"].iloc[i] for i in held]
 
     texts, wanted = prompts_of(train, names, seed)
     # The classes lie around a circle of CLASSES: half way round is another one for each.
     others = [texts[i - i % CLASSES + (i + CLASSES // 2) % CLASSES] for i in range(len(texts))]
     begun = time.process_time()
-    own = generated(stages, texts, others, "own", seed)
+    own = generated(networks, texts, others, "own", seed)
     each = (time.process_time() - begun) / len(own)
     whole = [train.log_mel(i) for i in range(len(train))]
     distance = nearest(own, whole)
     copied = [crops(mel)[0] for mel in whole[:: max(len(whole) // 40, 1)]]
     copied = [mel for mel in copied if len(mel) == FRAMES]
-    same = nearest([through(stages, torch.from_numpy(mel)[None]) for mel in copied], whole)
+    same = nearest([through(networks, torch.from_numpy(mel)[None]) for mel in copied], whole)
     limit = float(np.quantile(same, 0.95))
     fresh = distance > limit
     unseen = nearest([mel for mel in real if len(mel) == FRAMES], whole)
@@ -237,7 +237,7 @@ def classifier_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[
         "seconds": FRAMES / 100,
     }
     for which in ("gpt2", "t5"):
-        foreign = right(generated(stages, texts[:count], others[:count], which, seed),
+        foreign = right(generated(networks, texts[:count], others[:count], which, seed),
                         wanted[:count])  # fmt: skip
         pair = compare_pairs(foreign, hits[:count])
         found[f"other_{which}"] = {

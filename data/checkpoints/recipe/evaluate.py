@@ -21,7 +21,7 @@ from audioldm_utils.metrics.statistics import bootstrap_interval
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.checkpoint_fingerprint import fingerprint
 from audioldm_utils.model.mel import griffin_lim
-from audioldm_utils.model.networks import Stages
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.model.schedule import Schedule, training_alphas_bar
 from audioldm_utils.studies.linear_denoiser import PATCH, LinearDenoiser
 from audioldm_utils.studies.model_card import FIGURE_PARTS, read_figures
@@ -42,10 +42,10 @@ def _mels(corpus: Corpus, multiple: int = 4) -> list[torch.Tensor]:
     ]
 
 
-def vae_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+def vae_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
     """Mean absolute log-mel error in nat, and that of PCA with equally many coefficients."""
     errors = [
-        (stages.decode(stages.encode(mel)) - mel).abs().mean().item()
+        (networks.decode(networks.encode(mel)) - mel).abs().mean().item()
         for mel in tqdm(_mels(held_out), desc="VAE", unit="clip")
     ]
     found: dict[str, Any] = {"mel_error_nat": bootstrap_interval(errors).as_dict()}
@@ -69,11 +69,11 @@ def vae_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, An
     return found
 
 
-def vocoder_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+def vocoder_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
     """From the true mel: multi-resolution STFT distance and mel error beside Griffin-Lim's."""
     ours, theirs = [], []
     for clip, mel in enumerate(tqdm(_mels(held_out, 1), desc="vocoder", unit="clip")):
-        for rows, made in ((ours, stages.vocode(mel)), (theirs, griffin_lim(mel, seed=0))):
+        for rows, made in ((ours, networks.vocode(mel)), (theirs, griffin_lim(mel, seed=0))):
             rows.append(sound_figures(held_out.waveform(clip), made[0].cpu().numpy()))
     found = {
         f"{name}_{who}": bootstrap_interval([row[key] for row in rows]).as_dict()
@@ -84,17 +84,17 @@ def vocoder_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str
     return found
 
 
-def visqol_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+def visqol_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
     """ViSQOL of VAE + vocoder minus that of VAE mel + Griffin-Lim, paired over clips."""
     from audioldm_utils.metrics import visqol
 
     differences, both = [], {"vae": [], "vae-griffinlim": []}
     for clip, mel in enumerate(tqdm(_mels(held_out), desc="ViSQOL", unit="clip")):
-        decoded = stages.decode(stages.encode(mel))
+        decoded = networks.decode(networks.encode(mel))
         target = held_out.waveform(clip)[: mel.shape[1] * 160]
         scores = [
             visqol(target, wave[0].numpy(), 16000)
-            for wave in (stages.vocode(decoded), griffin_lim(decoded, iterations=32, seed=0))
+            for wave in (networks.vocode(decoded), griffin_lim(decoded, iterations=32, seed=0))
         ]
         both["vae"].append(scores[0])
         both["vae-griffinlim"].append(scores[1])
@@ -105,34 +105,34 @@ def visqol_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str,
     }
 
 
-def clap_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+def clap_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
     """Caption-to-audio retrieval among all eval clips."""
     from recipe.clap import retrieval
 
     captions = held_out.table["caption"].tolist()
     audio = torch.cat(
         [
-            stages.clap_audio(torch.from_numpy(held_out.waveform(clip)[:160000])[None])
+            networks.clap_audio(torch.from_numpy(held_out.waveform(clip)[:160000])[None])
             for clip in tqdm(range(len(held_out)), desc="CLAP", unit="clip")
         ]
     )
-    return retrieval(stages.clap_text(captions).float(), audio.float(), captions)
+    return retrieval(networks.clap_text(captions).float(), audio.float(), captions)
 
 
-def denoiser_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+def denoiser_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
     """Squared epsilon error at ten noise levels and its ratio to the best linear denoiser's."""
-    fitted = [stages.encode(mel)[0] for mel in tqdm(_mels(train)[::8], desc="latents")]
-    config = stages.checkpoint.scheduler_config
+    fitted = [networks.encode(mel)[0] for mel in tqdm(_mels(train)[::8], desc="latents")]
+    config = networks.checkpoint.scheduler_config
     alphas_bar = torch.from_numpy(training_alphas_bar(config)).float()
     schedule = Schedule.from_config(config, placement=sorted(LEVELS, reverse=True))
     place = {t: i for i, t in enumerate(schedule.timesteps)}
 
     def estimate(x_t: torch.Tensor, levels: torch.Tensor, text: str) -> torch.Tensor:
-        denoise = stages.denoiser(stages.embed([text]))
+        denoise = networks.denoiser(networks.embed([text]))
         pairs = zip(x_t.split(1), levels.tolist(), strict=True)
         return torch.cat([schedule.predict_noise(place[t], x, denoise(x, t)) for x, t in pairs])
 
-    latents = [stages.encode(mel[:, :256])[0] for mel in _mels(held_out)]
+    latents = [networks.encode(mel[:, :256])[0] for mel in _mels(held_out)]
     found = denoiser_ratios(
         estimate,
         tqdm(latents, desc="denoiser", unit="clip"),
@@ -150,23 +150,23 @@ def denoiser_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[st
     }
 
 
-def text_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+def text_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
     """Class of generated samples, told by a classifier of real clips."""
     from recipe.classifier import classifier_figures
 
-    return classifier_figures(stages, train, held_out)
+    return classifier_figures(networks, train, held_out)
 
 
-def shipped_figures(stages: Stages, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+def shipped_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
     """VAE's and vocoder's log-mel error on each clip that the project ships, for checks."""
     from audioldm_utils.audio.clips import find_clips
     from audioldm_utils.studies.model_card import clip_figures
 
     folder = Path(__file__).resolve().parents[2] / "audio"
-    return clip_figures(stages, find_clips(folder))
+    return clip_figures(networks, find_clips(folder))
 
 
-FIGURES: dict[str, Callable[[Stages, Corpus, Corpus], dict[str, Any]]] = {
+FIGURES: dict[str, Callable[[Networks, Corpus, Corpus], dict[str, Any]]] = {
     "vae": vae_figures,
     "vocoder": vocoder_figures,
     "visqol": visqol_figures,
@@ -185,12 +185,12 @@ def evaluate(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Compute the figures and write ``<out>/figures.json``; others of the same weights stay."""
-    stages = Stages(load(checkpoint), window=None)
+    networks = Networks(load(checkpoint), window=None)
     train, held_out = load_corpus(data), load_corpus(data, "eval")
-    path, folder = Path(out) / "figures.json", stages.checkpoint.path
+    path, folder = Path(out) / "figures.json", networks.checkpoint.path
     found = read_figures(Path(out), folder)
     for name in figures or FIGURES:
-        found[name] = FIGURES[name](stages, train, held_out)
+        found[name] = FIGURES[name](networks, train, held_out)
         weights = {kept: fingerprint(folder, FIGURE_PARTS[kept]) for kept in found}
         atomic_write(path, json.dumps({"weights": weights, **found}, indent=1) + "\n")
         print(name, json.dumps(found[name], indent=1))
