@@ -249,8 +249,8 @@ def name_of(metric: str) -> str:
 
 def rates_of(table: pd.DataFrame) -> list[str]:
     """The stages of the study, from the lowest rate up."""
-    networks = set(select(table, method="ddcm")["stage"])
-    return sorted(networks, key=lambda stage: float(stage.split()[0]))
+    stages = set(select(table, method="ddcm")["stage"])
+    return sorted(stages, key=lambda stage: float(stage.split()[0]))
 
 
 def matrix(table: pd.DataFrame, method: str, stage: str, metric: str) -> pd.DataFrame:
