@@ -28,6 +28,7 @@ checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
 out_dir: str = "build/results/01_bottleneck_analysis"  # where tables and audio are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of Griffin-Lim's first phase
+synthesis: str = "auto"  # of the mel: auto, vocoder, griffin-lim or inverse
 limit: int = 0  # use only so many clips; 0 for all
 new_clips: int = 2  # clips that are measured where the evidence holds none of them; 0 for all
 excerpt_seconds: float = 2.56  # of a clip, whose latents are refined
@@ -58,7 +59,7 @@ from audioldm_utils.studies.run import measure
 
 style()
 clips = usable_clips(audio_dir, limit)
-networks = Networks(load(checkpoint))
+networks = Networks(load(checkpoint), synthesis=synthesis)
 
 # %% [markdown]
 # ## Method
@@ -77,7 +78,8 @@ networks = Networks(load(checkpoint))
 # %% tags=["show-input"]
 # Three of the evidence's clips are measured again; a reader's own are measured one and all.
 place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
-judged = measure("01_ladder", clips, checkpoint, {"seed": seed}, **place, recheck=3)
+sound = {"seed": seed, "synthesis": synthesis}
+judged = measure("01_ladder", clips, checkpoint, sound, **place, recheck=3)
 
 # %% tags=["hide-input", "remove-output"]
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
@@ -216,7 +218,7 @@ figure_caption(
 # original's mel.
 
 # %% tags=["show-input"]
-grid = {"seed": seed, "excerpt_seconds": excerpt_seconds, "refine_steps": refine_steps}
+grid = {**sound, "excerpt_seconds": excerpt_seconds, "refine_steps": refine_steps}
 few = {**place, "recheck": 1, "new_clips": new_clips}
 judged_refined = measure("01_refined", clips, checkpoint, grid, **few)
 whole = results.summarise(results.select(judged.table, metric="mel_error", stage="mel", band=""))
@@ -306,7 +308,7 @@ figure_caption(
 # made on {glue:text}`n_attacks` of the clips.
 
 # %% tags=["show-input", "remove-output"]
-judged_attacks = measure("01_attacks", clips, checkpoint, {"seed": seed}, **few)
+judged_attacks = measure("01_attacks", clips, checkpoint, sound, **few)
 glue_value("n_attacks", judged_attacks.n, "d")
 whole = judged_attacks.table[judged_attacks.table["band"] == ""]
 by_attack = results.summarise(whole, by=("stage", "metric"))
@@ -349,7 +351,7 @@ results.tabulate(by_attack[by_attack["metric"].isin(chosen)], rows="stage")
 # mel.
 
 # %% tags=["show-input", "remove-output"]
-judged_mistakes = measure("01_mistakes", clips, checkpoint, {"seed": seed}, **few)
+judged_mistakes = measure("01_mistakes", clips, checkpoint, sound, **few)
 dear = judged_mistakes.table[judged_mistakes.table["metric"] == "log_mel_distance"]
 cost = results.summarise(dear, by=("stage", "metric")).sort_values("mean")
 glue_value("right_mel", cost.set_index("stage")["mean"]["none"], ".1f", "dB")

@@ -35,6 +35,7 @@ checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
 out_dir: str = "build/results/02_vae_repair"  # where tables and audio are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of the band extension's noise
+synthesis: str = "auto"  # of the mel: auto, vocoder, griffin-lim or inverse
 limit: int = 0  # use only so many clips; 0 for all
 new_clips: int = 2  # clips that are measured where the evidence holds none of them; 0 for all
 seconds: float = 2.56  # of a clip's beginning that is repaired: refinement is dear
@@ -74,7 +75,7 @@ from audioldm_utils.studies.verdicts import FEWEST, as_table
 # %% tags=["hide-input"]
 style()
 clips = usable_clips(audio_dir, limit)
-networks = Networks(load(checkpoint))
+networks = Networks(load(checkpoint), synthesis=synthesis)
 
 # %% [markdown]
 # ## Method
@@ -105,7 +106,7 @@ networks = Networks(load(checkpoint))
 # %% tags=["show-input", "remove-output"]
 fitted = fit_if_missing(networks, audio_dir)
 # One of the evidence's clips is measured again; of a reader's own, as many as `new_clips` says.
-grid = {"seed": seed, "seconds": seconds, "steps": steps}
+grid = {"seed": seed, "synthesis": synthesis, "seconds": seconds, "steps": steps}
 place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
 judged = measure("02_repair", clips, checkpoint, grid, **place, recheck=1, new_clips=new_clips)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"

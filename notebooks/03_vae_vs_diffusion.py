@@ -39,6 +39,7 @@ checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
 out_dir: str = "build/results/03_vae_vs_diffusion"  # where tables and audio are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of all noise
+synthesis: str = "auto"  # of the mel: auto, vocoder, griffin-lim or inverse
 limit: int = 0  # use only so many clips; 0 for all
 new_clips: int = 1  # clips that are measured where the evidence holds none of them; 0 for all
 seconds: float = 2.56  # of a clip's beginning that is reconstructed
@@ -82,7 +83,7 @@ style()
 # papermill's -p hands lists over as text.
 strengths, rates, probes = as_lists(strengths, rates, probes)
 clips = usable_clips(audio_dir, limit)
-networks = Networks(load(checkpoint))
+networks = Networks(load(checkpoint), synthesis=synthesis)
 
 # %% [markdown]
 # ## Method
@@ -110,7 +111,8 @@ networks = Networks(load(checkpoint))
 
 # %% tags=["show-input", "remove-output"]
 points = {"calls": calls, "more_calls": more_calls, "strengths": strengths, "rates": rates}
-grid = {"seed": seed, "seconds": seconds, "probes": probes, **points}
+sound = {"seed": seed, "synthesis": synthesis}
+grid = {**sound, "seconds": seconds, "probes": probes, **points}
 place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
 # One of the evidence's clips is measured again; of a reader's own, as many as `new_clips` says.
 judged = measure("03_diffusion", clips, checkpoint, grid, **place, recheck=1, new_clips=new_clips)

@@ -39,6 +39,7 @@ checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
 out_dir: str = "build/results/05_ddcm_codec"  # where tables and audio are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of codebooks and starting noise
+synthesis: str = "auto"  # of the mel: auto, vocoder, griffin-lim or inverse
 limit: int = 0  # use only so many clips; 0 for all
 new_clips: int = 1  # clips that are measured where the evidence holds none of them; 0 for all
 seconds: float = 2.56  # of a clip's beginning that is coded
@@ -92,7 +93,7 @@ style()
 lists = as_lists(rates, rvq_stages, pursuit_rates, linear_rates, heard_rates)
 rates, rvq_stages, pursuit_rates, linear_rates, heard_rates = lists
 clips = usable_clips(audio_dir, limit)
-networks = Networks(load(checkpoint))
+networks = Networks(load(checkpoint), synthesis=synthesis)
 
 # %% [markdown]
 # ## Method
@@ -109,7 +110,7 @@ networks = Networks(load(checkpoint))
 # checksum included.
 
 # %% tags=["show-input"]
-coded = {"seed": seed, "seconds": seconds, "steps": steps}
+coded = {"seed": seed, "synthesis": synthesis, "seconds": seconds, "steps": steps}
 swept = {"rates": rates, "low_rate": low_rate}
 grids = {
     "05_rates": {**coded, **swept, "low_seconds": low_seconds, "rvq_stages": rvq_stages},

@@ -36,6 +36,7 @@ checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
 out_dir: str = "build/results/06_text_to_audio"  # where tables and audio are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of starting noise, codebooks and choices
+synthesis: str = "auto"  # of the mel: auto, vocoder, griffin-lim or inverse
 limit: int = 0  # use only so many clips; 0 for all
 new_clips: int = 1  # clips that are edited where the evidence holds none of them; 0 for all
 samples: int = 1  # of each prompt and method that are made in this run; 0 for all
@@ -88,7 +89,7 @@ style()
 # papermill's -p hands lists over as text.
 sizes, changes = as_lists(sizes, changes)
 clips = usable_clips(audio_dir, limit)
-networks = Networks(load(checkpoint))
+networks = Networks(load(checkpoint), synthesis=synthesis)
 
 # %% [markdown]
 # ## Method
@@ -122,7 +123,7 @@ counts = {
     "judged_samples": judged_samples, "other_samples": other_samples,
 }  # fmt: skip
 place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
-grid = {**how, **counts}
+grid = {"synthesis": synthesis, **how, **counts}
 judged = measure("06_samples", clips, checkpoint, grid, **place, recheck=samples or None)
 about = f"{judged.source}; checkpoint {checkpoint}; seed {seed}"
 tests = equivalences(judged.table, sizes, judged_size, margin)
@@ -149,7 +150,7 @@ for _, text in PROMPTS[9:10]:
     takes = []
     for method, stage in [key for key in methods(**counts) if key[1] != "no guidance"]:
         latents = make(networks, method, stage, conditionings, Sampling(**how))
-        wave = networks.vocode(networks.decode(latents))[0].cpu().numpy()
+        wave = networks.synthesise(networks.decode(latents))[0].cpu().numpy()
         label = f"{method.removesuffix('-random').upper()}, {stage}"
         takes.append(Take(method, wave, 16000, label))
     rows.append(Row(text, takes))
@@ -225,7 +226,8 @@ edited = {
     "seed": seed, "seconds": seconds, "guidance": guidance,
     "edit_steps": edit_steps, "edit_atoms": edit_atoms, "changes": changes,
 }  # fmt: skip
-editing = measure("06_editing", clips, checkpoint, edited, **place, recheck=1, new_clips=new_clips)
+grid = {"synthesis": synthesis, **edited}
+editing = measure("06_editing", clips, checkpoint, grid, **place, recheck=1, new_clips=new_clips)
 curve = edit_curve(editing.table)
 summary = results.summarise(editing.table, by=("method", "stage", "metric"))
 value = summary.pivot(index="stage", columns="metric", values="mean")
@@ -263,7 +265,7 @@ for info in [info for info in clips if info.name in measured][:1]:
     clip = load_clip(info)
     takes = [
         Take("original" if name == "source" else "ddcm",
-             networks.vocode(networks.decode(z))[0].cpu().numpy(), 16000, name)
+             networks.synthesise(networks.decode(z))[0].cpu().numpy(), 16000, name)
         for name, z in edits(clip, networks, **edited).items()
     ]  # fmt: skip
     rows.append(Row(clip.name, takes, f"to «{other_prompt(clip)}»"))

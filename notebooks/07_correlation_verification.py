@@ -33,6 +33,7 @@ checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
 out_dir: str = "build/results/07_correlation_verification"  # where tables and audio are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of codebooks, starting noise, random choices and the wrong network
+synthesis: str = "auto"  # of the mel: auto, vocoder, griffin-lim or inverse
 limit: int = 0  # use only so many clips; 0 for all
 new_clips: int = 3  # clips that are measured where the evidence holds none of them; 0 for all
 seconds: float = 2.56  # of a clip's beginning that is coded
@@ -120,7 +121,8 @@ clips = usable_clips(audio_dir, limit)
 
 # %% tags=["show-input", "remove-output"]
 coded = {"seconds": seconds, "steps": steps, "rates": rates}
-grid = {"seed": seed, **coded, "guidance": guidance, "perturbation": perturbation}
+nulls = {"guidance": guidance, "perturbation": perturbation}
+grid = {"seed": seed, "synthesis": synthesis, **coded, **nulls}
 place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
 # Some clips of the evidence are measured again; of a reader's own, as many as `new_clips` says.
 judged = measure("07_correlation", clips, checkpoint, grid, **place, recheck=2, new_clips=new_clips)
@@ -143,7 +145,7 @@ glue_value("effect", EFFECT, "g")
 # A clip, its own codes decoded, and the same decoder with random indices.
 
 # %% tags=["hide-input"]
-networks = Networks(load(checkpoint))
+networks = Networks(load(checkpoint), synthesis=synthesis)
 codec, rows = Codec(networks), []
 measured = set(judged.run["clip"])
 for info in [info for info in clips if info.name in measured][:1]:

@@ -25,6 +25,7 @@ audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
 checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
 out_dir: str = "build/results/09_model_card"  # where tables and audio are written
 seed: int = 0  # of the samples
+synthesis: str = "auto"  # of the mel: auto, vocoder, griffin-lim or inverse
 limit: int = 0  # use only so many clips and classes; 0 for all
 sample_steps: int = 10  # reverse steps of a sample
 sample_seconds: float = 1.28  # length of a sample
@@ -49,7 +50,7 @@ from audioldm_utils.model.networks import Networks
 from audioldm_utils.studies import model_card
 
 style()
-networks = Networks(load(checkpoint))
+networks = Networks(load(checkpoint), synthesis=synthesis)
 folder = networks.checkpoint.path
 Path(out_dir).mkdir(parents=True, exist_ok=True)
 figures = model_card.read_figures(folder)

@@ -116,12 +116,12 @@ SPECTRAL = ("log_mel_distance", "multi_resolution_stft")
 
 
 def measure_mistakes(clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int) -> None:
-    """Study ``01_mistakes``: VAE and vocoder fed by each public front-end mistake."""
+    """Study ``01_mistakes``: VAE and synthesis fed by each public front-end mistake."""
     reference = to_model_rate(clip)
     wave, level = normalise(torch.from_numpy(reference)[None])
     for name, front in {"none": networks.to_mel, **MISTAKES}.items():
         mel = networks.pad_mel(front(wave))
-        audio = level.undo(networks.vocode(networks.decode(networks.encode(mel))).cpu())
+        audio = level.undo(networks.synthesise(networks.decode(networks.encode(mel))).cpu())
         estimate = fit_length(audio[0].numpy(), len(reference))
         Row(rows, clip, "vae", name).scores(reference, estimate, names=SPECTRAL)
 

@@ -74,12 +74,12 @@ def measure_edits(
     """Likeness to target and source of each of :func:`edits`, and of sounds from audio prompts."""
     made = edits(clip, networks, seed, seconds, guidance, edit_steps, edit_atoms, changes)
     source_mel = networks.decode(made.pop("source"))
-    source_wave = networks.vocode(source_mel)
+    source_wave = networks.synthesise(source_mel)
     source = networks.clap_audio(source_wave)
     target = networks.clap_text(other_prompt(clip))
     for stage, latents in made.items():
         mel = networks.decode(latents)
-        heard = networks.clap_audio(networks.vocode(mel))
+        heard = networks.clap_audio(networks.synthesise(mel))
         row = Row(rows, clip, "ddcm", stage)
         row.add("target_score", float(heard[0] @ target[0]), "1")
         row.add("source_clap", float(heard[0] @ source[0]), "1")
@@ -99,7 +99,7 @@ def measure_edits(
             seeds=[seed * 2**32 + zlib.crc32(clip.name.encode())],
             device=networks.device,
         )
-        sound = networks.clap_audio(networks.vocode(networks.decode(codes.latents)))
+        sound = networks.clap_audio(networks.synthesise(networks.decode(codes.latents)))
         Row(rows, clip, "ddcm-random", stage).add("source_clap", float(sound[0] @ source[0]), "1")
 
 

@@ -192,5 +192,5 @@ def samples(
         scheduler = make_scheduler("ddim", networks.checkpoint.scheduler_config)
         denoiser = networks.denoiser(networks.embed(texts, ""), 3.5)
         latents = sample(networks, scheduler, denoiser, noise, steps)
-        made += [wave.numpy() for wave in networks.vocode(networks.decode(latents)).cpu()]
+        made += [wave.numpy() for wave in networks.synthesise(networks.decode(latents)).cpu()]
     return made

@@ -81,8 +81,8 @@ class Study:
         return pkgutil.resolve_name(self.where)
 
     def parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of the given values that the function takes: seed and grid."""
-        taken = list(inspect.signature(self.function()).parameters)[3:]
+        """Those of the given values that a run takes: seed and grid, and what makes sound."""
+        taken = [*list(inspect.signature(self.function()).parameters)[3:], "synthesis"]
         return {name: given[name] for name in taken if name in given}
 
 

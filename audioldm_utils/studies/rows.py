@@ -139,8 +139,8 @@ class Excerpt:
         return (mel[:, :count] - self.mel[:, :count]).abs().mean().item()
 
     def waveform(self, networks: Networks, mel: torch.Tensor) -> np.ndarray:
-        """A log-mel through the vocoder, at the excerpt's level and length."""
-        return self.level.undo(networks.vocode(mel).cpu())[0].numpy()[: len(self.wave)]
+        """A log-mel as sound, at the excerpt's level and length."""
+        return self.level.undo(networks.synthesise(mel).cpu())[0].numpy()[: len(self.wave)]
 
 
 def correlation(a: torch.Tensor, b: torch.Tensor) -> float:

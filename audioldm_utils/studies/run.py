@@ -19,6 +19,7 @@ from audioldm_utils import bounds
 from audioldm_utils.audio.clips import ClipInfo, find_clips
 from audioldm_utils.audio.survey import LONGEST, survey
 from audioldm_utils.errors import UserError
+from audioldm_utils.model.synthesis import check_synthesis
 from audioldm_utils.studies import findings as found_by
 from audioldm_utils.studies.findings import DEFAULTS, Findings, as_recorded
 from audioldm_utils.studies.registry import STUDIES, Study, find_study
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _WORKER: dict[str, Networks] = {}
 
 
-def _prepare(checkpoint: str, threads: int | None = None) -> None:
+def _prepare(checkpoint: str, synthesis: str, threads: int | None = None) -> None:
     import torch
 
     from audioldm_utils.model.checkpoint import load
@@ -39,7 +40,7 @@ def _prepare(checkpoint: str, threads: int | None = None) -> None:
 
     if threads:
         torch.set_num_threads(threads)
-    _WORKER["networks"] = Networks(load(checkpoint))
+    _WORKER["networks"] = Networks(load(checkpoint), synthesis=synthesis)
 
 
 def _measure(
@@ -52,7 +53,8 @@ def _measure(
     networks = _WORKER["networks"]
     rows = ResultsBuilder(networks.checkpoint.fingerprint_of(study.parts), parameters["seed"])
     clips = [load_clip(info, LONGEST) for info in infos]
-    study.function()(clips[0] if study.clips.together == 1 else clips, networks, rows, **parameters)
+    grid = {name: value for name, value in parameters.items() if name != "synthesis"}
+    study.function()(clips[0] if study.clips.together == 1 else clips, networks, rows, **grid)
     return rows.rows
 
 
@@ -70,7 +72,8 @@ def measure(
     """Run a study for a chapter, keep its table, and say what findings rest on.
 
     Args:
-        parameters: seed and grid, all that the study takes.
+        parameters: seed and grid, all that the study takes; and ``synthesis``, what makes
+            sound (default: auto).
         out_dir: gets ``<name>.csv``, ``.parquet`` and a sidecar with the parameters.
         evidence_dir, recheck, new_clips: as in :func:`run_study`.
         say: takes the sentence that tells what the findings rest on.
@@ -116,6 +119,7 @@ def run_study(
     study = find_study(name)
     for parameter, value in {**parameters, "new_clips": new_clips, "recheck": recheck or 0}.items():
         bounds.check_parameter(parameter, parameter, value)
+    check_synthesis(parameters.get("synthesis", "auto"))
     if study.clips.reference:
         given = {**parameters, "of_each": recheck}
         return measure_clips(name, clips, checkpoint, given, progress=False)
@@ -146,7 +150,8 @@ def measure_clips(
 
     Args:
         checkpoint: name, folder or hub id.
-        parameters: given to the study by name; ``seed`` is among them.
+        parameters: given to the study by name; ``seed`` is among them. ``synthesis`` is for
+            the networks.
         jobs: worker processes, each with its share of the cores; 1 stays in this process.
         progress: a bar on the screen, never on the page of a running notebook.
 
@@ -160,13 +165,13 @@ def measure_clips(
 
     if not clips:
         raise UserError("there are no clips to measure")
-    study = STUDIES[name]
+    study, synthesis = STUDIES[name], parameters.get("synthesis", "auto")
     rows: list[dict[str, object]] = []
     groups = study.clips.groups(clips)
     bar = screen_bar(len(groups), name, "clip", progress)
     if jobs == 1 or len(groups) == 1:
         # The report gives each chapter its share of the cores; that is left as it is.
-        _prepare(str(checkpoint))
+        _prepare(str(checkpoint), synthesis)
         for infos in groups:
             rows += _measure(study, infos, parameters)
             bar.update()
@@ -175,7 +180,7 @@ def measure_clips(
             jobs,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_prepare,
-            initargs=(str(checkpoint), max(1, len(os.sched_getaffinity(0)) // jobs)),
+            initargs=(str(checkpoint), synthesis, max(1, len(os.sched_getaffinity(0)) // jobs)),
         ) as pool:
             for future in [pool.submit(_measure, study, infos, parameters) for infos in groups]:
                 rows += future.result()

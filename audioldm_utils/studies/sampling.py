@@ -100,7 +100,9 @@ def measure_samples(
         # A batch is one round of all prompts: a sample depends on prompt and round alone.
         for number in range(each if of_each is None else min(each, of_each)):
             latents = make(networks, method, stage, conditionings, how, number)
-            made.append(networks.clap_audio(networks.vocode(networks.decode(latents))[:, :count]))
+            made.append(
+                networks.clap_audio(networks.synthesise(networks.decode(latents))[:, :count])
+            )
             for i, (category, _) in enumerate(prompts):
                 rows.add(
                     f"{category} {number:02d}", "clap_score", float(made[-1][i] @ wanted[i]), "1",

@@ -237,7 +237,7 @@ def _representations(
 def _outputs(networks: Networks, latents: torch.Tensor) -> dict[str, torch.Tensor]:
     """All representations of decoded latents; the waveform at the normalised level."""
     mels = _batched(networks.decode, latents)
-    return _representations(latents, mels, _batched(networks.vocode, mels).cpu())
+    return _representations(latents, mels, _batched(networks.synthesise, mels).cpu())
 
 
 def name_of(metric: str) -> str:

@@ -110,13 +110,15 @@ CHANGES = {
     "numbers": ("out_dir", "limit", "new_clips", "samples", "margin"),
     "grid": GRID,
     "all": (*PLACES, "seed", "limit", "new_clips", *GRID),
-    "card": ("seed", "limit", "sample_steps", "sample_seconds"),
+    "sound": ("synthesis",),
+    "card": ("seed", "synthesis", "limit", "sample_steps", "sample_seconds"),
 }
 #: Why a run with such changes rests on itself; None where committed rows serve it still.
 REASONS = {
     "seed": "seed is 1, while the committed table has 0",
     "audio": "the committed table holds none of these clips",
     "numbers": None,
+    "sound": "synthesis is griffin-lim, while the committed table has auto",
     "grid": ", while the committed table has ",
     "all": "holds no table of",
 }
@@ -175,6 +177,7 @@ def run(chapter, change, places, monkeypatch, tmp_path) -> Page:
     values = {
         **{name: changed(value) for name, value in own.items()},
         "seed": 1,
+        "synthesis": "griffin-lim",
         "limit": 1,
         "samples": 2,
         "sample_steps": 3,
@@ -215,8 +218,11 @@ def test_a_chapter_runs_with_its_parameters_changed(chapter, change, places, mon
         study, reason = STUDIES[name], REASONS[change]
         if change == "audio" and study.clips.reference:
             reason = None  # clips are no more than its reference
-        if change == "grid" and set(study.parameters(GRIDS[chapter[:2]])) == {"seed"}:
+        grid = set(study.parameters(GRIDS[chapter[:2]]))
+        if change == "grid" and grid <= {"seed", "synthesis"}:
             reason = None  # it has no grid
+        if change == "sound" and "synthesis" not in grid:
+            reason = None  # it makes no sound
         if change in ("audio", "numbers") and study.clips.together > 1:
             reason = "these clips do not make up the groups"
         if reason is None:
