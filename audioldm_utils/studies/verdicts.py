@@ -76,6 +76,30 @@ def judge(
     return [Verdict(key, asked, mean, low, high, unit, found.n, holds)]
 
 
+#: What becomes of a claim, once its falsifier was looked for.
+UPHELD, REFUTED, UNDECIDED = "upheld", "refuted", "undecided"
+
+
+def claim(found: Interval | None, bound: float = 0.0, above: bool = True) -> str:
+    """What becomes of the claim that a mean is above (or below) a bound.
+
+    Upheld or refuted where the whole interval is on one side of the bound; undecided where it
+    is not, where the clips are fewer than ``FEWEST``, and where there are none.
+    """
+    if found is None or found.n < FEWEST or math.isnan(found.low):
+        return UNDECIDED
+    sign = 1 if above else -1
+    ends = sorted(sign * (end - bound) for end in (found.low, found.high))
+    return UPHELD if ends[0] > 0 else REFUTED if ends[1] < 0 else UNDECIDED
+
+
+def together(words: Sequence[str]) -> str:
+    """One word for claims that must all hold: refuted if one is, upheld if all are."""
+    if REFUTED in words or not words:
+        return REFUTED if words else UNDECIDED
+    return UPHELD if set(words) == {UPHELD} else UNDECIDED
+
+
 def difference(
     table: pd.DataFrame, a: Choice, b: Choice, metric: str, band: str = ""
 ) -> Interval | None:

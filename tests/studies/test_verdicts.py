@@ -7,12 +7,19 @@ import pandas as pd
 import pytest
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.metrics.statistics import bootstrap_reduction
+from audioldm_utils.metrics.statistics import Interval, bootstrap_reduction
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import published
 from audioldm_utils.studies.diffusion import diffusion_verdicts, plane
 from audioldm_utils.studies.repair import repair_verdicts
-from audioldm_utils.studies.verdicts import as_table
+from audioldm_utils.studies.verdicts import (
+    REFUTED,
+    UNDECIDED,
+    UPHELD,
+    as_table,
+    claim,
+    together,
+)
 
 
 def table_of(bias, error, mrstft):
@@ -125,3 +132,26 @@ def test_the_published_size_is_read_or_said_to_be_missing(tmp_path):
     path.write_text("\n".join([head, *lines[1:]]))
     with pytest.raises(UserError, match="lacks encode"):
         published.read_published(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "n", "bound", "above", "word"),
+    [
+        (0.1, 0.3, 9, 0.0, True, UPHELD),
+        (0.1, 0.3, 9, 0.0, False, REFUTED),
+        (0.1, 0.3, 9, 0.2, True, UNDECIDED),
+        (0.1, 0.3, 9, 0.4, True, REFUTED),
+        (0.1, 0.3, 9, 0.4, False, UPHELD),
+        (-0.3, -0.1, 9, 0.0, False, UPHELD),
+        (0.1, 0.3, 2, 0.0, True, UNDECIDED),  # too few clips to say anything
+        (float("nan"), float("nan"), 1, 0.0, True, UNDECIDED),
+    ],
+)
+def test_a_claim_is_upheld_or_refuted_by_the_whole_interval(low, high, n, bound, above, word):
+    assert claim(Interval((low + high) / 2, low, high, n), bound, above) == word
+
+
+def test_claims_that_must_all_hold_share_one_word():
+    assert claim(None) == together([]) == together([UPHELD, UNDECIDED]) == UNDECIDED
+    assert together([UPHELD, UPHELD]) == UPHELD
+    assert together([UPHELD, UNDECIDED, REFUTED]) == REFUTED
