@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from audioldm_utils.audio.clips import fit_length
+from audioldm_utils.audio.clips import fit_length, to_model_rate
 from audioldm_utils.audio.signals import Gain
 from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm.bitstream import Header, Sizes
@@ -36,6 +36,10 @@ from audioldm_utils.model.networks import Networks, normalise
 from audioldm_utils.model.schedule import Schedule
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from audioldm_utils.audio.clips import Clip
+    from audioldm_utils.model.checkpoint import Checkpoint
     from audioldm_utils.model.conditioning import Conditioning
 
 
@@ -70,6 +74,23 @@ class Decoded:
     sizes: Sizes
     latents: torch.Tensor
     calls: int
+
+
+def encode(
+    clip: Clip, checkpoint: Checkpoint | str | Path = "mini", settings: Settings = Settings()
+) -> bytes:
+    """A clip of any rate as the bytes of a ``.ddcm`` file; for many, keep a :class:`Codec`.
+
+    Raises:
+        UserError: as :meth:`Codec.encode`, or a checkpoint that cannot be used.
+    """
+    original = (len(clip.samples), clip.sample_rate)
+    return Codec(Networks(checkpoint)).encode(to_model_rate(clip), settings, original=original).data
+
+
+def decode(data: bytes, checkpoint: Checkpoint | str | Path = "mini") -> Decoded:
+    """The sound of a ``.ddcm`` file's bytes; errors as :meth:`Codec.decode`."""
+    return Codec(Networks(checkpoint)).decode(data)
 
 
 class Codec:

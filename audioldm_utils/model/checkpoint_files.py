@@ -119,7 +119,9 @@ def read_json(path: Path) -> dict:
 
 
 def _find_mini(path: Path) -> Path:
-    """Folder of the shipped checkpoint: the variable, the clone, a folder above here, or ``path``.
+    """Folder of the shipped checkpoint: what the variable names, the wheel's, or the clone's.
+
+    Where there is none, that of a clone above this folder, or ``path``.
 
     ``path`` is what has its name here; that it is left out for the shipped one is said.
     """
@@ -127,7 +129,8 @@ def _find_mini(path: Path) -> Path:
     if named and not Path(named).is_dir():
         raise UserError(f"{MINI_VARIABLE} names {named}, which is not a folder: correct it")
     roots = (Path(__file__).resolve().parents[2], Path.cwd(), *Path.cwd().parents)
-    folders = [Path(named)] if named else [root / "data" / "checkpoints" / MINI for root in roots]
+    clones = [root / "data" / "checkpoints" / MINI for root in roots]
+    folders = [Path(named)] if named else [Path(__file__).parent / MINI, *clones]
     shipped = next((folder for folder in folders if folder.is_dir()), None)
     if not path.is_dir():
         if shipped is None:

@@ -124,7 +124,7 @@ def generate(
     sampler: str = "ddim",
     steps: int = 50,
     guidance: float = 3.5,
-    seconds: float = 10.24,
+    seconds: float = 5.0,
     seed: int = 0,
     negative: str | Sequence[str] | None = None,
     candidates: int = 1,
