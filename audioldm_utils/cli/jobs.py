@@ -122,10 +122,14 @@ def each(jobs: Sequence[FilePair], one: Callable[[Path, Path], str], verb: str) 
     if len(jobs) == 1:
         print(one(*jobs[0]))
         return 0
-    failed = attempt(jobs, one, verb)
+    return finish(attempt(jobs, one, verb), len(jobs))
+
+
+def finish(failed: Sequence[str], count: int) -> int:
+    """Tell which of ``count`` files failed; the exit status."""
     tell(failed, "error")
     if failed:
-        print(f"audioldm-utils: {len(failed)} of {len(jobs)} files failed", file=sys.stderr)
+        print(f"audioldm-utils: {len(failed)} of {count} files failed", file=sys.stderr)
     return 2 if failed else 0
 
 

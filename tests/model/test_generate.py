@@ -1,16 +1,19 @@
 import gc
+import itertools
 import weakref
 
+import numpy as np
 import pytest
 import torch
 
+from audioldm_utils.cli.commands import generate as command
 from audioldm_utils.cli.main import main
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import checkpoint as checkpoints
 from audioldm_utils.model.generation import SAMPLERS, generate, make_scheduler, starting_noise
 from audioldm_utils.model.networks import Networks
 
-PROMPT = "rain on a roof"
+PROMPT, SLUG = "rain on a roof", "rain-on-a-roof"
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +205,7 @@ def test_the_command_writes_what_the_function_makes(tiny_checkpoint, networks, t
     output = tmp_path / "rain.wav"
     arguments = ["generate", PROMPT, str(output), "--checkpoint", str(tiny_checkpoint)]
     arguments += ["--steps", "2", "--seconds", "0.32", "--candidates", "2", "--seed", "4"]
+    arguments += ["--level", "as-made"]
     assert main(arguments) == 0
     written, rate = soundfile.read(output, dtype="float32")
     made = generate(PROMPT, networks, steps=2, seconds=0.32, seed=4, candidates=2)
@@ -210,6 +214,41 @@ def test_the_command_writes_what_the_function_makes(tiny_checkpoint, networks, t
     said = capsys.readouterr()
     assert "0.32 s, 8 UNet calls, CLAP similarity" in said.out
     assert "2/2" in said.err
+
+
+def test_several_prompts_and_seeds_are_what_each_is_alone(tiny_checkpoint, tmp_path, capsys):
+    import soundfile
+
+    common = ["--checkpoint", str(tiny_checkpoint), "--steps", "2", "--seconds", "0.32"]
+    several = tmp_path / "sounds"
+    assert main(["generate", PROMPT, "a dog!", str(several), "--seeds", "2", *common]) == 0
+    names = sorted(path.name for path in several.iterdir())
+    assert names == [f"{n}-{name}-{s}.wav" for n, name in ((1, SLUG), (2, "a-dog")) for s in (0, 1)]
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 4
+    assert "4/4" in said.err
+    alone = tmp_path / "alone.wav"
+    assert main(["generate", "a dog!", str(alone), "--seed", "1", *common]) == 0
+    both = [soundfile.read(path)[0] for path in (alone, several / "2-a-dog-1.wav")]
+    np.testing.assert_array_equal(*both)
+    assert np.abs(both[0] - both[0].mean()).max() == pytest.approx(0.5, abs=1e-3)
+    others = [soundfile.read(several / name)[0] for name in names]
+    assert all(np.abs(a - b).max() > 0.01 for a, b in itertools.combinations(others, 2))
+
+
+def test_several_sounds_need_a_folder_and_a_silent_one_is_told(
+    tiny_checkpoint, tmp_path, capsys, monkeypatch
+):
+    assert main(["generate", "a", "b", str(tmp_path / "x.wav")]) == 2
+    assert "2 sounds need a folder" in capsys.readouterr().err
+    late = ["--seeds", "9", "--seed", str(2**28 - 1)]
+    assert main(["generate", "a", str(tmp_path / "x"), *late]) == 2
+    assert "--seed, with --seeds, must be" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(command, "QUIET", 0.0)
+    common = ["--checkpoint", str(tiny_checkpoint), "--steps", "1", "--seconds", "0.16"]
+    assert main(["generate", "a", str(tmp_path / "x.wav"), *common]) == 0
+    assert "all but silent" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

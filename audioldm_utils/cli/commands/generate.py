@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from audioldm_utils import bounds
-from audioldm_utils.cli.jobs import steps_bar
+from audioldm_utils.cli.jobs import attempt, finish, steps_bar, tell
 from audioldm_utils.cli.options import add_shared, load_networks
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 from audioldm_utils.outputs import AUDIO, CODES, check_outputs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from audioldm_utils.model.networks import Networks
 
 HELP = "Make sound from a text, by any sampler, DDCM included."
 EXAMPLES = """\
@@ -17,14 +25,21 @@ EXAMPLES = """\
   audioldm-utils generate "a dog barks" dog.wav --sampler dpm-solver++ --steps 20 --candidates 3
   audioldm-utils generate "rain on a roof" rain.wav --sampler ddcm --codebook gaussian --size 64
   audioldm-utils generate "rain on a roof" rain.ddcm --sampler ddcm --ccfg 64
+  audioldm-utils generate "rain on a roof" "a dog barks" sounds/ --seeds 3
 """
+
+#: Mean power, dBFS, below which a sound is called all but silent.
+QUIET = -45.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    add("prompt", help="what should be heard")
-    add("output", help="file to write, .wav or .flac; .ddcm with --sampler ddcm")
+    add("prompt", nargs="+", help="what should be heard; several make a folder of sounds")
+    add("output", help="file to write, .wav or .flac; .ddcm with --sampler ddcm; or a folder")
+    add("--seeds", type=bounds.SAMPLES, default=1, help="sounds of each prompt, from --seed on")
+    level = "peak (default): at half of full scale, as the model heard its examples; or as-made"
+    add("--level", choices=("peak", "as-made"), default="peak", help=level)
     add("--sampler", default="ddim", help="ddim (default), ddpm, dpm-solver++ or ddcm")
     add("--steps", type=bounds.STEPS, default=50, help="reverse steps")
     add("--guidance", type=bounds.FULL_GUIDANCE, default=3.5, help="guidance scale; 1 is none")
@@ -44,10 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Generate, show progress on standard error, write the best candidate."""
+    """Generate, show progress on standard error, write the best candidate of each."""
+    targets = _targets(args)
     heard = [] if args.audio_prompt is None else [args.audio_prompt]
     stored = args.output.lower().endswith(CODES.suffixes)
-    check_outputs([args.output], heard, CODES if stored else AUDIO)
+    check_outputs(list(targets), heard, CODES if stored else AUDIO)
     options = {"codebook": args.codebook, "size": args.size, "atoms": args.atoms}
     options = {name: value for name, value in options.items() if value is not None}
     coded = args.ccfg is not None or stored
@@ -56,58 +72,108 @@ def run(args: argparse.Namespace) -> int:
             "--codebook, --size, --atoms, --ccfg and .ddcm files belong to --sampler ddcm: leave "
             "them out"
         )
-    return _codes(args, stored) if coded else _sound(args, options)
+    if coded and (args.audio_prompt is not None or args.candidates != 1 or args.eta != 0.0):
+        raise UserError("--audio-prompt, --candidates and --eta do not go with codes: leave out")
+    # One prompt of one seed gives up each part of the checkpoint as soon as it has done its work.
+    shared = load_networks(args) if coded or len(targets) > 1 else None
+
+    def one(target: Path, what: tuple[str, int]) -> str:
+        if coded:
+            return _codes(args, shared, target, *what)
+        return _sound(args, options, shared, target, *what)
+
+    if len(targets) == 1:
+        print(one(*next(iter(targets.items()))))
+        return 0
+    return finish(attempt(targets.items(), one, "generate"), len(targets))
 
 
-def _sound(args: argparse.Namespace, options: dict[str, object]) -> int:
+def _targets(args: argparse.Namespace) -> dict[Path, tuple[str, int]]:
+    """File to write, and its prompt and seed."""
+    output, count = Path(args.output), len(args.prompt) * args.seeds
+    if count == 1:
+        return {output: (args.prompt[0], args.seed)}
+    if output.suffix or output.is_file():
+        raise UserError(f"{output}: {count} sounds need a folder; name one")
+    bounds.SEED.check("--seed, with --seeds,", args.seed + args.seeds - 1)
+    return {
+        output / f"{number}-{_slug(prompt)}-{seed}.wav": (prompt, seed)
+        for number, prompt in enumerate(args.prompt, 1)
+        for seed in range(args.seed, args.seed + args.seeds)
+    }
+
+
+def _slug(prompt: str) -> str:
+    """A prompt as part of a file's name."""
+    return re.sub(r"\W+", "-", prompt.lower()).strip("-")[:40] or "sound"
+
+
+def _sound(
+    args: argparse.Namespace, options: dict[str, object], shared: Networks | None,
+    target: Path, prompt: str, seed: int,
+) -> str:  # fmt: skip
     """Generate by a sampler of diffusers' interface."""
     import torch
 
-    from audioldm_utils.audio.clips import load_clip, save, to_model_rate
+    from audioldm_utils.audio.clips import load_clip, to_model_rate
     from audioldm_utils.model.checkpoint import fast_dtype
     from audioldm_utils.model.generation import generate
 
     heard = None
     if args.audio_prompt is not None:
         heard = torch.from_numpy(to_model_rate(load_clip(args.audio_prompt)))[None]
-    given = ("checkpoint", "sampler", "steps", "guidance", "seconds", "seed", "negative")
-    given += ("candidates", "eta", "device", "synthesis")
-    with steps_bar(True, args.steps, args.sampler) as progress:
+    given = ("sampler", "steps", "guidance", "seconds", "negative", "candidates", "eta")
+    given += ("device", "synthesis")
+    with steps_bar(shared is None, args.steps, args.sampler) as progress:
         made = generate(
-            args.prompt,
+            prompt,
+            shared or args.checkpoint,
+            seed=seed,
             audio_prompt=heard,
             progress=progress,
             dtype=torch.float32 if args.precision == "float32" else fast_dtype(args.device),
             **{name: getattr(args, name) for name in given},
             **options,
         )
-    save(args.output, made.audio[0].numpy(), made.sample_rate)
+    _save(target, made.audio[0].numpy(), made.sample_rate, args.level)
     score = "" if made.scores is None else f", CLAP similarity {made.scores[0, 0]:.3f}"
-    print(f"{args.output}: {args.seconds:g} s, {made.calls} UNet calls{score}")
-    return 0
+    return f"{target}: {args.seconds:g} s, {made.calls} UNet calls{score}"
 
 
-def _codes(args: argparse.Namespace, stored: bool) -> int:
+def _codes(
+    args: argparse.Namespace, networks: Networks, target: Path, prompt: str, seed: int
+) -> str:
     """Generate through the codec: a .ddcm file, or the sound that it decodes to."""
-    if args.audio_prompt is not None or args.candidates != 1 or args.eta != 0.0:
-        raise UserError("--audio-prompt, --candidates and --eta do not go with codes: leave out")
-    from audioldm_utils.audio.clips import save
     from audioldm_utils.ddcm.codec import Codec
     from audioldm_utils.ddcm.settings import Settings
 
-    codec = Codec(load_networks(args))
+    codec = Codec(networks)
     settings = Settings(
         kbps=None, steps=args.steps, atoms=args.atoms or 1, codebook=args.codebook or "cyclic",
         size=args.size, guidance=args.guidance, negative_prompt=args.negative,
     )  # fmt: skip
-    with steps_bar(True, args.steps) as step:
-        given = {"seed": args.seed, "subset": args.ccfg, "callback": step}
-        made = codec.generate(args.prompt, args.seconds, settings, **given)
-    if stored:
-        atomic_write(args.output, made.data)
+    with steps_bar(len(args.prompt) * args.seeds == 1, args.steps) as step:
+        given = {"seed": seed, "subset": args.ccfg, "callback": step}
+        made = codec.generate(prompt, args.seconds, settings, **given)
+    if target.suffix in CODES.suffixes:
+        atomic_write(target, made.data)
     else:
         sound = codec.decode(made.data)
-        save(args.output, sound.samples, sound.sample_rate)
+        _save(target, sound.samples, sound.sample_rate, args.level)
     size = f"{made.sizes.kbps:.3f} kbit/s"
-    print(f"{args.output}: {args.seconds:g} s, {size}, {made.calls} UNet calls")
-    return 0
+    return f"{target}: {args.seconds:g} s, {size}, {made.calls} UNet calls"
+
+
+def _save(target: Path, samples: np.ndarray, rate: int, level: str) -> None:
+    """Write a sound at its level, and say where there is next to none."""
+    import numpy as np
+
+    from audioldm_utils.audio.clips import save
+    from audioldm_utils.audio.signals import normalise
+
+    power = 10 * np.log10(np.mean(np.square(samples, dtype=np.float64)) + 1e-20)
+    if power < QUIET:
+        tell([f"{target}: all but silent, {power:.0f} dBFS as made; try another seed"], "warning")
+    if level == "peak" and np.ptp(samples) > 0:
+        samples = normalise(samples)[0]
+    save(target, samples, rate)
