@@ -125,3 +125,12 @@ def test_other_length_is_refused(folders):
         evaluate.load_pair(
             ClipInfo(folders / "ref" / "a.wav", "a"), ClipInfo(folders / "long.wav", "a")
         )
+
+
+def test_the_beginning_alone_may_be_compared(folders, capsys):
+    for name in ("a", "b", "c"):
+        x, _ = sf.read(folders / "est" / f"{name}.flac")
+        write(folders / "est" / f"{name}.flac", x[:3200])
+    assert run(folders, "--metrics", "snr") == 1
+    assert "or --max-seconds" in capsys.readouterr().err
+    assert run(folders, "--metrics", "snr", "--max-seconds", "0.2") == 0

@@ -23,6 +23,7 @@ EXAMPLES = """\
   audioldm-utils evaluate original/ reconstructed/
   audioldm-utils evaluate original/ reconstructed/ --out table.csv --lag 32
   audioldm-utils evaluate a/ b/ --metrics snr,log_mel_distance --rate 16000
+  audioldm-utils evaluate original/ reconstructed/ --max-seconds 5
   audioldm-utils evaluate --list"""
 
 #: Lengths may differ by this much, seconds (frames fill up to a multiple of four).
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--lag", type=bounds.LAG, default=0, metavar="N", help="samples the estimates come late")
     add("--speech", action="store_true", help="speech metrics for every clip, not only by class")
     add("--method", metavar="NAME", help="method in the table (EST_DIR's name)")
-    add_shared(parser, "seed")
+    add_shared(parser, "seed", "max-seconds")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
     rows = results.ResultsBuilder(seed=args.seed, method=method)
 
     def one(_: Path, info: ClipInfo) -> None:
-        reference, estimate, rate = load_pair(info, estimates[info.name], args.rate, args.lag)
+        reference, estimate, rate = load_pair(
+            info, estimates[info.name], args.rate, args.lag, args.max_seconds
+        )
         category = "speech" if args.speech else info.category
         for score in metrics.evaluate_pair(reference, estimate, rate, names, category):
             given = {"category": info.category, "band": score.band}
@@ -96,7 +99,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def load_pair(
-    reference: ClipInfo, estimate: ClipInfo, rate: int | None = None, lag: int = 0
+    reference: ClipInfo,
+    estimate: ClipInfo,
+    rate: int | None = None,
+    lag: int = 0,
+    seconds: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Two float32 ``(samples,)`` of equal length, and their rate, Hz.
 
@@ -104,17 +111,18 @@ def load_pair(
         reference, estimate: at any rates.
         rate: to compare at; None takes the reference's.
         lag: samples at ``rate`` by which the estimate comes late.
+        seconds: compare no more of the beginning.
 
     Raises:
         UserError: a file cannot be used, or the lengths differ by more than 0.25 s.
     """
     from audioldm_utils.audio.clips import load_clip, resample, shift
 
-    clips = [load_clip(info) for info in (reference, estimate)]
+    clips = [load_clip(info, seconds) for info in (reference, estimate)]
     if abs(clips[0].seconds - clips[1].seconds) > _SLACK:
         raise UserError(
             f"{estimate.path}: lasts {clips[1].seconds:.2f} s and its reference "
-            f"{clips[0].seconds:.2f} s; give estimates of the same length."
+            f"{clips[0].seconds:.2f} s; give estimates of the same length, or --max-seconds."
         )
     rate = rate or clips[0].sample_rate
     x, y = (resample(clip.samples, clip.sample_rate, rate) for clip in clips)
