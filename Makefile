@@ -59,6 +59,7 @@ lint: $(READY) ## Check style, format, imports, and that each notebook pair agre
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/deptry .
+	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/python -m pytest tests/book/test_notebooks.py -k pair
 
 format: $(READY) ## Put the code into format and write each .ipynb from its .py
