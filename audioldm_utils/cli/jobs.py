@@ -137,7 +137,10 @@ def finish(failed: Sequence[str], count: int) -> int:
 def steps_bar(
     shown: bool, total: int | None = None, what: str = "", unit: str = "step"
 ) -> Iterator[Callable[..., object]]:
-    """A progress bar, as a callback for each step; where no total is given, of (done, total).
+    """A progress bar, as a callback for each step.
+
+    Where no total is given, the callback takes (done, total), or a ``ddcm.core.Step``, which
+    knows how many it is one of; an encoding to a quality takes several runs of them.
 
     One with a name stays when it is done. One without appears with the first step only, so
     that an error before that is printed alone, and goes again.
@@ -150,6 +153,8 @@ def steps_bar(
         def advance(*at: object) -> None:
             if total is None and len(at) > 1:
                 bar.total = at[-1]
+            elif at and getattr(at[0], "index", None) == 0:
+                bar.total = bar.n + at[0].steps
             bar.update()
 
         yield advance

@@ -42,6 +42,7 @@ class Step:
 
     Attributes:
         index: 0 (noisiest) to T - 1.
+        steps: T.
         timestep: what the denoiser was called with.
         x: x_i, before the step, (batch, 8, frames, 16), as are ``x0_hat``, ``noise``, ``target``.
         x0_hat: denoised value.
@@ -51,6 +52,7 @@ class Step:
     """
 
     index: int
+    steps: int
     timestep: int
     x: Tensor
     x0_hat: Tensor
@@ -187,7 +189,8 @@ class DDCM:
                 noise = unfold(self.codebook.noise(i, choice), count).to(x)
             if callback is not None:
                 x0_hat = self.schedule.predict_x0(i, x, output)
-                callback(Step(i, t, x, x0_hat, noise, target, choice))
+                steps = len(self.schedule.timesteps)
+                callback(Step(i, steps, t, x, x0_hat, noise, target, choice))
             x = self.schedule.step(i, x, output, noise)
         return Codes(tuple(choices), tuple(x.shape[1:]), x)
 

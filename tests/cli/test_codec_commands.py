@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -346,3 +347,13 @@ def test_a_folder_takes_its_prompts_from_the_manifest(tiny_checkpoint, tmp_path,
     assert "b.wav has no caption" in capsys.readouterr().err
     header, *_ = bitstream.from_bytes((tmp_path / "out" / "a.ddcm").read_bytes())
     assert header.prompt == "rain on a roof"
+
+
+def test_the_bar_of_an_encoding_knows_its_total(wav, tiny_checkpoint, tmp_path, capsys):
+    command = ["encode", str(wav), str(tmp_path / "x.ddcm"), "--checkpoint", str(tiny_checkpoint)]
+    assert main([*command, "--atoms", "2", "--steps", "5"]) == 0
+    assert "5/5" in capsys.readouterr().err
+    assert main([*command, "--mel-error", "5", "--steps", "4"]) == 0
+    counts = re.findall(r"(\d+)/(\d+)", capsys.readouterr().err)
+    assert counts
+    assert all(int(done) <= int(total) for done, total in counts)
