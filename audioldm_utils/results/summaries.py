@@ -169,8 +169,8 @@ def differences(
     Returns:
         One row a pair that has a clip, by its name: ``first`` and ``second`` (means),
         ``difference`` (first minus second) with ``low`` and ``high`` of its interval, ``p, Holm``
-        (two-sided sign-flip test), ``n`` clips and, where there are fewer, ``recordings`` (or
-        ``collections``). One clip has a difference and no more.
+        (two-sided sign-flip test), ``n`` clips and ``recordings`` (or ``collections``) of them.
+        One clip has a difference and no more.
     """
     import pandas as pd
 
@@ -182,8 +182,7 @@ def differences(
             found[name] = {**paired(*sides, seed, recordings=belongs), "n": len(x)}
     columns = {"mean_a": "first", "mean_b": "second", "difference": "difference"}
     columns |= {"low": "low", "high": "high", "p": "p, Holm", "n": "n"}
-    if any(row["recordings"] < row["n"] for row in found.values()):
-        columns["recordings"] = f"{over}s"
+    columns["recordings"] = f"{over}s"
     out = pd.DataFrame(list(found.values()), index=pd.Index(list(found), tupleize_cols=False),
                        columns=list(columns)).rename(columns=columns)  # fmt: skip
     told = out["p, Holm"].notna()

@@ -44,15 +44,15 @@ HELD_OUT = 60
 LARGEST = 15
 
 
-def recordings(table: pd.DataFrame) -> np.ndarray:
+def recordings(table: pd.DataFrame, takes: bool = False) -> np.ndarray:
     """Name of the recording that each clip belongs to: the first of its clips.
-
-    Those that share a source file: takes of one source count apart here, since `tune` was drawn so.
 
     Args:
         table: of clips, as :func:`audioldm_utils.audio.origins.recordings` takes its rows.
+        takes: whether takes of one source belong together, as intervals have it; `tune` was
+            drawn without.
     """
-    return table["file"].to_numpy()[origins.recordings(table.to_dict("records"), takes=False)]
+    return table["file"].to_numpy()[origins.recordings(table.to_dict("records"), takes)]
 
 
 def tune_mask(table: pd.DataFrame) -> np.ndarray:
