@@ -1,25 +1,16 @@
 """Small sweeps for the tests, and a cluster of one thread to run them on."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster
 
+from audioldm_utils.audio.clips import ClipInfo
 from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep import plan, run
 from audioldm_utils.sweep.file import read_sweep
 
 FINGERPRINT = "ab" * 32
-
-
-@dataclass(frozen=True)
-class FoundClip:
-    path: Path
-    name: str
-    caption: str | None = None
-    category: str | None = None
 
 
 def make_clips(folder, count=3, **special):
@@ -28,7 +19,7 @@ def make_clips(folder, count=3, **special):
     for i in range(count):
         path = folder / f"clip{i}.wav"
         path.write_bytes(special.get(f"clip{i}", f"sound {i}").encode())
-        clips.append(FoundClip(path, path.stem, category="rain"))
+        clips.append(ClipInfo(path, path.stem, category="rain"))
     return clips
 
 

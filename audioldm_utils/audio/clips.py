@@ -21,6 +21,7 @@ from audioldm_utils import bounds
 from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio.captions import caption_from_name
 from audioldm_utils.audio.containers import check_header
+from audioldm_utils.audio.origins import collection, recordings
 from audioldm_utils.audio.signals import (  # noqa: F401 - users find them here
     SILENCE,
     Gain,
@@ -59,6 +60,9 @@ class ClipInfo:
         caption: from the manifest, else the words of the file's name, else None.
         category: the manifest's ``class``, or None.
         named: whether the caption is no more than the file's name.
+        recording: name of the first clip of its recording (:mod:`~audioldm_utils.audio.origins`);
+            its own unless a manifest tells more.
+        collection: whose collection it comes from; empty where no manifest tells.
     """
 
     path: Path
@@ -66,11 +70,26 @@ class ClipInfo:
     caption: str | None = None
     category: str | None = None
     named: bool = False
+    recording: str = ""
+    collection: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.recording:
+            object.__setattr__(self, "recording", self.name)
+
+    @property
+    def labels(self) -> dict[str, str | None]:
+        """What a row of results tells about the clip besides its name."""
+        belongs = {"recording": self.recording, "collection": self.collection}
+        return {"category": self.category, **belongs}
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A clip in memory: ``samples`` is float32 ``(n,)``, mono, at ``sample_rate`` Hz."""
+    """A clip in memory: ``samples`` is float32 ``(n,)``, mono, at ``sample_rate`` Hz.
+
+    Its other attributes are as in :class:`ClipInfo`.
+    """
 
     name: str
     samples: np.ndarray
@@ -78,6 +97,10 @@ class Clip:
     path: Path
     caption: str | None = None
     category: str | None = None
+    recording: str = ""
+    collection: str = ""
+
+    __post_init__, labels = ClipInfo.__post_init__, ClipInfo.labels
 
     @property
     def seconds(self) -> float:
@@ -90,9 +113,10 @@ def find_clips(folder: str | Path) -> list[ClipInfo]:
 
     In this order: the rows of ``folder/manifest.csv``; those of ``folder.csv`` beside the
     folder if it has the column ``file``; every file with an audio suffix, by name. In a table
-    ``file`` is relative to the table's own folder, ``caption`` and ``class`` are optional:
-    without a column ``caption`` a clip's caption is what its file's name says. A row whose file
-    is gone is kept, and :func:`load_clip` names it.
+    ``file`` is relative to the table's own folder, the rest is optional: ``caption`` (without that
+    column it is what the file's name says), ``class``, and what tells the recording
+    (:func:`~audioldm_utils.audio.origins.recordings`). A row whose file is gone is kept, and
+    :func:`load_clip` names it.
 
     Raises:
         UserError: no such folder, no audio in it, or a manifest without the column ``file``.
@@ -109,22 +133,28 @@ def find_clips(folder: str | Path) -> list[ClipInfo]:
     elif sibling.is_file():
         # A table beside the folder may be about something else, such as its results.
         rows = _read_table(sibling, required=False)
-    if rows is None:
-        rows = [
-            _named(path)
-            for path in sorted(folder.iterdir())
-            if path.suffix.lower() in _AUDIO_SUFFIXES
-            and path.is_file()
-            and not path.name.startswith(".")
-        ]
-        if not rows:
-            raise UserError(
-                f"{folder}: no audio files here; put WAV, FLAC, Ogg or MP3 files in it."
-            )
-    stems = [info.path.stem for info in rows]
+    if rows is not None:
+        return rows
+    files = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in _AUDIO_SUFFIXES
+        and path.is_file()
+        and not path.name.startswith(".")
+    ]
+    if not files:
+        raise UserError(f"{folder}: no audio files here; put WAV, FLAC, Ogg or MP3 files in it.")
+    return _told_apart([_named(path) for path in files], range(len(files)))
+
+
+def _told_apart(found: Sequence[ClipInfo], first: Sequence[int]) -> list[ClipInfo]:
+    """Clips under names of their own; ``first`` is the first clip of each one's recording."""
+    stems = [info.path.stem for info in found]
     # Two files of one stem (a.wav, a.flac) are told apart by their suffix.
+    names = [info.name if stems.count(info.name) == 1 else info.path.name for info in found]
     return [
-        info if stems.count(info.name) == 1 else replace(info, name=info.path.name) for info in rows
+        replace(info, name=name, recording=names[place])
+        for info, name, place in zip(found, names, first, strict=True)
     ]
 
 
@@ -151,13 +181,15 @@ def _read_table(table: Path, required: bool = True) -> list[ClipInfo] | None:
     rows = [row for row in rows if row["file"]]
     if not rows:
         raise UserError(f"{table}: the table lists no files; add rows or remove the table.")
-    found = [_named(table.parent / row["file"], row.get("class") or None) for row in rows]
-    if "caption" not in columns:
-        return found
-    return [
-        replace(info, caption=row["caption"] or None, named=False)
-        for info, row in zip(found, rows, strict=True)
+    found = [
+        replace(
+            _named(table.parent / row["file"], row.get("class") or None),
+            collection=collection(row),
+            **({"caption": row["caption"] or None, "named": False} if "caption" in columns else {}),
+        )
+        for row in rows
     ]
+    return _told_apart(found, recordings(rows))
 
 
 def clip_files(folder: str | Path, clips: Sequence[ClipInfo]) -> list[Path]:
@@ -214,7 +246,8 @@ def load_clip(source: str | Path | ClipInfo, max_seconds: float | None = None) -
     # MP3 headers may only estimate the length.
     whole = lossy or len(samples) >= expected or expected >= 1 << 62
     _check_samples(path, samples, rate, None if whole else expected, loudest)
-    return Clip(info.name, samples, rate, path, info.caption, info.category)
+    about = info.caption, info.category, info.recording, info.collection
+    return Clip(info.name, samples, rate, path, *about)
 
 
 def _check_samples(

@@ -19,6 +19,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from audioldm_utils.errors import UserError
+from audioldm_utils.metrics.aligned import (
+    log_mel_distance_aligned,
+    multi_resolution_stft_aligned,
+)
 from audioldm_utils.metrics.perception import pesq, stoi, visqol, visqol_speech
 from audioldm_utils.metrics.pitch import chroma_correlation, comb_excess, f0_error
 from audioldm_utils.metrics.pitch import comb_share as comb_share
@@ -80,6 +84,20 @@ REGISTRY: dict[str, Metric] = {
     "log_mel_nat": Metric(log_mel_nat, "nat", "lower", "the same in natural logarithms"),
     "multi_resolution_stft": Metric(
         multi_resolution_stft, "1", "lower", "multi-resolution STFT distance, auraloss's defaults"
+    ),
+    "log_mel_distance_aligned": Metric(
+        log_mel_distance_aligned,
+        "dB",
+        "lower",
+        "log-mel distance at the best lag within 10 ms",
+        default=False,
+    ),
+    "multi_resolution_stft_aligned": Metric(
+        multi_resolution_stft_aligned,
+        "1",
+        "lower",
+        "multi-resolution STFT distance at the best lag within 10 ms",
+        default=False,
     ),
     "chroma_correlation": Metric(
         chroma_correlation, "1", "higher", "correlation of the chromas: pitch kept", default=False

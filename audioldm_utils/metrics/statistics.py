@@ -1,17 +1,20 @@
-"""Intervals, tests and effect sizes over clips.
+"""Intervals, tests and effect sizes over clips, with the recording as the unit that is drawn.
 
-The clip is the unit of observation, on the last axis of every array; a difference is ``a - b``;
-p-values of Monte Carlo permutation tests count the observed arrangement itself,
-``(1 + hits) / (1 + draws)``, so that they are never too small.
+A mean is over clips, on the last axis of every array. Clips of one recording are no independent
+observations, so ``recordings``, a name or number a clip, keeps them together: a bootstrap draws
+whole recordings, a permutation flips them whole. Without it every clip is a recording of its own.
+A difference is ``a - b``; p-values of Monte Carlo permutation tests count the observed
+arrangement itself, ``(1 + hits) / (1 + draws)``, so that they are never too small.
 
-Sources: expanded percentile interval, Hesterberg, «What teachers should know about the
+Sources: bootstrap of clusters, Davison and Hinkley, «Bootstrap Methods and their Application»
+(1997), section 3.8; expanded percentile interval, Hesterberg, «What teachers should know about the
 bootstrap», The American Statistician 69 (2015), section 5.3; p-values, Phipson and Smyth,
 «Permutation p-values should never be zero» (2010); Holm (1979); Cohen (1988), d_z; Cliff (1993).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -19,11 +22,11 @@ import numpy.typing as npt
 
 Alternative = Literal["two-sided", "greater", "less"]
 
-#: Fewest clips on which a bound can be called kept: a two-sided sign-flip test of five cannot
+#: Fewest recordings on which a bound can be called kept: a two-sided sign-flip test of five cannot
 #: get below p = 0.06, and a bootstrap of two knows nothing between the two.
 FEWEST = 6
 
-#: Up to this many clips every sign pattern is tried (2^13 = 8192 of them).
+#: Up to this many recordings every sign pattern is tried (2^13 = 8192 of them).
 EXACT_CLIPS = 13
 
 
@@ -33,23 +36,30 @@ class Interval:
 
     Attributes:
         mean: arithmetic mean, in the unit of the values.
-        low, high: interval limits; NaN where fewer than two clips, or an infinite value,
+        low, high: interval limits; NaN where fewer than two recordings, or an infinite value,
             allow none.
         n: number of clips.
+        recordings: that these are cut from, and that were drawn; ``n`` unless they are told.
     """
 
     mean: float
     low: float
     high: float
     n: int
+    recordings: int = field(default=-1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.recordings < 0:
+            object.__setattr__(self, "recordings", self.n)
 
     def excludes(self, value: float) -> bool:
         """Whether ``value`` lies outside the interval; never so for an interval of NaN."""
         return bool(value < self.low or value > self.high)
 
     def as_dict(self) -> dict[str, float]:
-        """Mean, limits and number of clips by their names, as a table or a file holds them."""
-        return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
+        """Mean, limits and counts by their names, as a table or a file holds them."""
+        names = ("mean", "low", "high", "n", "recordings")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -88,9 +98,9 @@ def _pairs(a: npt.ArrayLike, b: npt.ArrayLike, least: int = 1) -> tuple[np.ndarr
 
 
 def percentile_limits(means: np.ndarray, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Expanded percentile limits of bootstrap means, shape ``(draws,)``.
+    """Expanded percentile limits of bootstrap means, shape ``(draws,)``, of ``n`` recordings.
 
-    Plain percentiles are too narrow for few clips, by sqrt((n-1)/n) and by taking the normal in
+    Plain percentiles are too narrow for few of them, by sqrt((n-1)/n) and by taking the normal in
     place of Student's t.
     """
     from scipy.stats import norm, t
@@ -102,29 +112,66 @@ def percentile_limits(means: np.ndarray, n: int, level: float = 0.95) -> tuple[f
     return float(low), float(high)
 
 
-def resample_indices(n: int, draws: int, seed: int) -> np.ndarray:
-    """Bootstrap indices of clips, shape ``(draws, n)``; the same for the same arguments."""
-    return np.random.default_rng(seed).integers(0, n, (draws, n))
+def recording_numbers(recordings: npt.ArrayLike | None, n: int) -> np.ndarray:
+    """Number of each clip's recording ``(n,)``, from 0 on in the order of their first clips.
+
+    ValueError unless there is one a clip.
+    """
+    if recordings is None:
+        return np.arange(n)
+    names = np.asarray(recordings)
+    if names.shape != (n,):
+        raise ValueError(f"recordings must be one a clip, shape ({n},), got {names.shape}")
+    _, first, inverse = np.unique(names, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+def _sums(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Sums of the clips of each recording, over the first axis ``(clips, ...)``."""
+    sums = np.zeros((int(numbers.max()) + 1, *values.shape[1:]))
+    np.add.at(sums, numbers, values)
+    return sums
+
+
+def bootstrap_means(values: np.ndarray, numbers: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Means over the clips of recordings drawn with replacement.
+
+    Args:
+        values: ``(clips, ...)``.
+        numbers: of :func:`recording_numbers`; the same arguments draw the same recordings.
+
+    Returns:
+        Shape ``(draws, ...)``; a draw's mean is over all clips of its recordings.
+    """
+    sums, sizes = _sums(values, numbers), np.bincount(numbers)
+    drawn = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
+    counts = sizes[drawn].sum(axis=1)
+    return sums[drawn].sum(axis=1) / counts.reshape(-1, *[1] * (values.ndim - 1))
 
 
 def bootstrap_interval(
-    values: npt.ArrayLike, seed: int = 0, draws: int = 2000, level: float = 0.95
+    values: npt.ArrayLike,
+    seed: int = 0,
+    draws: int = 2000,
+    level: float = 0.95,
+    recordings: npt.ArrayLike | None = None,
 ) -> Interval:
-    """Mean of one value a clip, ``(clips,)``, with its bootstrap interval over clips.
+    """Mean of one value a clip, ``(clips,)``, with its bootstrap interval over recordings.
 
     Infinite values are allowed and give no interval; ``level`` lies between 0 and 1.
 
     Raises:
-        ValueError: no values, NaN among them, or more than one axis.
+        ValueError: no values, NaN among them, more than one axis, or not a recording a clip.
     """
     array = clip_values(values)
     if array.ndim != 1:
         raise ValueError(f"values must be one a clip, shape (clips,), got {array.shape}")
-    n = len(array)
-    if n < 2 or not np.isfinite(array).all():
-        return Interval(float(array.mean()), float("nan"), float("nan"), n)
-    means = array[resample_indices(n, draws, seed)].mean(axis=1)
-    return Interval(float(array.mean()), *percentile_limits(means, n, level), n)
+    n, numbers = len(array), recording_numbers(recordings, len(array))
+    units, mean = int(numbers.max()) + 1, float(array.mean())
+    if units < 2 or not np.isfinite(array).all():
+        return Interval(mean, float("nan"), float("nan"), n, recordings=units)
+    means = bootstrap_means(array, numbers, draws, seed)
+    return Interval(mean, *percentile_limits(means, units, level), n, recordings=units)
 
 
 def bootstrap_reduction(
@@ -134,11 +181,12 @@ def bootstrap_reduction(
     draws: int = 2000,
     level: float = 0.95,
     signed: bool = False,
+    recordings: npt.ArrayLike | None = None,
 ) -> Interval:
     """How much smaller the mean is after than before: ``1 - mean(after) / mean(before)``.
 
-    1 where nothing is left, below 0 where it grew. One value a clip, in the same order; clips are
-    drawn in pairs. ``signed``: values may cancel; the magnitudes of the two means are compared.
+    1 where nothing is left, below 0 where it grew. One value a clip, in the same order; recordings
+    are drawn for both. ``signed``: values may cancel; the magnitudes of the two means are compared.
 
     Raises:
         ValueError: different lengths, no values, NaN, or a mean of 0 before.
@@ -150,13 +198,12 @@ def bootstrap_reduction(
     def share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return 1 - (np.abs(a / b) if signed else a / b)
 
-    n = len(after)
-    mean = float(share(after.mean(), before.mean()))
-    if n < 2:
-        return Interval(mean, float("nan"), float("nan"), n)
-    drawn = resample_indices(n, draws, seed)
-    shares = share(after[drawn].mean(axis=1), before[drawn].mean(axis=1))
-    return Interval(mean, *percentile_limits(shares, n, level), n)
+    n, numbers = len(after), recording_numbers(recordings, len(after))
+    units, mean = int(numbers.max()) + 1, float(share(after.mean(), before.mean()))
+    if units < 2:
+        return Interval(mean, float("nan"), float("nan"), n, recordings=units)
+    shares = share(*(bootstrap_means(side, numbers, draws, seed) for side in (after, before)))
+    return Interval(mean, *percentile_limits(shares, units, level), n, recordings=units)
 
 
 def _signs(n: int, draws: int, seed: int) -> tuple[np.ndarray, bool]:
@@ -188,21 +235,25 @@ def sign_flip_p(
     alternative: Alternative = "two-sided",
     draws: int = 9999,
     seed: int = 0,
+    recordings: npt.ArrayLike | None = None,
 ) -> np.ndarray:
     """P-values ``(...)`` that differences ``(..., clips)`` are symmetric about zero, by their mean.
 
-    Leading axes are separate experiments. ``draws`` sign patterns are drawn where there are more
-    than 13 clips; below, all are used and the p-value is exact.
+    Leading axes are separate experiments. All clips of a recording change their sign together.
+    ``draws`` sign patterns are drawn where there are more than 13 recordings; below, all are used
+    and the p-value is exact.
     """
     array = clip_values(differences)
     shape, n = array.shape[:-1], array.shape[-1]
-    signs, exact = _signs(n, draws, seed)
-    rows = array.reshape(-1, n)
+    sums = _sums(array.reshape(-1, n).T, recording_numbers(recordings, n))
+    rows = np.ascontiguousarray(sums.T)
+    signs, exact = _signs(rows.shape[1], draws, seed)
     hits = np.empty(len(rows), dtype=np.int64)
     # Blocks keep the null distributions of many experiments out of memory at once.
     for start in range(0, len(rows), 256):
         block = rows[start : start + 256]
-        hits[start : start + 256] = tail_counts(block @ signs / n, block.mean(axis=1), alternative)
+        observed = block.sum(axis=1) / n
+        hits[start : start + 256] = tail_counts(block @ signs / n, observed, alternative)
     p = hits / signs.shape[1] if exact else (1 + hits) / (1 + signs.shape[1])
     return p.reshape(shape)
 
@@ -273,6 +324,7 @@ def compare_pairs(
     seed: int = 0,
     draws: int = 2000,
     level: float = 0.95,
+    recordings: npt.ArrayLike | None = None,
 ) -> PairedDifference:
     """Everything about paired values of two methods, one value a clip, in the same order.
 
@@ -282,10 +334,10 @@ def compare_pairs(
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("paired values must be finite")
     difference = a - b
-    interval = bootstrap_interval(difference, seed, draws, level)
+    interval = bootstrap_interval(difference, seed, draws, level, recordings)
     return PairedDifference(
         **vars(interval),
-        p=float(sign_flip_p(difference, seed=seed)),
+        p=float(sign_flip_p(difference, seed=seed, recordings=recordings)),
         d_z=cohens_dz(difference),
         cliff=cliffs_delta(a, b),
         mean_a=float(a.mean()),

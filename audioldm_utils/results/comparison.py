@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path
 from audioldm_utils.metrics.statistics import holm
-from audioldm_utils.results.summaries import concat, directions, paired, per_clip, read, select
+from audioldm_utils.results.summaries import (
+    concat,
+    count_text,
+    directions,
+    paired,
+    per_clip,
+    read,
+    select,
+    units,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,8 +89,9 @@ def compare_runs(
         better: metric to ``higher`` or ``lower``; :func:`directions` by default.
 
     Returns:
-        One row a comparison: its names, ``unit``, ``n``, ``mean_a``, ``mean_b``, ``difference``,
-        ``low``, ``high``, ``p`` (permutation, Holm over all rows), ``d_z``, ``verdict`` (``A
+        One row a comparison: its names, ``unit``, ``n`` (clips), ``mean_a``, ``mean_b``,
+        ``difference``, ``low``, ``high``, ``p`` (permutation, Holm over all rows), ``d_z``,
+        ``recordings`` (of the clips in ``a``; the unit of interval and test), ``verdict`` (``A
         better``, ``B better``, ``equal`` where no clip differs, else ``not told apart``).
 
     Raises:
@@ -108,7 +118,7 @@ def compare_runs(
             continue
         row = dict(zip(cell, key, strict=True)) | {"n": len(shared)}
         x, y = finite[0][shared].to_numpy(), finite[1][shared].to_numpy()
-        row |= paired(x, y, seed, draws, level)
+        row |= paired(x, y, seed, draws, level, units(a, shared))
         if len(shared) == 1:
             row["p"] = 1.0
         rows.append(row | {"same": bool((x == y).all())})
@@ -163,7 +173,8 @@ def format_differences(table: pd.DataFrame, level: float = 0.95) -> str:
         unit = "" if row.unit == "1" else f" {row.unit}"
         values = [f"{row.mean_a:.4g}{unit}", f"{row.mean_b:.4g}{unit}", interval]
         effect = "–" if math.isnan(row.d_z) else f"{row.d_z:+.2f}"
-        names = [row.method, row.stage, row.metric, row.band, str(row.n)]
+        count = count_text(row.n, row.recordings)
+        names = [row.method, row.stage, row.metric, row.band, count]
         lines.append([*names, *values, f"{row.p:.2g}", effect, row.verdict])
     kept = [i for i in range(len(header)) if any(line[i] for line in lines[1:])]
     widths = {i: max(len(line[i]) for line in lines) for i in kept}

@@ -1,15 +1,17 @@
 """Results: the long table (see ``tables``), and what is read from it over clips.
 
-The clip is the unit: whatever else differs within a group (seeds, bands) is averaged within
-the clip first, and intervals are over clips.
+Means are over clips: whatever else differs within a group (seeds, bands) is averaged within the
+clip first. Intervals and tests are over recordings, with all clips of one together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.metrics.statistics import bootstrap_interval, compare_pairs, holm
@@ -24,7 +26,6 @@ from audioldm_utils.results.tables import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 __all__ = ["COLUMNS", "ResultsBuilder", "concat", "read", "select", "validate", "write"]
@@ -35,6 +36,25 @@ ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0", "one": "→ 1", "": 
 def per_clip(table: pd.DataFrame) -> pd.Series:
     """One value a clip, by clip name: the mean over whatever else differs (seeds, bands)."""
     return table.groupby("clip", sort=True)["value"].mean()
+
+
+def units(table: pd.DataFrame, clips: Iterable[str], over: str = "recording") -> np.ndarray:
+    """What each of the clips belongs to, as a table says: what intervals and tests are over.
+
+    Args:
+        over: ``recording``, or ``collection`` (a recording of none counts for itself).
+    """
+    if over not in ("recording", "collection"):
+        raise ValueError(f"over must be recording or collection, got {over!r}")
+    names = [name for name in (over, "recording") if name in table]
+    rows = table[["clip", *dict.fromkeys(names)]].drop_duplicates("clip").itertuples(index=False)
+    known = {clip: next(filter(None, belongs), clip) for clip, *belongs in rows}
+    return np.array([known.get(clip, clip) for clip in clips], dtype=str)
+
+
+def count_text(n: int, recordings: int, over: str = "recording") -> str:
+    """``53``, or ``53 clips of 41 recordings`` where they differ."""
+    return str(n) if n == recordings else f"{n} clips of {recordings} {over}s"
 
 
 def directions() -> dict[str, str]:
@@ -51,31 +71,41 @@ def summarise(
     draws: int = 2000,
     seed: int = 0,
     better: Mapping[str, str] | None = None,
+    over: str = "recording",
 ) -> pd.DataFrame:
-    """Mean over clips with its bootstrap interval, for every group of rows.
+    """Mean over clips with its bootstrap interval over recordings, for every group of rows.
 
     Args:
         by: the columns that make a group, and ``metric``; what is not named is averaged within
             the clip first.
         better: metric name to ``higher``, ``lower`` or ``zero``; :func:`directions` by default.
+        over: ``recording``, or ``collection`` for intervals over whole collections.
 
     Returns:
         One row a group: the ``by`` columns, ``mean``, ``low``, ``high``, ``n`` (clips),
-        ``unit``, ``better`` (an arrow). ``attrs["aggregator"]`` says what they are.
+        ``recordings`` (or ``collections``, if over those), ``unit``, ``better`` (an arrow).
+        ``attrs["aggregator"]`` says what they are, ``attrs["over"]`` what intervals are over.
     """
     import pandas as pd
 
     by = list(by) if "metric" in by else [*by, "metric"]
     better = directions() if better is None else better
+    names = table["clip"].unique()
+    unit_of = dict(zip(names, units(table, names, over), strict=True))
     rows = []
     for key, group in table.groupby(by, sort=True):
-        found = bootstrap_interval(per_clip(group).to_numpy(), seed, draws, level)
+        values = per_clip(group)
+        belongs = [unit_of[clip] for clip in values.index]
+        found = bootstrap_interval(values.to_numpy(), seed, draws, level, belongs)
         row = dict(zip(by, key, strict=True))
         arrow = ARROWS[better.get(row["metric"], "")]
-        rows.append({**row, **asdict(found), "unit": group["unit"].iloc[0], "better": arrow})
-    columns = [*by, "mean", "low", "high", "n", "unit", "better"]
+        row |= asdict(found) | {f"{over}s": found.recordings}
+        rows.append({**row, "unit": group["unit"].iloc[0], "better": arrow})
+    columns = [*by, "mean", "low", "high", "n", f"{over}s", "unit", "better"]
     summary = pd.DataFrame(rows, columns=columns)
-    summary.attrs["aggregator"] = f"mean over clips [{100 * level:g} % interval]"
+    told = "" if (summary["n"] == summary[f"{over}s"]).all() else f" over {over}s"
+    summary.attrs["aggregator"] = f"mean over clips [{100 * level:g} % interval{told}]"
+    summary.attrs["over"] = over
     return summary
 
 
@@ -100,15 +130,25 @@ def pairs(
 
 
 def paired(
-    x: np.ndarray, y: np.ndarray, seed: int = 0, draws: int = 2000, level: float = 0.95
+    x: np.ndarray,
+    y: np.ndarray,
+    seed: int = 0,
+    draws: int = 2000,
+    level: float = 0.95,
+    recordings: Sequence[str] | np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Means of paired values, their difference and its test; one clip has no interval or p."""
+    """Means of paired values, their difference and its test; one clip has no interval or p.
+
+    Args:
+        recordings: of each clip (:func:`units`); every clip is its own by default.
+    """
     if len(x) == 1:
         found = {"mean_a": x[0], "mean_b": y[0], "difference": x[0] - y[0]}
-        return found | dict.fromkeys(("low", "high", "p", "d_z"), math.nan)
-    pair = compare_pairs(x, y, seed, draws, level)
-    names = ("mean_a", "mean_b", "low", "high", "p", "d_z")
-    return {"difference": pair.mean} | {name: getattr(pair, name) for name in names}
+        return found | dict.fromkeys(("low", "high", "p", "d_z"), math.nan) | {"recordings": 1}
+    pair = compare_pairs(x, y, seed, draws, level, recordings)
+    found = {"mean_a": pair.mean_a, "mean_b": pair.mean_b, "difference": pair.mean}
+    names = ("low", "high", "p", "d_z", "recordings")
+    return found | {name: getattr(pair, name) for name in names}
 
 
 def differences(
@@ -117,27 +157,32 @@ def differences(
     metric: str,
     band: str = "",
     seed: int = 0,
+    over: str = "recording",
 ) -> pd.DataFrame:
     """Paired differences over clips between named pairs of choices, corrected for their number.
 
     Args:
         asked: name of each pair and the two: ``{"VAE": ({"method": "vae"}, {"method": "mel"})}``.
         seed: of bootstrap and permutation.
+        over: as in :func:`summarise`.
 
     Returns:
         One row a pair that has a clip, by its name: ``first`` and ``second`` (means),
         ``difference`` (first minus second) with ``low`` and ``high`` of its interval, ``p, Holm``
-        (two-sided sign-flip test) and ``n``. One clip has a difference and no more.
+        (two-sided sign-flip test), ``n`` clips and ``recordings`` (or ``collections``) of them.
+        One clip has a difference and no more.
     """
     import pandas as pd
 
     found = {}
     for name, (a, b) in asked.items():
-        x, y = (side.to_numpy(float) for side in pairs(table, a, b, metric, band))
+        x, y = pairs(table, a, b, metric, band)
         if len(x):
-            found[name] = {**paired(x, y, seed), "n": len(x)}
+            sides, belongs = (x.to_numpy(float), y.to_numpy(float)), units(table, x.index, over)
+            found[name] = {**paired(*sides, seed, recordings=belongs), "n": len(x)}
     columns = {"mean_a": "first", "mean_b": "second", "difference": "difference"}
     columns |= {"low": "low", "high": "high", "p": "p, Holm", "n": "n"}
+    columns["recordings"] = f"{over}s"
     out = pd.DataFrame(list(found.values()), index=pd.Index(list(found), tupleize_cols=False),
                        columns=list(columns)).rename(columns=columns)  # fmt: skip
     told = out["p, Holm"].notna()
@@ -155,11 +200,12 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
     """A summary as a table to be read: one line a ``rows`` value, one column a metric.
 
     Each column's header names metric, unit and direction, the corner the aggregator; each
-    cell is ``mean [low, high]``; the last column is n.
+    cell is ``mean [low, high]``; the last column is n (clips, of so many recordings).
     """
     import pandas as pd
 
     lines: dict[object, dict[str, str]] = {}
+    over = summary.attrs.get("over", "recording")
     for _, row in summary.iterrows():
         unit = "" if row["unit"] == "1" else f", {row['unit']}"
         name = f"{row['metric']}{unit} {row['better']}".strip()
@@ -173,7 +219,8 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
             raise ValueError(f"several cells for {rows} {row[rows]!r} and {name}; select first")
         line[header] = proper_minus(cell)
         counts = [count for count in line.get("n", "").split("/") if count]
-        line["n"] = "/".join(dict.fromkeys([*counts, str(row["n"])]))
+        count = count_text(row["n"], row.get(f"{over}s", row["n"]), over)
+        line["n"] = "/".join(dict.fromkeys([*counts, count]))
     wide = pd.DataFrame.from_dict(lines, orient="index")
     wide = wide[[column for column in wide.columns if column != "n"] + ["n"]]
     corner = f"{rows}; {summary.attrs.get('aggregator', 'mean over clips')}"

@@ -1,9 +1,12 @@
 """One long table of results: a row is one number about one clip.
 
-``class``, ``stage`` (operating point) and ``band`` (``4-8 kHz``) may be empty; ``checkpoint`` holds
+``class``, ``stage`` (operating point), ``band`` (``4-8 kHz``) and ``collection`` may be empty;
+``recording`` names what the clip belongs to, itself unless more is known; ``checkpoint`` holds
 the first twelve hexadecimal digits of a fingerprint. A metric without a value has no row: NaN is
 refused, infinity (the SNR of a perfect copy) is not. Rows are sorted and values rounded to nine
 significant digits when written, so that the same results give the same bytes.
+
+Older tables have no ``recording`` and ``collection``. In them every clip is its own recording.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "clip", "class", "method", "stage", "metric", "band",
-    "value", "unit", "seed", "checkpoint", "version",
+    "value", "unit", "seed", "checkpoint", "version", "recording", "collection",
 )  # fmt: skip
 
 #: What makes a row one of its kind.
@@ -51,9 +54,10 @@ class ResultsBuilder:
 
     def add(
         self, clip: str, metric: str, value: float, unit: str, *, category: str | None = None,
-        method: str | None = None, stage: str = "", band: str = "",
+        method: str | None = None, stage: str = "", band: str = "", recording: str = "",
+        collection: str = "",
     ) -> None:  # fmt: skip
-        """One number about one clip.
+        """One number about one clip; ``recording`` is the clip itself unless it is named.
 
         Raises:
             ValueError: NaN, an unknown unit, or an empty clip, metric or method.
@@ -68,7 +72,7 @@ class ResultsBuilder:
         if not all(named):
             raise ValueError(f"clip, metric and method must be named, got {named!r}")
         row = (clip, category or "", method, stage, metric, band, value, unit)
-        row += (self.seed, self.checkpoint, __version__)
+        row += (self.seed, self.checkpoint, __version__, recording or clip, collection)
         self.rows.append(dict(zip(COLUMNS, row, strict=True)))
 
     def table(self) -> pd.DataFrame:
@@ -86,10 +90,14 @@ def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
 
     Raises:
         UserError: columns missing or foreign, NaN, text that is not a number, an unknown
-            unit, two units of one metric, two classes of one clip, or a row given twice.
+            unit, two units of one metric, two classes, recordings or collections of one clip, or
+            a row given twice.
     """
     import pandas as pd
 
+    if "clip" in table.columns:
+        known = {"recording": table["clip"], "collection": ""}
+        table = table.assign(**{k: v for k, v in known.items() if k not in table.columns})
     if set(table.columns) != set(COLUMNS):
         missing = [column for column in COLUMNS if column not in table.columns]
         foreign = [str(column) for column in table.columns if column not in COLUMNS]
@@ -112,7 +120,9 @@ def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
     unknown = sorted(set(table["unit"]) - UNITS)
     if unknown:
         raise UserError(f"{source} has unknown units {unknown}; known are {sorted(UNITS)}")
-    for column, owner in (("unit", "metric"), ("class", "clip")):
+    table["recording"] = table["recording"].where(table["recording"] != "", table["clip"])
+    owners = {"unit": "metric", "class": "clip", "recording": "clip", "collection": "clip"}
+    for column, owner in owners.items():
         for name, found in table.groupby(owner)[column].unique().items():
             if len(found) > 1:
                 said = f"{source} gives {owner} {name!r} more than one {column}"

@@ -19,7 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.metrics.statistics import Interval, percentile_limits, resample_indices
+from audioldm_utils.metrics.statistics import (
+    Interval,
+    bootstrap_means,
+    percentile_limits,
+    recording_numbers,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Delta(Interval):
 
     Attributes:
         mean: from the mean curves of all clips: percent of rate, or quality's unit.
-        low, high: bootstrap limits over clips.
+        low, high: bootstrap limits over recordings.
         overlap: the range integrated over: of quality for BD-rate, of rate for BD-quality.
         points: points used of each curve.
         failed: share of bootstrap samples whose curves did not overlap; they are left out.
@@ -101,6 +106,7 @@ def _with_interval(
     draws: int,
     seed: int,
     level: float,
+    recordings: npt.ArrayLike | None,
 ) -> Delta:
     # Rates are averaged in the logarithm, the scale on which the curves are drawn.
     arrays = [np.asarray(array, float) for array in (*a, *b)]
@@ -122,14 +128,17 @@ def _with_interval(
             f"the two curves cannot be compared: they share no range of {over} "
             f"(points that improve with rate: {points[0]} and {points[1]})"
         )
-    n = len(arrays[0])
-    if n == 1:
-        return Delta(value, float("nan"), float("nan"), n, overlap, points, 0.0)
-    resampled = [array[resample_indices(n, draws, seed)].mean(axis=1) for array in arrays]
+    n, numbers = len(arrays[0]), recording_numbers(recordings, len(arrays[0]))
+    units = int(numbers.max()) + 1
+    if units == 1:
+        none = float("nan")
+        return Delta(value, none, none, n, overlap, points, 0.0, recordings=units)
+    resampled = [bootstrap_means(array, numbers, draws, seed) for array in arrays]
     values = np.array([delta([r[i] for r in resampled])[0] for i in range(draws)])
     kept = values[~np.isnan(values)]
-    limits = percentile_limits(kept, n, level) if len(kept) else (float("nan"),) * 2
-    return Delta(value, *limits, n, overlap, points, float(np.isnan(values).mean()))
+    limits = percentile_limits(kept, units, level) if len(kept) else (float("nan"),) * 2
+    failed = float(np.isnan(values).mean())
+    return Delta(value, *limits, n, overlap, points, failed, recordings=units)
 
 
 def bd_rate(
@@ -141,6 +150,7 @@ def bd_rate(
     draws: int = 500,
     seed: int = 0,
     level: float = 0.95,
+    recordings: npt.ArrayLike | None = None,
 ) -> Delta:
     """Rate that codec ``a`` needs beyond ``b`` at equal quality, in percent; negative saves.
 
@@ -148,16 +158,16 @@ def bd_rate(
         rates_a, quality_a: shape ``(clips, points)``, rate positive (kbit/s or any unit).
         rates_b, quality_b: the same clips in the same order; points may be others.
         lower_is_better: whether ``quality`` is a distance.
-        draws: bootstrap samples of clips, both codecs together.
+        draws: bootstrap samples of recordings, both codecs together.
+        recordings: of each clip; every clip is its own by default.
 
     Raises:
         UserError: the curves share no range of quality, or have fewer than two points
             that improve with the rate.
         ValueError: shapes that do not fit, values that are not finite, rates of zero.
     """
-    return _with_interval(
-        (rates_a, quality_a), (rates_b, quality_b), lower_is_better, "quality", draws, seed, level
-    )
+    a, b = (rates_a, quality_a), (rates_b, quality_b)
+    return _with_interval(a, b, lower_is_better, "quality", draws, seed, level, recordings)
 
 
 def bd_quality(
@@ -169,11 +179,11 @@ def bd_quality(
     draws: int = 500,
     seed: int = 0,
     level: float = 0.95,
+    recordings: npt.ArrayLike | None = None,
 ) -> Delta:
     """Mean quality of ``a`` minus that of ``b`` at equal rate, in quality's unit.
 
     Arguments and errors as ``bd_rate``; the range integrated over is of the rate.
     """
-    return _with_interval(
-        (rates_a, quality_a), (rates_b, quality_b), lower_is_better, "rate", draws, seed, level
-    )
+    a, b = (rates_a, quality_a), (rates_b, quality_b)
+    return _with_interval(a, b, lower_is_better, "rate", draws, seed, level, recordings)

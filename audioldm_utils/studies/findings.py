@@ -159,6 +159,8 @@ def findings(
     if reason:
         n = _count(run, made_up)
         source = f"{n} {'generated sample' if made_up else 'clip'}{'s' * (n != 1)}"
+        if run["recording"].nunique() < run["clip"].nunique():
+            source += f" of {run['recording'].nunique()} recordings"
         rests = f"The findings rest on this run alone ({source}): {reason}."
         return Findings(run, n, f"{source} of this run", rests, 0, run, run)
     committed = read(Path(evidence_dir) / f"{name}.csv")
@@ -174,7 +176,9 @@ def findings(
         judged = committed[~committed["clip"].isin(record["shipped"])]
         shared = {info.name for info in evidence_clips(name, clips, evidence_dir)}
         at_hand = committed[committed["clip"].isin(shared)]
-        source = "real recordings never trained on"
+        source, cut_from = "real recordings never trained on", judged["recording"].nunique()
+        if cut_from < judged["clip"].nunique():
+            source = f"clips of {cut_from} {source}"
     n = _count(judged, made_up)
     again = f"; {compared} of its rows were measured again in this run and agree" * measured
     rests = f"The findings rest on {n} {source}, from a committed table{again}."

@@ -75,7 +75,8 @@ def delta(
     if not shared:
         raise UserError(f"no clip has all stages of both {a} and {b}")
     arrays = [wide[name, m].loc[shared].to_numpy() for name in (a, b) for m in ("rate", metric)]
-    return bd_rate(*arrays, lower_is_better=lower_is_better, seed=seed)
+    recordings = results.units(table, shared)
+    return bd_rate(*arrays, lower_is_better, seed=seed, recordings=recordings)
 
 
 def by_group(

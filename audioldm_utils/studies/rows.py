@@ -32,7 +32,7 @@ class Row:
 
     def __init__(self, rows: ResultsBuilder, clip: Clip, method: str, stage: str = "") -> None:
         self._rows = rows
-        self._about = {"category": clip.category, "method": method, "stage": stage}
+        self._about = {**clip.labels, "method": method, "stage": stage}
         self._clip = clip.name
 
     def add(self, metric: str, value: float, unit: str, band: str = "") -> None:

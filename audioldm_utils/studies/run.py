@@ -226,6 +226,7 @@ def write_evidence(
         checkpoint=load(checkpoint).fingerprint_of(study.parts),
         parts=list(study.parts),
         n=len(judged),
+        recordings=len({info.recording for info in judged}),
         shipped=sorted(info.name for info in shipped),
     )
     path = Path(out) / f"{name}.csv"

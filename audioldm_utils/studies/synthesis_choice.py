@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from audioldm_utils.model.synthesis import SYNTHESES, synthesis_path, synthesise
 #: The rule, as it is stored beside the choice.
 RULE = (
     "the synthesis of the least mean multi-resolution STFT distance through the VAE; the vocoder,"
-    " unless that one is nearer over the clips with p < 0.05 (sign flips)"
+    " unless that one is nearer over the clips with p < 0.05 (signs of whole recordings flipped)"
 )
 LEVEL = 0.05
 
@@ -49,12 +49,18 @@ class Choice:
         ]
 
 
-def choose(distances: dict[str, np.ndarray]) -> tuple[str, float]:
-    """The rule :data:`RULE`: name and p; fewer than two clips keep the vocoder."""
+def choose(
+    distances: dict[str, np.ndarray], recordings: Sequence[str] | None = None
+) -> tuple[str, float]:
+    """The rule :data:`RULE`: name and p; fewer than two clips keep the vocoder.
+
+    Args:
+        recordings: of each clip; every clip is its own by default.
+    """
     best = min(distances, key=lambda name: distances[name].mean())
     if best == "vocoder" or len(distances["vocoder"]) < 2:
         return "vocoder", 1.0
-    p = compare_pairs(distances[best], distances["vocoder"]).p
+    p = compare_pairs(distances[best], distances["vocoder"], recordings=recordings).p
     return (best if p < LEVEL else "vocoder"), p
 
 
@@ -81,6 +87,7 @@ def fit(
     """
     spread = spread_clips(folder, limit)
     names: list[str] = []
+    belongs: list[str] = []
     rows: dict[str, list[float]] = {name: [] for name in SYNTHESES}
     for clip in loaded(spread, max_seconds, say):
         wave = audio.normalise(audio.to_model_rate(clip))[0].astype(np.float32)
@@ -92,12 +99,13 @@ def fit(
             estimate = made[0, : len(wave)].cpu().numpy()
             values.append(multi_resolution_stft(wave, estimate, MODEL_RATE))
         names.append(clip.name)
+        belongs.append(clip.recording)
         if progress:
             progress(len(names), len(spread))
     if not names:
         raise UserError(f"{folder} holds no sound to measure a synthesis on.")
     distances = {name: np.array(values) for name, values in rows.items()}
-    synthesis, p = choose(distances)
+    synthesis, p = choose(distances, belongs)
     checkpoint = networks.checkpoint
     path = synthesis_path(checkpoint.path, checkpoint.fingerprint)
     record: dict[str, Any] = {

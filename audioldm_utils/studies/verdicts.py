@@ -1,7 +1,7 @@
 """What a study's table says about a bound that was set before it was measured.
 
-A :class:`Verdict` holds ``yes`` where the whole 95 % interval over clips keeps the bound,
-``on average`` where only the mean does or where the clips are fewer than
+A :class:`Verdict` holds ``yes`` where the whole 95 % interval over recordings keeps the bound,
+``on average`` where only the mean does or where the recordings are fewer than
 ``statistics.FEWEST``, and ``no`` otherwise; «worst clip» bounds have no interval and are
 ``yes`` or ``no``. Each study's bounds stand beside it.
 """
@@ -21,7 +21,7 @@ from audioldm_utils.metrics.statistics import (
     bootstrap_interval,
     bootstrap_reduction,
 )
-from audioldm_utils.results.summaries import Choice, pairs, proper_minus
+from audioldm_utils.results.summaries import Choice, count_text, pairs, proper_minus, units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +34,7 @@ class Verdict:
     Attributes:
         key: short name, for sentences that quote it.
         asked: the bound in words.
+        n, recordings: clips, and recordings that they belong to.
         holds: ``yes``, ``on average`` or ``no``.
     """
 
@@ -44,6 +45,7 @@ class Verdict:
     high: float
     unit: str
     n: int
+    recordings: int
     holds: str
 
 
@@ -71,9 +73,9 @@ def judge(
     mean, low, high = (scale * value for value in (found.mean, found.low, found.high))
     worse = low if above else high
     kept = [not math.isnan(value) and sign * value >= sign * bound for value in (mean, worse)]
-    sure = found.n >= FEWEST or isinstance(found, Worst)
+    sure = found.recordings >= FEWEST or isinstance(found, Worst)
     holds = "yes" if all(kept) and sure else "on average" if kept[0] else "no"
-    return [Verdict(key, asked, mean, low, high, unit, found.n, holds)]
+    return [Verdict(key, asked, mean, low, high, unit, found.n, found.recordings, holds)]
 
 
 #: What becomes of a claim, once its falsifier was looked for.
@@ -84,9 +86,9 @@ def claim(found: Interval | None, bound: float = 0.0, above: bool = True) -> str
     """What becomes of the claim that a mean is above (or below) a bound.
 
     Upheld or refuted where the whole interval is on one side of the bound; undecided where it
-    is not, where the clips are fewer than ``FEWEST``, and where there are none.
+    is not, where the recordings are fewer than ``FEWEST``, and where there are none.
     """
-    if found is None or found.n < FEWEST or math.isnan(found.low):
+    if found is None or found.recordings < FEWEST or math.isnan(found.low):
         return UNDECIDED
     sign = 1 if above else -1
     ends = sorted(sign * (end - bound) for end in (found.low, found.high))
@@ -101,21 +103,44 @@ def together(words: Sequence[str]) -> str:
 
 
 def difference(
-    table: pd.DataFrame, a: Choice, b: Choice, metric: str, band: str = ""
+    table: pd.DataFrame,
+    a: Choice,
+    b: Choice,
+    metric: str,
+    band: str = "",
+    over: str = "recording",
 ) -> Interval | None:
-    """Mean difference ``a - b`` over clips with its interval; None without shared clips."""
+    """Mean difference ``a - b`` over clips with its interval; None without shared clips.
+
+    Args:
+        over: what the interval is over: ``recording``, or ``collection``.
+    """
     first, second = pairs(table, a, b, metric, band)
-    return bootstrap_interval(first - second) if len(first) else None
+    if not len(first):
+        return None
+    return bootstrap_interval(first - second, recordings=units(table, first.index, over))
 
 
 def reduction(
-    table: pd.DataFrame, a: Choice, b: Choice, metric: str, band: str = "", signed: bool = False
+    table: pd.DataFrame,
+    a: Choice,
+    b: Choice,
+    metric: str,
+    band: str = "",
+    signed: bool = False,
+    over: str = "recording",
 ) -> Interval | None:
-    """How much smaller ``a`` is than ``b``, as a share; None without shared clips."""
+    """How much smaller ``a`` is than ``b``, as a share; None without shared clips.
+
+    Args:
+        signed: values may cancel: the magnitudes of the two means are compared.
+        over: as in :func:`difference`.
+    """
     first, second = pairs(table, a, b, metric, band)
     if not len(first) or not second.any():
         return None
-    return bootstrap_reduction(first, second, signed=signed)
+    belongs = units(table, first.index, over)
+    return bootstrap_reduction(first, second, signed=signed, recordings=belongs)
 
 
 def worst(table: pd.DataFrame, choice: Choice, metric: str) -> Worst | None:
@@ -133,5 +158,7 @@ def as_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         cell = f"{verdict.measured:.3g}{unit}"
         if verdict.low < verdict.high:
             cell = f"{verdict.measured:.3g} [{verdict.low:.3g}, {verdict.high:.3g}]{unit}"
-        rows.append((verdict.asked, proper_minus(cell), verdict.n, verdict.holds))
+        count = count_text(verdict.n, verdict.recordings)
+        shown = verdict.n if count.isdigit() else count
+        rows.append((verdict.asked, proper_minus(cell), shown, verdict.holds))
     return pd.DataFrame(rows, columns=["asked", "measured [95 % interval]", "n", "holds"])

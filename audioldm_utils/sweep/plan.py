@@ -1,7 +1,7 @@
 """What a sweep is to compute: its grid, and the grid's tasks.
 
 A task's key is a hash of everything that determines its result: the clip's bytes, name,
-caption and class, the checkpoint's fingerprint, method, options, seed and this package's
+caption, class and recording, the checkpoint's fingerprint, method, options, seed and this package's
 code. Work is done if its key is known, wherever the files lie.
 """
 
@@ -62,6 +62,8 @@ class Task:
     max_seconds: float | None = None
     caption: str | None = None
     category: str | None = None
+    recording: str = ""
+    collection: str = ""
     code: str = ""
     fits: str = ""
     chapter: bool = False
@@ -142,6 +144,8 @@ def plan_methods(
             max_seconds=sweep.max_seconds,
             caption=clip.caption,
             category=clip.category,
+            recording=clip.recording,
+            collection=clip.collection,
             code=code_hash(),
         )
         for checkpoint in sweep.checkpoints

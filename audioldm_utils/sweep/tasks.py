@@ -50,7 +50,8 @@ def measure(task: Task) -> pd.DataFrame:
         raise UserError(f"{path}: the clip is gone, or this worker cannot see its folder")
     if sha256_file(path) != task.content:
         raise UserError(f"{path} changed while the sweep ran; give the same command again")
-    info = audio.ClipInfo(path, task.clip, task.caption, task.category)
+    belongs = {"recording": task.recording, "collection": task.collection}
+    info = audio.ClipInfo(path, task.clip, task.caption, task.category, **belongs)
     clip = audio.load_clip(info, max_seconds=task.max_seconds)
     checkpoint = _checkpoint(task.checkpoint)
     if checkpoint.fingerprint != task.fingerprint:
@@ -78,7 +79,7 @@ def measure(task: Task) -> pd.DataFrame:
         ("rate", made.kbps, "kbit/s"),
     ]
     rows = ResultsBuilder(task.fingerprint, task.seed, made.label)
-    given = {"category": clip.category, "stage": task.label}
+    given = {**clip.labels, "stage": task.label}
     for score in scores:
         rows.add(clip.name, score.metric, score.value, score.unit, band=score.band, **given)
     for name, value, unit in costs:

@@ -256,3 +256,14 @@ def test_a_table_has_the_pages_look_and_the_same_bytes_each_time():
     assert "–" in shown
     assert shown == plain_table(frame, 2, caption="x < y").data
     assert "Nothing" in plain_table(frame[:0]).data
+
+
+def test_a_table_tells_clips_and_recordings_where_they_differ():
+    from audioldm_utils.book.plotting import plain_table
+
+    frame = pd.DataFrame({"mean": [1.0, 2.0], "n": [9, 12], "recordings": [9, 7]})
+    shown = plain_table(frame).data
+    assert "<td>9</td>" in shown
+    assert "<td>12 clips of 7 recordings</td>" in shown
+    assert "<th>recordings</th>" not in shown
+    assert list(frame) == ["mean", "n", "recordings"]

@@ -147,7 +147,7 @@ def test_swapping_reference_and_estimate(name):
         assert forth == pytest.approx(back, rel=1e-6)
     elif name == "band_energy_bias":
         assert forth == pytest.approx(-back, abs=1e-6)
-    elif name in ("snr", "hf_retention", "multi_resolution_stft"):
+    elif name.removesuffix("_aligned") in ("snr", "hf_retention", "multi_resolution_stft"):
         assert forth != pytest.approx(back, rel=0.1)
     else:
         assert forth == pytest.approx(back, rel=0.02)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from distributed import Client
 
+from audioldm_utils.audio.clips import ClipInfo
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import folder_lock
 from audioldm_utils.results import comparison
@@ -19,7 +20,7 @@ from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep import plan, run
 from audioldm_utils.sweep.store import Store
 from tests import sweep_tasks
-from tests.demo_sweep import FINGERPRINT, FoundClip, in_process, make_tasks, without_timings
+from tests.demo_sweep import FINGERPRINT, in_process, make_tasks, without_timings
 
 __all__ = ["in_process"]
 
@@ -50,7 +51,7 @@ def test_sweep_resumes_and_reports_broken_clips(tmp_path, monkeypatch, in_proces
     store.path(next(t.key for t in tasks if t.clip == "clip0")).write_bytes(b"PAR1")
     (tmp_path / "clips" / "computed.txt").unlink()
     clips = [
-        FoundClip(p, p.stem, category="rain") for p in sorted((tmp_path / "clips").glob("*.wav"))
+        ClipInfo(p, p.stem, category="rain") for p in sorted((tmp_path / "clips").glob("*.wav"))
     ]
     mended, _ = plan.plan_methods(sweep, clips[:2] + clips[3:], lambda name: FINGERPRINT)
     second = run.run_sweep(sweep, mended, out, sweep_tasks.mark, workers=1, progress=False)

@@ -30,15 +30,21 @@ def plain_table(
     light on a dark page.
 
     Args:
-        frame: what to show; underscores of column names become spaces.
+        frame: what to show; underscores of column names become spaces, and ``n`` beside
+            ``recordings`` or ``collections`` one column, which names these where they differ.
         digits: decimals of floating-point numbers; missing ones become a dash.
         index: show the index as well.
         caption: above the table.
     """
-    from audioldm_utils.results.summaries import proper_minus
+    from audioldm_utils.results.summaries import count_text, proper_minus
 
     if frame.empty:
         return Html("<p>Nothing of this was measured on these clips.</p>")
+    for unit in ("recording", "collection"):
+        if {"n", f"{unit}s"} <= {*frame}:
+            counts = zip(frame["n"], frame[f"{unit}s"], strict=True)
+            told = [count_text(n, units, unit) for n, units in counts]
+            frame = frame.assign(n=told).drop(columns=f"{unit}s")
     truths = frame.select_dtypes(bool).columns
     frame = frame.assign(**{name: frame[name].map({True: "yes", False: "no"}) for name in truths})
     frame = frame.map(_cell).rename(index=_cell)

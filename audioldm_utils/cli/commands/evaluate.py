@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.list:
         for name, metric in metrics.REGISTRY.items():
-            print(f"{name:24}{metric.unit:5}{metric.better:8}{metric.description}")
+            print(f"{name:30}{metric.unit:5}{metric.better:8}{metric.description}")
         return 0
     if not (args.reference and args.estimate):
         raise UserError("evaluate needs two folders: REF_DIR EST_DIR.")
@@ -78,8 +78,9 @@ def run(args: argparse.Namespace) -> int:
         )
         category = "speech" if args.speech else info.category
         for score in metrics.evaluate_pair(reference, estimate, rate, names, category):
-            given = {"category": info.category, "band": score.band}
-            rows.add(info.name, score.metric, score.value, score.unit, **given)
+            rows.add(
+                info.name, score.metric, score.value, score.unit, **info.labels, band=score.band
+            )
 
     both = [(info.path, info) for name, info in references.items() if name in estimates]
     failed = [
@@ -135,10 +136,11 @@ def _print_summary(table: pd.DataFrame, seed: int) -> None:
     from audioldm_utils.results import summaries as results
 
     summary = results.summarise(table, by=("metric", "band"), seed=seed)
-    print(f"{'metric':24}{'band':14}{'mean':>10}  {'95 % interval':24}{'n':>4}  unit")
+    print(f"{'metric':30}{'band':14}{'mean':>10}  {'95 % interval':24}{'n':>4}  unit")
     for row in summary.itertuples():
-        interval = f"[{row.low:.4g}, {row.high:.4g}]" if row.n > 1 else "-"
+        interval = f"[{row.low:.4g}, {row.high:.4g}]" if row.recordings > 1 else "-"
+        count = results.count_text(row.n, row.recordings)
         print(
-            f"{row.metric:24}{row.band:14}{row.mean:10.4g}  {interval:24}{row.n:4d}  "
+            f"{row.metric:30}{row.band:14}{row.mean:10.4g}  {interval:24}{count:>4}  "
             f"{row.unit} {row.better}"
         )

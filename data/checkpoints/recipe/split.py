@@ -8,10 +8,11 @@ chosen on sounds that training has not heard. The eval split is never opened for
 from __future__ import annotations
 
 import hashlib
-import re
 
 import numpy as np
 import pandas as pd
+
+from audioldm_utils.audio import origins
 
 #: Classes of sounds that have a pitch to keep.
 TONAL = {
@@ -43,26 +44,15 @@ HELD_OUT = 60
 LARGEST = 15
 
 
-def recordings(table: pd.DataFrame) -> np.ndarray:
+def recordings(table: pd.DataFrame, takes: bool = False) -> np.ndarray:
     """Name of the recording that each clip belongs to: the first of its clips.
 
     Args:
-        table: with ``file``, ``source_repo`` and ``source_path`` (paths apart by ``;``, each
-            with the excerpt's start as ``@12.3s``, if it is one).
+        table: of clips, as :func:`audioldm_utils.audio.origins.recordings` takes its rows.
+        takes: whether takes of one source belong together, as intervals have it; `tune` was
+            drawn without.
     """
-    parent: dict[object, object] = {}
-
-    def root(item: object) -> object:
-        while parent.setdefault(item, item) != item:
-            item = parent[item]
-        return item
-
-    for row in table.itertuples():
-        for path in row.source_path.split(";"):
-            source = (row.source_repo, re.sub(r"@[\d.]+s$", "", path.strip()))
-            parent[root(source)] = root(row.file)
-    named: dict[object, str] = {}
-    return np.array([named.setdefault(root(file), file) for file in table["file"]])
+    return table["file"].to_numpy()[origins.recordings(table.to_dict("records"), takes)]
 
 
 def tune_mask(table: pd.DataFrame) -> np.ndarray:
