@@ -111,14 +111,10 @@ def sound_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[s
     table = pd.DataFrame(rows)
     table["recording"] = recordings(held_out.table)[table["clip"]]
     table["tonal"] = held_out.table["class"].isin(TONAL).to_numpy()[table["clip"]]
-    found: dict[str, Any] = {
-        path: {
-            name: interval(part, name)
-            for name in HEARD
-            if name in part and part[name].notna().any()
-        }
-        for path, part in table.groupby("path")
-    }
+    found: dict[str, Any] = {}
+    for path, part in table.groupby("path"):
+        told = part.dropna(axis=1, how="all")
+        found[path] = {name: interval(told, name) for name in HEARD if name in told}
     found["auto"] = networks.synthesis
     found["whole_path"] = found[f"vae-{networks.synthesis}"]
     for name in ("vocoder", "inverse"):
