@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 CLASSES, EACH, CONTRAST_EACH = 20, 10, 3
 STEPS, GUIDANCE, FRAMES = 50, 3.5, 256
 BATCH = 20
+#: Mean power, dBFS, below which a sample counts as all but silent.
+QUIET = -45.0
+#: Prompts of different classes, and seeds of each, whose sounds are held against each other.
+ALIKE = 8
 #: Frames that are averaged before mels are compared with train clips.
 POOL = 8
 
@@ -117,37 +121,52 @@ def nearest(mels: Sequence[np.ndarray], train: Sequence[np.ndarray]) -> np.ndarr
 
 
 def through(networks: Networks, mel: torch.Tensor) -> np.ndarray:
-    """Log-mel ``(frames, 64)`` of what VAE and vocoder make of a log-mel ``(1, frames, 64)``."""
-    return heard(networks, networks.encode(mel))[0]
+    """Log-mel ``(frames, 64)`` of what VAE and synthesis make of a log-mel ``(1, frames, 64)``."""
+    return heard(networks, networks.encode(mel))[0].mel
 
 
-def heard(networks: Networks, latents: torch.Tensor) -> list[np.ndarray]:
-    """Log-mels of latents' sound, at the level of the front end."""
-    waves, _ = normalise(networks.vocode(networks.decode(latents)).cpu())
-    return [mel.numpy() for mel in networks.to_mel(waves).cpu()]
+@dataclass(frozen=True)
+class Heard:
+    """A sound: its log-mel ``(frames, 64)`` at the front end's level, and its own in dBFS."""
+
+    mel: np.ndarray
+    level: float
+
+
+def heard(networks: Networks, latents: torch.Tensor) -> list[Heard]:
+    """What latents sound like."""
+    waves = networks.synthesise(networks.decode(latents)).cpu()
+    levels = 10 * waves.square().mean(1).clamp(min=1e-12).log10()
+    mels = networks.to_mel(normalise(waves)[0]).cpu()
+    return [Heard(mel.numpy(), float(level)) for mel, level in zip(mels, levels, strict=True)]
 
 
 def generated(
-    networks: Networks, prompts: Sequence[str], others: Sequence[str], which: str, seed: int
-) -> list[np.ndarray]:
-    """Log-mels of a sample a prompt.
+    networks: Networks,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    others: Sequence[str] = (),
+    which: str = "",
+) -> list[Heard]:
+    """A sample a prompt.
 
     Args:
-        prompts, others: as many.
-        which: ``own``; ``gpt2`` or ``t5``: that sequence comes from ``others``.
-        seed: of the noise; a sample's does not depend on how many there are.
+        prompts, seeds: as many; a sample hangs on its own alone.
+        others: as many prompts, whose ``which`` sequence (``gpt2`` or ``t5``) is taken instead.
     """
-    made: list[np.ndarray] = []
-    for first in tqdm(range(0, len(prompts), BATCH), desc=f"samples, {which}", unit="batch"):
+    made: list[Heard] = []
+    for first in tqdm(range(0, len(prompts), BATCH), desc=f"samples {which}", unit="batch"):
         part = slice(first, first + BATCH)
-        conditioning = networks.embed(prompts[part])
-        foreign = networks.embed(others[part])
-        if which == "gpt2":
-            conditioning = replace(conditioning, generated=foreign.generated)
-        elif which == "t5":
-            conditioning = replace(conditioning, t5=foreign.t5, mask=foreign.mask)
-        seeds = [seed * 100003 + first + i for i in range(conditioning.batch)]
-        noise = starting_noise(seeds, FRAMES // 4)
+        conditioning = networks.embed(list(prompts[part]))
+        if which:
+            foreign = networks.embed(list(others[part]))
+            conditioning = replace(
+                conditioning,
+                **{"generated": foreign.generated}
+                if which == "gpt2"
+                else {"t5": foreign.t5, "mask": foreign.mask},
+            )
+        noise = starting_noise(seeds[part], FRAMES // 4)
         scheduler = make_scheduler("ddim", networks.checkpoint.scheduler_config)
         # Negatives stand beside a sequence of their own length.
         denoiser = _guided(networks, conditioning)
@@ -190,8 +209,10 @@ def classifier_figures(networks: Networks, train: Corpus, held_out: Corpus) -> d
     # The classes lie around a circle of CLASSES: half way round is another one for each.
     others = [texts[i - i % CLASSES + (i + CLASSES // 2) % CLASSES] for i in range(len(texts))]
     begun = time.process_time()
-    own = generated(networks, texts, others, "own", seed)
-    each = (time.process_time() - begun) / len(own)
+    seeds = [seed * 100003 + i for i in range(len(texts))]
+    samples = generated(networks, texts, seeds)
+    each = (time.process_time() - begun) / len(samples)
+    own = [one.mel for one in samples]
     whole = [train.log_mel(i) for i in range(len(train))]
     distance = nearest(own, whole)
     copied = [crops(mel)[0] for mel in whole[:: max(len(whole) // 40, 1)]]
@@ -221,7 +242,7 @@ def classifier_figures(networks: Networks, train: Corpus, held_out: Corpus) -> d
             if (fresh & (np.array(wanted) == name)).any()
         },
         "real": bootstrap_interval(right(real, truth)).as_dict(),
-        "real_through_vae_and_vocoder": bootstrap_interval(right(passed, truth)).as_dict(),
+        "real_through_vae_and_synthesis": bootstrap_interval(right(passed, truth)).as_dict(),
         "near_copies": int((~fresh).sum()),
         "copy_limit_nat": limit,
         "nearest_train_nat": bootstrap_interval(distance).as_dict(),
@@ -231,14 +252,17 @@ def classifier_figures(networks: Networks, train: Corpus, held_out: Corpus) -> d
         "strict_copy_limit_nat": strict,
         "strict_near_copies": int((distance <= strict).sum()),
         "strict_accuracy": bootstrap_interval(hits[distance > strict]).as_dict(),
+        "below_45_dbfs": sum(one.level < QUIET for one in samples),
+        "quietest_dbfs": min(one.level for one in samples),
+        "synthesis": networks.synthesis,
         "seconds_a_sample": each,
         "steps": STEPS,
         "guidance": GUIDANCE,
         "seconds": FRAMES / 100,
     }
     for which in ("gpt2", "t5"):
-        foreign = right(generated(networks, texts[:count], others[:count], which, seed),
-                        wanted[:count])  # fmt: skip
+        made = generated(networks, texts[:count], seeds, others[:count], which)
+        foreign = right([one.mel for one in made], wanted[:count])
         pair = compare_pairs(foreign, hits[:count])
         found[f"other_{which}"] = {
             "accuracy": bootstrap_interval(foreign).as_dict(),
@@ -247,3 +271,29 @@ def classifier_figures(networks: Networks, train: Corpus, held_out: Corpus) -> d
             "p": pair.p,
         }
     return found
+
+
+def alikeness(networks: Networks, train: Corpus) -> dict[str, Any]:
+    """Mean correlation of mean spectra: of different prompts at one seed, of one at several.
+
+    A model whose seed decides the sound, whatever is asked for, has the first above the second.
+    Prompts are the most common captions of the `ALIKE` largest classes.
+    """
+    table = train.table
+    names = table["class"].value_counts().index[:ALIKE]
+    texts = [table.loc[table["class"] == name, "caption"].mode()[0] for name in names]
+    seeds = list(range(ALIKE))
+    made = generated(networks, texts * ALIKE, [seed for seed in seeds for _ in texts])
+    spectra = np.stack([one.mel.mean(0) for one in made]).reshape(ALIKE, ALIKE, -1)
+    across, within = pairwise(spectra), pairwise(spectra.swapaxes(0, 1))
+    return {
+        "prompts": texts,
+        "different_prompts_one_seed": bootstrap_interval(across).as_dict(),
+        "one_prompt_different_seeds": bootstrap_interval(within).as_dict(),
+    }
+
+
+def pairwise(groups: np.ndarray) -> np.ndarray:
+    """Mean correlation of all pairs within each group, of ``(groups, members, bands)``."""
+    above = np.triu_indices(groups.shape[1], 1)
+    return np.array([np.corrcoef(group)[above].mean() for group in groups])

@@ -9,25 +9,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.files import atomic_write
+from audioldm_utils.metrics import (
+    NotApplicable,
+    chroma_correlation,
+    comb_share,
+    log_mel_nat,
+    multi_resolution_stft,
+    stoi,
+    visqol,
+)
 from audioldm_utils.metrics.statistics import bootstrap_interval
+from audioldm_utils.model import HOP
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.checkpoint_fingerprint import fingerprint
-from audioldm_utils.model.mel import griffin_lim
 from audioldm_utils.model.networks import Networks
 from audioldm_utils.model.schedule import Schedule, training_alphas_bar
+from audioldm_utils.model.synthesis import SYNTHESES, synthesise
 from audioldm_utils.studies.linear_denoiser import PATCH, LinearDenoiser
 from audioldm_utils.studies.model_card import FIGURE_PARTS, read_figures
 from recipe.data import Corpus, load_corpus
+from recipe.split import TONAL, recordings
 from recipe.unet import LEVELS, denoiser_ratios
-from recipe.vocoder import sound_figures
 
 #: Frames of the patches whose PCA is compared with the VAE, and channels kept of each.
 PCA_FRAMES = (4, 8, 16)
@@ -69,40 +82,75 @@ def vae_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str
     return found
 
 
-def vocoder_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
-    """From the true mel: multi-resolution STFT distance and mel error beside Griffin-Lim's."""
-    ours, theirs = [], []
-    for clip, mel in enumerate(tqdm(_mels(held_out, 1), desc="vocoder", unit="clip")):
-        for rows, made in ((ours, networks.vocode(mel)), (theirs, griffin_lim(mel, seed=0))):
-            rows.append(sound_figures(held_out.waveform(clip), made[0].cpu().numpy()))
-    found = {
-        f"{name}_{who}": bootstrap_interval([row[key] for row in rows]).as_dict()
-        for name, key in (("mrstft", "multi_resolution_stft"), ("mel", "log_mel"))
-        for who, rows in (("vocoder", ours), ("griffin_lim", theirs))
-    }
-    found["mrstft_ratio"] = found["mrstft_vocoder"]["mean"] / found["mrstft_griffin_lim"]["mean"]
+def sound_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """What each synthesis makes of the true mel and of the VAE's, clip by clip.
+
+    Paths are ``mel-vocoder``, ``vae-inverse`` and so on. Pitch is asked of tonal clips, STOI of
+    speech. ``comb_original`` is what the recordings have themselves. Ratios are of means over
+    clips, to Griffin-Lim from the same mel.
+    """
+    rows = []
+    for clip, mel in enumerate(tqdm(_mels(held_out), desc="sound", unit="clip")):
+        target = held_out.waveform(clip)[: mel.shape[1] * HOP]
+        category = held_out.table["class"][clip]
+        made = {
+            f"{source}-{name}": networks.vocode(given)
+            if name == "vocoder"
+            else synthesise(given, name, seed=0)
+            for source, given in (("mel", mel), ("vae", networks.decode(networks.encode(mel))))
+            for name in SYNTHESES
+        }
+        rows += [
+            {"path": path, "clip": clip, **heard(target, wave[0].cpu().numpy(), category)}
+            for path, wave in made.items()
+        ]
+        if category in TONAL:
+            with suppress(NotApplicable):
+                comb = comb_share(target, MODEL_RATE)
+                rows.append({"path": "original", "clip": clip, "comb": comb})
+    table = pd.DataFrame(rows)
+    table["recording"] = recordings(held_out.table)[table["clip"]]
+    table["tonal"] = held_out.table["class"].isin(TONAL).to_numpy()[table["clip"]]
+    found: dict[str, Any] = {}
+    for path, part in table.groupby("path"):
+        told = part.dropna(axis=1, how="all")
+        found[path] = {name: interval(told, name) for name in HEARD if name in told}
+    found["auto"] = networks.synthesis
+    found["whole_path"] = found[f"vae-{networks.synthesis}"]
+    for name in ("vocoder", "inverse"):
+        for kind, part in (("all", table), ("tonal", table[table["tonal"]])):
+            means = part.groupby("path")["multi_resolution_stft"].mean()
+            found[f"{name}_ratio_{kind}"] = means[f"mel-{name}"] / means["mel-griffin-lim"]
     return found
 
 
-def visqol_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
-    """ViSQOL of VAE + vocoder minus that of VAE mel + Griffin-Lim, paired over clips."""
-    from audioldm_utils.metrics import visqol
+#: What `heard` may tell.
+HEARD = ("log_mel", "multi_resolution_stft", "visqol", "chroma", "comb", "stoi")
 
-    differences, both = [], {"vae": [], "vae-griffinlim": []}
-    for clip, mel in enumerate(tqdm(_mels(held_out), desc="ViSQOL", unit="clip")):
-        decoded = networks.decode(networks.encode(mel))
-        target = held_out.waveform(clip)[: mel.shape[1] * 160]
-        scores = [
-            visqol(target, wave[0].numpy(), 16000)
-            for wave in (networks.vocode(decoded), griffin_lim(decoded, iterations=32, seed=0))
-        ]
-        both["vae"].append(scores[0])
-        both["vae-griffinlim"].append(scores[1])
-        differences.append(scores[0] - scores[1])
-    return {
-        "difference": bootstrap_interval(differences).as_dict(),
-        **{name: bootstrap_interval(values).as_dict() for name, values in both.items()},
+
+def heard(target: np.ndarray, made: np.ndarray, category: str) -> dict[str, float]:
+    """Figures of a waveform ``(samples,)`` at 16 kHz; what does not apply is left out."""
+    asked: dict[str, Callable[[], float]] = {
+        "log_mel": lambda: log_mel_nat(target, made, MODEL_RATE),
+        "multi_resolution_stft": lambda: multi_resolution_stft(target, made, MODEL_RATE),
+        "visqol": lambda: visqol(target, made, MODEL_RATE),
     }
+    if category in TONAL:
+        asked["chroma"] = lambda: chroma_correlation(target, made, MODEL_RATE)
+        asked["comb"] = lambda: comb_share(made, MODEL_RATE)
+    if category.startswith("speech"):
+        asked["stoi"] = lambda: stoi(target, made, MODEL_RATE)
+    found = {}
+    for name, figure in asked.items():
+        with suppress(NotApplicable):
+            found[name] = figure()
+    return found
+
+
+def interval(table: pd.DataFrame, name: str) -> dict[str, float]:
+    """Mean over clips with its 95 % interval over recordings."""
+    kept = table[table[name].notna()]
+    return bootstrap_interval(kept[name].to_numpy()).as_dict()
 
 
 def clap_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
@@ -147,6 +195,7 @@ def denoiser_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dic
         "linear_error": {level: row["linear"] for level, row in found.items()},
         "ratio": ratios,
         "mean_ratio": float(np.mean(list(ratios.values()))),
+        "worst_ratio": max(ratios.values()),
     }
 
 
@@ -155,6 +204,13 @@ def text_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[st
     from recipe.classifier import classifier_figures
 
     return classifier_figures(networks, train, held_out)
+
+
+def collapse_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
+    """How alike the sounds of different prompts are, beside those of one prompt."""
+    from recipe.classifier import alikeness
+
+    return alikeness(networks, train)
 
 
 def shipped_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict[str, Any]:
@@ -168,11 +224,11 @@ def shipped_figures(networks: Networks, train: Corpus, held_out: Corpus) -> dict
 
 FIGURES: dict[str, Callable[[Networks, Corpus, Corpus], dict[str, Any]]] = {
     "vae": vae_figures,
-    "vocoder": vocoder_figures,
-    "visqol": visqol_figures,
+    "sound": sound_figures,
     "clap": clap_figures,
     "denoiser": denoiser_figures,
     "text": text_figures,
+    "collapse": collapse_figures,
     "shipped": shipped_figures,
 }
 
