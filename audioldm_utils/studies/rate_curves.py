@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def through(stage: str, synthesis: str) -> str:
+    """The stage of rows that were heard by another synthesis than the networks' own."""
+    return f"{stage}, {synthesis}" if stage else synthesis
+
+
 def over_rate(
     table: pd.DataFrame, metric: str, methods: Sequence[str], rate: str = "rate"
 ) -> pd.DataFrame:
