@@ -141,9 +141,7 @@ def _band(samples: np.ndarray, sample_rate: int, low: float, high: float) -> np.
     spectrum = np.fft.rfft(samples)
     frequency = np.fft.rfftfreq(len(samples), 1 / sample_rate)
     last = high >= sample_rate / 2
-    return np.fft.irfft(
-        spectrum * ((frequency >= low) & ((frequency < high) | last)), len(samples)
-    )
+    return np.fft.irfft(spectrum * ((frequency >= low) & ((frequency < high) | last)), len(samples))
 
 
 def rice_bits(values: np.ndarray) -> int:

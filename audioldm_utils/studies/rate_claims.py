@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from audioldm_utils.metrics.statistics import Interval
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies.rate_curves import at_rates_of, through
-from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, claim, together
+from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, together, words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,12 +34,6 @@ HEARD = {
     "chroma_correlation": "chroma correlation, tonal clips",
     "stoi": "STOI, speech",
 }
-
-
-def words(found: pd.DataFrame, above: bool) -> list[str]:
-    """A word for each row of ``results.differences``: is the difference above (below) zero?"""
-    rows = found[["difference", "low", "high", "n"]].itertuples(index=False)
-    return [claim(Interval(*row), above=above) for row in rows]
 
 
 def steps(

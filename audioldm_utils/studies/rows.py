@@ -32,10 +32,12 @@ NARROW_RATE = 8000
 HEARD = ("log_mel_distance", "multi_resolution_stft", "visqol")
 #: Classes of sounds that have a pitch to keep.
 PITCHED = frozenset(
-    ("acoustic_guitar", "bass_guitar", "double_bass", "electric_guitar", "electric_piano")
-    + ("flute", "french_horn", "kalimba", "marimba", "oboe", "orchestra", "organ", "piano")
-    + ("saxophone", "shehnai", "singing", "sitar", "steel_drum", "strings", "trumpet")
-    + ("vibraphone",)
+    (
+        *("acoustic_guitar", "bass_guitar", "double_bass", "electric_guitar", "electric_piano"),
+        *("flute", "french_horn", "kalimba", "marimba", "oboe", "orchestra", "organ", "piano"),
+        *("saxophone", "shehnai", "singing", "sitar", "steel_drum", "strings", "trumpet"),
+        "vibraphone",
+    )
 )
 
 
