@@ -36,9 +36,11 @@ SPEEX_QUALITIES = (0, 1, 4)
 NARROW, LONGEST_DELAY = 8000, 0.12
 #: Programs of each codec of speech.
 PROGRAMS = {"codec2": ("c2enc", "c2dec"), "speex": ("speexenc", "speexdec")}
-#: Coloured noise: edges of its bands, Hz; and seconds from one level to the next.
-NOISES = {"one band": (0.0, OCTAVES[-1]), "seven bands": (0.0, *OCTAVES[1:])}
-HOP_SECONDS = 0.1
+#: Coloured noise: edges of the bands, Hz, and seconds from one level to the next.
+NOISES = {
+    "broadband": ((0.0, OCTAVES[-1]), 0.05),
+    "seven bands": ((0.0, *OCTAVES[1:]), 0.1),
+}
 #: A level's step and floor, dB re full scale, and bits of a band's first level.
 LEVEL_STEP, LEVEL_FLOOR, FIRST_BITS = 3.0, -96.0, 6
 
@@ -112,15 +114,16 @@ def ogg_packets(data: bytes) -> list[int]:
 def envelope_noise(samples: np.ndarray, sample_rate: int, kind: str, seed: int = 0) -> Coded:
     """White noise in the clip's own envelope: the plainest codec, which keeps levels alone.
 
-    Levels of each band (RMS, in steps of 3 dB, every 100 ms) are sent as differences in time by
-    a Rice code, whose bits are counted; the decoder makes noise of those levels, joined by
-    straight lines in dB.
+    Levels of each band (RMS, in steps of 3 dB) are sent as differences in time by a Rice code,
+    whose bits are counted; the decoder makes noise of those levels, joined by straight lines in
+    dB.
 
     Args:
-        kind: of `NOISES`: one band, or seven octaves.
+        kind: of `NOISES`: one band every 50 ms, or seven octaves every 100 ms.
         seed: of the noise.
     """
-    edges, size, count = NOISES[kind], round(HOP_SECONDS * sample_rate), len(samples)
+    edges, hop = NOISES[kind]
+    size, count = round(hop * sample_rate), len(samples)
     starts = np.arange(0, count, size)
     noise = np.random.default_rng(seed).standard_normal(count)
     out, bits = np.zeros(count), 0

@@ -222,7 +222,7 @@ def claims(table: pd.DataFrame, runs: Sequence[Run], strengths: Sequence[float])
 #: How the first claim begins a sentence.
 NO_BETTER = {
     UPHELD: "No diffusion method reconstructs better than the VAE alone",
-    UNDECIDED: "It is not settled whether a diffusion method reconstructs better than the VAE alone",
+    UNDECIDED: "It is not settled whether any diffusion method is better than the VAE alone",
     REFUTED: "A diffusion method reconstructs better than the VAE alone",
 }
 

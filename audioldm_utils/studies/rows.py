@@ -17,6 +17,7 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.methods.enhance.stft import band_centres
 from audioldm_utils.metrics import NotApplicable, evaluate_pair
 from audioldm_utils.metrics.perception import stoi
+from audioldm_utils.metrics.pitch import TONAL
 from audioldm_utils.model.networks import normalise
 from audioldm_utils.model.synthesis import synthesise
 
@@ -30,20 +31,11 @@ MEL_BANDS = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8000))
 NARROW_RATE = 8000
 #: Judged at 16 kHz beside the mel error, where a waveform is there.
 HEARD = ("log_mel_distance", "multi_resolution_stft", "visqol")
-#: Classes of sounds that have a pitch to keep.
-PITCHED = frozenset(
-    (
-        *("acoustic_guitar", "bass_guitar", "double_bass", "electric_guitar", "electric_piano"),
-        *("flute", "french_horn", "kalimba", "marimba", "oboe", "orchestra", "organ", "piano"),
-        *("saxophone", "shehnai", "singing", "sitar", "steel_drum", "strings", "trumpet"),
-        "vibraphone",
-    )
-)
 
 
 def heard_of(category: str | None) -> tuple[str, ...]:
     """Names of the metrics that judge a waveform of a class: of pitch, of speech, or neither."""
-    speech, pitched = (category or "").startswith("speech"), category in PITCHED
+    speech, pitched = (category or "").startswith("speech"), category in TONAL
     return (*HEARD, *("chroma_correlation", "comb_excess") * pitched, *("stoi",) * speech)
 
 

@@ -91,7 +91,7 @@ def summary():
 def test_points_lie_where_the_table_says(summary):
     axes = plotting.points_with_intervals(summary[:2], "distance, dB", reference=0.0)
     assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "VAE alone",
+        "VAE",
         "DDCM, cyclic shifts",
     ]
     points = [(float(c[0].get_xdata()[0]), float(c[0].get_ydata()[0])) for c in axes.containers]

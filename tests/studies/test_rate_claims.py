@@ -32,7 +32,7 @@ def table(quantiser=(0.9, 0.6, 0.2), last=0.3, clips=8, spread=0.0):
             place = {"method": "rvq", "stage": f"{rate:g} stages", **add}
             rows.add(f"c{number}", "rate", 0.9 * rate, "kbit/s", **place)
             rows.add(f"c{number}", "mel_error", error + 0.01 * number, "nat", **place)
-        for stage, rate, error in (("one band", 0.6, 2.0), ("seven bands", 1.0, 0.1)):
+        for stage, rate, error in (("broadband", 0.6, 2.0), ("seven bands", 1.0, 0.1)):
             place = {"method": "envelope-noise", "stage": stage, **add}
             rows.add(f"c{number}", "rate", rate, "kbit/s", **place)
             rows.add(f"c{number}", "mel_error", error, "nat", **place)
@@ -72,8 +72,8 @@ def test_where_ddcm_is_better_undecided_and_worse():
 
 def test_noise_of_the_envelope_is_met_at_its_own_rate():
     found = rate_claims.against_noise(table())
-    assert found["claim"].to_dict() == {"one band": UPHELD, "seven bands": REFUTED}
-    assert found.loc["one band", "second"] == pytest.approx(2.0)
+    assert found["claim"].to_dict() == {"broadband": UPHELD, "seven bands": REFUTED}
+    assert found.loc["broadband", "second"] == pytest.approx(2.0)
 
 
 def test_the_answer_tells_the_ends_and_whether_the_error_falls():
