@@ -241,6 +241,17 @@ def answer(table: pd.DataFrame, runs: Sequence[Run], calls: int, source: str) ->
     )
 
 
+def advice(found: dict[str, str]) -> str:
+    """What to do, from :func:`claims`."""
+    if found["claim_1"] == REFUTED:
+        return "Try the diffusion method that is nearest, at its cost in network calls."
+    nearer = " with guidance, which stays nearer to it," * (found["claim_4"] == UPHELD)
+    return (
+        f"To bring a clip back, use the VAE alone. Use diffusion to vary a clip{nearer} or to code "
+        "it at a low rate."
+    )
+
+
 #: Methods as sentences call them.
 NAMES = {"sdedit": "SDEdit", "guided": "guidance", "ddcm": "DDCM"}
 

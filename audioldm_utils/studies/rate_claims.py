@@ -130,7 +130,7 @@ def _nat(row: pd.Series) -> str:
 
 def heard(
     table: pd.DataFrame, stages: Sequence[str], share: float = 0.1, synthesis: str = ""
-) -> tuple[pd.DataFrame, Mapping[str, str]]:
+) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
     """Does each measure of the sound improve from rate to rate, and end near the VAE's?
 
     Args:
@@ -140,14 +140,17 @@ def heard(
 
     Returns:
         One row a measure: ``n``, a column for each step and one for the end, each with the
-        difference and its word. And one word for all steps, by measure.
+        difference and its word. And by metric, one word for all steps and one for the end.
     """
     import pandas as pd
 
     named = [through(stage, synthesis) if synthesis else stage for stage in stages]
+    if not stages:
+        return pd.DataFrame(), {}, {}
     vae, better = {"method": "vae", "stage": synthesis}, results.directions()
     rows: list[dict[str, str]] = []
     all_steps: dict[str, str] = {}
+    ends: dict[str, str] = {}
     for metric, label in HEARD.items():
         up = better[metric] == "higher"
         found = steps(table, named, metric)
@@ -161,10 +164,11 @@ def heard(
         for name, change, word in zip(found.index, found["difference"], told, strict=True):
             column = name.replace(f", {synthesis}", "") if synthesis else name
             row[column.replace(" kbit/s", "", 1)] = results.proper_minus(f"{change:+.2g}: {word}")
-        row[f"within {100 * share:g} % of the VAE at {stages[-1]}"] = end[0] if end else UNDECIDED
+        ends[metric] = end[0] if end else UNDECIDED
+        row[f"within {100 * share:g} % of the VAE at {stages[-1]}"] = ends[metric]
         rows.append(row)
         all_steps[metric] = together(told)
-    return pd.DataFrame(rows), all_steps
+    return pd.DataFrame(rows), all_steps, ends
 
 
 def _scaled(table: pd.DataFrame, choice: Mapping[str, str], factor: float) -> pd.DataFrame:

@@ -88,13 +88,14 @@ def test_the_answer_tells_the_ends_and_whether_the_error_falls():
 
 
 def test_what_is_heard_improves_step_by_step_or_does_not():
-    shown, told = rate_claims.heard(table(), STAGES)
-    assert told == {"visqol": UPHELD}
+    shown, told, ends = rate_claims.heard(table(), STAGES)
+    assert told == ends == {"visqol": UPHELD}
     assert shown["n"].tolist() == ["8"]
     assert shown["within 10 % of the VAE at 2 kbit/s"].tolist() == [UPHELD]
     assert shown["0.5 to 1 kbit/s"].tolist() == ["+0.25: upheld"]
-    shown, told = rate_claims.heard(table(), STAGES, synthesis="vocoder")
-    assert told == {"visqol": UNDECIDED}
+    shown, told, ends = rate_claims.heard(table(), STAGES, synthesis="vocoder")
+    assert (told, ends) == ({"visqol": UNDECIDED}, {"visqol": REFUTED})
+    assert rate_claims.heard(table(), [])[1:] == ({}, {})
     assert shown["within 10 % of the VAE at 2 kbit/s"].tolist() == [REFUTED]
 
 
