@@ -218,6 +218,14 @@ def answer(table: pd.DataFrame, word: str, source: str) -> str:
     )
 
 
+def advice(found: dict[str, str]) -> str:
+    """What to do, from :func:`claims`."""
+    if found["claim_2"] == REFUTED:
+        return "Take independent entries where bits are dear, and shifts where time is."
+    mask = " under a mask of signs" * (found["claim_3"] == UPHELD)
+    return f"Take cyclic shifts of one vector{mask}."
+
+
 def lowest(table: pd.DataFrame) -> str:
     """Method of the least mean efficiency on real residuals."""
     real = table[(table["metric"] == "efficiency") & table["stage"].str.startswith("real")]

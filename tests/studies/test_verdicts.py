@@ -116,9 +116,11 @@ def test_diffusion_beside_the_vae_alone():
     said = diffusion.answer(table, RUNS, 10, "made up")
     assert said.startswith("No diffusion method reconstructs better than the VAE alone at 10")
     assert "guidance at strength 0.4, has a mel error +0.11" in said
+    assert "with guidance" in diffusion.advice(found)
     better = diffusion_table([0.1] * 6, plausible=0.6)
     found = diffusion.claims(better, RUNS, [0.4])
     assert (found["claim_1"], found["claim_2"]) == (REFUTED, REFUTED)
+    assert diffusion.advice(found).startswith("Try")
     assert diffusion.answer(better, RUNS, 10, "x").startswith("A diffusion method")
     unsure = diffusion_table([0.1, 0.3, 0.1, 0.3, 0.1, 0.3])
     assert diffusion.claims(unsure, RUNS, [0.4])["claim_1"] == UNDECIDED
@@ -146,9 +148,11 @@ def test_shifts_beside_independent_entries():
     said = choices.answer(good, found["claim_2"], "made up")
     assert said.startswith("Shifts of one vector serve as well as independent entries")
     assert "0.80 against 0.77" in said
+    assert choices.advice(found) == "Take cyclic shifts of one vector under a mask of signs."
     assert choices.lowest(good) == "ddcm, no mask"
     bad = choices.claims(choices_table(0.6, kmeans=0.3), white.assign(theory=0.9))
     assert bad == {f"claim_{i}": REFUTED for i in range(1, 5)}
+    assert choices.advice(bad).startswith("Take independent entries")
     few = choices.claims(choices_table(0.8, clips=3), white.assign(theory=0.845))
     assert few == {f"claim_{i}": UNDECIDED for i in range(1, 5)}
     assert choices.answer(good[:0], UNDECIDED, "x").startswith("No real residual")
