@@ -172,8 +172,9 @@ axes.set_ylim(0.2, 1.0)
 figure_caption(
     axes.figure,
     "fig-efficiency",
-    "Efficiency of a choice over its bits on white residuals. Mean with 95 % interval; the theory line "
-    f"is that of thresholding. N = {tables.VALUES:,}; n = 128 to 256 draws; seed 0; no checkpoint.",
+    "Efficiency of a choice over its bits on white residuals. Mean with 95 % interval; the line of "
+    f"theory is that of thresholding. N = {tables.VALUES:,}; n = 128 to 256 draws; seed 0; no "
+    "checkpoint.",
     "Curves of efficiency over bits, one a codebook, and the theory of thresholding.",
 )
 
