@@ -156,11 +156,11 @@ figure_caption(
 )
 
 # %% [markdown]
-# Shifts of one vector are not independent of each other, and yet their best is as good as theory
-# says of independent entries. At {glue:text}`bits_16` the cosine is {glue:text}`cosine_16`, an
-# efficiency of {glue:text}`white_16`; theory expects an efficiency of {glue:text}`theory_16`
-# ({glue:text}`draws` draws, {glue:text}`values` values; lower end of the interval
-# {glue:text}`white_16_low`).
+# Shifts of one vector are not independent of each other. At {glue:text}`bits_16` their best has a
+# cosine of {glue:text}`cosine_16` with the residual, which is an efficiency of
+# {glue:text}`white_16` ({glue:text}`draws` draws, {glue:text}`values` values; lower end of the
+# interval {glue:text}`white_16_low`). Theory expects an efficiency of {glue:text}`theory_16` of as
+# many independent entries.
 #
 # ## Efficiency over rate
 
@@ -185,8 +185,8 @@ plain_table(table[columns])
 # %% [markdown]
 # On residuals smoothed over time and frequency, shifts keep {glue:text}`smooth_16`;
 # without the mask they have {glue:text}`no_mask`. k-means atoms are fitted on such smooth residuals
-# and exceed 1 there. That is no contradiction: 1 is the bound for white residuals, and fitted atoms
-# know the few directions that smooth ones take. Noise of that kind is not what a denoiser
+# and can exceed 1 there. That is no contradiction: 1 is the bound for white residuals, and fitted
+# atoms know the few directions that smooth ones take. Noise of that kind is not what a denoiser
 # expects; what that costs is measured below.
 #
 # ## Real residuals
@@ -278,8 +278,8 @@ for key, metric in (("error", "mel_error"), ("time", "noise_neighbours_in_time")
 # %% [markdown]
 # The mel error is {glue:text}`error_kmeans` with k-means atoms and {glue:text}`error_shift` with
 # shifts, in nat. Neighbouring frames of the chosen noise correlate at {glue:text}`time_kmeans` and
-# {glue:text}`time_shift`. Fitted atoms are smooth, and a denoiser trained on white noise takes
-# part of them for sound. The fitted codebook must also be stored with the decoder.
+# {glue:text}`time_shift`. A denoiser is trained on white noise, whose neighbours do not correlate;
+# we think that it takes part of smooth noise for sound. The fitted codebook must also be stored with the decoder.
 #
 # ## Quantised latents
 #
@@ -333,7 +333,7 @@ oracle = tables.read_oracle(evidence_dir)
 plain_table(oracle)
 
 # %% [markdown]
-# Where the steps lie matters as much as the codebook does. Real latents differ from white ones
+# The table varies where the steps lie as well as the codebook. Real latents differ from white ones
 # here; «DDCM as a codec» tunes the placement for them.
 #
 # ## Limits

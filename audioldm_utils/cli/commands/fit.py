@@ -115,7 +115,8 @@ def _codebooks(args: argparse.Namespace, networks: Networks, parts: list[str]) -
     quantisers = {
         "vq": (args.size, (1, 1), 1),
         "rvq": (args.size, tuple(args.block), args.stages),
-        "rvq-coarse": fitting.COARSE,
+        # A quarter of the vectors, so at most a quarter of the centres.
+        "rvq-coarse": (min(fitting.COARSE[0], max(args.size // 4, 2)), *fitting.COARSE[1:]),
     }
     for name, (size, block, count) in quantisers.items():
         if name.removesuffix("-coarse") in parts:
