@@ -279,7 +279,8 @@ for key, metric in (("error", "mel_error"), ("time", "noise_neighbours_in_time")
 # The mel error is {glue:text}`error_kmeans` with k-means atoms and {glue:text}`error_shift` with
 # shifts, in nat. Neighbouring frames of the chosen noise correlate at {glue:text}`time_kmeans` and
 # {glue:text}`time_shift`. A denoiser is trained on white noise, whose neighbours do not correlate;
-# we think that it takes part of smooth noise for sound. The fitted codebook must also be stored with the decoder.
+# we think that it takes part of smooth noise for sound. The fitted codebook must also be stored
+# with the decoder.
 #
 # ## Quantised latents
 #

@@ -211,7 +211,8 @@ players(rows, Path(out_dir) / "listening", f"Falling rates; checkpoint {checkpoi
 # %% [markdown]
 # ## Rate and quality
 #
-# The error of the decoded latents' mel against the clip's own mel, before any phase is made up.
+# The mel error is the mean absolute difference of the decoded latents' log-mel to the clip's own,
+# before any phase is made up.
 # DDCM aims at the VAE's own latents, so the VAE's error is drawn as its ceiling. Three other ways
 # stand beside it:
 #
@@ -246,9 +247,7 @@ glue_table(ends["latent_correlation"], "correlation_{}", ".2f")
 glue_value("answer", rate_claims.answer(found, stages_of, main.source))
 
 # %% tags=["hide-input"]
-axes = rate_quality(
-    errors, "mean absolute log-mel error, nat (less is better)", ceilings={"vae": ceiling}
-)
+axes = rate_quality(errors, "mel error, nat (less is better)", ceilings={"vae": ceiling})
 figure_caption(
     axes.figure,
     "fig-rates",
@@ -439,7 +438,7 @@ asked = {
 }
 compared = pd.DataFrame(
     [
-        {"comparison": text, "BD-rate, log-mel error": rate_curves.delta_text(deltas[key]),
+        {"comparison": text, "BD-rate, mel error": rate_curves.delta_text(deltas[key]),
          "clips": deltas[key].n if deltas[key] else 0}
         for text, key in asked.items()
     ]
@@ -492,7 +491,7 @@ if classes.any():
     grouped = grouped[grouped["stage"].isin(chosen)]
     axes = points_with_intervals(
         grouped.assign(stage="DDCM, " + grouped["stage"]),
-        "log-mel error, nat (less is better)",
+        "mel error, nat (less is better)",
         category="group",
         series="stage",
     )
@@ -512,7 +511,7 @@ mixed = mixed[mixed["metric"] == "mel_error"].assign(
 )
 mixed = mixed.sort_values(["order", "method"])
 axes = points_with_intervals(
-    mixed, "log-mel error, nat (less is better)", category="stage", series="method"
+    mixed, "mel error, nat (less is better)", category="stage", series="method"
 )
 figure_caption(
     axes.figure,

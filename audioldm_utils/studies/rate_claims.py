@@ -117,7 +117,7 @@ def answer(table: pd.DataFrame, stages: Sequence[str], source: str) -> str:
     count = int(value.loc["ddcm", stages[-1], "mel_error"]["n"])
     rates = f"from {told[0]} to {told[1]}" if len(stages) > 1 else f"and is {told[0]}"
     verb = falls if len(stages) > 1 else "was measured at one rate"
-    return results.proper_minus(
+    return (
         f"The mel error {verb}, {rates}; the VAE without coding leaves {alone} "
         f"(n = {count}; {source})."
     )

@@ -94,8 +94,10 @@ def curves(
     """
     import matplotlib.pyplot as plt
 
-    axes = axes or plt.subplots()[1]
-    for name in dict.fromkeys(summary[method]):
+    names = list(dict.fromkeys(summary[method]))
+    if axes is None:  # with room for the names under it
+        _, axes = plt.subplots(figsize=(7.2, 3.8 + 0.12 * len([*names, *(ceilings or {})])))
+    for name in names:
         part = summary[summary[method] == name].sort_values(x)
         drawn = look(str(name))
         axes.plot(part[x], part["mean"], **drawn.line_style())
