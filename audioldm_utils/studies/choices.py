@@ -211,14 +211,12 @@ def answer(table: pd.DataFrame, word: str, source: str) -> str:
         return "No real residual was measured on these clips."
     row = real.loc["ddcm-gaussian"]
     limits = "" if math.isnan(row["low"]) else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
-    return (
-        proper_minus(
-            f"Shifts of one vector {SERVE[word]} independent entries: on the denoiser's own residuals "
-            f"their efficiency is {row['first']:.2f} against {row['second']:.2f}, a difference of "
-            f"{row['difference']:+.3f}{limits} "
-        )
-        + f"(n = {row['n']:.0f}; {source})."
+    said = (
+        f"Shifts of one vector {SERVE[word]} independent entries: on the denoiser's own residuals "
+        f"their efficiency is {row['first']:.2f} against {row['second']:.2f}, a difference of "
+        f"{row['difference']:+.3f}{limits}"
     )
+    return f"{proper_minus(said)} (n = {row['n']:.0f}; {source})."
 
 
 def advice(found: dict[str, str]) -> str:

@@ -234,14 +234,12 @@ def answer(table: pd.DataFrame, runs: Sequence[Run], calls: int, source: str) ->
         return "No diffusion method was measured on these clips."
     best = near.loc[near["difference"].idxmin()]
     limits = "" if math.isnan(best["low"]) else f" [{best['low']:+.2f}, {best['high']:+.2f}]"
-    return (
-        proper_minus(
-            f"{NO_BETTER[together(words(near, above=True))]} at {calls} network calls: the nearest, "
-            f"{best.name}, has a mel error {best['difference']:+.2f}{limits} nat from "
-            f"the VAE's {best['second']:.2f} nat "
-        )
-        + f"(n = {best['n']:.0f}; {source})."
+    begins = NO_BETTER[together(words(near, above=True))]
+    said = (
+        f"{begins} at {calls} network calls: the nearest, {best.name}, differs from the VAE's mel "
+        f"error of {best['second']:.2f} nat by {best['difference']:+.2f}{limits} nat"
     )
+    return f"{proper_minus(said)} (n = {best['n']:.0f}; {source})."
 
 
 def advice(found: dict[str, str]) -> str:
