@@ -34,7 +34,7 @@
 #
 # - On white residuals, shifts do as well as theory says of as many independent entries.
 #   **{glue:text}`claim_1`**
-# - On the denoiser's own residuals, shifts do as well as independent entries, bit for bit.
+# - On the denoiser's own residuals, shifts do as well as independent entries, for each bit.
 #   **{glue:text}`claim_2`**
 # - The mask of signs makes shifts better there. **{glue:text}`claim_3`**
 # - At equal bits, shifts leave a smaller mel error than fitted atoms. **{glue:text}`claim_4`**
@@ -78,6 +78,7 @@ from audioldm_utils.bounds import as_lists
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies import choices
 from audioldm_utils.studies import codebook_tables as tables
+from audioldm_utils.studies.codebook_theory import expected_efficiency
 from audioldm_utils.studies.run import measure
 
 style()
@@ -213,6 +214,9 @@ for key, word in claims.items():
 glue_value("answer", choices.answer(judged.table, claims["claim_2"], judged.source))
 glue_value("advice", choices.advice(claims))
 glue_value("margin", choices.MARGIN, "g")
+count = round(seconds * 25) * 128  # latent values of an excerpt
+glue_value("theory_paper", expected_efficiency(1024, count), ".2f")
+glue_value("theory_shift", expected_efficiency(2 * count, count), ".2f")
 glue_value("n", judged.n, "d")
 glue_value("rests", judged.rests)
 
@@ -229,7 +233,9 @@ figure_caption(
 
 # %% [markdown]
 # Averaged over levels and clips: masked shifts {glue:text}`real_shift`, shifts without mask
-# {glue:text}`real_plain`, independent entries {glue:text}`real_paper`. {glue:text}`rests`
+# {glue:text}`real_plain`, independent entries {glue:text}`real_paper`. A part of the difference is
+# size: theory expects {glue:text}`theory_paper` of 1024 independent entries, and
+# {glue:text}`theory_shift` of as many as there are shifts. {glue:text}`rests`
 
 # %% tags=["hide-input", "hide-output"]
 real = choices.on_real_residuals(judged.table).reset_index(names="masked shifts less")

@@ -65,7 +65,7 @@ def _single(at: Bench, excerpt: Excerpt, seed: int) -> None:
         "ddcm": (CyclicShift(shape, seed), 1, 8),
         "ddcm, 8 atoms": (CyclicShift(shape, seed), 8, 2),
         "ddcm, no mask": (CyclicShift(shape, seed, mask=False), 1, 8),
-        "ddcm-gaussian": (Gaussian(shape, seed, size=1024), 1, 3),
+        "ddcm-gaussian": (Gaussian(shape, seed, size=1024), 1, 6),
         "ddcm-turbo": (Turbo(shape, seed, size=4096), 30, 1),
     }
     timesteps = nearest_timesteps(training_alphas_bar(config))
@@ -216,7 +216,7 @@ def answer(table: pd.DataFrame, word: str, source: str) -> str:
         f"their efficiency is {row['first']:.2f} against {row['second']:.2f}, a difference of "
         f"{row['difference']:+.3f}{limits}"
     )
-    return f"{proper_minus(said)} (n = {row['n']:.0f}; {source})."
+    return f"{proper_minus(said)} (n = {row['n']:.0f} of {source})."
 
 
 def advice(found: dict[str, str]) -> str:

@@ -239,7 +239,7 @@ def answer(table: pd.DataFrame, runs: Sequence[Run], calls: int, source: str) ->
         f"{begins} at {calls} network calls: the nearest, {best.name}, differs from the VAE's mel "
         f"error of {best['second']:.2f} nat by {best['difference']:+.2f}{limits} nat"
     )
-    return f"{proper_minus(said)} (n = {best['n']:.0f}; {source})."
+    return f"{proper_minus(said)} (n = {best['n']:.0f} of {source})."
 
 
 def advice(found: dict[str, str]) -> str:

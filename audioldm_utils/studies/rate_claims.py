@@ -119,7 +119,7 @@ def answer(table: pd.DataFrame, stages: Sequence[str], source: str) -> str:
     verb = falls if len(stages) > 1 else "was measured at one rate"
     return (
         f"The mel error {verb}, {rates}; the VAE without coding leaves {alone} "
-        f"(n = {count}; {source})."
+        f"(n = {count} of {source})."
     )
 
 

@@ -97,8 +97,12 @@ def claim(found: Interval | None, bound: float = 0.0, above: bool = True) -> str
 
 def words(found: pd.DataFrame, above: bool, bound: float = 0.0) -> list[str]:
     """A word for each row of ``results.differences``: is it above (below) the bound?"""
-    rows = found[["difference", "low", "high", "n"]].itertuples(index=False)
-    return [claim(Interval(*row), bound, above) for row in rows]
+    told = []
+    for row in found.to_dict("records"):
+        units = {name: row[name] for name in ("recordings",) if name in row}
+        limits = (row[name] for name in ("difference", "low", "high", "n"))
+        told.append(claim(Interval(*limits, **units), bound, above))
+    return told
 
 
 def together(found: Sequence[str]) -> str:

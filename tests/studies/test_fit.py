@@ -49,7 +49,7 @@ def test_fit_stores_each_part_for_this_checkpoint_only(tiny_checkpoint, clips, t
     assert errors[1] <= errors[0]
     stored = {p.name: p.read_bytes() for p in (folder / "fitted").rglob("*.safetensors")}
     assert sorted(stored) == [
-        f"{name}.safetensors" for name in ("k-means", "rvq", "rvq-coarse", "vq")
+        f"{name}.safetensors" for name in ("k-means", "rvq-coarse", "rvq", "vq")
     ]
     assert main([*command, "--parts", "vq"]) == 0
     again = next((folder / "fitted").rglob("vq.safetensors")).read_bytes()

@@ -79,7 +79,7 @@ def test_noise_of_the_envelope_is_met_at_its_own_rate():
 def test_the_answer_tells_the_ends_and_whether_the_error_falls():
     said = rate_claims.answer(table(), STAGES, "real clips")
     assert said.startswith("The mel error falls at every step, from 0.7")
-    assert "(n = 8; real clips)" in said
+    assert "(n = 8 of real clips)" in said
     risen = rate_claims.answer(table(last=0.9), STAGES, "real clips")
     assert "rises at some step" in risen
     one = rate_claims.answer(table(), STAGES[:1], "real clips")
