@@ -22,14 +22,30 @@
 # %% [markdown]
 # # Codebooks
 #
+# :::{admonition} The answer
+# :class: tip
+# **Question.** What can a choice of noise gain, which codebook gets nearest to that, and at what
+# cost in seconds and memory?
+#
+# {glue:text}`answer`
+#
+# What would change our mind, and what was found («as well» allows a difference in efficiency of
+# {glue:text}`margin`):
+#
+# - On white residuals, shifts do as well as theory says of as many independent entries.
+#   **{glue:text}`claim_1`**
+# - On the denoiser's own residuals, shifts do as well as independent entries, for each bit.
+#   **{glue:text}`claim_2`**
+# - The mask of signs makes shifts better there. **{glue:text}`claim_3`**
+# - At equal bits, shifts leave a smaller mel error than fitted atoms. **{glue:text}`claim_4`**
+#
+# **What to do.** {glue:text}`advice` A choice among all shifts takes {glue:text}`choose_shift`,
+# one among the paper's number of independent entries {glue:text}`choose_chunks`.
+# :::
+#
 # DDCM replaces the noise of each reverse step by an entry of a codebook {cite:p}`ohayon2025ddcm`.
 # Which codebook, and how an entry is chosen, decides how much of every stored bit ends up as
 # direction towards the sound.
-#
-# **The question:** what can a choice gain, which codebook gets nearest to that, and at what cost
-# in seconds and memory? **What would change our mind** that shifts of one vector serve as
-# well as independent entries: a measured efficiency below theory's, on white residuals or on real
-# ones.
 
 # %% tags=["parameters"]
 audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
@@ -54,12 +70,15 @@ from audioldm_utils.book.plotting import (
     figure_caption,
     glue_table,
     glue_value,
+    look,
     plain_table,
     style,
 )
 from audioldm_utils.bounds import as_lists
 from audioldm_utils.results import summaries as results
+from audioldm_utils.studies import choices
 from audioldm_utils.studies import codebook_tables as tables
+from audioldm_utils.studies.codebook_theory import expected_efficiency
 from audioldm_utils.studies.run import measure
 
 style()
@@ -82,7 +101,9 @@ clips = usable_clips(audio_dir, limit)
 #
 # $$\eta = \frac{-N \log_2 (1 - c^2)}{2 b} ,$$
 #
-# which is $1$ for an ideal Gaussian code and $0$ for a random choice. The codebooks compared:
+# which is $1$ for an ideal Gaussian code and $0$ for a random choice. The cosine itself stays
+# small, since one choice fixes few of $N$ values; the efficiency is what codebooks are compared by.
+# The codebooks:
 #
 # - **independent**: $K$ vectors drawn on their own, the paper's way. Any entry can be made alone
 #   from (seed, step, entry).
@@ -97,7 +118,7 @@ clips = usable_clips(audio_dir, limit)
 #
 # ## What a choice can gain
 #
-# The best of $K$ normal inner products grows as $\sqrt{2 \ln K}$: each doubling of $K$ costs a
+# The best of $K$ normal inner products grows as $\sqrt{2 \ln K}$. Each doubling of $K$ costs a
 # bit and raises the cosine only a little.
 
 # %% tags=["hide-input", "remove-output"]
@@ -110,6 +131,9 @@ one = table[(table["method"] == "ddcm") & (table["bits"] == 16)].set_index("resi
 glue_value("values", tables.VALUES, ",d")
 glue_value("draws", one["n"].max(), "d")
 glue_value("white_16", one.loc["white", "mean"], ".2f")
+glue_value("cosine_16", one.loc["white", "cosine"], ".4f")
+shifts = table[(table["method"] == "ddcm") & (table["atoms"] == 1)]
+shifts = shifts[shifts["residual"] == "white"]
 glue_value("bits_16", one["bits"].max(), ".0f", "bit")
 glue_value("white_16_low", one.loc["white", "low"], ".3f")
 glue_value("theory_16", one.loc["white", "theory"], ".2f")
@@ -133,10 +157,11 @@ figure_caption(
 )
 
 # %% [markdown]
-# Shifts of one vector are not independent of each other, and yet their best is as good as
-# theory says for independent entries: {glue:text}`white_16` measured and
-# {glue:text}`theory_16` expected at {glue:text}`bits_16` ({glue:text}`draws` draws,
-# {glue:text}`values` values; lower end of the interval {glue:text}`white_16_low`).
+# Shifts of one vector are not independent of each other. At {glue:text}`bits_16` their best has a
+# cosine of {glue:text}`cosine_16` with the residual, which is an efficiency of
+# {glue:text}`white_16` ({glue:text}`draws` draws, {glue:text}`values` values; lower end of the
+# interval {glue:text}`white_16_low`). Theory expects an efficiency of {glue:text}`theory_16` of as
+# many independent entries.
 #
 # ## Efficiency over rate
 
@@ -145,26 +170,24 @@ turbo = tables.turbo_theory(16384, [10, 30, 60, 100, 200, 300])
 shown = pd.concat([tables.over_bits(table), turbo])
 axes = curves(shown, "bits", "bits of a step's choice", "efficiency (more is better)", log_x=True)
 axes.set_ylim(0.2, 1.0)
-axes.legend(loc="lower left", ncols=2)
 figure_caption(
     axes.figure,
     "fig-efficiency",
-    "Efficiency of a choice over its bits on white residuals: shifts stay near their best at any "
-    "rate, while thresholding and matching pursuit fall. Mean with 95 % interval; the theory line "
-    f"is that of thresholding. N = {tables.VALUES:,}; n = 128 to 256 draws; seed 0; no checkpoint.",
-    "Curves of efficiency over bits: cyclic shifts flat above 0.8, independent rising to 0.8, "
-    "thresholding and matching pursuit falling with the rate.",
+    "Efficiency of a choice over its bits on white residuals. Mean with 95 % interval; the line of "
+    f"theory is that of thresholding. N = {tables.VALUES:,}; n = 128 to 256 draws; seed 0; no "
+    "checkpoint.",
+    "Curves of efficiency over bits, one a codebook, and the theory of thresholding.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 columns = ["codebook", "atoms", "bits", "residual", "efficiency", "low", "high", "theory", "n"]
 plain_table(table[columns])
 
 # %% [markdown]
 # On residuals smoothed over time and frequency, shifts keep {glue:text}`smooth_16`;
-# without the mask they fall to {glue:text}`no_mask`. k-means atoms are fitted on such smooth
-# residuals and seem to beat the bound there: it is the bound of white residuals, and fitted atoms
-# know the few directions that smooth ones take. Noise of that kind is not what a denoiser
+# without the mask they have {glue:text}`no_mask`. k-means atoms are fitted on such smooth residuals
+# and can exceed 1 there. That is no contradiction: 1 is the bound for white residuals, and fitted
+# atoms know the few directions that smooth ones take. Noise of that kind is not what a denoiser
 # expects; what that costs is measured below.
 #
 # ## Real residuals
@@ -185,6 +208,15 @@ over = judged.table[judged.table["metric"] == "efficiency"]
 mean = over[over["stage"].str.startswith("real")].groupby("method")["value"].mean()
 short = {"ddcm": "shift", "ddcm, no mask": "plain", "ddcm-gaussian": "paper"}
 glue_table(mean[list(short)].rename(short), "real_{}", ".2f")
+claims = choices.claims(judged.table, shifts)
+for key, word in claims.items():
+    glue_value(key, word)
+glue_value("answer", choices.answer(judged.table, claims["claim_2"], judged.source))
+glue_value("advice", choices.advice(claims))
+glue_value("margin", choices.MARGIN, "g")
+count = round(seconds * 25) * 128  # latent values of an excerpt
+glue_value("theory_paper", expected_efficiency(1024, count), ".2f")
+glue_value("theory_shift", expected_efficiency(2 * count, count), ".2f")
 glue_value("n", judged.n, "d")
 glue_value("rests", judged.rests)
 
@@ -194,21 +226,30 @@ figure_caption(
     axes.figure,
     "fig-real",
     "Efficiency of a choice on real residuals over the noise level (small alpha-bar is much "
-    f"noise), mean with 95 % interval over clips. {about}.",
-    "Curves of efficiency over alpha-bar, one a codebook; shifts without a mask lie lowest.",
+    f"noise), mean with 95 % interval over clips. On average over levels the lowest is: "
+    f"{look(choices.lowest(judged.table)).label}. {about}.",
+    "Curves of efficiency over alpha-bar, one a codebook.",
 )
 
 # %% [markdown]
 # Averaged over levels and clips: masked shifts {glue:text}`real_shift`, shifts without mask
-# {glue:text}`real_plain`, independent entries {glue:text}`real_paper`. {glue:text}`rests`
-#
+# {glue:text}`real_plain`, independent entries {glue:text}`real_paper`. A part of the difference is
+# size: theory expects {glue:text}`theory_paper` of 1024 independent entries, and
+# {glue:text}`theory_shift` of as many as there are shifts. {glue:text}`rests`
+
+# %% tags=["hide-input", "hide-output"]
+real = choices.on_real_residuals(judged.table).reset_index(names="masked shifts less")
+real["masked shifts less"] = real["masked shifts less"].map(lambda name: look(name).label)
+plain_table(real.rename(columns={"first": "masked shifts", "second": "other"}))
+
+# %% [markdown]
 # ## From compression to sampling
 #
 # Instead of the best entry, one can be drawn from a softmax of the scores; its temperature is in
 # standard deviations of a random entry's score. At $0$ it is compression, at $\infty$
 # plain sampling, whose result has nothing to do with the clip but its length.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 soft = summary[summary["stage"].str.startswith("temperature")]
 soft = soft[soft["metric"].isin(["mel_error", "latent_correlation", "choice_cosine"])]
 results.tabulate(soft, rows="stage", digits=3)
@@ -220,16 +261,17 @@ results.tabulate(soft, rows="stage", digits=3)
 # give, and what does the denoiser get to see? Normal noise has unit spread, no excess kurtosis and
 # no correlation between neighbours.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 equal = summary[summary["stage"] == "equal rate"]
 if len(equal):
-    shown = results.tabulate(equal, digits=3)
+    named = equal.assign(method=equal["method"].map(lambda name: look(name).label))
+    shown = results.tabulate(named, digits=3)
 else:
     shown = pd.DataFrame({"k-means": ["nothing is fitted for this checkpoint"]})
 shown
 
 # %% tags=["hide-input", "remove-output"]
-names = {"ddcm-kmeans": "kmeans", "ddcm-gaussian": "gaussian", "ddcm": "shift"}
+names = {"ddcm-kmeans": "kmeans", "ddcm": "shift"}
 measured = equal.pivot(index="method", columns="metric", values="mean")
 measured = measured.reindex(list(names), columns=["mel_error", "noise_neighbours_in_time"])
 measured, missing = measured.rename(names), pd.Series("not measured", list(names.values()))
@@ -240,11 +282,11 @@ for key, metric in (("error", "mel_error"), ("time", "noise_neighbours_in_time")
         glue_table(missing, f"{key}_{{}}")
 
 # %% [markdown]
-# The log-mel error is {glue:text}`error_kmeans` with k-means atoms, {glue:text}`error_gaussian`
-# with independent ones and {glue:text}`error_shift` with shifts, in nat. Neighbouring frames of
-# the chosen noise correlate by {glue:text}`time_kmeans`, {glue:text}`time_gaussian` and
-# {glue:text}`time_shift`: fitted atoms are smooth, and a denoiser trained on white noise takes
-# part of them for sound. The fitted codebook must also be stored with the decoder.
+# The mel error is {glue:text}`error_kmeans` with k-means atoms and {glue:text}`error_shift` with
+# shifts, in nat. Neighbouring frames of the chosen noise correlate at {glue:text}`time_kmeans` and
+# {glue:text}`time_shift`. A denoiser is trained on white noise, whose neighbours do not correlate;
+# we think that it takes part of smooth noise for sound. The fitted codebook must also be stored
+# with the decoder.
 #
 # ## Quantised latents
 #
@@ -252,7 +294,7 @@ for key, metric in (("error", "mel_error"), ("time", "noise_neighbours_in_time")
 # or by an average of all, weighted by a softmax of the squared distances (soft). No diffusion
 # takes place. Soft weights are no indices: they have no finite rate, and show what averaging does.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 quantised = summary[summary["method"].isin(["vq", "vae"])].assign(
     stage=lambda t: t["stage"].replace("", "not quantised")
 )
@@ -274,18 +316,18 @@ glue_value("paper_draw", paper["draw, processor"], ".0f", "ms")
 glue_value("paper_memory", paper["memory over plain"], ".0f", "MB")
 glue_value("shift_memory", cost["memory over plain"]["cyclic, 200 steps"], ".0f", "MB")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 units = cost.columns.str.replace("processor", "ms").str.replace("plain", "plain, MB")
 plain_table(cost.set_axis(units, axis="columns"), 2, index=True)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 shares = tables.read_shares(evidence_dir)
 plain_table(shares.rename(columns={"value": "% of one network call"}), 2)
 
 # %% [markdown]
 # A choice among all shifts takes {glue:text}`choose_shift`; among the paper's number of
 # independent entries, made in chunks, {glue:text}`choose_chunks`. Held in memory, those need
-# {glue:text}`paper_memory` and are drawn in {glue:text}`paper_draw` a step; shifts need
+# {glue:text}`paper_memory` and are drawn in {glue:text}`paper_draw` a step. Shifts need
 # {glue:text}`shift_memory`, whatever the number of steps.
 #
 # ## With an exact denoiser
@@ -293,12 +335,12 @@ plain_table(shares.rename(columns={"value": "% of one network call"}), 2)
 # For white normal latents the best denoiser is known, so whole reverse processes can be held
 # against the rate-distortion bound, with no weights at all.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 oracle = tables.read_oracle(evidence_dir)
 plain_table(oracle)
 
 # %% [markdown]
-# Where the steps lie matters as much as the codebook does. Real latents differ from white ones
+# The table varies where the steps lie as well as the codebook. Real latents differ from white ones
 # here; «DDCM as a codec» tunes the placement for them.
 #
 # ## Limits

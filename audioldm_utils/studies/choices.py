@@ -16,12 +16,17 @@ from audioldm_utils.audio.clips import Clip
 from audioldm_utils.ddcm.codebook import CyclicShift, Gaussian, Turbo, start_noise
 from audioldm_utils.ddcm.codebook.fitted import load_kmeans, load_quantiser
 from audioldm_utils.ddcm.core import DDCM, Step
+from audioldm_utils.metrics.statistics import Interval
 from audioldm_utils.model.schedule import Schedule, training_alphas_bar
+from audioldm_utils.results.summaries import differences, proper_minus
 from audioldm_utils.studies.codebook_fits import LEVELS, nearest_timesteps, residuals
 from audioldm_utils.studies.codebook_theory import efficiency
 from audioldm_utils.studies.rows import Bench, Excerpt, Row, correlation, fitted
+from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, claim, together, words
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from audioldm_utils.ddcm.codebook import Codebook
     from audioldm_utils.model.networks import Networks
     from audioldm_utils.results.tables import ResultsBuilder
@@ -60,7 +65,7 @@ def _single(at: Bench, excerpt: Excerpt, seed: int) -> None:
         "ddcm": (CyclicShift(shape, seed), 1, 8),
         "ddcm, 8 atoms": (CyclicShift(shape, seed), 8, 2),
         "ddcm, no mask": (CyclicShift(shape, seed, mask=False), 1, 8),
-        "ddcm-gaussian": (Gaussian(shape, seed, size=1024), 1, 3),
+        "ddcm-gaussian": (Gaussian(shape, seed, size=1024), 1, 6),
         "ddcm-turbo": (Turbo(shape, seed, size=4096), 30, 1),
     }
     timesteps = nearest_timesteps(training_alphas_bar(config))
@@ -116,18 +121,16 @@ def _encode(
 
 
 def _fitted(at: Bench, excerpt: Excerpt, schedule: Schedule, seed: int) -> None:
-    """Fitted atoms against normal ones, at no more than the fitted ones' bits a step."""
+    """Fitted atoms against shifts, at no more than the fitted ones' bits a step."""
     shape = excerpt.shape
     kmeans = fitted(load_kmeans, at.networks, shape, seed=seed)
     if kmeans is None:
         return
-    coders = {"ddcm-kmeans": DDCM(schedule, kmeans)}
-    normal = {"ddcm": CyclicShift(shape, seed), "ddcm-gaussian": Gaussian(shape, seed, size=1024)}
-    for name, book in normal.items():
-        # One atom more now and then, so that the bits of all steps are the same.
-        mean = kmeans.bits() / book.bits()
-        atoms = [int((i + 1) * mean) - int(i * mean) for i in range(schedule.noisy_steps)]
-        coders[name] = DDCM(schedule, book, atoms)
+    normal = CyclicShift(shape, seed)
+    # One atom more now and then, so that the bits of all steps are the same.
+    mean = kmeans.bits() / normal.bits()
+    atoms = [int((i + 1) * mean) - int(i * mean) for i in range(schedule.noisy_steps)]
+    coders = {"ddcm-kmeans": DDCM(schedule, kmeans), "ddcm": DDCM(schedule, normal, atoms)}
     for name, coder in coders.items():
         _encode(at.row(name, "equal rate"), at.networks, excerpt, coder, {})
 
@@ -146,3 +149,85 @@ def _quantised(at: Bench, excerpt: Excerpt, softness: Sequence[float]) -> None:
             row.add(
                 "payload_rate", quantiser.bits(excerpt.shape) / excerpt.seconds / 1000, "kbit/s"
             )
+
+
+#: Efficiency that shifts may lack and still serve as well as independent entries.
+MARGIN = 0.02
+
+
+def _real(table: pd.DataFrame, method: str) -> dict[str, object]:
+    stages = [stage for stage in sorted(set(table["stage"])) if stage.startswith("real")]
+    return {"method": method, "stage": stages}
+
+
+def on_real_residuals(table: pd.DataFrame) -> pd.DataFrame:
+    """Efficiency of masked shifts less that of others, over all noise levels of real residuals."""
+    asked = {
+        other: (_real(table, "ddcm"), _real(table, other))
+        for other in ("ddcm-gaussian", "ddcm, no mask")
+    }
+    return differences(table, asked, "efficiency")
+
+
+def claims(table: pd.DataFrame, white: pd.DataFrame) -> dict[str, str]:
+    """The chapter's claims, each with its word.
+
+    Args:
+        table: of the study.
+        white: rows of ``codebook_tables.read_efficiency`` of one atom of shifts on white
+            residuals, with mean, low, high, n and theory.
+
+    Returns:
+        ``claim_1``: on white residuals, shifts are as good as theory says of as many independent
+        entries, but for `MARGIN`. ``claim_2``: on real ones, as good as independent entries, but
+        for the same. ``claim_3``: the mask makes them better there. ``claim_4``: at equal bits
+        shifts leave a smaller mel error than fitted atoms.
+    """
+    rows = white[["mean", "low", "high", "n", "theory"]].itertuples(index=False)
+    expected = [claim(Interval(*row[:4]), row[4] - MARGIN) for row in rows]
+    real = on_real_residuals(table)
+    sides = ({"method": method, "stage": "equal rate"} for method in ("ddcm", "ddcm-kmeans"))
+    fitted = differences(table, {"fitted": tuple(sides)}, "mel_error")
+    return {
+        "claim_1": together(expected),
+        "claim_2": together(words(real.loc[real.index == "ddcm-gaussian"], True, -MARGIN)),
+        "claim_3": together(words(real.loc[real.index == "ddcm, no mask"], True)),
+        "claim_4": together(words(fitted, above=False)),
+    }
+
+
+#: How the second claim stands in a sentence.
+SERVE = {
+    UPHELD: "serve as well as",
+    UNDECIDED: "were not shown to serve as well as",
+    REFUTED: "serve worse than",
+}
+
+
+def answer(table: pd.DataFrame, word: str, source: str) -> str:
+    """The chapter's answer in one sentence; ``word`` of ``claim_2``."""
+    real = on_real_residuals(table)
+    if "ddcm-gaussian" not in real.index:
+        return "No real residual was measured on these clips."
+    row = real.loc["ddcm-gaussian"]
+    limits = "" if math.isnan(row["low"]) else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
+    said = (
+        f"Shifts of one vector {SERVE[word]} independent entries: on the denoiser's own residuals "
+        f"their efficiency is {row['first']:.2f} against {row['second']:.2f}, a difference of "
+        f"{row['difference']:+.3f}{limits}"
+    )
+    return f"{proper_minus(said)} (n = {row['n']:.0f} of {source})."
+
+
+def advice(found: dict[str, str]) -> str:
+    """What to do, from :func:`claims`."""
+    if found["claim_2"] == REFUTED:
+        return "Take independent entries where bits are dear, and shifts where time is."
+    mask = " under a mask of signs" * (found["claim_3"] == UPHELD)
+    return f"Take cyclic shifts of one vector{mask}."
+
+
+def lowest(table: pd.DataFrame) -> str:
+    """Method of the least mean efficiency on real residuals."""
+    real = table[(table["metric"] == "efficiency") & table["stage"].str.startswith("real")]
+    return str(real.groupby("method")["value"].mean().idxmin())

@@ -20,6 +20,8 @@ from audioldm_utils.model.schedule import Schedule
 
 LEVELS = (0.003, 0.02, 0.1, 0.3, 0.6, 0.9)
 """Alpha-bar of the noise levels at which residuals are sampled."""
+COARSE = (64, (8, 8), 4)
+"""Centres, block and stages of the residual quantiser of the lowest rates."""
 
 
 def split(latents: Sequence[Tensor], every: int = 8) -> tuple[list[Tensor], list[Tensor]]:

@@ -10,12 +10,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from audioldm_utils.errors import UserError
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies.bjontegaard import Delta, bd_rate
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def through(stage: str, synthesis: str) -> str:
+    """The stage of rows that were heard by another synthesis than the networks' own."""
+    return f"{stage}, {synthesis}" if stage else synthesis
 
 
 def over_rate(
@@ -41,6 +48,59 @@ def over_rate(
     order = {name: place for place, name in enumerate(methods)}
     found = found.assign(order=found["method"].map(order))
     return found.sort_values(["order", "kbps"], ignore_index=True).drop(columns="order")
+
+
+def heard_through(table: pd.DataFrame, synthesis: str) -> pd.DataFrame:
+    """The table, and the rows of another synthesis as methods of their own.
+
+    ``ddcm`` at ``1 kbit/s, vocoder`` becomes ``ddcm-vocoder`` at ``1 kbit/s``, with the rate of
+    its file; ``vae`` at ``vocoder`` becomes ``vae-vocoder``.
+    """
+    import pandas as pd
+
+    ends = table["stage"].eq(synthesis) | table["stage"].str.endswith(f", {synthesis}")
+    other = table[ends]
+    stage = other["stage"].str.removesuffix(synthesis).str.removesuffix(", ")
+    other = other.assign(stage=stage, method=other["method"] + f"-{synthesis}")
+    rates = table[table["metric"].isin(["rate", "payload_rate"]) & ~ends]
+    paid = rates[rates["method"].eq("ddcm") & rates["stage"].isin(set(stage))]
+    renamed = paid.assign(method=f"ddcm-{synthesis}")
+    return pd.concat([table[~ends], other, renamed], ignore_index=True)
+
+
+def at_rates_of(
+    table: pd.DataFrame, other: str, method: str, metric: str, rate: str = "rate"
+) -> pd.DataFrame:
+    """The table, and ``other`` at each stage of ``method``: as it would be at that rate.
+
+    Each clip's curve is joined by monotone cubics over the logarithm of its rate, as for
+    Bjøntegaard deltas; there is no row where a stage lies beyond its ends.
+    """
+    import pandas as pd
+
+    part = table[(table["band"] == "") & table["metric"].isin([metric, rate])]
+    wide = part.pivot_table(index=["clip", "method", "stage"], columns="metric", values="value")
+    found: dict[tuple[str, str], float] = {}
+    for clip, sides in wide.reindex(columns=[metric, rate]).dropna().groupby(level="clip"):
+        by_method = {name: side for name, side in sides.groupby(level="method")}
+        if {other, method} <= set(by_method):
+            values = _read_at(by_method[other], by_method[method][rate], metric, rate)
+            stages = by_method[method].index.get_level_values("stage")
+            found |= {(clip, stage): v for stage, v in zip(stages, values, strict=True)}
+    asked = part[(part["method"] == method) & (part["metric"] == metric)]
+    read = [found.get(key, math.nan) for key in zip(asked["clip"], asked["stage"], strict=True)]
+    rows = asked.assign(method=other, value=read).dropna(subset=["value"])
+    return pd.concat([table, rows], ignore_index=True)
+
+
+def _read_at(curve: pd.DataFrame, rates: pd.Series, metric: str, rate: str) -> np.ndarray:
+    from scipy.interpolate import PchipInterpolator
+
+    curve = curve.sort_values(rate).drop_duplicates(rate)
+    if len(curve) < 2:
+        return np.full(len(rates), math.nan)
+    joined = PchipInterpolator(np.log(curve[rate]), curve[metric], extrapolate=False)
+    return joined(np.log(rates))
 
 
 def delta(

@@ -25,9 +25,10 @@ from audioldm_utils.ddcm.codebook.planning import RateTooLowError
 from audioldm_utils.ddcm.codec import Codec, Encoded
 from audioldm_utils.ddcm.placement import load_rules
 from audioldm_utils.ddcm.settings import Settings
-from audioldm_utils.model.mel import griffin_lim
+from audioldm_utils.model import HOP
 from audioldm_utils.studies import baselines
 from audioldm_utils.studies.linear_denoiser import LinearDenoiser
+from audioldm_utils.studies.rate_curves import through
 from audioldm_utils.studies.rows import Bench, Excerpt, Row, correlation, fitted
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def add_rates(row: Row, encoded: Encoded) -> None:
 def measure_rates(
     clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int, seconds: float, steps: int,
     rates: Sequence[float], low_rate: float, low_seconds: float, rvq_stages: Sequence[int],
+    coarse_stages: Sequence[int],
 ) -> None:  # fmt: skip
     """DDCM at each rate, the ceilings, and other codecs, on the beginning of a clip.
 
@@ -74,14 +76,15 @@ def measure_rates(
         rates: targets in kbit/s; a file never exceeds its target.
         low_rate, low_seconds: up to this rate so much is coded, since the header takes most of
             a short file; it is judged on the same beginning.
-        rvq_stages: of the residual quantiser.
+        rvq_stages, coarse_stages: of the residual quantiser, and of that of larger blocks; the
+            lowest of these codes ``low_seconds``.
     """
     at, codec = Bench(clip, networks, rows), Codec(networks)
-    short = at.excerpt(seconds)
-    frames, overhead = short.mel.shape[1], 8 * FIXED_LIMIT
+    short, long = at.excerpt(seconds), at.excerpt(low_seconds)
+    overhead = 8 * FIXED_LIMIT
     for rate in rates:
-        excerpt = at.excerpt(low_seconds) if rate <= low_rate else short
-        row = at.row("ddcm", f"{rate:g} kbit/s")
+        excerpt = long if rate <= low_rate else short
+        row = at.row("ddcm", stage := f"{rate:g} kbit/s")
         start = time.process_time()
         try:
             encoded = codec.encode(excerpt.wave, Settings(kbps=rate, steps=steps, seed=seed))
@@ -89,67 +92,103 @@ def measure_rates(
             continue  # a clip this short has no row at this rate
         add_rates(row, encoded)
         row.add("encode_seconds", time.process_time() - start, "s")
+        latents = encoded.codes.latents[:, :, : short.shape[1]]
+        row.add("latent_correlation", correlation(latents, excerpt.latents), "1")
         start = time.process_time()
         mel = networks.decode(encoded.codes.latents)[:, : excerpt.mel.shape[1]]
-        heard = excerpt.waveform(networks, mel)
-        row.add("synthesis_seconds", time.process_time() - start, "s")
-        row.add("mel_error", excerpt.mel_error(mel, frames), "nat")
-        latents = encoded.codes.latents[:, :, : frames // 4]
-        row.add("latent_correlation", correlation(latents, excerpt.latents), "1")
-        row.scores(short.wave, heard)
+        row.add("decode_seconds", time.process_time() - start, "s")
+        _hear(at, "ddcm", stage, excerpt, mel, len(short.wave))
         overhead = 8 * (encoded.sizes.file - encoded.sizes.payload)
-    _ceilings(at, short, seed)
-    _quantised(at, short, overhead, rvq_stages)
+    _hear(at, "vae", "", short, networks.decode(short.latents), len(short.wave))
+    at.row("mel").heard(short.wave, short.waveform(networks, short.mel))
+    for name, stages in (("rvq", rvq_stages), ("rvq-coarse", coarse_stages)):
+        _quantised(at, name, stages, (short, long), overhead)
+    _noises(at, short, overhead, seed)
     _others(at, short)
 
 
-def _ceilings(at: Bench, short: Excerpt, seed: int) -> None:
-    """What no bits are counted for: VAE + vocoder, and the true mel with Griffin-Lim."""
-    row, mel = at.row("vae"), at.networks.decode(short.latents)
-    row.add("mel_error", short.mel_error(mel), "nat")
-    row.scores(short.wave, short.waveform(at.networks, mel))
-    made_up = short.level.undo(griffin_lim(short.mel, seed=seed))[0].numpy()
-    at.row("mel-griffinlim").scores(short.wave, made_up[: len(short.wave)])
+def _hear(
+    at: Bench, method: str, stage: str, excerpt: Excerpt, mel: torch.Tensor, samples: int
+) -> None:
+    """Mel error of decoded latents, and their sound by each synthesis, over so many samples.
+
+    Rows of the networks' own synthesis have the stage's name; those of the vocoder, and of plain
+    Griffin-Lim where nothing is coded, end in it.
+    """
+    row = at.row(method, stage)
+    row.add("mel_error", excerpt.mel_error(mel, samples // HOP), "nat")
+    start = time.process_time()
+    made = excerpt.waveform(at.networks, mel)
+    row.add("synthesis_seconds", time.process_time() - start, "s")
+    row.heard(excerpt.wave[:samples], made)
+    for synthesis in ("vocoder",) if stage else ("vocoder", "griffin-lim"):
+        if synthesis != at.networks.synthesis:
+            other = at.row(method, through(stage, synthesis))
+            other.heard(excerpt.wave[:samples], excerpt.waveform(at.networks, mel, synthesis))
 
 
-def _quantised(at: Bench, short: Excerpt, overhead: int, counts: Sequence[int]) -> None:
-    """The residual quantiser of the same latents, charged the header of a ``.ddcm`` file."""
-    quantiser = fitted(load_quantiser, at.networks, "rvq")
+def _quantised(
+    at: Bench, name: str, counts: Sequence[int], excerpts: tuple[Excerpt, Excerpt], overhead: int
+) -> None:
+    """A residual quantiser of the latents, charged the header of a ``.ddcm`` file.
+
+    The lowest point of the coarse one codes the longer excerpt, as DDCM does at its lowest rate.
+    """
+    quantiser, (short, long) = fitted(load_quantiser, at.networks, name), excerpts
+    coarse, samples = name != "rvq", len(short.wave)
     for count in (count for count in counts if quantiser and count <= quantiser.stages):
-        row = at.row("rvq", f"{count} stages")
-        mel = at.networks.decode(quantiser.hard(short.latents, count))
-        bits = quantiser.bits(short.shape, count)
-        row.add("payload_rate", bits / short.seconds / 1000, "kbit/s")
-        row.add("rate", (bits + overhead) / short.seconds / 1000, "kbit/s")
+        row = at.row("rvq", f"{count} {'coarse ' * coarse}stages")
+        excerpt = long if coarse and count == min(counts) else short
+        mel = at.networks.decode(quantiser.hard(excerpt.latents, count))
+        bits = quantiser.bits(excerpt.shape, count)
+        row.add("payload_rate", bits / excerpt.seconds / 1000, "kbit/s")
+        row.add("rate", (bits + overhead) / excerpt.seconds / 1000, "kbit/s")
+        row.add("mel_error", excerpt.mel_error(mel, samples // HOP), "nat")
+        row.heard(short.wave, excerpt.waveform(at.networks, mel))
+
+
+def _noises(at: Bench, short: Excerpt, overhead: int, seed: int) -> None:
+    """Noise in the clip's own envelope, charged the same header.
+
+    Its mel error is that of the mel which its levels alone promise, the mean of eight draws: the
+    fluctuations of one draw would count against it.
+    """
+    wave = short.level.apply(torch.from_numpy(short.wave)[None])[0].numpy()
+    for kind in baselines.NOISES:
+        row = at.row("envelope-noise", kind)
+        draws = [baselines.envelope_noise(wave, MODEL_RATE, kind, seed + i) for i in range(8)]
+        row.add("payload_rate", draws[0].payload_bits / short.seconds / 1000, "kbit/s")
+        bits = draws[0].payload_bits + overhead
+        row.add("rate", bits / short.seconds / 1000, "kbit/s")
+        sounds = torch.from_numpy(np.stack([coded.samples for coded in draws]))
+        mel = at.networks.to_mel(sounds).mean(dim=0, keepdim=True)
         row.add("mel_error", short.mel_error(mel), "nat")
-        row.scores(short.wave, short.waveform(at.networks, mel))
+        row.heard(short.wave, short.level.undo(sounds[:1])[0].numpy())
 
 
 def _others(at: Bench, short: Excerpt) -> None:
-    """Ogg Opus and MP3 at their lowest rates, of the same 16 kHz excerpt."""
-    for method, function, levels in (
-        ("opus", baselines.opus, baselines.OPUS_LEVELS),
-        ("mp3", baselines.mp3, baselines.MP3_LEVELS),
-    ):
+    """Ogg Opus and MP3 at their lowest rates, and codecs of speech, of the same excerpt."""
+    others = [("opus", baselines.opus, baselines.OPUS_LEVELS)]
+    others += [("mp3", baselines.mp3, baselines.MP3_LEVELS)]
+    if (at.clip.category or "").startswith("speech"):
+        others += [codec for codec in baselines.SPEECH if not baselines.missing(codec[0])]
+    for method, function, levels in others:
         for number, level in enumerate(levels, 1):
             coded = function(short.wave, MODEL_RATE, level)
             row = at.row(method, f"level {number}")
             row.add("rate", coded.file_bits / short.seconds / 1000, "kbit/s")
             row.add("payload_rate", coded.payload_bits / short.seconds / 1000, "kbit/s")
-            row.scores(short.wave, coded.samples)
+            row.heard(short.wave, coded.samples)
 
 
 def _measure(
     row: Row, codec: Codec, excerpt: Excerpt, settings: Settings, denoiser: Denoiser | None = None
-) -> bytes | None:
-    """Encode, add mel error and rates; the file, or None where the rate is too low."""
-    try:
+) -> None:
+    """Encode, add mel error and rates; nothing where the rate is too low."""
+    with suppress(RateTooLowError):
         encoded = codec.encode(excerpt.wave, settings, denoiser=denoiser)
-    except RateTooLowError:
-        return None
-    add_rates(row, encoded)
-    row.add("mel_error", excerpt.mel_error(codec.networks.decode(encoded.codes.latents)), "nat")
-    return encoded.data
+        add_rates(row, encoded)
+        row.add("mel_error", excerpt.mel_error(codec.networks.decode(encoded.codes.latents)), "nat")
 
 
 def measure_placement(
@@ -208,11 +247,8 @@ def _one_atom(
     paper = Settings(codebook="gaussian", size=1024, steps=paper_steps, **common)
     _measure(at.row("ddcm-gaussian", "one atom of 1024"), codec, excerpt, paper)
     steps = 1 + int(budget // np.log2(2 * values * bases))
-    row = at.row("ddcm", "one atom of shifts")
-    data = _measure(row, codec, excerpt, Settings(size=bases, steps=steps, **common))
-    start = time.process_time()
-    codec.decode(data)
-    row.add("decode_seconds", time.process_time() - start, "s")
+    shifts = Settings(size=bases, steps=steps, **common)
+    _measure(at.row("ddcm", "one atom of shifts"), codec, excerpt, shifts)
 
 
 def _linear(networks: Networks) -> Denoiser | None:

@@ -97,7 +97,7 @@ _REPAIR = {
     "": 0.3, "visqol": 0.15, "multi_resolution_stft": 0.05, "mel_error": 0.03,
     "mel_distance": 0.03, "kept": 1.0, "hum": 20.0,
 }  # fmt: skip
-_DIFFUSION = {"": 0.1, "log_mel_distance": 0.4, "visqol": 0.15, "largest_latent_difference": 2.0}
+_DIFFUSION = {"": 0.1, "log_mel_distance": 0.4, "visqol": 0.15}
 #: One flipped choice moves all that follow, so single clips may differ by more.
 _CODED = ({"": 0.15}, 0.15)
 
@@ -109,13 +109,14 @@ STUDIES = {study.name: study for study in (
     _here("01_mistakes", "bottleneck:measure_mistakes", {"": 0.05}, 0.02, Clips(8), SOUND),
     _here("01_attacks", "bottleneck:measure_attacks", {"": 0.05}, 0.02, Clips(8), SOUND),
     _here("02_repair", "repair:measure_repairs", _REPAIR, 0.1, Clips(4, first=1), SOUND),
-    _here("03_diffusion", "diffusion:measure_diffusion", _DIFFUSION, 0.1, Clips(12, first=1)),
-    _here("04_choices", "choices:measure_choices", *_CODED, Clips(18)),
-    _here("05_rates", "rates:measure_rates", *_CODED, Clips(8)),
+    _here("03_diffusion", "diffusion:measure_diffusion", _DIFFUSION, 0.1, Clips(5, first=1)),
+    _here("04_choices", "choices:measure_choices", *_CODED, Clips(5, shipped=8)),
+    # Every second clip, so that speech and tonal clips are enough to be judged alone.
+    _here("05_rates", "rates:measure_rates", *_CODED, Clips(2, shipped=6)),
     # Clips of the one above, whose rows theirs are paired with.
-    _here("05_placement", "rates:measure_placement", *_CODED, Clips(16)),
-    _here("05_codebooks", "rates:measure_codebooks", *_CODED, Clips(16)),
-    _here("05_mixtures", "rates:measure_mixtures", *_CODED, Clips(5, together=3)),
+    _here("05_placement", "rates:measure_placement", *_CODED, Clips(4, shipped=6)),
+    _here("05_codebooks", "rates:measure_codebooks", *_CODED, Clips(4, shipped=6)),
+    _here("05_mixtures", "rates:measure_mixtures", *_CODED, Clips(2, shipped=5, together=3)),
     _here("06_samples", "sampling:measure_samples", {"": 0.1},
           clips=Clips(together=0, reference=True)),
     _here("06_editing", "editing:measure_edits", {"": 0.1}, 0.1, Clips(20, shipped=8)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,14 @@ import torch
 
 from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio.clips import Clip, to_model_rate
-from audioldm_utils.audio.signals import Gain
+from audioldm_utils.audio.signals import Gain, resample
 from audioldm_utils.errors import UserError
 from audioldm_utils.methods.enhance.stft import band_centres
 from audioldm_utils.metrics import NotApplicable, evaluate_pair
+from audioldm_utils.metrics.perception import stoi
+from audioldm_utils.metrics.pitch import TONAL
 from audioldm_utils.model.networks import normalise
+from audioldm_utils.model.synthesis import synthesise
 
 if TYPE_CHECKING:
     from audioldm_utils.model.networks import Networks
@@ -23,8 +27,16 @@ if TYPE_CHECKING:
 
 #: Edges in Hz of the bands in which the mel error is reported.
 MEL_BANDS = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8000))
+#: Of codecs of speech, Hz.
+NARROW_RATE = 8000
 #: Judged at 16 kHz beside the mel error, where a waveform is there.
 HEARD = ("log_mel_distance", "multi_resolution_stft", "visqol")
+
+
+def heard_of(category: str | None) -> tuple[str, ...]:
+    """Names of the metrics that judge a waveform of a class: of pitch, of speech, or neither."""
+    speech, pitched = (category or "").startswith("speech"), category in TONAL
+    return (*HEARD, *("chroma_correlation", "comb_excess") * pitched, *("stoi",) * speech)
 
 
 class Row:
@@ -44,7 +56,7 @@ class Row:
         reference: np.ndarray,
         estimate: np.ndarray,
         rate: int = MODEL_RATE,
-        names: Iterable[str] | None = HEARD,
+        names: Iterable[str] | None = None,
     ) -> None:
         """Metrics of a waveform (every one for None); what does not apply has no row."""
         count = min(len(reference), len(estimate))
@@ -55,6 +67,20 @@ class Row:
             return
         for score in found:
             self.add(score.metric, score.value, score.unit, score.band)
+
+    def heard(self, reference: np.ndarray, estimate: np.ndarray) -> None:
+        """What judges a waveform of its class at 16 kHz (:func:`heard_of`).
+
+        Intelligibility is asked of the band up to 4 kHz besides, which is all that codecs of
+        8 kHz carry.
+        """
+        names = heard_of(self._about["category"])
+        self.scores(reference, estimate, names=names)
+        if "stoi" in names:
+            pair = reference, estimate[: len(reference)]
+            below = [resample(wave, MODEL_RATE, NARROW_RATE) for wave in pair]
+            with suppress(NotApplicable):
+                self.add("stoi", stoi(*below, NARROW_RATE), "1", band_name(0, NARROW_RATE / 2))
 
     def mel_errors(self, reference: np.ndarray, estimate: np.ndarray) -> None:
         """Mean absolute error of log-mels ``(frames, 64)``, over all and by band."""
@@ -138,9 +164,11 @@ class Excerpt:
         count = min(self.mel.shape[1], mel.shape[1], frames or mel.shape[1])
         return (mel[:, :count] - self.mel[:, :count]).abs().mean().item()
 
-    def waveform(self, networks: Networks, mel: torch.Tensor) -> np.ndarray:
-        """A log-mel as sound, at the excerpt's level and length."""
-        return self.level.undo(networks.synthesise(mel).cpu())[0].numpy()[: len(self.wave)]
+    def waveform(self, networks: Networks, mel: torch.Tensor, synthesis: str = "") -> np.ndarray:
+        """A log-mel as sound, at the excerpt's level and length; by the networks' synthesis."""
+        ways = {"": networks.synthesise, "vocoder": networks.vocode}
+        made = ways[synthesis](mel) if synthesis in ways else synthesise(mel, synthesis)
+        return self.level.undo(made.cpu())[0].numpy()[: len(self.wave)]
 
 
 def correlation(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -95,11 +95,21 @@ def claim(found: Interval | None, bound: float = 0.0, above: bool = True) -> str
     return UPHELD if ends[0] > 0 else REFUTED if ends[1] < 0 else UNDECIDED
 
 
-def together(words: Sequence[str]) -> str:
+def words(found: pd.DataFrame, above: bool, bound: float = 0.0) -> list[str]:
+    """A word for each row of ``results.differences``: is it above (below) the bound?"""
+    told = []
+    for row in found.to_dict("records"):
+        units = {name: row[name] for name in ("recordings",) if name in row}
+        limits = (row[name] for name in ("difference", "low", "high", "n"))
+        told.append(claim(Interval(*limits, **units), bound, above))
+    return told
+
+
+def together(found: Sequence[str]) -> str:
     """One word for claims that must all hold: refuted if one is, upheld if all are."""
-    if REFUTED in words or not words:
-        return REFUTED if words else UNDECIDED
-    return UPHELD if set(words) == {UPHELD} else UNDECIDED
+    if REFUTED in found or not found:
+        return REFUTED if found else UNDECIDED
+    return UPHELD if set(found) == {UPHELD} else UNDECIDED
 
 
 def difference(

@@ -107,8 +107,8 @@ def test_players_have_files_addresses_and_texts(tmp_path, monkeypatch):
     samples, rate = sf.read(page / unquote(sounds[0]["src"]))
     assert rate == RATE
     assert len(samples) == 8000
-    assert sounds[1]["aria-label"] == "rain & wind, VAE + vocoder"
-    assert pictures[1]["alt"].startswith("Spectrogram of rain & wind, VAE + vocoder: 0 to 8 kHz")
+    assert sounds[1]["aria-label"] == "rain & wind, VAE"
+    assert pictures[1]["alt"].startswith("Spectrogram of rain & wind, VAE: 0 to 8 kHz")
     assert not tags.of("b")
 
 

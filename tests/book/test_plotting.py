@@ -91,7 +91,7 @@ def summary():
 def test_points_lie_where_the_table_says(summary):
     axes = plotting.points_with_intervals(summary[:2], "distance, dB", reference=0.0)
     assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "VAE + vocoder",
+        "VAE",
         "DDCM, cyclic shifts",
     ]
     points = [(float(c[0].get_xdata()[0]), float(c[0].get_ydata()[0])) for c in axes.containers]
@@ -238,6 +238,22 @@ def test_trade_off_draws_a_line_a_method_and_names_the_points():
     assert [text.get_text() for text in axes.texts] == ["0.2", "0.4"]
     lines = [line for line in axes.lines if line.get_label() == "SDEdit"]
     assert lines[0].get_xdata().tolist() == [1.0, 2.0]
+
+
+def test_names_of_points_that_lie_together_do_not_cover_each_other():
+    import pandas as pd
+
+    from audioldm_utils.book.plotting import trade_off
+
+    points = pd.DataFrame({"method": "guided", "stage": [f"strength 0.{i}" for i in range(4)]})
+    points = points.assign(x=[1.0, 1.001, 1.002, 3.0], y=[2.0, 2.0, 2.001, 5.0])
+    spread = {f"{axis}_{side}": points[axis] for axis in "xy" for side in ("low", "high")}
+    axes = trade_off(points.assign(**spread), "distance, dB", "error")
+    axes.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_visible()]
+    assert len(boxes) >= 3
+    for a, b in itertools.combinations(boxes, 2):
+        assert not a.overlaps(b)
 
 
 def test_a_table_has_the_pages_look_and_the_same_bytes_each_time():

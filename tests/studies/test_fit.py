@@ -42,12 +42,15 @@ def test_fit_stores_each_part_for_this_checkpoint_only(tiny_checkpoint, clips, t
     assert book.centres.shape == (4, 512)
     choice = book.choose(0, white(1, (8, 28, 16)))
     assert choice.shape == (1, 8)
+    assert load_quantiser(folder, fingerprint, "rvq-coarse").block == fitting.COARSE[1]
     _, facts = load_fitted(folder, fingerprint, "rvq")
     assert facts["clips"] == ["clip0", "clip1", "clip2"]
     errors = facts["held_out_relative_error"]
     assert errors[1] <= errors[0]
     stored = {p.name: p.read_bytes() for p in (folder / "fitted").rglob("*.safetensors")}
-    assert sorted(stored) == ["k-means.safetensors", "rvq.safetensors", "vq.safetensors"]
+    assert sorted(stored) == [
+        f"{name}.safetensors" for name in ("k-means", "rvq-coarse", "rvq", "vq")
+    ]
     assert main([*command, "--parts", "vq"]) == 0
     again = next((folder / "fitted").rglob("vq.safetensors")).read_bytes()
     assert again == stored["vq.safetensors"]

@@ -9,14 +9,13 @@ import pytest
 from audioldm_utils.errors import UserError
 from audioldm_utils.metrics.statistics import Interval, bootstrap_reduction
 from audioldm_utils.results.tables import ResultsBuilder
-from audioldm_utils.studies import published
-from audioldm_utils.studies.diffusion import diffusion_verdicts, plane
+from audioldm_utils.studies import choices, diffusion, published
+from audioldm_utils.studies.diffusion import plane
 from audioldm_utils.studies.repair import repair_verdicts
 from audioldm_utils.studies.verdicts import (
     REFUTED,
     UNDECIDED,
     UPHELD,
-    as_table,
     claim,
     together,
 )
@@ -85,23 +84,78 @@ def test_few_clips_keep_no_bound_but_that_of_the_worst_clip():
 
 def test_what_is_not_in_the_table_is_not_judged():
     assert "refined" not in by_key(table_of(-0.4, 2.0, [1.0] * 6))
-    assert diffusion_verdicts(table_of(-0.4, 2.0, [1.0] * 6), [0.4]) == []
 
 
-def test_guidance_and_inversion():
+POINTS = {"calls": 10, "more_calls": 15, "strengths": [0.4], "rates": [2.0]}
+RUNS = diffusion.runs_of(**POINTS)
+
+
+def diffusion_table(guided, plausible=0.3, clips=6):
+    """The VAE's mel error is 0.2 nat, SDEdit's 0.8, DDCM's 0.4; guidance's is given by clip."""
     rows = ResultsBuilder("", 0)
-    for number in range(6):
-        name = f"clip{number}"
-        rows.add(name, "largest_latent_difference", 1e-5, "1", method="ddpm-inversion")
-        for method, value in (("sdedit", 8.0 + number), ("guided", 5.0)):
-            rows.add(name, "log_mel_distance", value, "dB", method=method, stage="strength 0.4")
-    found = {verdict.key: verdict for verdict in diffusion_verdicts(rows.table(), [0.2, 0.4])}
-    assert found["inversion"].holds == "yes"
-    assert found["guided_0.4"].measured == pytest.approx(-5.5)
-    assert found["guided_0.4"].holds == "yes"
-    shown = as_table(list(found.values()))
-    assert list(shown["n"]) == [6, 6]
-    assert "[" in shown.iloc[1, 1]
+    for number in range(clips):
+        values = {
+            ("vae", ""): (0.2, 0.5),
+            ("sdedit", "strength 0.4"): (0.8 + number / 100, plausible),
+            ("guided", "strength 0.4"): (guided[number], 0.4),
+            ("ddcm", "2 kbit/s"): (0.4, 0.5 + number / 100),
+        }
+        for (method, stage), (error, epsilon) in values.items():
+            place = {"method": method, "stage": stage}
+            rows.add(f"clip{number}", "mel_error", error, "nat", **place)
+            rows.add(f"clip{number}", "epsilon_error", epsilon, "1", **place)
+    return rows.table()
+
+
+def test_diffusion_beside_the_vae_alone():
+    table = diffusion_table([0.3, 0.31, 0.32, 0.3, 0.31, 0.33])
+    found = diffusion.claims(table, RUNS, [0.4])
+    assert found == {
+        "claim_1": UPHELD, "claim_2": UPHELD, "claim_3": UNDECIDED, "claim_4": UPHELD
+    }  # fmt: skip
+    said = diffusion.answer(table, RUNS, 10, "made up")
+    assert said.startswith("No diffusion method reconstructs better than the VAE alone at 10")
+    assert "guidance at strength 0.4, differs from the VAE's mel error of 0.20 nat by +0.11" in said
+    assert "with guidance" in diffusion.advice(found)
+    better = diffusion_table([0.1] * 6, plausible=0.6)
+    found = diffusion.claims(better, RUNS, [0.4])
+    assert (found["claim_1"], found["claim_2"]) == (REFUTED, REFUTED)
+    assert diffusion.advice(found).startswith("Try")
+    assert diffusion.answer(better, RUNS, 10, "x").startswith("A diffusion method")
+    unsure = diffusion_table([0.1, 0.3, 0.1, 0.3, 0.1, 0.3])
+    assert diffusion.claims(unsure, RUNS, [0.4])["claim_1"] == UNDECIDED
+    assert "not settled" in diffusion.answer(unsure, RUNS, 10, "x")
+    assert "No diffusion method was measured" in diffusion.answer(unsure[:0], RUNS, 10, "x")
+
+
+def choices_table(shifts, paper=0.77, kmeans=0.5, clips=6):
+    rows = ResultsBuilder("", 0)
+    for number in range(clips):
+        for method, value in (("ddcm", shifts), ("ddcm-gaussian", paper), ("ddcm, no mask", 0.7)):
+            for stage in ("real, 0.1", "real, 0.9"):
+                value += number / 1000 * (method == "ddcm")
+                rows.add(f"c{number}", "efficiency", value, "1", method=method, stage=stage)
+        for method, error in (("ddcm", 0.4), ("ddcm-kmeans", kmeans)):
+            rows.add(f"c{number}", "mel_error", error, "nat", method=method, stage="equal rate")
+    return rows.table()
+
+
+def test_shifts_beside_independent_entries():
+    white = pd.DataFrame({"mean": [0.83], "low": [0.82], "high": [0.84], "n": [128]})
+    good = choices_table(0.8)
+    found = choices.claims(good, white.assign(theory=0.83))
+    assert found == {f"claim_{i}": UPHELD for i in range(1, 5)}
+    said = choices.answer(good, found["claim_2"], "made up")
+    assert said.startswith("Shifts of one vector serve as well as independent entries")
+    assert "0.80 against 0.77" in said
+    assert choices.advice(found) == "Take cyclic shifts of one vector under a mask of signs."
+    assert choices.lowest(good) == "ddcm, no mask"
+    bad = choices.claims(choices_table(0.6, kmeans=0.3), white.assign(theory=0.9))
+    assert bad == {f"claim_{i}": REFUTED for i in range(1, 5)}
+    assert choices.advice(bad).startswith("Take independent entries")
+    few = choices.claims(choices_table(0.8, clips=3), white.assign(theory=0.845))
+    assert few == {f"claim_{i}": UNDECIDED for i in range(1, 5)}
+    assert choices.answer(good[:0], UNDECIDED, "x").startswith("No real residual")
 
 
 def test_a_plane_joins_two_metrics():

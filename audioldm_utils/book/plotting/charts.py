@@ -94,8 +94,10 @@ def curves(
     """
     import matplotlib.pyplot as plt
 
-    axes = axes or plt.subplots()[1]
-    for name in dict.fromkeys(summary[method]):
+    names = list(dict.fromkeys(summary[method]))
+    if axes is None:  # with room for the names under it
+        _, axes = plt.subplots(figsize=(7.2, 3.8 + 0.12 * len([*names, *(ceilings or {})])))
+    for name in names:
         part = summary[summary[method] == name].sort_values(x)
         drawn = look(str(name))
         axes.plot(part[x], part["mean"], **drawn.line_style())
@@ -103,11 +105,8 @@ def curves(
         axes.fill_between(*band, color=drawn.colour, alpha=0.18, linewidth=0)
     for name, level in (ceilings or {}).items():
         drawn = look(name)
-        axes.axhline(level, color=drawn.colour, linestyle=drawn.line, linewidth=1.4)
-        axes.annotate(
-            drawn.label, (0.99, level), xycoords=("axes fraction", "data"), ha="right",
-            va="bottom", color=drawn.colour, fontsize=9,
-        )  # fmt: skip
+        shape = {"color": drawn.colour, "linestyle": drawn.line, "linewidth": 1.4}
+        axes.axhline(level, label=drawn.label, **shape)
     if log_x:
         from matplotlib.ticker import FuncFormatter, LogLocator
 
@@ -117,7 +116,8 @@ def curves(
         axes.minorticks_off()
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.legend()
+    # Under the plot, so that no name lies on a curve or on another's.
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return axes
 
 
@@ -196,13 +196,33 @@ def trade_off(points: pd.DataFrame, x_label: str, y_label: str) -> Axes:
                 part["x"], part["y"], **{f"{axis}err": np.maximum(bars, 0)}, fmt="none",
                 ecolor=drawn.colour, elinewidth=0.9, alpha=0.6,
             )  # fmt: skip
-        for row in part.itertuples():
-            if text := one_line(row.stage):
-                axes.annotate(
-                    text, (row.x, row.y), xytext=(5, 4), textcoords="offset points",
-                    fontsize=8, color=drawn.colour,
-                )  # fmt: skip
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.legend()
+    _name_points(axes, points)
     return axes
+
+
+#: Where the name of a point may stand, in points from it, and how it is aligned.
+_PLACES = [(5, 4, "left"), (5, -12, "left"), (-5, 4, "right"), (-5, -12, "right")]
+_PLACES += [(5, 15, "left"), (5, -23, "left"), (-5, 15, "right"), (-5, -23, "right")]
+
+
+def _name_points(axes: Axes, points: pd.DataFrame) -> None:
+    """Write each stage beside its point, where no name stands yet; none where all is taken."""
+    from matplotlib.transforms import Bbox
+
+    axes.figure.canvas.draw()  # so that places are known
+    taken: list[Bbox] = []
+    for row in points.itertuples():
+        text = one_line(row.stage)
+        for dx, dy, side in _PLACES if text else ():
+            named = axes.annotate(
+                text, (row.x, row.y), xytext=(dx, dy), textcoords="offset points", ha=side,
+                fontsize=9, color=look(str(row.method)).colour,
+            )  # fmt: skip
+            box = named.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            named.remove()

@@ -26,7 +26,7 @@ EXAMPLES = """\
 """
 PARTS = {
     "vq": "vector quantiser of the 8-channel latent vectors",
-    "rvq": "residual vector quantiser of latent blocks, the codec without diffusion",
+    "rvq": "residual vector quantisers of latent blocks, the codec without diffusion",
     "k-means": "noise directions of residual blocks (needs the UNet)",
     "linear": "the best linear denoiser, which the network is compared with",
     "placement": "where the steps lie at each rate (needs the UNet)",
@@ -112,10 +112,16 @@ def _codebooks(args: argparse.Namespace, networks: Networks, parts: list[str]) -
     place = networks.checkpoint.path, networks.checkpoint.fingerprint
     common: dict[str, Any] = {"clips": names, "seed": args.seed, "max_seconds": args.max_seconds}
     options = {"seed": args.seed, "max_vectors": args.vectors, "held_out": checked}
-    for name, block, count in (("vq", (1, 1), 1), ("rvq", tuple(args.block), args.stages)):
-        if name in parts:
+    quantisers = {
+        "vq": (args.size, (1, 1), 1),
+        "rvq": (args.size, tuple(args.block), args.stages),
+        # A quarter of the vectors, so at most a quarter of the centres.
+        "rvq-coarse": (min(fitting.COARSE[0], max(args.size // 4, 2)), *fitting.COARSE[1:]),
+    }
+    for name, (size, block, count) in quantisers.items():
+        if name.removesuffix("-coarse") in parts:
             quantiser, facts = fitting.fit_quantiser(
-                kept, args.size, block=block, stages=count, **options
+                kept, size, block=block, stages=count, **options
             )
             path = fitting.save_quantiser(*place, name, quantiser, {**common, **facts})
             last = facts["held_out_relative_error"][-1]
