@@ -83,7 +83,7 @@ def measure_edits(
         row = Row(rows, clip, "ddcm", stage)
         row.add("target_score", float(heard[0] @ target[0]), "1")
         row.add("source_clap", float(heard[0] @ source[0]), "1")
-        follows = correlate(source_mel, mel, "log-mel", remove_bin_mean=True)
+        follows = correlate(source_mel, mel, "log-mel", remove="bins")
         row.add("source_correlation", float(follows[0]), "1")
     # The codes are chance's, and the same for all prompts.
     frames, caption = source_mel.shape[1] // 4, clip.caption or ""

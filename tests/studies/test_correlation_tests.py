@@ -125,7 +125,7 @@ def experiment(seed, follow, clips=24):
     x, y, random = (torch.from_numpy(v + spectrum) for v in (inputs, outputs, draw()))
     classes = [f"class {i % 4}" for i in range(clips)]
     matched, null, matrices = {}, {}, {}
-    for name, remove in (("latent", False), ("latent, bin mean removed", True)):
+    for name, remove in (("latent", ""), ("latent, bin mean removed", "bins")):
         matched[name] = correlation.latent_correlation(x, y, remove).numpy()
         null[name] = correlation.latent_correlation(x, random, remove).numpy()
         matrices[name] = correlation.correlation_matrix(y, x, "latent", remove)
