@@ -112,7 +112,8 @@ def test_matrix_rows_are_outputs_and_its_diagonal_is_the_correlation():
     matrix = correlation.correlation_matrix(y, x, "latent", "bins")
     assert matrix.shape == (5, 4)
     np.testing.assert_allclose(np.diag(matrix), correlation.latent_correlation(x, y[:4], "bins"))
-    assert matrix[0, 1] == pytest.approx(correlation.latent_correlation(x[1:2], y[:1], "bins").item())
+    expected = correlation.latent_correlation(x[1:2], y[:1], "bins").item()
+    assert matrix[0, 1] == pytest.approx(expected)
 
 
 def test_matrix_of_clips_of_other_lengths_uses_the_shorter_time():
