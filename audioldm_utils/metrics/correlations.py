@@ -169,8 +169,7 @@ def correlation_matrix(
         a, b = _bins(outputs, representation), _bins(inputs, representation)
         length = min(a.shape[1], b.shape[1])
         return (
-            _unit_vectors(a[:, :length], remove)
-            @ _unit_vectors(b[:, :length], remove).T
+            _unit_vectors(a[:, :length], remove) @ _unit_vectors(b[:, :length], remove).T
         ).numpy()
     rows = [[_bins(item, representation) for item in items] for items in (outputs, inputs)]
     matrix = np.empty((len(rows[0]), len(rows[1])))

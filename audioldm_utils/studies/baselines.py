@@ -1,4 +1,4 @@
-"""Codecs to stand beside: Ogg Opus and MP3 as libsndfile writes them, with bits told apart.
+"""Codecs to stand beside: coloured noise, and Ogg Opus and MP3, with bits told apart.
 
 A container adds pages and tags that a stream need not carry: ``payload_bits`` are those of the
 codec's own packets.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from audioldm_utils.audio.clips import fit_length
+from audioldm_utils.metrics.correlations import OCTAVES
 
 #: Compression levels of libsndfile: its lowest Opus rate (6 kbit/s) and three above it.
 OPUS_LEVELS = (1.0, 0.98, 0.96, 0.92)
@@ -19,6 +21,13 @@ OPUS_LEVELS = (1.0, 0.98, 0.96, 0.92)
 MP3_LEVELS = (0.99, 0.95)
 #: Samples that LAME's encoder and decoder delay by, where no tag tells the reader.
 MP3_LAG = 1105
+#: Coloured noise: edges of the bands, Hz, and seconds from one level to the next.
+NOISES = {
+    "broadband": ((0.0, OCTAVES[-1]), 0.05),
+    "seven bands": ((0.0, *OCTAVES[1:]), 0.1),
+}
+#: A level's step and floor, dB re full scale, and bits of a band's first level.
+LEVEL_STEP, LEVEL_FLOOR, FIRST_BITS = 3.0, -96.0, 6
 
 
 @dataclass(frozen=True)
@@ -85,3 +94,45 @@ def ogg_packets(data: bytes) -> list[int]:
                 current = 0
         at += 27 + len(lacing) + sum(lacing)
     return packets
+
+
+def envelope_noise(samples: np.ndarray, sample_rate: int, kind: str, seed: int = 0) -> Coded:
+    """White noise in the clip's own envelope: the plainest codec, which keeps levels alone.
+
+    Levels of each band (RMS, in steps of 3 dB) are sent as differences in time by a Rice code,
+    whose bits are counted; the decoder makes noise of those levels, joined by straight lines in
+    dB.
+
+    Args:
+        kind: of `NOISES`: one band every 50 ms, or seven octaves every 100 ms.
+        seed: of the noise.
+    """
+    edges, hop = NOISES[kind]
+    size, count = round(hop * sample_rate), len(samples)
+    starts = np.arange(0, count, size)
+    noise = np.random.default_rng(seed).standard_normal(count)
+    out, bits = np.zeros(count), 0
+    for low, high in pairwise(edges):
+        band = _band(samples, sample_rate, low, high)
+        power = np.add.reduceat(band**2, starts) / np.diff([*starts, count])
+        decibels = 10 * np.log10(np.maximum(power, 10 ** (LEVEL_FLOOR / 10)))
+        steps = np.round((decibels - LEVEL_FLOOR) / LEVEL_STEP).astype(int)
+        bits += FIRST_BITS + rice_bits(np.diff(steps))
+        told = np.interp(np.arange(count), starts + size / 2, LEVEL_FLOOR + LEVEL_STEP * steps)
+        carrier = _band(noise, sample_rate, low, high)
+        out += carrier / max(float(np.sqrt((carrier**2).mean())), 1e-12) * 10 ** (told / 20)
+    bits = 8 * -(-bits // 8)
+    return Coded(out.astype(np.float32), bits, bits)
+
+
+def _band(samples: np.ndarray, sample_rate: int, low: float, high: float) -> np.ndarray:
+    spectrum = np.fft.rfft(samples)
+    frequency = np.fft.rfftfreq(len(samples), 1 / sample_rate)
+    last = high >= sample_rate / 2
+    return np.fft.irfft(spectrum * ((frequency >= low) & ((frequency < high) | last)), len(samples))
+
+
+def rice_bits(values: np.ndarray) -> int:
+    """Bits of a Rice code of whole numbers, its parameter (2 bits) the best of four."""
+    folded = np.where(values > 0, 2 * values - 1, -2 * values)
+    return 2 + min(int((folded >> k).sum()) + len(folded) * (1 + k) for k in range(4))
