@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audioldm_utils.metrics.statistics import FEWEST, Interval, holm
-from audioldm_utils.results.summaries import per_clip, select, summarise
+from audioldm_utils.results.summaries import per_clip, proper_minus, select, summarise
 from audioldm_utils.studies import correlation_tests
 from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, claim, together
-from audioldm_utils.studies.verification import JUDGED
+from audioldm_utils.studies.verification import JUDGED, METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,6 +227,25 @@ def answer(tests: pd.DataFrame, words: Mapping[str, str]) -> str:
     return f"In part: the output follows its own input, but it is not shown to be ahead of {listed}"
 
 
+def nearest_null(tests: pd.DataFrame, rate: str, source: str) -> str:
+    """The null that comes nearest to own codes in log-mel at a rate, as a sentence.
+
+    Args:
+        source: which clips the comparisons are of.
+    """
+    rows = tests[(tests["rate"] == rate) & (tests["representation"] == IN_TIME[-1])]
+    if rows.empty:
+        return f"Nothing could be compared ({source})"
+    row = rows.sort_values("difference").iloc[0]
+    numbers = "{matched:.2f}, and at {null_mean:.2f} with the nearest null".format(**row)
+    apart = "{difference:.2f} [{low:.2f}, {high:.2f}], n = {n} recordings".format(**row)
+    told = proper_minus(f"{numbers} ({row['null']}), a difference of {apart}")
+    return (
+        f"At {rate} the log-mel that own codes give correlates with the clip's, bin means "
+        f"removed, at {told} ({source})"
+    )
+
+
 def verdict(tests: pd.DataFrame) -> str:
     """How the clip's own codes stand to the nulls, from :func:`comparisons`, for a sentence."""
     asked = tests[tests["representation"].isin(IN_TIME)]
@@ -238,6 +257,21 @@ def verdict(tests: pd.DataFrame) -> str:
     above = "above every null" if (asked["difference"] > 0).all() else "not above every null"
     clips = "1 clip" if n == 1 else f"{n} clips"
     return f"{above} on average ({clips}, too few to test: that takes {needed})"
+
+
+def representations(table: pd.DataFrame) -> pd.DataFrame:
+    """Every correlation with the own input at the lowest rate: mean by ``metric`` and ``method``.
+
+    ``metric`` is named by :func:`name_of`; noise has the name of its null for a method.
+    """
+    lowest = rates_of(table)[0]
+    rows = table[(table["band"] == "") & table["metric"].isin(METRICS)]
+    noise = rows["method"] == "envelope-noise"
+    names = [NULLS.get(key, key[0]) for key in zip(rows["method"], rows["stage"], strict=True)]
+    rows = rows.assign(method=rows["method"].where(~noise, names))
+    rows = rows[noise | rows["stage"].isin(["", lowest])]
+    summary = summarise(rows, by=("metric", "method"))
+    return summary.assign(metric=[name_of(metric) for metric in summary["metric"]])
 
 
 def by_call(table: pd.DataFrame, stage: str, metric: str) -> pd.DataFrame:

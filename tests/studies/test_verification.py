@@ -27,6 +27,7 @@ from audioldm_utils.studies.verification_tables import (
     fewest_clips,
     matrix,
     name_of,
+    nearest_null,
     verdict,
 )
 
@@ -49,7 +50,9 @@ def rows_of(networks, clips):
 @pytest.fixture(scope="module")
 def measured(tiny_checkpoint):
     networks = Networks(load(tiny_checkpoint))
-    clips = [clip(n, k, seed) for seed, (n, k) in enumerate(zip("abc", ("x", "x", "y"), strict=True))]
+    clips = [
+        clip(n, k, seed) for seed, (n, k) in enumerate(zip("abc", ("x", "x", "y"), strict=True))
+    ]
     return rows_of(networks, clips), rows_of(Networks(load(tiny_checkpoint)), clips[:1])
 
 
@@ -156,6 +159,9 @@ def test_a_real_effect_is_found_and_its_controls_are_not():
     words = claims(found, controls)
     assert set(words.values()) == {UPHELD}
     assert answer(found, words).startswith("Yes")
+    told = nearest_null(found, "1 kbit/s", "made up")
+    assert told.startswith("At 1 kbit/s the log-mel that own codes give correlates")
+    assert "n = 20 recordings (made up)" in told
     square = matrix(table, "ddcm", "1 kbit/s", JUDGED[0])
     assert isinstance(square, pd.DataFrame)
     assert (np.diag(square) > 0.3).all()
