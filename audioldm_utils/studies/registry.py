@@ -116,7 +116,7 @@ STUDIES = {study.name: study for study in (
     _here("05_placement", "rates:measure_placement", *_CODED, Clips(16)),
     _here("05_codebooks", "rates:measure_codebooks", *_CODED, Clips(16)),
     _here("05_mixtures", "rates:measure_mixtures", *_CODED, Clips(5, together=3)),
-    _here("06_samples", "sampling:measure_samples", {"": 0.1},
+    _here("06_samples", "sampling:measure_samples", {"": 0.1, "level": 3.0, "class_told": 1.0},
           clips=Clips(together=0, reference=True)),
     _here("06_editing", "editing:measure_edits", {"": 0.1}, 0.1, Clips(20, shipped=8)),
     _here("07_correlation", "verification:measure_correlations", {"": 0.1}, 0.05,
