@@ -297,7 +297,8 @@ glue_value("silent_by", ", ".join(f"{n} of {name}" for name, n in silent.items()
 # {glue:text}`alike` prompts of different classes from one starting noise, for {glue:text}`alike`
 # seeds. The mean log-mel spectra of different prompts at one seed correlate at
 # {glue:text}`alike_seed`, those of one prompt at different seeds at {glue:text}`alike_prompt`. The
-# first should be lower. Samples below {glue:text}`quiet`: {glue:text}`silent_by`.
+# first should be lower. Samples below {glue:text}`quiet`, as the synthesis gives them and before
+# any rule of levels: {glue:text}`silent_by`.
 #
 # ## Editing: codes under another prompt
 #

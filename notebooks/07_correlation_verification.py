@@ -236,7 +236,7 @@ axes = points_with_intervals(
     "correlation with the input",
     category="metric",
     series="method",
-    order=sorted(set(summary["metric"]), key=lambda name: (name.split(",")[0], name)),
+    order=sorted(set(summary["metric"]), key=lambda name: (name.split(",")[0], len(name))),
     reference=0.0,
 )
 figure_caption(
