@@ -1,14 +1,15 @@
 """Study ``06_samples``: random codes of DDCM against DDPM and DDIM, on generated samples.
 
 All methods start from the same noise, so that sample i of one belongs to sample i of another. A
-row's clip is a sample (``rain falling 03``), its class the prompt's. Scores are those of the
-checkpoint's own CLAP and compare within this checkpoint alone. What a set of samples has, or real
-clips have, is about `WHOLE`; ``sampling_tables`` reads the rows.
+row's clip is a sample (``rain falling 03``), its recording the prompt, its class the prompt's.
+Scores are those of the checkpoint's own CLAP and compare within this checkpoint alone. What a set
+of samples has, or real clips have, is about `WHOLE`; ``sampling_tables`` reads the rows.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -126,13 +127,13 @@ class _Judge:
             ):
                 rows.add(
                     f"{text} {number:02d}", metric, value, unit,
-                    category=category, method=method, stage=stage,
+                    category=category, method=method, stage=stage, recording=text,
                 )  # fmt: skip
         return found
 
     def real(self, clips: Sequence[Clip], rows: ResultsBuilder) -> torch.Tensor:
-        """Embeddings of the clips' beginnings, and whether the class of these can be told."""
-        found = []
+        """Embeddings of the clips' beginnings; of how many of a recording the class is told."""
+        found, right = [], defaultdict(list)
         for clip in clips:
             wave = torch.from_numpy(to_model_rate(clip)[: self.count])[None]
             found.append(self.networks.clap_audio(wave))
@@ -140,8 +141,10 @@ class _Judge:
                 continue
             again = self.networks.clap_audio(self.networks.reconstruct_vae(wave))
             for method, embedding in (("original", found[-1]), ("vae", again)):
-                right = self.told(embedding) == [clip.category]
-                rows.add(WHOLE, "class_told", float(right), "1", method=method, band=clip.name)
+                right[method, clip.recording].append(self.told(embedding) == [clip.category])
+        for (method, recording), told in right.items():
+            share = sum(told) / len(told)
+            rows.add(WHOLE, "class_told", share, "1", method=method, band=recording)
         return torch.cat(found)
 
 

@@ -140,7 +140,7 @@ def quiet(table: pd.DataFrame, key: Key) -> int:
 
 
 def told(table: pd.DataFrame, method: str) -> Interval | None:
-    """Share of real clips whose class is told: ``original``, or through the ``vae``."""
+    """Share of real clips whose class is told, over recordings: ``original``, or by ``vae``."""
     return mean(_of(table, (method, ""), "class_told")["value"])
 
 
@@ -161,7 +161,7 @@ def measures(table: pd.DataFrame, order: Iterable[Key]) -> pd.DataFrame:
         for key in order
     ]
     for method, name in (("original", "real clips"), ("vae", "real clips through VAE")):
-        count = str(len(_of(table, (method, ""), "class_told")))
+        count = f"{len(_of(table, (method, ''), 'class_told'))} recordings"
         rows.append((name, "–", cell(told(table, method), 2), "–", "–", "–", count))
     columns = ["sampler", "CLAP score ↑", "class told ↑", "Fréchet distance ↓", "diversity ↑"]
     return pd.DataFrame(rows, columns=[*columns, f"below {QUIET:.0f} dBFS", "samples"])
