@@ -124,8 +124,9 @@ PROCESSES = Number(int, 1, 256)
 #: How many clips; a chapter's 0 stands for all.
 CLIPS = Number(int, 1, 1_000_000)
 CLIPS_OR_ALL = Number(int, 0, 1_000_000)
-#: Samples of a prompt.
+#: Samples of a prompt; and where they are compared with each other.
 SAMPLES = Number(int, 1, 1000)
+COMPARED = Number(int, 2, 1000)
 #: Stages of a residual quantiser.
 STAGES = Number(int, 1, 64)
 #: Latent places of a block along time and frequency; there are 16 of the latter.
@@ -158,8 +159,8 @@ PARAMETERS = {
     **dict.fromkeys(("rates", "pursuit_rates", "linear_rates", "mixture_rate"), KBPS),
     "low_rate": Number(float, 0.0, 256.0),
     "rvq_stages": STAGES,
-    **dict.fromkeys(("sizes", "judged_size", "subset", "bases"), SIZE),
-    **dict.fromkeys(("judged_samples", "other_samples"), SAMPLES),
+    **dict.fromkeys(("sizes", "subset", "bases"), SIZE),
+    **dict.fromkeys(("each", "alike"), COMPARED),
     "edit_atoms": ATOMS,
     "guidance": FULL_GUIDANCE,
     "temperatures": Number(float, 1e-6, 1e6),

@@ -2,9 +2,11 @@
 # jupyter:
 #   audioldm_utils:
 #     tiny:
+#       alike: 2
 #       changes:
 #       - 0.0
 #       - 1.0
+#       each: 2
 #       edit_steps: 4
 #       sizes:
 #       - 16
@@ -23,12 +25,33 @@
 # %% [markdown]
 # # Text to audio with DDCM
 #
-# Text to audio draws fresh noise at every step. DDCM draws an index into a codebook instead, so
-# that the sound is its list of indices {cite:p}`ohayon2025ddcm`. If a small codebook makes as
-# good sound as free noise {cite:p}`ho2020ddpm`, then generated sound is compressed from birth.
+# :::{admonition} The answer
+# :class: tip
+# **From which codebook size on do random codes make what DDPM makes?** {glue:text}`answer`
 #
-# **The question:** from which codebook size on do random codes make what DDPM makes? **What would
-# change our mind** that they do: scores that differ from DDPM's by more than a margin set before.
+# - Random codes of every size score as free noise does: **{glue:text}`claim_1`**
+#   ({glue:text}`each_size`).
+# - Guidance by the choice of codes, for a decoder without the prompt, raises the CLAP score over no
+#   guidance: **{glue:text}`claim_2`**.
+# - Its sounds are as near to real ones, and as diverse, as with guidance by the network:
+#   **{glue:text}`claim_3`**.
+# - The class of what random codes make is told more often than by chance:
+#   **{glue:text}`claim_4`**.
+# - The prompt decides what is heard, and not the seed: **{glue:text}`claim_5`**.
+# - No sample is all but silent: **{glue:text}`claim_6`** ({glue:text}`silent`).
+# - Edits: a new prompt is heard (**{glue:text}`claim_7`**), the source stays where the prompt
+#   changes late (**{glue:text}`claim_8`**), and a clip's own sound as a prompt says more than its
+#   caption (**{glue:text}`claim_9`**).
+#
+# **What to do:** {glue:text}`advice`
+# :::
+#
+# Text to audio draws fresh noise at every step. DDCM draws an index into a codebook instead, so
+# that the sound is its list of indices {cite:p}`ohayon2025ddcm`. If random codes make as good
+# sound as free noise {cite:p}`ho2020ddpm`, then generated sound is compressed from birth.
+#
+# **What would change our mind:** scores that differ from DDPM's by more than a margin set before,
+# or any line above turned round.
 
 # %% tags=["parameters"]
 audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
@@ -44,11 +67,10 @@ seconds: float = 1.28  # of a sample, and of a clip that is edited
 steps: int = 10  # network calls of a sample
 guidance: float = 3.5  # classifier-free
 subset: int = 64  # candidates a step of prompt-free guidance
-sizes: list[int] = [2, 64, 1024, 65536]  # of codebooks
-judged_size: int = 64  # codebooks from here on are judged equivalent to free noise, or not
-judged_samples: int = 20  # of each prompt, by DDPM and by those codebooks
-other_samples: int = 2  # of each prompt, by all other methods
-margin: float = 0.1  # of equivalence, in standard deviations of DDPM's scores
+sizes: list[int] = [2, 64, 65536]  # of codebooks
+each: int = 6  # samples of each prompt, by every method
+alike: int = 8  # prompts, and seeds of each, whose spectra are compared
+margin: float = 0.2  # of equivalence, in standard deviations of DDPM's scores within a prompt
 edit_steps: int = 20  # network calls of an edit
 edit_atoms: int = 4  # of a choice in an edit
 changes: list[float] = [0.0, 0.25, 0.5, 0.75, 1.0]  # share of the steps before the prompt changes
@@ -72,17 +94,14 @@ from audioldm_utils.bounds import as_lists
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Networks
 from audioldm_utils.results import summaries as results
-from audioldm_utils.studies.editing import change_name, edit_curve, edits
-from audioldm_utils.studies.prompts import PROMPTS, other_prompt
+
+# %% tags=["hide-input"]
+from audioldm_utils.studies import sampling_tables as sampling
+from audioldm_utils.studies.editing import change_name, edit_curve, edit_effects, edits
+from audioldm_utils.studies.prompts import CLASSES, PROMPTS, other_prompt
 from audioldm_utils.studies.run import measure
-from audioldm_utils.studies.sampling import (
-    Sampling,
-    equivalences,
-    make,
-    methods,
-    sample_scores,
-    set_scores,
-)
+from audioldm_utils.studies.sampling import ONE_PROMPT, ONE_SEED, Sampling, make, methods
+from audioldm_utils.studies.verdicts import claim
 
 # %% tags=["hide-input"]
 style()
@@ -101,40 +120,79 @@ networks = Networks(load(checkpoint), synthesis=synthesis)
 #
 # with the prompt $c$ and classifier-free guidance of $w =$ {glue:text}`guidance`
 # {cite:p}`ho2022cfg`. DDPM draws free noise instead of $C_i(k_i)$, and DDIM none
-# {cite:p}`song2021ddim`. **Prompt-free guidance (CCFG)** lets the choice do the guiding: the
-# reverse process is the unconditional one, and of {glue:text}`subset` random atoms that with the
-# largest $\langle C_i(k), \epsilon_\varnothing - \epsilon_c\rangle$ is taken. A decoder of such
-# codes needs no prompt.
+# {cite:p}`song2021ddim`. **Prompt-free guidance (CCFG)** lets the choice do the guiding. The
+# reverse process is the unconditional one. Of {glue:text}`subset` random atoms it takes that with
+# the largest $\langle C_i(k), \epsilon_\varnothing - \epsilon_c\rangle$. A decoder of such codes
+# needs no prompt.
 #
-# All methods make the same {glue:text}`prompts` prompts from the same starting noise, with
-# {glue:text}`steps` steps and {glue:text}`seconds` of sound. That is short and coarse; it is what a
-# processor makes often enough for a comparison. The score is the cosine between prompt and sound
-# in the checkpoint's own CLAP {cite:p}`wu2023clap`; the Fréchet distance {cite:p}`kilgour2019fad`
-# is taken in the same space and means something within this checkpoint only.
+# **Prompts.** Nobody picked them: of the captions of each of the {glue:text}`classes` largest
+# classes of the training set two were drawn by a seeded generator, {glue:text}`prompts` in all.
+# Every method makes {glue:text}`each` samples of each prompt, from the same starting noise, with
+# {glue:text}`steps` steps and {glue:text}`seconds` of sound. That is short and coarse; a processor
+# makes it often enough for a comparison. Prompts are the unit: intervals are over their means.
 #
-# **Equivalence** is asked for by two one-sided tests: the 90 % interval of the mean difference to
-# DDPM, over pairs of samples from one starting noise, prompt by prompt, must lie within
-# {glue:text}`margin` standard deviations of DDPM's scores.
+# **Measures.** The CLAP score is the cosine between prompt and sound in the checkpoint's own CLAP
+# {cite:p}`wu2023clap`. The *class told* is the one of the {glue:text}`classes` class names whose
+# CLAP embedding is nearest to the sound's; chance is {glue:text}`chance`, and real clips through
+# VAE and synthesis show how much this judge can tell. The Fréchet distance to real clips
+# {cite:p}`kilgour2019fad` is taken in the same space; its interval is a jackknife that leaves out a
+# class at a time. Diversity is the mean of one minus the cosine between samples of one prompt.
+# These numbers compare within this checkpoint only.
+#
+# **Equivalence** is asked for by two one-sided tests. The 90 % interval of the mean difference to
+# DDPM must lie within {glue:text}`margin` standard deviations of DDPM's scores *within a prompt*.
+# A difference of that size is called small in the social sciences. The test is refuted where the
+# interval lies outside the margin, and undecided where it crosses it.
 
 # %% tags=["show-input", "remove-output"]
 how = {"seed": seed, "seconds": seconds, "steps": steps, "guidance": guidance, "subset": subset}
-counts = {
-    "sizes": sizes, "judged_size": judged_size,
-    "judged_samples": judged_samples, "other_samples": other_samples,
-}  # fmt: skip
 place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
-grid = {"synthesis": synthesis, **how, **counts}
+grid = {"synthesis": synthesis, **how, "sizes": sizes, "each": each, "alike": alike}
 judged = measure("06_samples", clips, checkpoint, grid, **place, recheck=samples or None)
-about = f"{judged.source}; checkpoint {checkpoint}; seed {seed}"
-tests = equivalences(judged.table, sizes, judged_size, margin)
+order = methods(sizes)
+tests = sampling.equivalences(judged.table, sizes, margin)
+words = sampling.claims(judged.table, sizes, tests)
+table = sampling.measures(judged.table, order)
 tests.to_csv(Path(out_dir) / "equivalence.csv", index=False)
+table.to_csv(Path(out_dir) / "samplers.csv", index=False)
+
+# %% tags=["hide-input", "remove-output"]
+about = f"{judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("guidance", guidance, ".1f")
 glue_value("subset", subset, "d")
 glue_value("prompts", len(PROMPTS), "d")
+glue_value("classes", len(CLASSES), "d")
+glue_value("chance", 1 / len(CLASSES), ".0%")
+glue_value("each", each, "d")
 glue_value("steps", steps, "d")
 glue_value("seconds", seconds, ".2f", "s")
 glue_value("margin", margin, "g")
 glue_value("rests", judged.rests)
+for key, word in words.items():
+    glue_value(key, word)
+pairs = zip(tests["codebook"], tests["equivalent"], strict=True)
+glue_value("each_size", "; ".join(f"{name}: {word}" for name, word in pairs))
+
+# %% tags=["hide-input", "remove-output"]
+largest = ("ddcm-random", f"K = {max(sizes)}")
+told = {key: sampling.mean(sampling.by_prompt(judged.table, key, "class_told"))
+        for key in (largest, sampling.FREE, sampling.PROMPT_FREE)}  # fmt: skip
+ceiling, original = (sampling.told(judged.table, name) for name in ("vae", "original"))
+told_codes, told_free, told_choice = (sampling.cell(found, 2) for found in told.values())
+told_real = sampling.cell(ceiling, 2)
+said = (
+    f"{sampling.answer(tests, margin)}. {sampling.difference_told(tests)}. The class is told for a "
+    f"share of {told_codes} of them, of {told_free} of DDPM's samples and of {told_real} of real "
+    "clips through the same synthesis"
+)
+glue_value("answer", f"{said} ({judged.source}).")
+glue_value(
+    "advice",
+    "Send the indices of generated sound instead of the sound; take guidance by the choice of "
+    "codes only where the decoder cannot have the prompt, and look at its diversity.",
+)
+silent = {sampling.label(key): sampling.quiet(judged.table, key) for key in order}
+glue_value("silent", f"{sum(silent.values())} of {(judged.table['metric'] == 'level').sum()}")
 
 # %% [markdown]
 # {glue:text}`rests`
@@ -145,14 +203,13 @@ glue_value("rests", judged.rests)
 
 # %% tags=["hide-input"]
 rows = []
-for _, text in PROMPTS[9:10]:
+for _, text in PROMPTS[26:27]:
     conditionings = {text: networks.embed([text], "")}
     takes = []
-    for method, stage in [key for key in methods(**counts) if key[1] != "no guidance"]:
+    for method, stage in [key for key in order if key != sampling.UNGUIDED]:
         latents = make(networks, method, stage, conditionings, Sampling(**how))
         wave = networks.synthesise(networks.decode(latents))[0].cpu().numpy()
-        label = f"{method.removesuffix('-random').upper()}, {stage}"
-        takes.append(Take(method, wave, 16000, label))
+        takes.append(Take(method, wave, 16000, sampling.label((method, stage))))
     rows.append(Row(text, takes))
 players(rows, Path(out_dir) / "listening", f"Samplers from one noise; checkpoint {checkpoint}.")
 
@@ -160,26 +217,21 @@ players(rows, Path(out_dir) / "listening", f"Samplers from one noise; checkpoint
 # ## Codebook size against free noise
 
 # %% tags=["hide-input", "remove-output"]
-scores = sample_scores(judged.table, methods(**counts))
-mean = scores.set_index(["method", "stage"])["mean"]
+scores = sampling.sample_scores(judged.table, order)
+mean = scores.set_index("label")["mean"]
 smallest = f"K = {min(sizes)}"
-glue_value("ddpm", mean["ddpm", "CFG"], ".3f")
-glue_value("ddim", mean["ddim", "CFG"], ".3f")
-glue_value("unguided", mean["ddpm", "no guidance"], ".3f")
-glue_value("ccfg", mean["ddcm-random", "prompt-free CCFG"], ".3f")
+glue_value("ddpm", mean[sampling.label(sampling.FREE)], ".3f")
+glue_value("ddim", mean["DDIM, CFG"], ".3f")
+glue_value("unguided", mean[sampling.label(sampling.UNGUIDED)], ".3f")
+glue_value("ccfg", mean[sampling.label(sampling.PROMPT_FREE)], ".3f")
 glue_value("smallest", smallest)
-glue_value("smallest_score", mean["ddcm-random", smallest], ".3f")
-glue_value("judged_from", f"K = {min([s for s in sizes if s >= judged_size], default=judged_size)}")
-tests = tests.set_index("stage", drop=False)
-columns = ["difference, deviations", "low", "high", "n", "n, DDPM"]
-pooled = tests[columns].reindex(["all judged"]).iloc[0]
-glue_value("pooled_difference", pooled["difference, deviations"], ".3f")
-glue_table(pooled[["low", "high"]], "pooled_{}", ".3f")
-glue_value("pooled_n", pooled["n"], ".0f")
-glue_value("ddpm_n", pooled["n, DDPM"], ".0f")
-shown = [name for name, yes in tests["equivalent"].items() if yes]
-glue_value("verdict", "equivalent" if "all judged" in shown else "not shown to be equivalent")
-glue_value("single", ", ".join(n for n in shown if n != "all judged") or "none of them")
+glue_value("smallest_score", mean[f"DDCM, {smallest}"], ".3f")
+glue_value("largest", largest[1])
+glue_value("told_codes", told_codes)
+glue_value("told_free", told_free)
+glue_value("told_real", told_real)
+glue_value("told_original", sampling.cell(original, 2))
+glue_value("verdict", {"upheld": "equivalent"}.get(words["claim_1"], "not all shown equivalent"))
 
 # %% tags=["hide-input"]
 axes = points_with_intervals(
@@ -188,33 +240,65 @@ axes = points_with_intervals(
 figure_caption(
     axes.figure,
     "fig-scores",
-    f"CLAP score by sampler, mean over samples with 95 % interval; {about}.",
-    "One row of points a sampler; those of the larger codebooks lie beside DDPM.",
+    f"CLAP score by sampler, mean over prompts with 95 % interval; {about}.",
+    "One row of points a sampler: DDPM, DDIM, random codes by size, guidance by choice, none.",
 )
 
 # %% tags=["hide-input"]
-plain_table(tests)
+shown = tests.rename(columns={"difference": "difference, deviations within a prompt"})
+plain_table(shown, caption="CLAP score of random codes minus DDPM's, with 90 % interval")
 
 # %% [markdown]
 # DDPM scores {glue:text}`ddpm` and DDIM {glue:text}`ddim`; the smallest codebook
-# ({glue:text}`smallest`) scores {glue:text}`smallest_score`. From {glue:text}`judged_from` on, all
-# sizes together ({glue:text}`pooled_n` samples against {glue:text}`ddpm_n`) differ from DDPM by
-# {glue:text}`pooled_difference` standard deviations, interval {glue:text}`pooled_low` to
-# {glue:text}`pooled_high`: **{glue:text}`verdict`** within the margin. Single sizes that pass by
-# themselves: {glue:text}`single`. Without guidance DDPM scores {glue:text}`unguided`; codes that
-# guide by their choice, so that the decoder knows no prompt, score {glue:text}`ccfg`.
+# ({glue:text}`smallest`) scores {glue:text}`smallest_score`. The table judges each size by itself,
+# from as many samples as DDPM has: {glue:text}`each_size`.
 #
-# The theory expects this. An atom drawn by chance from a normal codebook *is* normal noise;
-# a small codebook limits only how many different sounds there are.
+# An equal score is no equal sound. The class of a sample is told for a share of
+# {glue:text}`told_codes` of those of {glue:text}`largest`, and of {glue:text}`told_free` of DDPM's.
+# The same judge tells {glue:text}`told_original` of real clips as they are and
+# {glue:text}`told_real` of them through VAE and synthesis.
+#
+# The theory expects equivalence. An atom drawn by chance from a normal codebook *is* normal noise.
+# A small codebook limits only how many different sounds there are.
+#
+# ## Guidance without a prompt
+
+# %% tags=["hide-input", "remove-output"]
+pair = (sampling.PROMPT_FREE, sampling.FREE)
+gain = sampling.apart(judged.table, sampling.PROMPT_FREE, sampling.UNGUIDED, "clap_score")
+glue_value("ccfg_gain", sampling.cell(gain))
+glue_value("ccfg_score", sampling.cell(sampling.apart(judged.table, *pair, "clap_score")))
+glue_value("ccfg_frechet", sampling.cell(sampling.frechet_distance(judged.table, *pair)))
+glue_value("ccfg_diversity", sampling.cell(sampling.apart(judged.table, *pair, "diversity")))
+glue_value("told_choice", told_choice)
 
 # %% tags=["hide-input"]
-sets = set_scores(judged.table)
-plain_table(sets)
+plain_table(table, caption="Every sampler by every measure, with 95 % intervals")
 
 # %% [markdown]
-# The table holds the Fréchet distance to real clips and the diversity, the mean of one minus the
-# cosine between samples of one prompt; it stays empty where a run makes too few samples. The
-# numbers of samples differ between rows, and a Fréchet distance falls with their number.
+# Without guidance DDPM scores {glue:text}`unguided`. Codes that guide by their choice score
+# {glue:text}`ccfg`, a difference of {glue:text}`ccfg_gain`. Beside guidance by the network the
+# score differs by {glue:text}`ccfg_score`, the Fréchet distance by {glue:text}`ccfg_frechet` (less
+# is better) and the diversity by {glue:text}`ccfg_diversity` (more is better). A score can be
+# raised by sounds that are all alike, so the three belong together. All samplers made the same
+# number of samples; a Fréchet distance would fall with that number.
+#
+# ## Prompt or seed?
+
+# %% tags=["hide-input", "remove-output"]
+glue_value("alike", alike, "d")
+glue_value("alike_seed", sampling.cell(sampling.alike(judged.table, ONE_SEED), 2))
+glue_value("alike_prompt", sampling.cell(sampling.alike(judged.table, ONE_PROMPT), 2))
+glue_value("quiet", f"{sampling.QUIET:.0f}".replace("-", "\N{MINUS SIGN}"), "", "dBFS")
+glue_value("silent_by", ", ".join(f"{n} of {name}" for name, n in silent.items() if n) or "none")
+
+# %% [markdown]
+# A model that has collapsed makes nearly one sound of a seed, whatever it is asked for. DDIM makes
+# {glue:text}`alike` prompts of different classes from one starting noise, for {glue:text}`alike`
+# seeds. The mean log-mel spectra of different prompts at one seed correlate at
+# {glue:text}`alike_seed`, those of one prompt at different seeds at {glue:text}`alike_prompt`. The
+# first should be lower. Samples below {glue:text}`quiet`, as the synthesis gives them and before
+# any rule of levels: {glue:text}`silent_by`.
 #
 # ## Editing: codes under another prompt
 #
@@ -228,7 +312,10 @@ edited = {
 }  # fmt: skip
 grid = {"synthesis": synthesis, **edited}
 editing = measure("06_editing", clips, checkpoint, grid, **place, recheck=1, new_clips=new_clips)
+effects = edit_effects(editing.table, changes)
 curve = edit_curve(editing.table)
+
+# %% tags=["hide-input", "remove-output"]
 summary = results.summarise(editing.table, by=("method", "stage", "metric"))
 value = summary.pivot(index="stage", columns="metric", values="mean")
 ends = value.loc[[change_name(min(changes)), change_name(max(changes))]]
@@ -240,6 +327,9 @@ glue_value("caption", value.loc["caption", "source_clap"], ".2f")
 glue_value("no_prompt", value.loc["no prompt", "source_clap"], ".2f")
 glue_value("editing_n", editing.n, "d")
 glue_value("editing_source", editing.source)
+for key, effect in effects.items():
+    glue_value(key, claim(effect))
+    glue_value(f"{key}_effect", sampling.cell(effect, 2))
 
 # %% tags=["hide-input"]
 axes = curves(
@@ -248,14 +338,19 @@ axes = curves(
     "likeness to the source: log-mel correlation, bin means removed",
     "target score: CLAP cosine with the new prompt",
 )
-for _, row in curve.iterrows():
-    axes.annotate(row["stage"], (row["source_correlation"], row["mean"]), fontsize=8)
+for place_of, (_, row) in enumerate(curve.sort_values("source_correlation").iterrows()):
+    where = (row["source_correlation"], row["mean"])
+    axes.annotate(
+        row["stage"].removeprefix("change at "), where, (0, 9 if place_of % 2 else -15),
+        textcoords="offset points", ha="center", fontsize=9,
+    )  # fmt: skip
 figure_caption(
     axes.figure,
     "fig-edit",
-    "The later the prompt changes, the more of the source stays; mean over clips with 95 % "
-    f"interval. n = {editing.n}; {editing.source}; checkpoint {checkpoint}; seed {seed}.",
-    "A curve from few source and more target to much source and less target.",
+    "Likeness to the new prompt over likeness to the source. A label says at which share of the "
+    f"steps the prompt changes; 100% is never. Mean over clips, 95 % interval. n = {editing.n}; "
+    f"{editing.source}; checkpoint {checkpoint}; seed {seed}.",
+    "A curve through one point a share of the steps.",
 )
 
 # %% tags=["hide-input"]
@@ -272,21 +367,25 @@ for info in [info for info in clips if info.name in measured][:1]:
 players(rows, Path(out_dir) / "edits", f"One clip's codes, two prompts; checkpoint {checkpoint}.")
 
 # %% [markdown]
-# Under the new prompt from the first step on, the target score is {glue:text}`target_early` and
-# the log-mel correlates with the source at {glue:text}`source_early`; with the prompt never
+# Under the new prompt from the first step on, the target score is {glue:text}`target_early`, and
+# the log-mel correlates with the source at {glue:text}`source_early`. With the prompt never
 # changed they are {glue:text}`target_never` and {glue:text}`source_never`
-# ({glue:text}`editing_source`).
+# ({glue:text}`editing_source`). The new prompt raises the target score by
+# {glue:text}`claim_7_effect`: that it is heard is **{glue:text}`claim_7`**. Keeping the prompt
+# raises the likeness to the source by {glue:text}`claim_8_effect`: that the source stays is
+# **{glue:text}`claim_8`**.
 #
-# **Audio prompts.** With a clip's CLAP embedding in the place of the text's, random codes make
-# sound whose embedding has a cosine of {glue:text}`audio_prompt` with the clip's; with the
-# caption alone it is {glue:text}`caption`, and with no prompt {glue:text}`no_prompt`.
+# **Audio prompts.** A clip's CLAP embedding takes the place of the text's, and random codes make
+# the sound. Its embedding has a cosine of {glue:text}`audio_prompt` with the clip's. With the
+# caption alone it is {glue:text}`caption`, and with no prompt {glue:text}`no_prompt`. The clip says
+# {glue:text}`claim_9_effect` more than its caption: **{glue:text}`claim_9`**.
 #
 # ## Limits
 #
-# A CLAP score of this checkpoint is no listener: the same model was trained on the same captions.
-# Samples are short and made with few steps. Equivalence of means is not equality of sounds; a
-# codebook that all samples share makes them depend on each other, which shows only between
-# samples.
+# The judge is the checkpoint's own CLAP, and no listener. It was trained on captions of the same
+# set, so its score and its classes flatter what it was trained beside. Samples are short and made
+# with few steps. Equivalence of means is not equality of sounds. A codebook that all samples share
+# makes them depend on each other, which shows only between samples.
 #
 # ## Next
 #

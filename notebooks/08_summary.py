@@ -115,10 +115,8 @@ for chapter, part in by_chapter(table):
 #   smallest effect {{07_correlation_verification:weakest_effect}}, against
 #   {{07_correlation_verification:weakest}}). The control is
 #   {{07_correlation_verification:control}}. *A control that passes would change our mind.*
-# - **Random codes against free noise**: {{06_text_to_audio:verdict}} in CLAP score from
-#   {{06_text_to_audio:judged_from}} on, difference {{06_text_to_audio:pooled_difference}} standard
-#   deviations ({{06_text_to_audio:pooled_low}} to {{06_text_to_audio:pooled_high}}). *Listeners who
-#   tell them apart would change our mind.*
+# - **Random codes against free noise**: {{06_text_to_audio:answer}} *Listeners who tell them apart
+#   would change our mind.*
 # - **Prompts without a prompt in the file**: guidance by the choice of codes scores
 #   {{06_text_to_audio:ccfg}}, no guidance {{06_text_to_audio:unguided}} and guidance by the network
 #   {{06_text_to_audio:ddpm}}.

@@ -7,23 +7,29 @@
   can be near zero for a perfect-sounding output.
 
 Pearson's correlation over all bins and times is high for any two sounds, because all
-spectra fall alike. ``remove_bin_mean`` takes each bin's own mean over time away first, and
-what is left follows the input in time or not at all.
+spectra fall alike. ``remove="bins"`` takes each bin's own mean over time away first, and
+what is left follows the input in time or not at all. ``remove="bins and frames"`` then takes
+each frame's mean over frequency away too (of latents: each channel's), and what is left of a
+log-mel is blind to loudness: only a change of the spectrum's shape counts.
 
 1 is a perfect copy, 0 no relation; constant input (silence) has no correlation and gives 0.
 Correlation is blind to gain, and to the level of each bin once its mean is removed.
+An envelope is linear, so that its frames' means do not hold all of its loudness.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
 
 #: Which axis of each representation is time.
 TIME_AXIS = {"latent": 2, "log-mel": 1, "envelope": 1, "waveform": 1}
+#: Means that are taken away before two sounds are compared.
+Remove = Literal["", "bins", "bins and frames"]
 _AXES = {"latent": 4, "log-mel": 3, "envelope": 3, "waveform": 2}
 
 #: Edges of the envelope's octave bands, Hz; the last one is cut at half the sample rate.
@@ -31,7 +37,7 @@ OCTAVES = (62.5, 125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
 
 
 def _bins(values: torch.Tensor | np.ndarray, representation: str) -> torch.Tensor:
-    """``(batch, time, bins)`` in float64."""
+    """``(batch, time, channels, frequencies)`` in float64; only latents have channels."""
     if representation not in TIME_AXIS:
         raise ValueError(f"representation must be one of {list(TIME_AXIS)}, got {representation!r}")
     tensor = torch.as_tensor(values).detach().to("cpu", torch.float64)
@@ -41,15 +47,20 @@ def _bins(values: torch.Tensor | np.ndarray, representation: str) -> torch.Tenso
             f"got shape {tuple(tensor.shape)}"
         )
     if tensor.ndim == 2:
-        return tensor[:, :, None]
-    return tensor.movedim(TIME_AXIS[representation], 1).flatten(2)
+        return tensor[:, :, None, None]
+    tensor = tensor.movedim(TIME_AXIS[representation], 1)
+    return tensor if tensor.ndim == 4 else tensor[:, :, None]
 
 
-def _unit_vectors(bins: torch.Tensor, remove_bin_mean: bool) -> torch.Tensor:
+def _unit_vectors(bins: torch.Tensor, remove: Remove) -> torch.Tensor:
     """Flattened, centred and of norm 1; zero where there is no variance."""
-    scale = bins.abs().amax(dim=(1, 2)).clamp(min=torch.finfo(bins.dtype).tiny)
-    if remove_bin_mean:
+    if remove not in ("", "bins", "bins and frames"):
+        raise ValueError(f"remove must be '', 'bins' or 'bins and frames', got {remove!r}")
+    scale = bins.abs().amax(dim=(1, 2, 3)).clamp(min=torch.finfo(bins.dtype).tiny)
+    if remove:
         bins = bins - bins.mean(dim=1, keepdim=True)
+    if remove == "bins and frames":
+        bins = bins - bins.mean(dim=3, keepdim=True)
     flat = bins.flatten(1)
     flat = flat - flat.mean(dim=1, keepdim=True)
     norm = flat.norm(dim=1, keepdim=True)
@@ -95,7 +106,7 @@ def correlate(
     reference: torch.Tensor | np.ndarray,
     estimate: torch.Tensor | np.ndarray,
     representation: str,
-    remove_bin_mean: bool = False,
+    remove: Remove = "",
 ) -> torch.Tensor:
     """Pearson correlation of each item of a batch with its reference, ``(batch,)``, float64.
 
@@ -108,46 +119,46 @@ def correlate(
         raise ValueError(
             f"reference and estimate must be of one shape, got {shapes[0]} and {shapes[1]}"
         )
-    return (_unit_vectors(a, remove_bin_mean) * _unit_vectors(b, remove_bin_mean)).sum(dim=1)
+    return (_unit_vectors(a, remove) * _unit_vectors(b, remove)).sum(dim=1)
 
 
 def latent_correlation(
-    reference: torch.Tensor, estimate: torch.Tensor, remove_bin_mean: bool = False
+    reference: torch.Tensor, estimate: torch.Tensor, remove: Remove = ""
 ) -> torch.Tensor:
     """``correlate`` for latents ``(batch, channels, time, frequency)``."""
-    return correlate(reference, estimate, "latent", remove_bin_mean)
+    return correlate(reference, estimate, "latent", remove)
 
 
 def log_mel_correlation(
-    reference: torch.Tensor, estimate: torch.Tensor, remove_bin_mean: bool = False
+    reference: torch.Tensor, estimate: torch.Tensor, remove: Remove = ""
 ) -> torch.Tensor:
     """``correlate`` for log-mels ``(batch, frames, mels)``."""
-    return correlate(reference, estimate, "log-mel", remove_bin_mean)
+    return correlate(reference, estimate, "log-mel", remove)
 
 
 def envelope_correlation(
     reference: torch.Tensor,
     estimate: torch.Tensor,
     sample_rate: int = 16000,
-    remove_bin_mean: bool = False,
+    remove: Remove = "",
 ) -> torch.Tensor:
     """``correlate`` for the octave-band envelopes of waveforms ``(batch, samples)``."""
     a, b = (band_envelope(waveform, sample_rate) for waveform in (reference, estimate))
-    return correlate(a, b, "envelope", remove_bin_mean)
+    return correlate(a, b, "envelope", remove)
 
 
 def waveform_correlation(
-    reference: torch.Tensor, estimate: torch.Tensor, remove_bin_mean: bool = False
+    reference: torch.Tensor, estimate: torch.Tensor, remove: Remove = ""
 ) -> torch.Tensor:
     """``correlate`` for waveforms ``(batch, samples)``; one bin, so the mean goes either way."""
-    return correlate(reference, estimate, "waveform", remove_bin_mean)
+    return correlate(reference, estimate, "waveform", remove)
 
 
 def correlation_matrix(
     outputs: torch.Tensor | np.ndarray | Sequence[torch.Tensor],
     inputs: torch.Tensor | np.ndarray | Sequence[torch.Tensor],
     representation: str,
-    remove_bin_mean: bool = False,
+    remove: Remove = "",
 ) -> np.ndarray:
     """Correlation of every output with every input, ``(outputs, inputs)``: the diagonal is matched.
 
@@ -158,14 +169,13 @@ def correlation_matrix(
         a, b = _bins(outputs, representation), _bins(inputs, representation)
         length = min(a.shape[1], b.shape[1])
         return (
-            _unit_vectors(a[:, :length], remove_bin_mean)
-            @ _unit_vectors(b[:, :length], remove_bin_mean).T
+            _unit_vectors(a[:, :length], remove) @ _unit_vectors(b[:, :length], remove).T
         ).numpy()
     rows = [[_bins(item, representation) for item in items] for items in (outputs, inputs)]
     matrix = np.empty((len(rows[0]), len(rows[1])))
     for i, a in enumerate(rows[0]):
         for j, b in enumerate(rows[1]):
             length = min(a.shape[1], b.shape[1])
-            pair = [_unit_vectors(x[:, :length], remove_bin_mean) for x in (a, b)]
+            pair = [_unit_vectors(x[:, :length], remove) for x in (a, b)]
             matrix[i, j] = float((pair[0] * pair[1]).sum())
     return matrix

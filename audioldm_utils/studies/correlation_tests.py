@@ -1,11 +1,14 @@
 """Does an output follow its input? Matched correlations against their nulls.
 
 A correlation convinces only beside what the same codec gives with random indices, another
-clip's codes, another clip of the same class, another prompt, the wrong checkpoint's codes.
+clip's codes, another clip of the same class, another prompt, the wrong checkpoint's codes, and
+beside noise of the clip's own loudness. Clips of one recording are one observation.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audioldm_utils.metrics.statistics import (
+    EXACT_CLIPS,
     Alternative,
     bootstrap_interval,
     cliffs_delta,
@@ -76,6 +80,23 @@ def partners(clips: int, classes: Sequence[str] | None = None) -> np.ndarray:
     return others & (names[:, None] == names[None])
 
 
+def _deals(n: int, classes: Sequence[str] | None, draws: int, seed: int) -> tuple[np.ndarray, bool]:
+    """Orders ``(deals, n)`` of n inputs, dealt within their class, and whether all there are."""
+    groups = np.zeros(n) if classes is None else np.unique(classes, return_inverse=True)[1]
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    order = np.arange(n)[None]
+    if math.prod(math.factorial(len(one)) for one in members) <= draws:
+        for one in members:
+            ways = np.array(list(itertools.permutations(one)))
+            order = np.repeat(order, len(ways), axis=0)
+            order[:, one] = np.tile(ways, (len(order) // len(ways), 1))
+        return order, True
+    rng, order = np.random.default_rng(seed), np.tile(order, (draws, 1))
+    for one in members:
+        order[:, one] = rng.permuted(order[:, one], axis=1)
+    return order, False
+
+
 def pairing_p(
     matrix: npt.ArrayLike,
     classes: Sequence[str] | None = None,
@@ -87,7 +108,7 @@ def pairing_p(
 
     The inputs are dealt out to the outputs again, within their class if ``classes`` are
     given. Since the whole pairing is permuted, it does not matter that the entries of a row
-    or a column depend on each other.
+    or a column depend on each other. All deals are tried where there are at most ``draws``.
 
     Args:
         matrix: ``(..., clips, clips)`` of ``correlation_matrix``; leading axes are separate
@@ -100,21 +121,51 @@ def pairing_p(
     n = matrix.shape[-1]
     if matrix.ndim < 2 or matrix.shape[-2] != n:
         raise ValueError(f"the matrix must be square, got shape {matrix.shape}")
-    rng = np.random.default_rng(seed)
-    order = np.tile(np.arange(n), (draws, 1))
-    groups = np.zeros(n) if classes is None else np.unique(classes, return_inverse=True)[1]
-    for group in np.unique(groups):
-        members = np.flatnonzero(groups == group)
-        order[:, members] = rng.permuted(order[:, members], axis=1)
+    order, exact = _deals(n, classes, draws, seed)
     rows = matrix.reshape(-1, n, n)
     # Less each output's mean over its possible partners and itself: about zero for all.
     allowed = partners(n, classes) | np.eye(n, dtype=bool)
     rows = rows - ((rows * allowed).sum(axis=2) / allowed.sum(axis=1))[..., None]
-    hits = [
+    hits = np.array([
         tail_counts(row[np.arange(n), order].mean(axis=1), np.trace(row) / n, alternative)
         for row in rows
-    ]
-    return ((1 + np.array(hits)) / (1 + draws)).reshape(matrix.shape[:-2])
+    ])  # fmt: skip
+    p = hits / len(order) if exact else (1 + hits) / (1 + len(order))
+    return p.reshape(matrix.shape[:-2])
+
+
+def smallest_p(
+    n: int, draws: int, nulls: int = 1, classes: Sequence[str] | None = None, paired: bool = False
+) -> float:
+    """The floor of a p-value of :func:`exchange_p`, or with ``paired`` of :func:`pairing_p`."""
+    if paired:
+        order, exact = _deals(n, classes, draws, 0)
+        return 1 / (len(order) + (not exact))
+    if nulls == 1 and n <= EXACT_CLIPS:
+        return 2.0**-n
+    return max(1 / (1 + draws), (1.0 + nulls) ** -n)
+
+
+def over_recordings(matrix: npt.ArrayLike, recordings: Sequence[str]) -> np.ndarray:
+    """Correlations of outputs with inputs, recording by recording.
+
+    Args:
+        matrix: ``(clips, clips)``; its diagonal is matched.
+        recordings: that each clip belongs to.
+
+    Returns:
+        ``(recordings, recordings)``, in the order of their first clips. Clips of two recordings
+        are paired one by one, those of the smaller one over again; on the diagonal each with
+        itself. So an entry is a mean over as many pairs as a matched one.
+    """
+    matrix = np.asarray(matrix, dtype=np.float64)
+    clips = [np.flatnonzero(np.asarray(recordings) == name) for name in dict.fromkeys(recordings)]
+    found = np.empty((len(clips), len(clips)))
+    for i, outputs in enumerate(clips):
+        for j, inputs in enumerate(clips):
+            size = max(len(outputs), len(inputs))
+            found[i, j] = matrix[np.resize(outputs, size), np.resize(inputs, size)].mean()
+    return found
 
 
 @dataclass(frozen=True)
@@ -123,14 +174,15 @@ class Comparison:
 
     Attributes:
         representation, null: names.
-        matched, null_mean: means over clips.
-        difference, low, high: mean of matched minus the clip's mean null, with its
-            bootstrap interval over clips.
+        matched, null_mean: means over recordings.
+        difference, low, high: mean of matched minus the recording's mean null, with its
+            bootstrap interval over recordings.
         p, p_corrected: one-sided permutation p-value; after Holm over all comparisons.
-        d_z: effect size, the difference over its standard deviation over clips; NaN for one clip.
+        floor: the smallest p-value that so many permutations can give.
+        d_z: effect size, the difference over its standard deviation; NaN for one recording.
         cliff: Cliff's delta of matched against all null values.
-        above: share of clips above every one of their own null values.
-        n: clips.
+        above: share of recordings above every one of their own null values.
+        n: recordings.
     """
 
     representation: str
@@ -142,6 +194,7 @@ class Comparison:
     high: float
     p: float
     p_corrected: float
+    floor: float
     d_z: float
     cliff: float
     above: float
@@ -158,6 +211,7 @@ def _compare(
     matched: np.ndarray,
     nulls: np.ma.MaskedArray,
     p: float,
+    floor: float,
     level: float,
     seed: int,
 ) -> Comparison:
@@ -172,7 +226,8 @@ def _compare(
         *(interval.mean, interval.low, interval.high),
         p=p,
         p_corrected=p,
-        # One clip has no spread to measure an effect by.
+        floor=floor,
+        # One recording has no spread to measure an effect by.
         d_z=cohens_dz(difference) if len(difference) > 1 else np.nan,
         cliff=cliffs_delta(matched, nulls.compressed()),
         above=float((matched > nulls.max(axis=1).filled(np.nan)).mean()),
@@ -185,6 +240,7 @@ def verify(
     nulls: Mapping[str, Mapping[str, npt.ArrayLike]],
     matrices: Mapping[str, npt.ArrayLike] | None = None,
     classes: Sequence[str] | None = None,
+    recordings: Sequence[str] | None = None,
     draws: int = 9999,
     level: float = 0.95,
     seed: int = 0,
@@ -198,28 +254,35 @@ def verify(
             A representation may be absent from a null.
         matrices: representation to ``correlation_matrix``, its diagonal equal to
             ``matched``; adds the null ``another clip`` and, with ``classes``, ``another
-            clip of the class`` (over clips that have one), tested by re-pairing.
+            clip of the class`` (over those that have one), tested by re-pairing.
         classes: one a clip.
-        draws: permutations; the smallest p-value is 1 / (1 + draws), or 2^-clips for one
-            null value and few clips.
+        recordings: that each clip belongs to, itself by default. Clips of one are averaged, so
+            that matched and null are exchanged for all of them together, and another clip is
+            always one of another recording.
+        draws: permutations; fewer where there are fewer ways.
 
     Returns:
         Comparisons, null by null; p-values corrected over all of them together.
     """
+    count = len(next(iter(matched.values())))
+    belongs = [str(name) for name in (range(count) if recordings is None else recordings)]
     found: list[Comparison] = []
     for null, representations in nulls.items():
         for name, values in representations.items():
-            own = np.asarray(matched[name], dtype=np.float64)
-            other = np.asarray(values, dtype=np.float64)
+            own = _means(matched[name], belongs)
+            other = _means(values, belongs)
             other = other[:, None] if other.ndim == 1 else other
             p = float(exchange_p(own, other, draws=draws, seed=seed))
-            found.append(_compare(name, null, own, np.ma.array(other), p, level, seed))
-    names = {"another clip": None} | ({"another clip of the class": classes} if classes else {})
+            floor = smallest_p(len(own), draws, other.shape[1])
+            found.append(_compare(name, null, own, np.ma.array(other), p, floor, level, seed))
+    first = [belongs.index(name) for name in dict.fromkeys(belongs)]
+    kinds = None if classes is None else [classes[i] for i in first]
+    names = {"another clip": None} | ({"another clip of the class": kinds} if kinds else {})
     for null, groups in names.items() if matrices else ():
         for name, values in matrices.items():
-            matrix = np.asarray(values, dtype=np.float64)
-            if not np.allclose(np.diag(matrix), matched[name], atol=1e-6):
+            if not np.allclose(np.diag(values), matched[name], atol=1e-6):
                 raise ValueError(f"the {name} matrix has another diagonal than matched[{name!r}]")
+            matrix = over_recordings(values, belongs)
             allowed = partners(len(matrix), groups)
             has = np.flatnonzero(allowed.any(axis=1))
             if len(has) < 2:
@@ -227,10 +290,17 @@ def verify(
             matrix, allowed = matrix[np.ix_(has, has)], allowed[np.ix_(has, has)]
             kept = None if groups is None else [groups[i] for i in has]
             p = float(pairing_p(matrix, kept, draws=draws, seed=seed))
+            floor = smallest_p(len(has), draws, classes=kept, paired=True)
             masked = np.ma.array(matrix, mask=~allowed)
-            found.append(_compare(name, null, np.diag(matrix), masked, p, level, seed))
+            found.append(_compare(name, null, np.diag(matrix), masked, p, floor, level, seed))
     corrected = holm([comparison.p for comparison in found])
     return [
         replace(comparison, p_corrected=float(p))
         for comparison, p in zip(found, corrected, strict=True)
     ]
+
+
+def _means(values: npt.ArrayLike, recordings: Sequence[str]) -> np.ndarray:
+    """Means over the clips of each recording, in the order of their first clips."""
+    values, belongs = np.asarray(values, dtype=np.float64), np.asarray(recordings)
+    return np.stack([values[belongs == name].mean(axis=0) for name in dict.fromkeys(recordings)])

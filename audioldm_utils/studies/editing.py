@@ -21,10 +21,12 @@ from audioldm_utils.model.schedule import Schedule
 from audioldm_utils.results.summaries import select, summarise
 from audioldm_utils.studies.prompts import other_prompt
 from audioldm_utils.studies.rows import Row
+from audioldm_utils.studies.verdicts import difference
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from audioldm_utils.metrics.statistics import Interval
     from audioldm_utils.model.networks import Networks
     from audioldm_utils.results.tables import ResultsBuilder
 
@@ -83,7 +85,7 @@ def measure_edits(
         row = Row(rows, clip, "ddcm", stage)
         row.add("target_score", float(heard[0] @ target[0]), "1")
         row.add("source_clap", float(heard[0] @ source[0]), "1")
-        follows = correlate(source_mel, mel, "log-mel", remove_bin_mean=True)
+        follows = correlate(source_mel, mel, "log-mel", remove="bins")
         row.add("source_correlation", float(follows[0]), "1")
     # The codes are chance's, and the same for all prompts.
     frames, caption = source_mel.shape[1] // 4, clip.caption or ""
@@ -111,3 +113,20 @@ def edit_curve(table: pd.DataFrame) -> pd.DataFrame:
     return target.merge(
         source[["stage", "mean"]].rename(columns={"mean": "source_correlation"}), on="stage"
     )
+
+
+def edit_effects(table: pd.DataFrame, changes: Sequence[float]) -> dict[str, Interval | None]:
+    """Mean differences over clips, by key of the claim that each is above zero.
+
+    7: the new prompt is heard, where it is there from the first step on; 8: the source stays,
+    where it comes never; 9: a clip's own sound as a prompt comes nearer to it than its caption.
+    """
+    early, never = ({"method": "ddcm", "stage": change_name(at(changes))} for at in (min, max))
+    sound, words = (
+        {"method": "ddcm-random", "stage": name} for name in ("audio prompt", "caption")
+    )
+    return {
+        "claim_7": difference(table, early, never, "target_score"),
+        "claim_8": difference(table, never, early, "source_correlation"),
+        "claim_9": difference(table, sound, words, "source_clap"),
+    }

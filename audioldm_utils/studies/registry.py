@@ -23,7 +23,8 @@ class Clips:
 
     Attributes:
         every, first: one of so many clips, from that one: what was tuned on others is judged here.
-        each: one of ``every`` classes instead, and the first so many clips of each that has them.
+        each: one of ``every`` classes instead, and of each that has so many recordings the first
+            clip of so many.
         shipped: one of so many of the project's own clips; 0: as ``every``.
         together: clips that the function takes at once, as a list; 0: all of a folder.
         reference: the study makes sounds of its own and takes clips for a reference only.
@@ -40,10 +41,10 @@ class Clips:
         """Those that evidence is made of."""
         if not self.each:
             return list(clips[self.first :: self.every])
-        classes: dict[str | None, list[ClipInfo]] = {}
+        classes: dict[str | None, dict[str, ClipInfo]] = {}
         for info in clips:
-            classes.setdefault(info.category, []).append(info)
-        full = [members for members in classes.values() if len(members) >= self.each]
+            classes.setdefault(info.category, {}).setdefault(info.recording, info)
+        full = [list(found.values()) for found in classes.values() if len(found) >= self.each]
         return [info for members in full[:: self.every] for info in members[: self.each]]
 
     def of_shipped(self, clips: Sequence[ClipInfo]) -> list[ClipInfo]:
@@ -117,11 +118,11 @@ STUDIES = {study.name: study for study in (
     _here("05_placement", "rates:measure_placement", *_CODED, Clips(4, shipped=6)),
     _here("05_codebooks", "rates:measure_codebooks", *_CODED, Clips(4, shipped=6)),
     _here("05_mixtures", "rates:measure_mixtures", *_CODED, Clips(2, shipped=5, together=3)),
-    _here("06_samples", "sampling:measure_samples", {"": 0.1},
+    _here("06_samples", "sampling:measure_samples", {"": 0.1, "level": 3.0, "class_told": 1.0},
           clips=Clips(together=0, reference=True)),
-    _here("06_editing", "editing:measure_edits", {"": 0.1}, 0.1, Clips(20, shipped=8)),
+    _here("06_editing", "editing:measure_edits", {"": 0.1}, 0.1, Clips(5, shipped=8)),
     _here("07_correlation", "verification:measure_correlations", {"": 0.1}, 0.05,
-          Clips(2, each=2, shipped=8, together=0)),
+          Clips(1, each=2, shipped=8, together=0)),
 )}  # fmt: skip
 
 #: Clip name of rows about all samples of a method together.

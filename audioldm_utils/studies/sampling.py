@@ -1,14 +1,16 @@
 """Study ``06_samples``: random codes of DDCM against DDPM and DDIM, on generated samples.
 
 All methods start from the same noise, so that sample i of one belongs to sample i of another. A
-row's clip is a sample (``rain 03``), its class the prompt's. Scores are those of the checkpoint's
-own CLAP and compare within this checkpoint alone.
+row's clip is a sample (``rain falling 03``), its recording the prompt, its class the prompt's.
+Scores are those of the checkpoint's own CLAP and compare within this checkpoint alone. What a set
+of samples has, or real clips have, is about `WHOLE`; ``sampling_tables`` reads the rows.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,17 +20,14 @@ import torch
 from audioldm_utils.audio.clips import Clip, to_model_rate
 from audioldm_utils.ddcm import codebook as codebooks
 from audioldm_utils.ddcm.core import DDCM, derived_seed
-from audioldm_utils.metrics.statistics import Interval
 from audioldm_utils.model.conditioning import stack
 from audioldm_utils.model.generation import starting_noise
+from audioldm_utils.model.networks import normalise
 from audioldm_utils.model.schedule import Schedule
-from audioldm_utils.results.summaries import select, summarise
-from audioldm_utils.studies.prompts import PROMPTS
+from audioldm_utils.studies.prompts import CLASSES, PROMPTS
 from audioldm_utils.studies.registry import WHOLE
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from audioldm_utils.model.conditioning import Conditioning
     from audioldm_utils.model.denoiser import GuidedUNet
     from audioldm_utils.model.networks import Networks
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 CYCLIC = 65536
 #: Directions of the embeddings in which the Fréchet distance is taken.
 DIMENSIONS = 8
+#: Samples that may be alike: of different prompts from one seed, of one prompt from several.
+ONE_SEED, ONE_PROMPT = "different prompts, one seed", "one prompt, different seeds"
 
 
 @dataclass(frozen=True)
@@ -51,84 +52,162 @@ class Sampling:
     subset: int
 
 
-def methods(
-    sizes: Sequence[int], judged_size: int, judged_samples: int, other_samples: int
-) -> dict[tuple[str, str], int]:
-    """(method, stage) to samples of each prompt.
-
-    Args:
-        sizes: of codebooks: of :data:`CYCLIC`, else of independent normal atoms.
-        judged_size: the least of them of which equivalence is judged.
-        judged_samples: of DDPM and of those; ``other_samples`` of all other methods.
-    """
-    each = {size: judged_samples if size >= judged_size else other_samples for size in sizes}
-    return {
-        ("ddpm", "CFG"): judged_samples,
-        ("ddim", "CFG"): other_samples,
-        ("ddpm", "no guidance"): other_samples,
-        **{("ddcm-random", f"K = {size}"): count for size, count in each.items()},
-        ("ddcm-random", "prompt-free CCFG"): other_samples,
-    }
+def methods(sizes: Sequence[int]) -> list[tuple[str, str]]:
+    """(method, stage) of each sampler; ``sizes`` of codebooks, `CYCLIC` or of normal atoms."""
+    return [
+        ("ddpm", "CFG"),
+        ("ddim", "CFG"),
+        *(("ddcm-random", f"K = {size}") for size in sizes),
+        ("ddcm-random", "prompt-free CCFG"),
+        ("ddpm", "no guidance"),
+    ]
 
 
 def measure_samples(
     clips: Sequence[Clip], networks: Networks, rows: ResultsBuilder, seed: int, seconds: float,
-    steps: int, guidance: float, subset: int, sizes: Sequence[int], judged_size: int,
-    judged_samples: int, other_samples: int, of_each: int | None = None,
+    steps: int, guidance: float, subset: int, sizes: Sequence[int], each: int, alike: int,
+    of_each: int | None = None,
 ) -> None:  # fmt: skip
-    """CLAP score of every sample; Fréchet distance and diversity of every method.
+    """CLAP score, class and level of every sample; Fréchet distance and diversity of each method.
 
     Args:
-        clips: real ones, the reference of the Fréchet distance.
-        seed to subset: as in :class:`Sampling`; sizes to other_samples: as in :func:`methods`.
+        clips: real ones, the reference of the Fréchet distance; those of a class that is asked
+            for also go through VAE and synthesis, as the ceiling of what can be told.
+        seed to subset: as in :class:`Sampling`; sizes: as in :func:`methods`.
+        each: samples of each prompt, by every method.
+        alike: prompts of different classes, and seeds of each, whose spectra are compared.
         of_each: at most so many samples of each prompt and method; fewer than two leave out
-            what a set of samples has, and then only one prompt of five is made.
+            what a set of samples has, and then only one prompt of ten is made.
     """
     networks.checkpoint.use_channels_last()
     many = of_each is None or of_each > 1
-    prompts = PROMPTS if many else PROMPTS[::5]
-    texts = [text for _, text in prompts]
-    wanted = networks.clap_text(texts)
     how = Sampling(seed, seconds, steps, guidance, subset)
-    conditionings = {text: networks.embed([text], "") for text in texts}
-    count = round(seconds * networks.mel_config.sample_rate)
-    heard = [to_model_rate(clip)[:count] for clip in clips]
-    real = torch.cat([networks.clap_audio(torch.from_numpy(wave)[None]) for wave in heard])
-    counts = methods(sizes, judged_size, judged_samples, other_samples)
-    for (method, stage), each in counts.items():
+    prompts = PROMPTS if many else PROMPTS[::10]
+    conditionings = {text: networks.embed([text], "") for _, text in prompts}
+    judge = _Judge(networks, prompts, round(seconds * networks.mel_config.sample_rate))
+    real = judge.real(clips, rows) if many else None
+    for method, stage in methods(sizes):
         made = []
         # A batch is one round of all prompts: a sample depends on prompt and round alone.
         for number in range(each if of_each is None else min(each, of_each)):
             latents = make(networks, method, stage, conditionings, how, number)
-            made.append(
-                networks.clap_audio(networks.synthesise(networks.decode(latents))[:, :count])
-            )
-            for i, (category, _) in enumerate(prompts):
+            made.append(judge.samples(latents, method, stage, number, rows))
+        if real is not None:
+            _add_sets(torch.stack(made, dim=1), real, prompts, method, stage, rows)
+    if many:
+        _add_alike(networks, conditionings, how, alike, rows)
+
+
+class _Judge:
+    """What the checkpoint's own CLAP says of sounds of so many samples."""
+
+    def __init__(self, networks: Networks, prompts: Sequence[tuple[str, str]], count: int) -> None:
+        self.networks, self.prompts, self.count = networks, prompts, count
+        self.wanted = networks.clap_text([text for _, text in prompts])
+        self.classes = networks.clap_text([name.replace("_", " ") for name in CLASSES])
+
+    def told(self, embeddings: torch.Tensor) -> list[str]:
+        """The class whose name is nearest each."""
+        return [CLASSES[i] for i in (embeddings @ self.classes.T).argmax(dim=1).tolist()]
+
+    def samples(
+        self, latents: torch.Tensor, method: str, stage: str, number: int, rows: ResultsBuilder
+    ) -> torch.Tensor:
+        """Embeddings of a sample a prompt, whose rows are added."""
+        networks = self.networks
+        waves = networks.synthesise(networks.decode(latents))[:, : self.count]
+        levels = 10 * waves.square().mean(dim=1).clamp(min=1e-12).log10()
+        found = networks.clap_audio(waves)
+        told = self.told(found)
+        for i, (category, text) in enumerate(self.prompts):
+            for metric, value, unit in (
+                ("clap_score", float(found[i] @ self.wanted[i]), "1"),
+                ("class_told", float(told[i] == category), "1"),
+                ("level", float(levels[i]), "dB"),
+            ):
                 rows.add(
-                    f"{category} {number:02d}", "clap_score", float(made[-1][i] @ wanted[i]), "1",
-                    category=category, method=method, stage=stage,
+                    f"{text} {number:02d}", metric, value, unit,
+                    category=category, method=method, stage=stage, recording=text,
                 )  # fmt: skip
-        if many:
-            both = torch.stack(made, dim=1)
-            distance = frechet(both.flatten(0, 1), real)
-            rows.add(WHOLE, "frechet_clap", distance, "1", method=method, stage=stage)
-            rows.add(WHOLE, "diversity", diversity(both), "1", method=method, stage=stage)
+        return found
+
+    def real(self, clips: Sequence[Clip], rows: ResultsBuilder) -> torch.Tensor:
+        """Embeddings of the clips' beginnings; of how many of a recording the class is told."""
+        found, right = [], defaultdict(list)
+        for clip in clips:
+            wave = torch.from_numpy(to_model_rate(clip)[: self.count])[None]
+            found.append(self.networks.clap_audio(wave))
+            if clip.category not in CLASSES:
+                continue
+            again = self.networks.clap_audio(self.networks.reconstruct_vae(wave))
+            for method, embedding in (("original", found[-1]), ("vae", again)):
+                right[method, clip.recording].append(self.told(embedding) == [clip.category])
+        for (method, recording), told in right.items():
+            share = sum(told) / len(told)
+            rows.add(WHOLE, "class_told", share, "1", method=method, band=recording)
+        return torch.cat(found)
+
+
+def _add_sets(
+    made: torch.Tensor, real: torch.Tensor, prompts: Sequence[tuple[str, str]], method: str,
+    stage: str, rows: ResultsBuilder,
+) -> None:  # fmt: skip
+    """Diversity of each prompt's samples; Fréchet distance of all, and without each class.
+
+    Args:
+        made: embeddings ``(prompts, samples, width)``.
+    """
+    about = {"method": method, "stage": stage}
+    for (_, text), value in zip(prompts, diversity(made), strict=True):
+        rows.add(WHOLE, "diversity", float(value), "1", **about, band=text)
+    rows.add(WHOLE, "frechet_clap", frechet(made.flatten(0, 1), real), "1", **about)
+    for left_out in CLASSES:
+        kept = [category != left_out for category, _ in prompts]
+        value = frechet(made[kept].flatten(0, 1), real)
+        rows.add(WHOLE, "frechet_clap", value, "1", **about, band=f"without {left_out}")
+
+
+def _add_alike(
+    networks: Networks, conditionings: Mapping[str, Conditioning], how: Sampling, alike: int,
+    rows: ResultsBuilder,
+) -> None:  # fmt: skip
+    """How alike the mean spectra of different prompts are from one seed, and the other way."""
+    texts = list(dict(reversed(PROMPTS)).values())[::-1][:alike]  # the first of each class
+    chosen = {text: conditionings[text] for text in texts}
+    spectra = []
+    for number in range(alike):
+        latents = make(networks, "ddim", "CFG", chosen, how, number, one_seed=True)
+        waves, _ = normalise(networks.synthesise(networks.decode(latents)).cpu())
+        spectra.append(networks.to_mel(waves).mean(dim=1).cpu().numpy())
+    groups = np.stack(spectra)
+    for seed, value in enumerate(alikeness(groups)):
+        about = {"method": "ddim", "stage": ONE_SEED, "band": f"seed {seed}"}
+        rows.add(WHOLE, "spectrum_correlation", value, "1", **about)
+    for text, value in zip(texts, alikeness(groups.swapaxes(0, 1)), strict=True):
+        about = {"method": "ddim", "stage": ONE_PROMPT, "band": text}
+        rows.add(WHOLE, "spectrum_correlation", value, "1", **about)
+
+
+def alikeness(groups: np.ndarray) -> list[float]:
+    """Mean correlation of all pairs within each group, of spectra ``(groups, members, bands)``."""
+    above = np.triu_indices(groups.shape[1], 1)
+    return [float(np.corrcoef(group)[above].mean()) for group in groups]
 
 
 def make(
     networks: Networks, method: str, stage: str, conditionings: Mapping[str, Conditioning],
-    how: Sampling, number: int = 0,
+    how: Sampling, number: int = 0, one_seed: bool = False,
 ) -> torch.Tensor:  # fmt: skip
     """Latents of one sample of each prompt, ``(prompts, 8, frames, 16)``.
 
     Args:
         method, stage: of :func:`methods`.
         conditionings: prompt to its embedding, with the negative.
+        one_seed: all prompts begin from the same noise.
     """
     frames = round(how.seconds * 25)
-    seeds = [
-        derived_seed(how.seed, zlib.crc32(text.encode()), number) % 2**63 for text in conditionings
-    ]
+    marks = [0 if one_seed else zlib.crc32(text.encode()) for text in conditionings]
+    seeds = [derived_seed(how.seed, mark, number) % 2**63 for mark in marks]
     start = starting_noise(seeds, frames)
     towards = stack(list(conditionings.values()))
     guided = networks.denoiser(towards, 1.0 if stage == "no guidance" else how.guidance)
@@ -195,87 +274,11 @@ def frechet(made: torch.Tensor, real: torch.Tensor, dimensions: int = DIMENSIONS
     return float(gap @ gap + sum(np.trace(c) for c in covariances) - root)
 
 
-def diversity(embeddings: torch.Tensor) -> float:
-    """Mean of 1 - cosine between samples of one prompt; ``(prompts, samples, width)``."""
+def diversity(embeddings: torch.Tensor) -> torch.Tensor:
+    """Mean of 1 - cosine between samples of each prompt, of ``(prompts, samples, width)``."""
     n = embeddings.shape[1]
     if n < 2:
-        return 0.0
+        return torch.zeros(len(embeddings))
     cosines = embeddings @ embeddings.transpose(1, 2)
-    other = (cosines.sum((1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(1)) / (n * (n - 1))
-    return float((1 - other).mean())
-
-
-def equivalence(pairs: Sequence[np.ndarray], seed: int = 0, draws: int = 4000) -> Interval:
-    """Mean difference between methods, prompt by prompt, from samples of the same noise.
-
-    Prompts are not drawn again, the starting noises of each prompt are. Two one-sided tests at
-    5 % find equivalence where the 90 % interval lies within the margin (Schuirmann 1987).
-
-    Args:
-        pairs: an array ``(noises, methods)`` a prompt of differences to the reference, NaN
-            where a method made no sample of that noise.
-
-    Returns:
-        Mean over prompts and its interval at 90 %, in the score's unit; n counts differences.
-    """
-    rng = np.random.default_rng(seed)
-    means, whole, count = np.zeros(draws), 0.0, 0
-    for differences in pairs:
-        held = np.isfinite(differences).sum(1)
-        differences, held = np.nansum(differences, 1)[held > 0], held[held > 0]
-        drawn = rng.integers(0, len(held), (draws, len(held)))
-        means += differences[drawn].sum(1) / held[drawn].sum(1)
-        whole += differences.sum() / held.sum()
-        count += int(held.sum())
-    low, high = np.quantile(means / len(pairs), (0.05, 0.95))
-    return Interval(whole / len(pairs), float(low), float(high), count)
-
-
-def sample_scores(table: pd.DataFrame, order: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    """CLAP score of each sampler, in the order of :func:`methods`; ``label`` names it."""
-    summary = summarise(select(table, metric="clap_score"), by=("method", "stage"))
-    names = [method.removesuffix("-random").upper() for method in summary["method"]]
-    summary["label"] = [f"{a}, {b}" for a, b in zip(names, summary["stage"], strict=True)]
-    places = {key: place for place, key in enumerate(order)}
-    place = [places[key] for key in zip(summary["method"], summary["stage"], strict=True)]
-    return summary.assign(place=place).sort_values("place", ignore_index=True)
-
-
-def equivalences(
-    table: pd.DataFrame, sizes: Sequence[int], judged_size: int, margin: float
-) -> pd.DataFrame:
-    """Each codebook size, and all that are judged (from ``judged_size`` on), against DDPM.
-
-    Returns:
-        ``stage``, ``difference, deviations`` with the 90 % interval ``low`` to ``high``, all in
-        standard deviations of DDPM's scores, ``equivalent`` within ``margin``, and counts.
-    """
-    import pandas as pd
-
-    scores = select(table, metric="clap_score")
-    # A row a starting noise, a column a method.
-    wide = scores.pivot(index=["class", "clip"], columns=["method", "stage"], values="value")
-    reference = wide["ddpm", "CFG"]
-    spread, count = float(reference.std()), int(reference.count())
-    groups = {f"K = {size}": [f"K = {size}"] for size in sizes}
-    groups["all judged"] = [f"K = {size}" for size in sizes if size >= judged_size]
-    rows = []
-    for name, stages in ((name, stages) for name, stages in groups.items() if stages):
-        against = wide["ddcm-random"][stages].sub(reference, axis=0).groupby("class", observed=True)
-        found = equivalence([part.to_numpy() for _, part in against])
-        low, high = found.low / spread, found.high / spread
-        # One sample a prompt has no spread to draw from, and shows nothing.
-        equivalent = bool(-margin < low < high < margin)
-        rows.append((name, found.mean / spread, low, high, equivalent, found.n, count))
-    columns = ["stage", "difference, deviations", "low", "high", "equivalent", "n", "n, DDPM"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def set_scores(table: pd.DataFrame) -> pd.DataFrame:
-    """Fréchet distance and diversity, one row a sampler; no rows where too few were made."""
-    names = {"frechet_clap": "Fréchet distance ↓", "diversity": "diversity ↑"}
-    rows = table[table["metric"].isin(names)]
-    wide = rows.pivot(index=["method", "stage"], columns="metric", values="value")
-    wide = wide.reindex(columns=list(names)).rename(columns=names).reset_index()
-    wide.columns.name = None
-    return wide
+    other = cosines.sum((1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(1)
+    return 1 - other / (n * (n - 1))

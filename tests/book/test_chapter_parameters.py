@@ -108,7 +108,7 @@ GRID = (
         "paper_steps",
     ),
     *("bases", "mixture_rate", "heard_rates"),
-    *("guidance", "subset", "sizes", "judged_size", "judged_samples", "other_samples"),
+    *("guidance", "subset", "sizes", "each", "alike"),
     *("edit_steps", "edit_atoms", "changes", "perturbation"),
 )
 #: Which parameters are changed in one run. Together every chapter's are all changed.

@@ -15,7 +15,7 @@ def latents(seed, batch=3, time=20):
 
 def test_perfect_copies_inverted_copies_and_gain():
     x = latents(0)
-    for remove in (False, True):
+    for remove in ("", "bins", "bins and frames"):
         np.testing.assert_allclose(correlation.latent_correlation(x, x, remove), 1.0)
         np.testing.assert_allclose(correlation.latent_correlation(x, -3 * x, remove), -1.0)
     mel = latents(1).flatten(2)
@@ -35,20 +35,37 @@ def test_bin_means_are_over_time_and_only_removed_if_asked():
     level = torch.linspace(-8, 0, 64)[None, None]
     a, b = (torch.from_numpy(np.random.default_rng(s).normal(size=(1, 400, 64))) for s in (1, 2))
     assert correlation.log_mel_correlation(a + level, b + level) > 0.8
-    assert abs(correlation.log_mel_correlation(a + level, b + level, True)) < 0.03
+    assert abs(correlation.log_mel_correlation(a + level, b + level, "bins")) < 0.03
     # For latents time is axis 2: a level for each channel and frequency goes, one over time stays.
     x, y = latents(1, 1, 300), latents(2, 1, 300)
     bins, ramp = 9 * latents(3, 1, 1), torch.linspace(-5, 5, 300)[None, None, :, None]
     assert correlation.latent_correlation(x + bins, y + bins) > 0.9
-    assert abs(correlation.latent_correlation(x + bins, y + bins, True)) < 0.05
-    assert correlation.latent_correlation(x + ramp, y + ramp, True) > 0.8
+    assert abs(correlation.latent_correlation(x + bins, y + bins, "bins")) < 0.05
+    assert correlation.latent_correlation(x + ramp, y + ramp, "bins") > 0.8
+
+
+def test_without_frame_means_loudness_alone_is_no_likeness():
+    loudness = latents(1, 1, 300)[:, 0, :, :1]
+    shape, noise = (latents(seed, 1, 300).movedim(2, 1).flatten(2) for seed in (2, 3))
+    mel, follower = shape + 3 * loudness, noise + 3 * loudness
+    assert correlation.log_mel_correlation(mel, follower, "bins") > 0.8
+    assert abs(correlation.log_mel_correlation(mel, follower, "bins and frames")) < 0.1
+    both = correlation.log_mel_correlation(mel, mel - 2 * loudness, "bins and frames")
+    np.testing.assert_allclose(both, 1.0)
+    # Of latents each channel has its own mean over frequency.
+    x, y = latents(4, 1, 300), latents(5, 1, 300)
+    level = 9 * latents(6, 1, 300)[..., :1]
+    assert correlation.latent_correlation(x + level, y + level, "bins") > 0.9
+    assert abs(correlation.latent_correlation(x + level, y + level, "bins and frames")) < 0.05
+    with pytest.raises(ValueError, match="remove must be"):
+        correlation.latent_correlation(x, y, "frames")
 
 
 def test_silence_has_no_correlation():
     x = latents(0)
     silent = torch.full_like(x, -11.51)
     np.testing.assert_array_equal(correlation.latent_correlation(x, silent), 0.0)
-    np.testing.assert_array_equal(correlation.latent_correlation(silent, silent, True), 0.0)
+    np.testing.assert_array_equal(correlation.latent_correlation(silent, silent, "bins"), 0.0)
     tiny = 1e-9 * x
     np.testing.assert_allclose(correlation.latent_correlation(x, tiny), 1.0)
 
@@ -74,7 +91,7 @@ def test_envelope_follows_the_gate_not_the_phase():
     gate = torch.from_numpy(np.repeat(rng.random((1, 20)), 1600, axis=1))
     a, b = (torch.from_numpy(rng.normal(size=(1, 32000))) for _ in range(2))
     assert abs(correlation.waveform_correlation(gate * a, gate * b)) < 0.05
-    assert correlation.envelope_correlation(gate * a, gate * b, remove_bin_mean=True) > 0.8
+    assert correlation.envelope_correlation(gate * a, gate * b, remove="bins") > 0.8
     assert correlation.envelope_correlation(gate * a, -gate * a) == pytest.approx(1.0)
 
 
@@ -92,10 +109,11 @@ def test_shapes_are_checked():
 def test_matrix_rows_are_outputs_and_its_diagonal_is_the_correlation():
     x, y = latents(1, 4), latents(2, 5)
     y[:4] += x
-    matrix = correlation.correlation_matrix(y, x, "latent", True)
+    matrix = correlation.correlation_matrix(y, x, "latent", "bins")
     assert matrix.shape == (5, 4)
-    np.testing.assert_allclose(np.diag(matrix), correlation.latent_correlation(x, y[:4], True))
-    assert matrix[0, 1] == pytest.approx(correlation.latent_correlation(x[1:2], y[:1], True).item())
+    np.testing.assert_allclose(np.diag(matrix), correlation.latent_correlation(x, y[:4], "bins"))
+    expected = correlation.latent_correlation(x[1:2], y[:1], "bins").item()
+    assert matrix[0, 1] == pytest.approx(expected)
 
 
 def test_matrix_of_clips_of_other_lengths_uses_the_shorter_time():

@@ -8,7 +8,14 @@ import torch
 
 from audioldm_utils.metrics import correlations as correlation
 from audioldm_utils.metrics.statistics import holm
-from audioldm_utils.studies.correlation_tests import exchange_p, pairing_p, partners, verify
+from audioldm_utils.studies.correlation_tests import (
+    exchange_p,
+    over_recordings,
+    pairing_p,
+    partners,
+    smallest_p,
+    verify,
+)
 
 EXPERIMENTS = 1000
 ALPHA = 0.05
@@ -26,11 +33,10 @@ def test_partners():
 
 def test_pairing_p_by_hand():
     # Of the 3! pairings of three clips only the identity has trace 3.
-    p = pairing_p(np.eye(3), draws=20000)
-    assert p == pytest.approx(1 / 6, abs=0.01)
+    assert pairing_p(np.eye(3)) == pytest.approx(1 / 6)
+    assert pairing_p(np.eye(8), draws=20000) == 1 / 20001  # of 40,320 some are drawn
     # Within classes {0, 1} and {2, 3}: 4 pairings.
-    p = pairing_p(np.eye(4), ["a", "a", "b", "b"], draws=20000)
-    assert p == pytest.approx(1 / 4, abs=0.01)
+    assert pairing_p(np.eye(4), ["a", "a", "b", "b"]) == pytest.approx(1 / 4)
     with pytest.raises(ValueError, match="must be square"):
         pairing_p(np.zeros((2, 3)))
 
@@ -42,6 +48,55 @@ def test_exchange_p_by_hand():
     assert exchange_p([1.0, 2.0, 3.0], np.zeros((3, 1))) == 1 / 8
     with pytest.raises(ValueError, match="one axis more"):
         exchange_p([1.0, 2.0], [1.0, 2.0])
+
+
+def test_the_floor_of_a_p_value_is_what_a_perfect_match_gets():
+    perfect, nothing = np.arange(1.0, 31.0), np.zeros((30, 1))
+    for n in (5, 13, 14, 30):
+        assert exchange_p(perfect[:n], nothing[:n], draws=999) == smallest_p(n, 999)
+    for n, classes in ((4, None), (30, None), (6, ["a", "a", "b", "b", "c", "c"])):
+        found = pairing_p(np.eye(n), classes, draws=999)
+        assert found == smallest_p(n, 999, classes=classes, paired=True)
+
+
+def test_clips_of_a_recording_are_one_observation():
+    matrix = np.array([[9.0, 8, 1, 2], [7, 5, 3, 4], [1, 3, 6, 0], [2, 4, 0, 8]])
+    found = over_recordings(matrix, ["a", "a", "b", "c"])
+    # Each clip of a recording with itself; with another recording each pair once.
+    np.testing.assert_allclose(found, [[7, 2, 3], [2, 6, 0], [3, 0, 8]])
+    np.testing.assert_array_equal(over_recordings(matrix, list("abcd")), matrix)
+
+
+@pytest.mark.parametrize("sizes", [(1,) * 6 + (6,) * 3, (4,) * 5])
+def test_false_positives_with_recordings_of_several_clips(sizes):
+    """Clips of a recording that are nearly the same would be several times one clip's chance."""
+    rng, experiments = np.random.default_rng(6), 400
+    belongs = [str(i) for i, size in enumerate(sizes) for _ in range(size)]
+    index = np.repeat(np.arange(len(sizes)), sizes)
+    matrices = np.empty((experiments, len(index), len(index)))
+    for matrix in matrices:
+        inputs, outputs = (
+            rng.normal(size=(len(sizes), 40))[index] + 0.2 * rng.normal(size=(len(index), 40))
+            for _ in range(2)
+        )
+        matrix[:] = np.corrcoef(outputs, inputs)[: len(index), len(index) :]
+    together = np.array([over_recordings(matrix, belongs) for matrix in matrices])
+    matched = np.diagonal(together, axis1=1, axis2=2)
+    margin = 3 * math.sqrt(ALPHA * (1 - ALPHA) / experiments)
+    for p in (pairing_p(together, draws=199), exchange_p(matched, 0 * matched[..., None])):
+        assert abs((p <= ALPHA).mean() - ALPHA) < margin
+    alone = np.diagonal(matrices, axis1=1, axis2=2)
+    assert (exchange_p(alone, 0 * alone[..., None]) <= ALPHA).mean() > ALPHA + 2 * margin
+
+
+def test_verify_counts_recordings():
+    matched, nulls, matrices, _ = experiment(0, 0.5, clips=12)
+    belongs = [str(i // 2) for i in range(12)]
+    found = verify(matched, nulls, matrices, ["a", "b", "c"] * 4, belongs)
+    assert {c.null: c.n for c in found} == {
+        "random indices": 6, "another clip": 6, "another clip of the class": 6,
+    }  # fmt: skip
+    assert found[0].matched == pytest.approx(np.mean(matched["latent"]))
 
 
 def simulate(rng, follow, clips=16, size=150, shared=0.0):
@@ -125,7 +180,7 @@ def experiment(seed, follow, clips=24):
     x, y, random = (torch.from_numpy(v + spectrum) for v in (inputs, outputs, draw()))
     classes = [f"class {i % 4}" for i in range(clips)]
     matched, null, matrices = {}, {}, {}
-    for name, remove in (("latent", False), ("latent, bin mean removed", True)):
+    for name, remove in (("latent", ""), ("latent, bin mean removed", "bins")):
         matched[name] = correlation.latent_correlation(x, y, remove).numpy()
         null[name] = correlation.latent_correlation(x, random, remove).numpy()
         matrices[name] = correlation.correlation_matrix(y, x, "latent", remove)

@@ -90,3 +90,22 @@ def test_plain_diffusers_gives_the_stored_figures():
         }
         for key, value in found.items():
             assert np.isclose(value, stored[info.name][key], atol=2e-3), (info.name, key)
+
+
+def test_claims_of_the_card():
+    def made(vae, ratio, told, copies):
+        at = lambda mean: {"mean": mean, "low": mean - 0.02, "high": mean + 0.02, "n": 200}  # noqa: E731
+        text = {"accuracy_of_all": at(told), "chance": 0.05, "nearest_train_nat": at(1.0)}
+        linear = {"pca_4_frames_nat": at(0.2), "pca_8_frames_nat": at(0.1)}
+        return {
+            "vae": {"mel_error_nat": at(vae), **linear},
+            "denoiser": {"mean_ratio": ratio},
+            "text": {**text, "strict_near_copies": copies},
+        }
+
+    words = lambda *given: list(model_card.claims(made(*given)).values())  # noqa: E731
+    assert words(0.05, 0.7, 0.5, 2) == ["upheld"] * 4
+    assert words(0.15, 1.2, 0.01, 30) == ["refuted"] * 4
+    assert words(0.11, 1.2, 0.06, 8) == ["undecided", "refuted", "undecided", "undecided"]
+    assert set(model_card.claims({}).values()) == {"undecided"}
+    assert model_card.copied({}) is None

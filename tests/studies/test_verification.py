@@ -12,18 +12,27 @@ from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Networks
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import verification
+from audioldm_utils.studies.baselines import NOISES
 from audioldm_utils.studies.prompts import CONTRASTING, other_prompt
-from audioldm_utils.studies.verification import (
+from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD
+from audioldm_utils.studies.verification import JUDGED, METRICS, strangers, wrong_network
+from audioldm_utils.studies.verification_tables import (
     ALPHA,
-    METRICS,
+    NULLS,
+    answer,
     by_call,
+    claims,
     comparisons,
     control,
     fewest_clips,
     matrix,
+    name_of,
+    nearest_null,
     verdict,
-    wrong_network,
 )
+
+#: Every method of the study, and its nulls.
+METHODS = {"ddcm", *(method for method, _ in NULLS)}
 
 
 def clip(name, category=None, seed=0, tmp="x.wav"):
@@ -41,18 +50,31 @@ def rows_of(networks, clips):
 @pytest.fixture(scope="module")
 def measured(tiny_checkpoint):
     networks = Networks(load(tiny_checkpoint))
-    clips = [clip(name, "noise", seed) for seed, name in enumerate(("a", "b", "c"))]
+    clips = [
+        clip(n, k, seed) for seed, (n, k) in enumerate(zip("abc", ("x", "x", "y"), strict=True))
+    ]
     return rows_of(networks, clips), rows_of(Networks(load(tiny_checkpoint)), clips[:1])
 
 
 def test_every_method_metric_and_pair_has_its_row(measured):
     table, _ = measured
     plain = table[(table["band"] == "") & table["metric"].isin(METRICS)]
-    assert set(plain["method"]) == {"vae", "ddcm", "ddcm-random", "ddcm-prompt", "ddcm-wrong"}
-    assert plain.groupby(["method", "metric"]).size().eq(3).all()
-    pairs = table[table["band"].str.startswith("with ") & (table["method"] == "ddcm")]
-    assert pairs.groupby("metric").size().eq(6).all()
-    assert set(pairs["metric"]) == set(METRICS)
+    assert set(plain["method"]) == METHODS | {"vae"}
+    assert plain.groupby(["method", "stage", "metric"]).size().eq(3).all()
+    assert set(plain.loc[plain["method"] == "envelope-noise", "stage"]) == set(NOISES)
+    pairs = table[table["band"].str.startswith("with ")]
+    assert set(pairs["metric"]) == set(JUDGED)
+    counts = pairs.groupby(["method", "metric", "stage"]).size()
+    assert set(pairs["method"]) == METHODS
+    # All are paired for own codes and random indices; else each with one stranger.
+    for method, found in counts.groupby(level=0):
+        assert found.eq(6 if method in ("ddcm", "ddcm-random") else 3).all()
+
+
+def test_noise_of_the_levels_follows_a_clip_of_a_changing_level(measured):
+    table, _ = measured
+    rates = table[(table["method"] == "envelope-noise") & (table["metric"] == "rate")]
+    assert rates.groupby("stage")["value"].mean().between(0.02, 1.5).all()
 
 
 def test_rows_of_a_clip_do_not_depend_on_the_others(measured):
@@ -68,7 +90,7 @@ def test_the_vae_is_the_ceiling_of_latents_and_steps_are_traced(measured):
     table, _ = measured
     ceiling = table[(table["method"] == "vae") & (table["metric"] == "latent_correlation")]
     assert np.allclose(ceiling["value"], 1.0)
-    growth = by_call(table, "1 kbit/s", "denoised_correlation")
+    growth = by_call(table, "1 kbit/s", "denoised_correlation_centred")
     assert set(growth["method"]) == {"ddcm", "ddcm-random", "bound"}
     assert growth.groupby("method")["call"].max().nunique() == 1
 
@@ -87,52 +109,101 @@ def test_another_prompt_is_of_another_class():
             assert dict((text, c) for c, text in CONTRASTING)[prompt] != category
 
 
-def invented(matched, others, n=20, seed=2):
-    """Rows of n clips in pairs of a class, with these mean correlations."""
+def test_a_stranger_is_of_another_class():
+    clips = [clip(str(i), kind) for i, kind in enumerate(["a", "a", "b", "b", "b"])]
+    assert strangers(clips) == [2, 2, 0, 0, 0]
+    assert strangers([clip("x"), clip("y")]) == [1, 0]
+    assert strangers([clip("x", "a"), clip("y", "a")]) == [0, 1]
+
+
+def test_names_say_which_means_are_removed():
+    names = [name_of(metric) for metric in METRICS]
+    assert names[:5] == [
+        "latent", "latent, bin means removed", "log-mel", "log-mel, bin means removed",
+        "log-mel, bin and frame means removed",
+    ]  # fmt: skip
+
+
+def invented(matched, others=0.1, n=20, seed=2, **nulls):
+    """Rows of n clips in pairs of a class, with these mean correlations, some by null."""
     rng = np.random.default_rng(seed)
     rows = ResultsBuilder("0" * 12, 0)
 
-    def add(i, method, metric, value, band=""):
+    def add(i, method, stage, metric, mean, band=""):
+        value = mean + 0.05 * rng.standard_normal()
         rows.add(f"c{i:02d}", metric, value, "1", category=f"k{i // 2}", method=method,
-                 stage="1 kbit/s", band=band)  # fmt: skip
+                 stage=stage, band=band)  # fmt: skip
 
-    for metric in METRICS:
-        for method in ("ddcm", "ddcm-random"):
+    for metric in JUDGED:
+        for (method, kind), null in {("ddcm", ""): "own", **NULLS}.items():
+            own = matched if method == "ddcm" else nulls.get(null.replace(" ", "_"), others)
+            full = method in ("ddcm", "ddcm-random")
             for i in range(n):
-                for j in range(n):
-                    mean = matched if i == j and method == "ddcm" else others
-                    band = "" if i == j else f"with c{j:02d}"
-                    add(i, method, metric, mean + 0.05 * rng.standard_normal(), band)
-        for method in ("ddcm-prompt", "ddcm-wrong"):
-            for i in range(n):
-                add(i, method, metric, others + 0.05 * rng.standard_normal())
+                add(i, method, kind or "1 kbit/s", metric, own)
+                for j in range(n) if full else [(i + 2) % n]:
+                    if i != j:
+                        add(i, method, kind or "1 kbit/s", metric, others, f"with c{j:02d}")
     return rows.table()
 
 
-def test_a_real_effect_is_found_and_its_control_is_not():
-    table = invented(0.5, 0.1)
+def test_a_real_effect_is_found_and_its_controls_are_not():
+    table = invented(0.5)
     found = comparisons(table)
     assert found["follows"].all()
-    assert set(found["null"]) == {
-        "random indices", "another prompt", "wrong checkpoint's codes",
-        "another clip", "another clip of the class",
-    }  # fmt: skip
-    assert not control(table)["follows"].any()
-    square = matrix(table, "ddcm", "1 kbit/s", "latent_correlation")
+    assert set(found["null"]) == {*NULLS.values(), "another clip", "another clip of the class"}
+    assert found["at_floor"].all()
+    controls = control(table)
+    # Every null has its control.
+    assert set(controls["null"]) == set(found["null"])
+    assert not controls["follows"].any()
+    words = claims(found, controls)
+    assert set(words.values()) == {UPHELD}
+    assert answer(found, words).startswith("Yes")
+    told = nearest_null(found, "1 kbit/s", "made up")
+    assert told.startswith("At 1 kbit/s the log-mel that own codes give correlates")
+    assert "n = 20 recordings (made up)" in told
+    square = matrix(table, "ddcm", "1 kbit/s", JUDGED[0])
     assert isinstance(square, pd.DataFrame)
     assert (np.diag(square) > 0.3).all()
 
 
 def test_no_effect_is_not_found():
-    found = comparisons(invented(0.1, 0.1))
+    table = invented(0.1)
+    found = comparisons(table)
     assert not found["follows"].any()
     assert verdict(found) == "not above every null as asked"
+    words = claims(found, control(table))
+    assert {words[f"claim_{i}"] for i in range(1, 7)} == {UNDECIDED}
+    assert answer(found, words) == "It is not shown that the output follows its own input"
+
+
+def test_a_null_that_gives_more_refutes_its_claim_alone():
+    table = invented(0.5, noise_of_its_loudness=0.7, another_prompt=0.48)
+    found = comparisons(table)
+    words = claims(found, control(table))
+    assert words == {
+        "claim_1": UPHELD, "claim_2": UPHELD, "claim_3": UNDECIDED, "claim_4": REFUTED,
+        "claim_5": UPHELD, "claim_6": UPHELD, "claim_7": UPHELD,
+    }  # fmt: skip
+    told = answer(found, words)
+    assert told.endswith("the same codes under another prompt and of noise of the clip's loudness")
+
+
+def test_a_control_that_passes_is_told_first():
+    table = invented(0.5)
+    strange = (table["method"] == "ddcm") & (table["band"] != "")
+    table.loc[strange, "value"] += 0.3  # own outputs are like any input
+    found = comparisons(table)
+    words = claims(found, control(table))
+    assert words["claim_7"] == REFUTED
+    assert answer(found, words).startswith("The test cannot tell")
 
 
 def test_few_clips_are_called_too_few_and_not_a_failure():
-    enough = comparisons(invented(0.5, 0.1))
+    enough = comparisons(invented(0.5))
     assert verdict(enough) == "above every null"
-    few = comparisons(invented(0.5, 0.1, n=4))
+    table = invented(0.5, n=4)
+    few = comparisons(table)
     assert not few["follows"].any()
     needed = fewest_clips(len(few))
     assert len(few) * 2.0**-needed < ALPHA <= len(few) * 2.0 ** (1 - needed)
@@ -140,3 +211,6 @@ def test_few_clips_are_called_too_few_and_not_a_failure():
         verdict(few)
         == f"above every null on average (4 clips, too few to test: that takes {needed})"
     )
+    words = claims(few, control(table))
+    assert set(words.values()) == {UNDECIDED}
+    assert answer(few, words) == f"Too few recordings to tell: the test needs {needed} and has 4"

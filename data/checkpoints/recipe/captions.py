@@ -40,6 +40,17 @@ def joined(first: str, second: str) -> str:
     return f"{first} and {second}"
 
 
+def drawn_prompts(
+    table: pd.DataFrame, classes: int = 20, each: int = 2, seed: int = 0
+) -> list[tuple[str, str]]:
+    """Class and caption, ``each`` different ones of the largest classes, drawn by clips."""
+    rng, found = np.random.default_rng(seed), []
+    for name in table["class"].value_counts().index[:classes]:
+        captions = rng.permutation(table.loc[table["class"] == name, "caption"])
+        found += [(name, str(text)) for text in list(dict.fromkeys(captions))[:each]]
+    return found
+
+
 def vocabulary_text(table: pd.DataFrame, rounds: int = 6, seed: int = 0) -> list[str]:
     """Augmented captions, for training the tokenizers."""
     rng = np.random.default_rng(seed)
