@@ -20,11 +20,20 @@ if TYPE_CHECKING:
 
 #: Classes of sounds that have a pitch to keep: what chroma is asked of.
 TONAL = frozenset(
-    """
-    acoustic_guitar bass_guitar double_bass electric_guitar electric_piano flute
-    french_horn kalimba marimba oboe orchestra organ piano saxophone shehnai singing sitar
-    steel_drum strings trumpet vibraphone
-    """.split()
+    (
+        *("acoustic_guitar", "bass_guitar", "double_bass", "electric_guitar", "electric_piano"),
+        *("flute", "french_horn", "kalimba", "marimba", "oboe", "orchestra", "organ", "piano"),
+        *(
+            "saxophone",
+            "shehnai",
+            "singing",
+            "sitar",
+            "steel_drum",
+            "strings",
+            "trumpet",
+            "vibraphone",
+        ),
+    )
 )
 #: Frame rate of AudioLDM2's mel, Hz: whatever repeats every frame holds multiples of it alone.
 COMB = 100.0

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from audioldm_utils.audio import MODEL_RATE
-from audioldm_utils.metrics.pitch import TONAL, chroma_correlation, comb_share
+from audioldm_utils.metrics.pitch import chroma_correlation, comb_share
 from audioldm_utils.metrics.signal import log_mel_nat, multi_resolution_stft
 from audioldm_utils.model.mel import MelConfig, log_mel, mel_filterbank, stft_magnitude
 from recipe.data import Corpus, load_corpus
 from recipe.loop import Trainer
+from recipe.split import TONAL
 from recipe.vae import rebuilder
 
 #: The generator returns 32 samples too many (kernel 16 at rate 5); half of them lead.
