@@ -8,7 +8,7 @@ import pytest
 from audioldm_utils.audio.clips import Clip
 from audioldm_utils.model.networks import Networks
 from audioldm_utils.results.tables import ResultsBuilder
-from audioldm_utils.studies import attacks, bottleneck
+from audioldm_utils.studies import attacks, bottleneck, stage_costs
 from audioldm_utils.studies.rows import band_errors
 from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD
 
@@ -119,13 +119,13 @@ GOOD = {"inverse": (0.02, 0.1, 0.05), "griffin_lim": (0.01, 0.3, 0.3)}
 
 def test_a_bad_vocoder_is_the_bottleneck_by_every_measure():
     table = table_of((0.6, 0.9, 0.8), vae=(0.1, 0.3, 0.1), pca=0.05, **GOOD)
-    found = bottleneck.dearer(table, "vocoder")
+    found = stage_costs.dearer(table, "vocoder")
     assert set(found.values()) == {UPHELD}
-    assert set(bottleneck.dearer(table, "inverse").values()) == {REFUTED}
-    assert list(bottleneck.ladder_claims(table).values()) == [
+    assert set(stage_costs.dearer(table, "inverse").values()) == {REFUTED}
+    assert list(stage_costs.ladder_claims(table).values()) == [
         UPHELD, REFUTED, UPHELD, UPHELD, UPHELD,
     ]  # fmt: skip
-    said = bottleneck.ladder_answer(table)
+    said = stage_costs.ladder_answer(table)
     assert said["bottleneck"] == "vocoder"
     assert "not with this vocoder" in said["advice"]
     assert said["answer"].startswith(
@@ -134,7 +134,7 @@ def test_a_bad_vocoder_is_the_bottleneck_by_every_measure():
         " mel in its place, the VAE costs more than the fitted inverse by log-mel error,"
     )
     assert "the vocoder costs 0.93 [" in said["answer"]
-    costs = bottleneck.cost_table(table)
+    costs = stage_costs.cost_table(table)
     assert list(costs["dearer"]) == ["vocoder"] * 3 + ["VAE"] * 3
     assert costs.iloc[0, 2].startswith("0.621 [")
     assert costs.iloc[0, 2].endswith("nat")
@@ -142,32 +142,32 @@ def test_a_bad_vocoder_is_the_bottleneck_by_every_measure():
 
 def test_a_good_vocoder_and_a_bad_vae():
     table = table_of((0.02, 0.1, 0.01), vae=(0.3, 0.8, 0.3), pca=0.4, phase=(0.2, 0.5), **GOOD)
-    assert list(bottleneck.ladder_claims(table).values()) == [
+    assert list(stage_costs.ladder_claims(table).values()) == [
         REFUTED, REFUTED, UPHELD, REFUTED, REFUTED,
     ]  # fmt: skip
-    said = bottleneck.ladder_answer(table)
+    said = stage_costs.ladder_answer(table)
     assert said["bottleneck"] == "VAE"
     assert "measures do not agree" in said["advice"]  # equal distance, better chroma
 
 
 def test_few_clips_and_measures_that_disagree_decide_nothing():
     few = table_of((0.6, 0.9, 0.8), vae=(0.1, 0.3, 0.1), pca=0.05, clips=3, **GOOD)
-    assert set(bottleneck.ladder_claims(few).values()) == {UNDECIDED}
-    said = bottleneck.ladder_answer(few)
+    assert set(stage_costs.ladder_claims(few).values()) == {UNDECIDED}
+    said = stage_costs.ladder_answer(few)
     assert "vocoder or the VAE" in said["bottleneck"]
     assert "are not told apart by log-mel error, multi-resolution" in said["answer"]
     mixed = table_of((0.6, 0.2, 0.8), vae=(0.1, 0.3, 0.1), pca=0.05, **GOOD)
-    assert bottleneck.dearer(mixed, "vocoder")["multi_resolution_stft"] == REFUTED
-    assert bottleneck.ladder_claims(mixed)["claim_1"] == REFUTED
-    assert "vocoder or the VAE" in bottleneck.ladder_answer(mixed)["bottleneck"]
+    assert stage_costs.dearer(mixed, "vocoder")["multi_resolution_stft"] == REFUTED
+    assert stage_costs.ladder_claims(mixed)["claim_1"] == REFUTED
+    assert "vocoder or the VAE" in stage_costs.ladder_answer(mixed)["bottleneck"]
 
 
 def test_without_tonal_clips_the_rest_is_still_told():
     table = table_of((0.6, 0.9, 0.8), vae=(0.1, 0.3, 0.1), pca=0.05, **GOOD)
     table = table[table["metric"] != "chroma_correlation"]
-    assert bottleneck.dearer(table, "vocoder")["chroma_correlation"] == UNDECIDED
-    assert list(bottleneck.cost_table(table)["n"]) == [8, 8, 0] * 2
-    assert "not told apart by chroma correlation" in bottleneck.ladder_answer(table)["answer"]
+    assert stage_costs.dearer(table, "vocoder")["chroma_correlation"] == UNDECIDED
+    assert list(stage_costs.cost_table(table)["n"]) == [8, 8, 0] * 2
+    assert "not told apart by chroma correlation" in stage_costs.ladder_answer(table)["answer"]
 
 
 def test_attacks_have_their_known_answers():
