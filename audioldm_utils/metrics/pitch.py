@@ -49,6 +49,14 @@ QUIET_DB = -40.0
 FEWEST_VOICED = 10
 #: Speech: fundamentals looked for, Hz.
 F0_RANGE = (60.0, 500.0)
+#: What is asked of speech alone.
+SPOKEN = ("stoi", "f0_error")
+
+
+def pitch_names(category: str | None) -> tuple[str, ...]:
+    """Metrics of pitch and speech that a clip of this class is judged by; none of most classes."""
+    speech = (category or "").startswith("speech")
+    return (*("chroma_correlation", "comb_excess") * (category in TONAL), *SPOKEN * speech)
 
 
 def chroma_correlation(

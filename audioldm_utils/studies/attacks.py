@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audioldm_utils.audio.clips import Clip, to_model_rate
-from audioldm_utils.metrics.pitch import COMB
+from audioldm_utils.metrics.pitch import COMB, SPOKEN
 from audioldm_utils.studies.rows import Row
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ JUDGES = (
     "snr", "si_sdr", "correlation", "mae", "log_mel_distance", "multi_resolution_stft", "visqol",
     "chroma_correlation", "comb_excess",
 )  # fmt: skip
-#: And of speech besides.
-SPOKEN = ("f0_error", "stoi")
 #: Of the comb filter's output that comes again one period later: a tooth is 1.6 Hz wide.
 FEEDBACK = 0.95
 

@@ -37,7 +37,7 @@ import torch
 from audioldm_utils.audio.clips import Clip, fit_length, resample, to_model_rate
 from audioldm_utils.methods.enhance.latent import refine_latents
 from audioldm_utils.metrics import NotApplicable
-from audioldm_utils.metrics.pitch import TONAL, comb_share
+from audioldm_utils.metrics.pitch import comb_share, pitch_names
 from audioldm_utils.model.mel import griffin_lim_from, stft_magnitude
 from audioldm_utils.model.networks import normalise
 from audioldm_utils.model.synthesis import synthesise
@@ -116,8 +116,7 @@ def measure_paths(clip: Clip, networks: Networks, rows: ResultsBuilder, seed: in
     """
     result = reconstruct_each_way(clip, networks, seed)
     rate = networks.mel_config.sample_rate
-    tonal, spoken = clip.category in TONAL, (clip.category or "").startswith("speech")
-    pitch = (*("chroma_correlation", "comb_excess") * tonal, *("stoi", "f0_error") * spoken)
+    pitch = pitch_names(clip.category)
     for path in PATHS:
         row, made = Row(rows, clip, path), result.audio[path]
         judges = (*JUDGES, *("visqol",) * (path not in ORACLES))
@@ -125,7 +124,7 @@ def measure_paths(clip: Clip, networks: Networks, rows: ResultsBuilder, seed: in
             row.scores(clip.samples, made, clip.sample_rate, judges)
         else:
             row.scores(result.reference, made, rate, (*judges, *pitch))
-    if tonal:
+    if "comb_excess" in pitch:
         _add_comb(Row(rows, clip, "original"), result.reference, rate)
     for name in MELS[1:]:
         Row(rows, clip, name, "mel").mel_errors(result.mel["mel"], result.mel[name])
