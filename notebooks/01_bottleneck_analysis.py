@@ -172,7 +172,7 @@ glue_object("player", players(rows[:1], Path(out_dir) / "listening", f"Checkpoin
 # the VAE's mel, or one of them is the original.
 
 # %% tags=["hide-input"]
-takes = [{take.title: take for take in row.takes} for row in rows]
+takes = [{take.method: take for take in row.takes} for row in rows]
 asked = [("original", "vae-inverse"), ("vae-inverse", "vae-vocoder")]
 pairs = [(row.clip, by[a], by[b]) for row, by in zip(rows, takes, strict=True) for a, b in asked]
 abx(pairs, Path(out_dir) / "listening", trials=10)

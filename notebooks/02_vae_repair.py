@@ -111,13 +111,14 @@ networks = Networks(load(checkpoint), synthesis=synthesis)
 # - **`vae-highfreq`** puts back energy from 4 to 8 kHz. *Blind*, it costs no bits: other clips tell
 #   the level $g_b(\hat m)$ that band $b$ lacks at the decoded level $\hat m$, and the energy
 #   $c_b(\hat m)$ that a mel so tonal holds above its sum of magnitudes, since a partial fills few
-#   bins and noise fills all. The waveform is led to the energies $\hat m + g_b(\hat m) + c_b(\hat m)$.
-#   With *side information*, the encoder sends what energy is still missing there. The *band
-#   extension* sends the envelope above 8 kHz and fills it with the decoder's own 4 to 7 kHz,
-#   copied up, as in spectral band replication {cite:p}`dietz2002spectral`.
-# - **`vae-denoise`**. A synthesised waveform does not quite have the mel that it was made of. Rounds
-#   of measuring, scaling and synthesising {cite:p}`griffin1984signal` bring it there, from the
-#   waveform's own phase. In pauses and just before onsets they only take away.
+#   bins and noise fills all. The waveform is led to the energies
+#   $\hat m + g_b(\hat m) + c_b(\hat m)$. With *side information*, the encoder sends what energy is
+#   still missing there. The *band extension* sends the envelope above 8 kHz and fills it with the
+#   decoder's own 4 to 7 kHz, copied up, as in spectral band replication
+#   {cite:p}`dietz2002spectral`.
+# - **`vae-denoise`**. A synthesised waveform does not quite have the mel that it was made of.
+#   Rounds of measuring, scaling and synthesising {cite:p}`griffin1984signal` bring it there, from
+#   the waveform's own phase. In pauses and just before onsets they only take away.
 # - **`vae-refined`**. Gradient steps on the latent,
 #   $z \leftarrow z - \eta\, \nabla_z\, d(m, D(z))$, where $d$ is the multi-scale log-mel distance
 #   and Adam {cite:p}`kingma2015adam` sets the step.
@@ -185,7 +186,7 @@ grid
 # %% tags=["hide-input"]
 pairs = []
 for row in rows:
-    by = {take.title: take for take in row.takes}
+    by = {take.method: take for take in row.takes}
     pairs += [(row.clip, by["vae-inverse"], by[other]) for other in ("vae-restored", "original")]
 abx(pairs, Path(out_dir) / "listening", trials=10) if pairs else "No clip is at hand."
 
