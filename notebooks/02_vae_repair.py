@@ -101,7 +101,7 @@ networks = Networks(load(checkpoint), synthesis=synthesis)
 # %% [markdown]
 # ## Method
 #
-# Three **plain alternatives** make sound of the VAE's mel and repair nothing: the checkpoint's own
+# The **plain alternatives** make sound of the VAE's mel and repair nothing: the checkpoint's own
 # vocoder (`vae-vocoder`), Griffin-Lim (`vae-griffinlim`) and the fitted inverse of the mel
 # (`vae-inverse`). Repairs start from one of them, the **synthesis in use**: {glue:text}`way` in
 # this run, as the parameter `synthesis` says. `vae` is that one, unrepaired.
@@ -123,11 +123,11 @@ networks = Networks(load(checkpoint), synthesis=synthesis)
 #   $z \leftarrow z - \eta\, \nabla_z\, d(m, D(z))$, where $d$ is the multi-scale log-mel distance
 #   and Adam {cite:p}`kingma2015adam` sets the step.
 # - **`vae-restored`**. All of them. The encoder tries each part on each clip, and keeps it where
-#   three measures improve on the whole and none gets clearly worse: log-spectral distance, band
+#   these measures improve on the whole and none gets clearly worse: log-spectral distance, band
 #   energies, and the magnitudes of short windows. The bits that say so are counted.
 #
 # **What each aims at.** Refinement minimises log-mel error, `vae-denoise` the difference from the
-# decoded mel, side information the band energies; `vae-restored` chooses by the three measures
+# decoded mel, side information the band energies; `vae-restored` chooses by the measures named
 # above. Multi-resolution STFT distance is neither minimised nor chosen by, but it is close kin of
 # them. ViSQOL, chroma, the comb excess and STOI are neither, and have the last word.
 #
@@ -160,8 +160,10 @@ answer = repair.repair_answer(judged.table, networks.synthesis)
 # %% tags=["hide-input", "remove-output"]
 tonal = judged.table[judged.table["metric"] == "chroma_correlation"]["clip"].nunique()
 glue_value("n_tonal", tonal, "d")
-for key, word in {**claims, **answer}.items():
-    glue_value(f"{key}", word)
+for number, word in enumerate(claims.values(), 1):
+    glue_value(f"claim_{number}", word)
+glue_value("answer", answer["answer"])
+glue_value("advice", answer["advice"])
 
 # %% [markdown]
 # ## Listen

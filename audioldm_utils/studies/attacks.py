@@ -9,6 +9,7 @@ import numpy as np
 
 from audioldm_utils.audio.clips import Clip, to_model_rate
 from audioldm_utils.metrics.pitch import COMB, SPOKEN
+from audioldm_utils.studies.bottleneck import ALIGNED
 from audioldm_utils.studies.rows import Row
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 #: Judges of the attacks. Those of pitch are asked of every clip: each attack is the same for all.
 JUDGES = (
     "snr", "si_sdr", "correlation", "mae", "log_mel_distance", "multi_resolution_stft", "visqol",
-    "chroma_correlation", "comb_excess",
+    "chroma_correlation", "comb_excess", *ALIGNED,
 )  # fmt: skip
 #: Of the comb filter's output that comes again one period later: a tooth is 1.6 Hz wide.
 FEEDBACK = 0.95

@@ -36,7 +36,7 @@ import torch
 
 from audioldm_utils.audio.clips import Clip, fit_length, resample, to_model_rate
 from audioldm_utils.methods.enhance.latent import refine_latents
-from audioldm_utils.metrics import NotApplicable
+from audioldm_utils.metrics import REGISTRY, NotApplicable
 from audioldm_utils.metrics.pitch import comb_share, pitch_names
 from audioldm_utils.model.mel import griffin_lim_from, stft_magnitude
 from audioldm_utils.model.networks import normalise
@@ -62,6 +62,12 @@ JUDGES = (
     "log_mel_distance", "multi_resolution_stft", "log_spectral_distance", "hf_retention",
     "snr", "correlation", "mae",
 )  # fmt: skip
+#: The same two with a delay forgiven that nobody hears, where the registry has them.
+ALIGNED = tuple(
+    name
+    for name in ("log_mel_distance_aligned", "multi_resolution_stft_aligned")
+    if name in REGISTRY
+)
 
 
 @dataclass(frozen=True)
@@ -112,14 +118,15 @@ def reconstruct_each_way(clip: Clip, networks: Networks, seed: int = 0) -> Recon
 def measure_paths(clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int) -> None:
     """Study ``01_ladder``: every path, and the mel errors of the VAE and of the components.
 
-    ViSQOL takes longer than all else together and is left to paths that a decoder can take.
+    ViSQOL and the search for a delay take longer than all else together and are left to paths
+    that a decoder can take.
     """
     result = reconstruct_each_way(clip, networks, seed)
     rate = networks.mel_config.sample_rate
     pitch = pitch_names(clip.category)
     for path in PATHS:
         row, made = Row(rows, clip, path), result.audio[path]
-        judges = (*JUDGES, *("visqol",) * (path not in ORACLES))
+        judges = (*JUDGES, *("visqol", *ALIGNED) * (path not in ORACLES))
         if path == BAND_LIMIT:
             row.scores(clip.samples, made, clip.sample_rate, judges)
         else:

@@ -163,7 +163,9 @@ def ladder_answer(table: pd.DataFrame) -> dict[str, str]:
         UPHELD: "Make sound with the fitted inverse of the mel, not with this vocoder.",
         REFUTED: "Make sound with the checkpoint's own vocoder.",
     }
-    open_still = "Listen to vocoder and fitted inverse on your own sound: measures do not agree."
+    open_still = (
+        "Listen to vocoder and fitted inverse on your own sound: the measures do not decide."
+    )
     return {
         "answer": answer,
         "bottleneck": names.get(words.pop(), "vocoder or the VAE, which is not decided"),
