@@ -24,8 +24,8 @@
 # **Question.** What the VAE and the synthesis lose can be repaired without new weights: how much
 # does each repair gain, and is it better than what costs nothing, another synthesis?
 #
-# **Answer.** {glue:text}`answer` ({glue:text}`n` clips, the first {glue:text}`seconds` of each;
-# {glue:text}`n_tonal` tonal ones; {glue:text}`source`; means with 95 % intervals.)
+# **Answer.** {glue:text}`answer` (The first {glue:text}`seconds` of {glue:text}`source`; chroma on
+# the {glue:text}`n_tonal` tonal ones; means with 95 % intervals over recordings.)
 #
 # **What would have changed our mind:**
 #

@@ -36,7 +36,7 @@ import torch
 
 from audioldm_utils.audio.clips import Clip, fit_length, resample, to_model_rate
 from audioldm_utils.methods.enhance.latent import refine_latents
-from audioldm_utils.metrics import REGISTRY, NotApplicable
+from audioldm_utils.metrics import NotApplicable
 from audioldm_utils.metrics.pitch import comb_share, pitch_names
 from audioldm_utils.model.mel import griffin_lim_from, stft_magnitude
 from audioldm_utils.model.networks import normalise
@@ -62,12 +62,8 @@ JUDGES = (
     "log_mel_distance", "multi_resolution_stft", "log_spectral_distance", "hf_retention",
     "snr", "correlation", "mae",
 )  # fmt: skip
-#: The same two with a delay forgiven that nobody hears, where the registry has them.
-ALIGNED = tuple(
-    name
-    for name in ("log_mel_distance_aligned", "multi_resolution_stft_aligned")
-    if name in REGISTRY
-)
+#: The same two with a delay forgiven that nobody hears.
+ALIGNED = ("log_mel_distance_aligned", "multi_resolution_stft_aligned")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 NAMES = {
     "log mel distance": "log-mel distance",
     "multi resolution stft": "multi-resolution STFT distance",
+    "log mel distance aligned": "log-mel distance at the best lag",
+    "multi resolution stft aligned": "multi-resolution STFT distance at the best lag",
     "log spectral distance": "log-spectral distance",
     "visqol": "ViSQOL",
     "hf retention": "energy kept above 4 kHz",
