@@ -27,7 +27,7 @@ EVIDENCE = HERE.parent / "evidence" / "01_ladder.csv"
 
 
 def main() -> Path:
-    """Draw the distance of every path by mel and synthesis; the project's own clips are left out."""
+    """Draw the distance of every path by mel and synthesis, without the project's own clips."""
     table = results.read(EVIDENCE)
     record = json.loads(EVIDENCE.with_suffix(".json").read_text())
     judged = table[~table["clip"].isin(record["shipped"])]
