@@ -18,16 +18,35 @@
 # %% [markdown]
 # # Repairing the VAE
 #
-# VAE and vocoder change a recording although no diffusion has taken place. They lose high
+# :::{admonition} The answer
+# :class: tip
+#
+# **Question.** What the VAE and the synthesis lose can be repaired without new weights: how much
+# does each repair gain, and is it better than what costs nothing, another synthesis?
+#
+# **Answer.** {glue:text}`answer` (The first {glue:text}`seconds` of {glue:text}`source`; chroma on
+# the {glue:text}`n_tonal` tonal ones; means with 95 % intervals over recordings.)
+#
+# **What would have changed our mind:**
+#
+# - All repairs together are better than the VAE's mel through the fitted inverse, by ViSQOL and by
+#   chroma, which they neither minimise nor choose by: **{glue:text}`claim_1`**.
+# - The synthesis in use ({glue:text}`way`) is nearer than each of the other two, by
+#   multi-resolution STFT distance: **{glue:text}`claim_2`**.
+# - Refining the latent betters more than the log-mel error that it minimises, namely
+#   multi-resolution STFT distance and ViSQOL: **{glue:text}`claim_3`**.
+# - The band extension above 8 kHz is nearer than noise of the same envelope:
+#   **{glue:text}`claim_4`**.
+#
+# **What to do.** {glue:text}`advice`
+# :::
+#
+# A claim is *upheld* or *refuted* where the whole interval says so, else *undecided*.
+#
+# VAE and synthesis change a recording although no diffusion has taken place. They lose high
 # frequencies, they add artefacts, and the encoder's latent is not the best that the decoder
-# could have had. None of these needs new weights to be mended.
-#
-# **The question:** how much does each repair gain, what does it cost, and when does it hurt?
-#
-# **What would change our mind.** A repair that betters only the measure that it minimises has
-# repaired nothing. So refinement, which lowers the log-mel error, is also judged by the
-# multi-resolution STFT distance and by ViSQOL. A band extension that is no better than noise of
-# the same level is not worth its bits.
+# could have had. This chapter repairs each of these, alone and together, and compares every repair
+# with the plain alternatives on the same clips.
 
 # %% tags=["parameters"]
 audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
@@ -49,7 +68,7 @@ import pandas as pd
 from audioldm_utils import metrics
 from audioldm_utils.audio.clips import load_clip
 from audioldm_utils.audio.survey import NO_CLASS, usable_clips
-from audioldm_utils.book.listening import Row, Take, players
+from audioldm_utils.book.listening import Row, Take, abx, players
 from audioldm_utils.book.plotting import (
     curves,
     figure_caption,
@@ -57,9 +76,11 @@ from audioldm_utils.book.plotting import (
     glue_table,
     glue_value,
     heatmap,
+    look,
     plain_table,
     points_with_intervals,
     style,
+    summary_table,
 )
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Networks
@@ -68,7 +89,7 @@ from audioldm_utils.studies import repair
 
 # %% tags=["hide-input"]
 from audioldm_utils.studies.compensation import fit_if_missing
-from audioldm_utils.studies.repair import BLIND, FULL, SIDE, STUDIED
+from audioldm_utils.studies.repair import BLIND, FITTED, FULL, SIDE, STUDIED
 from audioldm_utils.studies.run import measure
 from audioldm_utils.studies.verdicts import FEWEST, as_table
 
@@ -80,25 +101,35 @@ networks = Networks(load(checkpoint), synthesis=synthesis)
 # %% [markdown]
 # ## Method
 #
+# The **plain alternatives** make sound of the VAE's mel and repair nothing: the checkpoint's own
+# vocoder (`vae-vocoder`), Griffin-Lim (`vae-griffinlim`) and the fitted inverse of the mel
+# (`vae-inverse`). Repairs start from one of them, the **synthesis in use**: {glue:text}`way` in
+# this run, as the parameter `synthesis` says. `vae` is that one, unrepaired.
+#
 # Each repair is a method of its own, and they can all be put together:
 #
-# - **`vae-highfreq`**. *Blind*: the level $g_b(\hat m)$ that band $b$ lacks at the decoded level
-#   $\hat m$ is known from other clips. So is the energy $c_b(\hat m)$ that a mel so tonal holds
-#   above its sum of magnitudes: a partial fills few bins, noise fills all of them, and a vocoder
-#   that answers a tone with noise of the right mel is too soft. The waveform is led to the energies
-#   $\hat m + g_b(\hat m) + c_b(\hat m)$ from 4 to 8 kHz; no bits. *Side information*: the encoder
-#   sends what energy is still missing there. *Band extension*: above 8 kHz the envelope is sent and
-#   filled with the decoder's own 4 to 7 kHz, copied up, as in spectral band replication
+# - **`vae-highfreq`** puts back energy from 4 to 8 kHz. *Blind*, it costs no bits: other clips tell
+#   the level $g_b(\hat m)$ that band $b$ lacks at the decoded level $\hat m$, and the energy
+#   $c_b(\hat m)$ that a mel so tonal holds above its sum of magnitudes, since a partial fills few
+#   bins and noise fills all. The waveform is led to the energies
+#   $\hat m + g_b(\hat m) + c_b(\hat m)$. With *side information*, the encoder sends what energy is
+#   still missing there. The *band extension* sends the envelope above 8 kHz and fills it with the
+#   decoder's own 4 to 7 kHz, copied up, as in spectral band replication
 #   {cite:p}`dietz2002spectral`.
-# - **`vae-denoise`**. The vocoder's waveform does not have the mel that it was given. Rounds of
-#   measuring, scaling and synthesising {cite:p}`griffin1984signal` bring it there, from the
-#   vocoder's own phase. In pauses and just before onsets they only take away.
+# - **`vae-denoise`**. A synthesised waveform does not quite have the mel that it was made of.
+#   Rounds of measuring, scaling and synthesising {cite:p}`griffin1984signal` bring it there, from
+#   the waveform's own phase. In pauses and just before onsets they only take away.
 # - **`vae-refined`**. Gradient steps on the latent,
 #   $z \leftarrow z - \eta\, \nabla_z\, d(m, D(z))$, where $d$ is the multi-scale log-mel distance
 #   and Adam {cite:p}`kingma2015adam` sets the step.
 # - **`vae-restored`**. All of them. The encoder tries each part on each clip, and keeps it where
-#   log-spectral distance, band energies and short-time magnitudes improve on the whole and none
-#   gets clearly worse; the bits that say so are counted. What it chooses by judges nothing below.
+#   these measures improve on the whole and none gets clearly worse: log-spectral distance, band
+#   energies, and the magnitudes of short windows. The bits that say so are counted.
+#
+# **What each aims at.** Refinement minimises log-mel error, `vae-denoise` the difference from the
+# decoded mel, side information the band energies; `vae-restored` chooses by the measures named
+# above. Multi-resolution STFT distance is neither minimised nor chosen by, but it is close kin of
+# them. ViSQOL, chroma, the comb excess and STOI are neither, and have the last word.
 #
 # The fit of the blind compensation comes from other clips than those it is judged on
 # (`audioldm-utils fit`).
@@ -113,6 +144,7 @@ about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("n", judged.n, "d")
 glue_value("source", judged.source)
 glue_value("rests", judged.rests)
+glue_value("way", networks.synthesis)
 glue_value("seconds", seconds, ".2f", "s")
 glue_value("steps", steps, "d")
 glue_value("fit", fitted)
@@ -120,10 +152,23 @@ glue_value("fit", fitted)
 # %% [markdown]
 # Measured on the first {glue:text}`seconds` of each clip. {glue:text}`rests` The compensation
 # was {glue:text}`fit`.
-#
+
+# %% tags=["show-input"]
+claims = repair.repair_claims(judged.table, networks.synthesis)
+answer = repair.repair_answer(judged.table, networks.synthesis)
+
+# %% tags=["hide-input", "remove-output"]
+tonal = judged.table[judged.table["metric"] == "chroma_correlation"]["clip"].nunique()
+glue_value("n_tonal", tonal, "d")
+for number, word in enumerate(claims.values(), 1):
+    glue_value(f"claim_{number}", word)
+glue_value("answer", answer["answer"])
+glue_value("advice", answer["advice"])
+
+# %% [markdown]
 # ## Listen
 #
-# A clip as it is, through VAE and vocoder, and after each repair.
+# A clip as it is, the VAE's mel through each plain alternative, and after each repair.
 
 # %% tags=["hide-input"]
 rows = []
@@ -138,19 +183,28 @@ glue_object("player", grid)
 grid
 
 # %% [markdown]
+# Can you tell all repairs together from the plain fitted inverse, and that from the original?
+
+# %% tags=["hide-input"]
+pairs = []
+for row in rows:
+    by = {take.method: take for take in row.takes}
+    pairs += [(row.clip, by["vae-inverse"], by[other]) for other in ("vae-restored", "original")]
+abx(pairs, Path(out_dir) / "listening", trials=10) if pairs else "No clip is at hand."
+
+# %% [markdown]
 # ## What each repair gains
 #
-# Differences from the plain VAE, clip by clip, so that a clip that is hard everywhere does not
-# count. All at 16 kHz, where all can be compared.
+# Differences from `vae`, clip by clip, so that a clip that is hard everywhere does not count. The
+# plain alternatives stand first. The one in use is `vae` itself and lies at zero. All at 16 kHz,
+# where all can be compared.
 
 # %% tags=["hide-input", "remove-output"]
 plain = {"method": "vae", "stage": ""}
 asked = {name: ({"method": m, "stage": s}, plain) for name, (m, s) in STUDIED.items()}
-gains = {
-    metric: results.differences(judged.table, asked, metric)
-    for metric in ("log_mel_distance", "multi_resolution_stft", "visqol")
-}
-# ViSQOL needs a second of sound.
+told = ["log_mel_distance", "multi_resolution_stft", "visqol", "chroma_correlation"]
+gains = {metric: results.differences(judged.table, asked, metric) for metric in told}
+# ViSQOL and chroma need a second of sound, and chroma a tonal clip.
 change = pd.concat({metric: found.reindex(list(STUDIED)) for metric, found in gains.items()})
 change = change["difference"].rename(lambda name: name.replace(", ", "-").replace(" ", "-"))
 glue_table(change.loc[["log_mel_distance"]], "{}_{}", "+.2f", "dB")
@@ -159,15 +213,29 @@ drawn = {"reference": 0.0, "values": ("difference", "low", "high")}
 gains = {metric: found.reset_index(names="method") for metric, found in gains.items()}
 
 # %% tags=["hide-input"]
-axes = points_with_intervals(
-    gains["log_mel_distance"], "change of log-mel distance, dB (left is better)", **drawn
-)
+axes = points_with_intervals(gains["visqol"], "change of ViSQOL, MOS (right is better)", **drawn)
 figure_caption(
     axes.figure,
-    "fig-repair-mel",
-    f"Change of log-mel distance by each repair: paired, with 95 % interval. {about}.",
-    "One row a repair; points left of the zero line are better than the plain VAE.",
+    "fig-repair-visqol",
+    "Change of ViSQOL by each plain alternative and each repair, from the unrepaired synthesis in "
+    f"use ({networks.synthesis}): paired, with 95 % interval. No repair looks at it. {about}.",
+    "One row a method; points right of the zero line are better than the unrepaired VAE.",
 )
+
+# %% tags=["hide-input"]
+shown = "No clip is tonal and a second long."
+if len(gains["chroma_correlation"]):
+    axes = points_with_intervals(
+        gains["chroma_correlation"], "change of chroma correlation (right is better)", **drawn
+    )
+    shown = figure_caption(
+        axes.figure,
+        "fig-repair-chroma",
+        f"The same by chroma correlation, on the {tonal} tonal clips. No repair looks at it. "
+        f"{about}.",
+        "One row a method; points right of the zero line keep pitch better.",
+    )
+shown
 
 # %% tags=["hide-input"]
 axes = points_with_intervals(
@@ -178,39 +246,69 @@ axes = points_with_intervals(
 figure_caption(
     axes.figure,
     "fig-repair-stft",
-    f"The same by the multi-resolution STFT distance, which no repair minimises. {about}.",
-    "One row a repair; points left of the zero line are better than the plain VAE.",
+    "The same by multi-resolution STFT distance. No repair minimises it; the rule of restoration "
+    f"looks at close kin of it. {about}.",
+    "One row a method; points left of the zero line are better than the unrepaired VAE.",
 )
 
 # %% tags=["hide-input"]
-axes = points_with_intervals(gains["visqol"], "change of ViSQOL, MOS (right is better)", **drawn)
+axes = points_with_intervals(
+    gains["log_mel_distance"], "change of log-mel distance, dB (left is better)", **drawn
+)
 figure_caption(
     axes.figure,
-    "fig-repair-visqol",
-    f"The same by ViSQOL, which no repair minimises. {about}.",
-    "One row a repair; points right of the zero line are better than the plain VAE.",
+    "fig-repair-mel",
+    "The same by log-mel distance, which refinement and denoising minimise, each in its way. "
+    f"{about}.",
+    "One row a method; points left of the zero line are better than the unrepaired VAE.",
 )
 
+# %% tags=["hide-input"]
+judges = [*told, "comb_excess", "stoi", "f0_error"]
+means = judged.table[judged.table["metric"].isin(judges) & (judged.table["band"] == "")]
+means = means[means["stage"].isin(["", BLIND, SIDE, FITTED])]
+label = means["method"].where(means["stage"] == "", "highfreq, " + means["stage"])
+means = results.summarise(means.assign(method=label, stage=""))
+summary_table(means, "Every method by every judge", order=["vae", *STUDIED])
+
 # %% [markdown]
-# Refinement changes the log-mel distance by {glue:text}`log_mel_distance_vae-refined`, the
+# **Refinement** changes the log-mel distance by {glue:text}`log_mel_distance_vae-refined`, the
 # multi-resolution STFT distance by {glue:text}`multi_resolution_stft_vae-refined` and ViSQOL by
-# {glue:text}`visqol_vae-refined`. All together, each part left out where it would hurt, stand at
-# {glue:text}`log_mel_distance_vae-restored`, {glue:text}`multi_resolution_stft_vae-restored` and
-# {glue:text}`visqol_vae-restored`.
+# {glue:text}`visqol_vae-refined`. In the mel domain, it takes {glue:text}`v_refined` off the VAE's
+# error, which is what it minimises.
 #
-# Energy put back from 4 to 8 kHz is not the same as quality: with side information, which comes
-# nearest to the energies, ViSQOL changes by {glue:text}`visqol_highfreq-side-information`. Where
-# the vocoder made breath of a partial, the breath is louder now.
+# **All together**, each part left out where it would hurt, change the log-mel distance by
+# {glue:text}`log_mel_distance_vae-restored`, the multi-resolution STFT distance by
+# {glue:text}`multi_resolution_stft_vae-restored`, ViSQOL by {glue:text}`visqol_vae-restored` and
+# chroma by {glue:text}`chroma_correlation_vae-restored`.
+#
+# **Another synthesis**, without any repair: the fitted inverse changes ViSQOL by
+# {glue:text}`visqol_vae-inverse` and chroma by {glue:text}`chroma_correlation_vae-inverse`,
+# Griffin-Lim by {glue:text}`visqol_vae-griffinlim` and
+# {glue:text}`chroma_correlation_vae-griffinlim`, the vocoder by {glue:text}`visqol_vae-vocoder` and
+# {glue:text}`chroma_correlation_vae-vocoder`.
+#
+# Energy put back from 4 to 8 kHz is not the same as quality. Side information comes nearest to the
+# energies, and changes ViSQOL by {glue:text}`visqol_highfreq-side-information`. It raises what the
+# synthesis made; breath in place of a partial becomes louder breath.
 #
 # ## What was asked for, and what was found
 #
-# Each bound was set before it was measured. *Yes* means that the whole interval keeps it,
-# *on average* that only the mean does, or that there are fewer than {glue:text}`fewest` clips.
+# The bounds are older than this evidence, but not blind to eval. In the first round the rule of
+# `vae-restored` changed, and changed again, after worst clips on eval had been seen, and the number
+# of clips was raised after a look; constants of the compensation and the band extension were first
+# tuned on clips that the evidence leaves out. `book/evidence/HISTORY.md` lists every look.
+#
+# Bounds that are enforced, such as a rate, or that a method is given as its target, are tests and
+# no rows here. *Yes* means that the whole interval keeps the bound, *on average* that only the mean
+# does, or that there are fewer than {glue:text}`fewest` clips.
 
 # %% tags=["hide-input", "remove-output"]
-found = repair.repair_verdicts(judged.table, steps)
+found = repair.repair_verdicts(judged.table)
 for verdict in found:
     glue_value(f"v_{verdict.key}", verdict.measured, ".3g", verdict.unit)
+gain = repair.refinement_gain(judged.table)
+glue_value("v_refined", 100 * gain.mean if gain else float("nan"), ".3g", "%")
 glue_value("bounds", len(found), "d")
 glue_value("fewest", FEWEST, "d")
 glue_value("kept", sum(v.holds == "yes" for v in found), "d")
@@ -219,7 +317,7 @@ glue_value("kept", sum(v.holds == "yes" for v in found), "d")
 plain_table(as_table(found))
 
 # %% [markdown]
-# Of {glue:text}`bounds` bounds {glue:text}`kept` are kept by the whole interval. Percentages are
+# {glue:text}`kept` of {glue:text}`bounds` bounds are kept by the whole interval. Percentages are
 # reductions of a mean over clips.
 #
 # ## By band
@@ -229,11 +327,11 @@ plain_table(as_table(found))
 # %% tags=["hide-input"]
 levels = results.select(judged.table, metric="band_energy_error")
 levels = levels[levels["stage"].isin(["", BLIND, SIDE])]
-label = levels["method"].where(levels["stage"] == "", levels["method"] + ", " + levels["stage"])
-levels = levels.assign(method=label)
+label = levels["method"].where(levels["stage"] == "", "highfreq, " + levels["stage"])
+levels = levels.assign(method=label.map(lambda name: look(name).label))
 wide = levels.pivot_table(index="method", columns="band", values="value")
 bands = [band for band in metrics.BANDS if band in wide]
-axes = heatmap(wide[bands], "band energy error, dB", "band", "")
+axes = heatmap(wide[bands], "mean level difference, dB", "band")
 figure_caption(
     axes.figure,
     "fig-repair-bands",
@@ -280,8 +378,8 @@ shown
 #
 # ## Refinement: where the decoder's own limit lies
 #
-# The curve of the distance over the steps. What is left at its end is what the decoder cannot
-# say, whatever latent it is given (as far as gradient steps find it).
+# The distance over the steps. What is left at its end is what the decoder cannot say, or
+# what gradient steps do not find.
 
 # %% tags=["hide-input", "remove-output"]
 curve = results.summarise(
@@ -309,10 +407,11 @@ figure_caption(
 )
 
 # %% [markdown]
-# From {glue:text}`distance_start` to {glue:text}`distance_end` in {glue:text}`steps` steps, half of
-# it by step {glue:text}`halfway`. It stands highest after {glue:text}`highest` steps, at
-# {glue:text}`distance_highest`: they are large at first, which finds better latents in the end, and
-# the best latent on the way is the one that is kept.
+# The distance falls from {glue:text}`distance_start` to {glue:text}`distance_end` in
+# {glue:text}`steps` steps. Half of the fall is done by step {glue:text}`halfway`. The curve is
+# highest at step {glue:text}`highest`, with {glue:text}`distance_highest`: where the first steps
+# raise the error, it is because those are large, which finds better latents in the end. The best
+# latent on the way is kept.
 #
 # ## By class
 
@@ -322,12 +421,13 @@ text, shown = NO_CLASS, None
 if by_class["class"].any():
     wide = by_class.pivot_table(index="class", columns="method", values="value").dropna()
     wide = wide.subtract(wide["vae"], axis=0).drop(columns="vae").sort_values("vae-restored")
+    wide = wide.rename(columns=lambda name: look(name).label)
     wide.index = [name.replace("_", " ") or "no class" for name in wide.index]
     text = (
         f"Of all classes {wide.index[0]} gains most from restoration, {wide.index[-1]} least. "
         "Classes of few clips are anecdotes."
     )
-    axes = heatmap(wide, "change of log-mel distance, dB", "", "class", difference=True)
+    axes = heatmap(wide, "change of log-mel distance, dB", difference=True)
     shown = figure_caption(
         axes.figure,
         "fig-repair-classes",
@@ -356,7 +456,7 @@ for unit, part in heard.groupby("unit"):
     glue_table(values, "{}_{}", ".1f", "" if unit == "1" else unit)
 
 # %% tags=["hide-input"]
-results.tabulate(heard)
+summary_table(heard, "Artefacts of every method")
 
 # %% [markdown]
 # ## What it costs
@@ -370,19 +470,21 @@ parts = results.select(judged.table, metric="kept")
 glue_table(100 * parts.groupby("stage")["value"].mean(), "kept_{}", ".0f", "%")
 
 # %% tags=["hide-input"]
-results.tabulate(spent[spent["stage"] == ""])
+summary_table(spent[spent["stage"] == ""], "Costs of every method")
 
 # %% [markdown]
-# Seconds are for one second of sound, encoding included: the real-time factor. The plain VAE needs
-# {glue:text}`rtf_vae`, refinement {glue:text}`rtf_vae-refined`. The encoder alone pays for it; a
-# decoder of refined latents does nothing more than before. Restoration kept refinement on
-# {glue:text}`kept_refined` of the clips, the side information on {glue:text}`kept_envelope`.
+# Seconds are for one second of sound, encoding included: the real-time factor. The VAE needs
+# {glue:text}`rtf_vae` by the synthesis in use and {glue:text}`rtf_vae-vocoder` by the vocoder,
+# refinement {glue:text}`rtf_vae-refined`, restoration {glue:text}`rtf_vae-restored`. The encoder
+# alone pays for refinement; a decoder of refined latents does nothing more than before. Restoration
+# kept refinement on {glue:text}`kept_refined` of the clips and the side information on
+# {glue:text}`kept_envelope`.
 #
 # ## When not to use them
 #
 # - **Blind compensation** where the sound is unlike what it was fitted on: it knows only what
 #   such levels lack on average. And where the fine structure matters more than the energy: it
-#   raises what the vocoder made, and does not turn noise into partials.
+#   raises what the synthesis made, and does not turn noise into partials.
 # - **Band extension** where nothing was above 8 kHz: it sends a bit to say so.
 # - **`vae-denoise`** where pauses matter more than tone: it moves the waveform towards the
 #   decoded mel, and inherits the VAE's mistakes.
@@ -392,8 +494,9 @@ results.tabulate(spent[spent["stage"] == ""])
 #
 # ## Limits
 #
-# All of it describes the checkpoint in the captions. `mini`'s VAE and vocoder are small; what
-# a repair gains depends on what there is to repair. What `vae-denoise` takes for a pause, and the
+# All of it describes the checkpoint in the captions, by the synthesis in use. `mini`'s VAE and
+# vocoder are small; what a repair gains depends on what there is to repair, and a repair that helps
+# a bad vocoder need not help a better synthesis. What `vae-denoise` takes for a pause, and the
 # weights of the multi-scale distance, were chosen on clips that the evidence leaves out or that are
 # the project's own; on which clips older constants were chosen, such as the step size, is not on
 # record.

@@ -87,7 +87,7 @@ for chapter, part in by_chapter(table):
 # For {{checkpoint}}, and only for it:
 #
 # - **The bottleneck** of reconstruction is the {{01_bottleneck_analysis:bottleneck}}: log-mel
-#   distance {{01_bottleneck_analysis:mel_vae}} through both VAE and vocoder,
+#   distance {{01_bottleneck_analysis:mel_vae-vocoder}} through both VAE and vocoder,
 #   {{01_bottleneck_analysis:mel_vae-griffinlim}} with Griffin-Lim in the vocoder's place. *Another
 #   vocoder that does no better would change our mind.*
 # - **Repairs without new weights** change the log-mel distance by

@@ -6,6 +6,7 @@ answer of the right bands with every melody gone can come nearer than one that k
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,6 +49,14 @@ QUIET_DB = -40.0
 FEWEST_VOICED = 10
 #: Speech: fundamentals looked for, Hz.
 F0_RANGE = (60.0, 500.0)
+#: What is asked of speech alone.
+SPOKEN = ("stoi", "f0_error")
+
+
+def pitch_names(category: str | None) -> tuple[str, ...]:
+    """Metrics of pitch and speech that a clip of this class is judged by; none of most classes."""
+    speech = (category or "").startswith("speech")
+    return (*("chroma_correlation", "comb_excess") * (category in TONAL), *SPOKEN * speech)
 
 
 def chroma_correlation(
@@ -62,21 +71,28 @@ def chroma_correlation(
     Raises:
         NotApplicable: shorter than a second, or one of the signals is silent.
     """
-    import librosa
-
     x, y = validate(reference, estimate, sample_rate)
     if len(x) < sample_rate:
         raise NotApplicable("chroma needs at least 1 s")
     if not y.any():
         raise NotApplicable("a silent estimate has no pitch")
-    pair = [resample(signal, sample_rate, MODEL_RATE) for signal in (x, y)]
-    # The filters of the lowest octave are two seconds long.
-    pair = [np.pad(signal, (0, max(0, CHROMA_SAMPLES - len(signal)))) for signal in pair]
-    options = {"sr": MODEL_RATE, "hop_length": CHROMA_HOP, "tuning": 0.0}
-    a, b = (librosa.feature.chroma_cqt(y=signal, **options) for signal in pair)
-    power = librosa.feature.rms(y=pair[0], frame_length=4 * CHROMA_HOP, hop_length=CHROMA_HOP)[0]
+    (a, power), (b, _) = (_chroma(signal.tobytes(), sample_rate) for signal in (x, y))
     loud = power > power.max() * 10 ** (QUIET_DB / 20)
     return float(np.corrcoef(a[:, loud].ravel(), b[:, loud].ravel())[0, 1])
+
+
+# One reference meets many estimates: its own is the last but one. By content, not identity.
+@lru_cache(maxsize=2)
+def _chroma(samples: bytes, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Chroma ``(12, frames)`` and level ``(frames,)`` of float64 samples."""
+    import librosa
+
+    signal = resample(np.frombuffer(samples), sample_rate, MODEL_RATE)
+    # The filters of the lowest octave are two seconds long.
+    signal = np.pad(signal, (0, max(0, CHROMA_SAMPLES - len(signal))))
+    chroma = librosa.feature.chroma_cqt(y=signal, sr=MODEL_RATE, hop_length=CHROMA_HOP, tuning=0.0)
+    level = librosa.feature.rms(y=signal, frame_length=4 * CHROMA_HOP, hop_length=CHROMA_HOP)[0]
+    return chroma, level
 
 
 def comb_share(signal: npt.ArrayLike, sample_rate: int) -> float:
@@ -117,21 +133,27 @@ def f0_error(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int
     Raises:
         NotApplicable: fewer than ten frames are voiced in both.
     """
-    import librosa
-
     x, y = validate(reference, estimate, sample_rate)
-    frame = 2 ** int(np.ceil(np.log2(sample_rate * 0.06)))
-    if len(x) < frame:
+    if len(x) < _frame(sample_rate):
         raise NotApplicable("the fundamental needs at least 0.06 s")
-    low, high = F0_RANGE
-    found = [
-        librosa.pyin(
-            signal, fmin=low, fmax=high, sr=sample_rate, frame_length=frame, hop_length=frame // 4
-        )
-        for signal in (x, y)
-    ]
+    found = [_fundamental(signal.tobytes(), sample_rate) for signal in (x, y)]
     both = found[0][1] & found[1][1]
     if both.sum() < FEWEST_VOICED:
         raise NotApplicable(f"{both.sum()} frames are voiced in both; {FEWEST_VOICED} are needed")
     cents = 1200 * np.log2(found[1][0][both] / found[0][0][both])
     return float(np.median(np.abs(cents)))
+
+
+def _frame(sample_rate: int) -> int:
+    return 2 ** int(np.ceil(np.log2(sample_rate * 0.06)))
+
+
+@lru_cache(maxsize=2)
+def _fundamental(samples: bytes, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fundamental in Hz and whether voiced, ``(frames,)`` each, of float64 samples."""
+    import librosa
+
+    (low, high), frame = F0_RANGE, _frame(sample_rate)
+    options = {"frame_length": frame, "hop_length": frame // 4}
+    signal = np.frombuffer(samples)
+    return librosa.pyin(signal, fmin=low, fmax=high, sr=sample_rate, **options)[:2]

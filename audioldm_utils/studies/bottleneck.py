@@ -1,24 +1,33 @@
-"""What each stage of AudioLDM2 costs by itself, and what the metrics and front ends make of it.
+"""What each stage of AudioLDM2 costs by itself: a clip on every path from mel to waveform.
 
-A clip is reconstructed in several ways, so that the difference of two is the cost of what lies
-between them:
+A **mel** is one of three, and a **synthesis** makes the waveform; each mel goes through each
+synthesis, so that the difference of two paths is the cost of what lies between them. The path's
+name is ``MEL-SYNTHESIS``.
 
-=====================  =====================================================  ===========
-path                   through                                                reference
-=====================  =====================================================  ===========
-band-limit             resample to 16 kHz and back                            native clip
-mel-original-phase     mel, its magnitudes with the true phase (oracle)       16 kHz clip
-mel-griffinlim         mel, phase estimated from the mel's magnitudes         16 kHz clip
-mel-vocoder            mel, vocoder                                           16 kHz clip
-vae-original-phase     mel, VAE, its magnitudes with the true phase (oracle)  16 kHz clip
-vae-griffinlim         mel, VAE, Griffin-Lim                                  16 kHz clip
-vae                    mel, VAE, vocoder: AudioLDM2's own reconstruction      16 kHz clip
-=====================  =====================================================  ===========
+=================  ===========================================================================
+mel                what it is
+=================  ===========================================================================
+mel                the recording's own
+pca                through as many principal components as the VAE has latents: a linear VAE
+vae                through the checkpoint's VAE
+=================  ===========================================================================
+
+=================  ===========================================================================
+synthesis          how it makes a waveform
+=================  ===========================================================================
+original-phase     the mel's magnitudes with the recording's phase (oracle)
+griffinlim         the mel's magnitudes, phase by Griffin-Lim
+inverse            magnitudes by the fitted inverse of the mel, phase by Griffin-Lim
+vocoder            the checkpoint's own vocoder
+=================  ===========================================================================
+
+Two paths have no mel: ``band-limit`` resamples to 16 kHz and back and is compared with the
+recording at its own rate; ``stft-griffinlim`` (oracle) keeps the recording's magnitudes, 513 a
+frame, and loses its phase alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,9 +36,13 @@ import torch
 
 from audioldm_utils.audio.clips import Clip, fit_length, resample, to_model_rate
 from audioldm_utils.methods.enhance.latent import refine_latents
-from audioldm_utils.model.mel import griffin_lim
+from audioldm_utils.metrics import NotApplicable
+from audioldm_utils.metrics.pitch import comb_share, pitch_names
+from audioldm_utils.model.mel import griffin_lim_from, stft_magnitude
 from audioldm_utils.model.networks import normalise
+from audioldm_utils.model.synthesis import synthesise
 from audioldm_utils.studies.mistakes import MISTAKES
+from audioldm_utils.studies.pca import load_pca
 from audioldm_utils.studies.phase import with_phase
 from audioldm_utils.studies.rows import Row
 
@@ -38,10 +51,19 @@ if TYPE_CHECKING:
     from audioldm_utils.results.tables import ResultsBuilder
 
 #: In the order in which the book tells them.
-PATHS = (
-    "band-limit", "mel-original-phase", "mel-griffinlim", "mel-vocoder",
-    "vae-original-phase", "vae-griffinlim", "vae",
+MELS = ("mel", "pca", "vae")
+SYNTHESES = ("original-phase", "griffinlim", "inverse", "vocoder")
+BAND_LIMIT, TRUE_MAGNITUDES = "band-limit", "stft-griffinlim"
+PATHS = (BAND_LIMIT, TRUE_MAGNITUDES, *(f"{mel}-{way}" for mel in MELS for way in SYNTHESES))
+#: Paths that no decoder can take: they use what is known of the recording alone.
+ORACLES = (TRUE_MAGNITUDES, *(f"{mel}-original-phase" for mel in MELS))
+#: What every path is judged by.
+JUDGES = (
+    "log_mel_distance", "multi_resolution_stft", "log_spectral_distance", "hf_retention",
+    "snr", "correlation", "mae",
 )  # fmt: skip
+#: The same two with a delay forgiven that nobody hears.
+ALIGNED = ("log_mel_distance_aligned", "multi_resolution_stft_aligned")
 
 
 @dataclass(frozen=True)
@@ -51,7 +73,7 @@ class Reconstructed:
     Attributes:
         reference: the clip at 16 kHz, what the model could know.
         audio: path to waveform; ``band-limit`` at the clip's rate, the others at 16 kHz.
-        mel: ``true`` and ``vae`` log-mel ``(frames, 64)``.
+        mel: of `MELS`, log-mels ``(frames, 64)``.
     """
 
     clip: Clip
@@ -66,32 +88,57 @@ def reconstruct_each_way(clip: Clip, networks: Networks, seed: int = 0) -> Recon
     reference = to_model_rate(clip)
     wave, level = normalise(torch.from_numpy(reference)[None])
     mel = networks.to_mel(wave)
-    decoded = networks.decode(networks.encode(mel))
+    mels = {
+        "mel": mel,
+        "pca": load_pca().reconstruct(mel),
+        "vae": networks.decode(networks.encode(mel)),
+    }
 
     def finish(samples: torch.Tensor) -> np.ndarray:
-        return level.undo(samples.cpu())[0, : len(reference)].numpy()
+        return fit_length(level.undo(samples.cpu())[0].numpy(), len(reference))
 
-    limited = resample(reference, config.sample_rate, clip.sample_rate)
-    audio = {"band-limit": limited[: len(clip.samples)]}
-    for source, vocoded, spectrogram in (("mel", "mel-vocoder", mel), ("vae", "vae", decoded)):
-        audio[f"{source}-original-phase"] = finish(with_phase(spectrogram, wave))
-        audio[f"{source}-griffinlim"] = finish(griffin_lim(spectrogram, seed=seed))
-        audio[vocoded] = finish(networks.vocode(spectrogram))
+    audio = {BAND_LIMIT: resample(reference, config.sample_rate, clip.sample_rate)}
+    audio[BAND_LIMIT] = fit_length(audio[BAND_LIMIT], len(clip.samples))
+    filled = torch.nn.functional.pad(wave, (0, mel.shape[1] * config.hop_length - wave.shape[1]))
+    audio[TRUE_MAGNITUDES] = finish(griffin_lim_from(stft_magnitude(filled), seed=seed))
+    for name, one in mels.items():
+        audio[f"{name}-original-phase"] = finish(with_phase(one, wave))
+        audio[f"{name}-griffinlim"] = finish(synthesise(one, "griffin-lim", seed=seed))
+        audio[f"{name}-inverse"] = finish(synthesise(one, "inverse", seed=seed))
+        audio[f"{name}-vocoder"] = finish(networks.vocode(one))
     frames = len(reference) // config.hop_length
-    mels = {"true": mel, "vae": decoded}
-    mels = {name: found[0, :frames].cpu().numpy() for name, found in mels.items()}
-    return Reconstructed(clip, reference, audio, mels)
+    shown = {name: found[0, :frames].cpu().numpy() for name, found in mels.items()}
+    return Reconstructed(clip, reference, audio, shown)
 
 
 def measure_paths(clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int) -> None:
-    """Study ``01_ladder``: every metric of every path, and the VAE's mel errors."""
+    """Study ``01_ladder``: every path, and the mel errors of the VAE and of the components.
+
+    ViSQOL and the search for a delay take longer than all else together and are left to paths
+    that a decoder can take.
+    """
     result = reconstruct_each_way(clip, networks, seed)
+    rate = networks.mel_config.sample_rate
+    pitch = pitch_names(clip.category)
     for path in PATHS:
-        native = path == "band-limit"
-        reference = clip.samples if native else result.reference
-        rate = clip.sample_rate if native else networks.mel_config.sample_rate
-        Row(rows, clip, path).scores(reference, result.audio[path], rate, None)
-    Row(rows, clip, "vae", "mel").mel_errors(result.mel["true"], result.mel["vae"])
+        row, made = Row(rows, clip, path), result.audio[path]
+        judges = (*JUDGES, *("visqol", *ALIGNED) * (path not in ORACLES))
+        if path == BAND_LIMIT:
+            row.scores(clip.samples, made, clip.sample_rate, judges)
+        else:
+            row.scores(result.reference, made, rate, (*judges, *pitch))
+    if "comb_excess" in pitch:
+        _add_comb(Row(rows, clip, "original"), result.reference, rate)
+    for name in MELS[1:]:
+        Row(rows, clip, name, "mel").mel_errors(result.mel["mel"], result.mel[name])
+
+
+def _add_comb(row: Row, samples: np.ndarray, rate: int) -> None:
+    """The recording's own share of energy in the 100 Hz comb, which the paths' is compared with."""
+    try:
+        row.add("comb_share", comb_share(samples, rate), "1")
+    except NotApplicable:  # shorter than a second
+        return
 
 
 def measure_refined(
@@ -124,34 +171,3 @@ def measure_mistakes(clip: Clip, networks: Networks, rows: ResultsBuilder, seed:
         audio = level.undo(networks.synthesise(networks.decode(networks.encode(mel))).cpu())
         estimate = fit_length(audio[0].numpy(), len(reference))
         Row(rows, clip, "vae", name).scores(reference, estimate, names=SPECTRAL)
-
-
-def measure_attacks(clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int) -> None:
-    """Study ``01_attacks``: every metric of changes whose audibility is known."""
-    reference = to_model_rate(clip)
-    for name, attack in attacks().items():
-        Row(rows, clip, "attack", name).scores(reference, attack(reference), names=None)
-
-
-def attacks(rate: int = 16000) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """Changes of a waveform whose audibility is known, to test metrics with.
-
-    ``inverted polarity`` and ``5 ms later`` sound the same; ``1 kHz low-pass`` and
-    ``white noise at 10 dB`` do not, however well a waveform metric scores them.
-    """
-    from scipy.signal import butter, sosfiltfilt
-
-    def low_pass(x: np.ndarray) -> np.ndarray:
-        sections = butter(6, 1000, fs=rate, output="sos")
-        return sosfiltfilt(sections, x).astype(np.float32)
-
-    def noise(x: np.ndarray) -> np.ndarray:
-        hiss = np.random.default_rng(0).standard_normal(len(x))
-        return (x + hiss * np.sqrt(np.mean(x**2)) * 10 ** (-10 / 20)).astype(np.float32)
-
-    return {
-        "inverted polarity": lambda x: -x,
-        "5 ms later": lambda x: np.roll(x, round(0.005 * rate)),
-        "1 kHz low-pass": low_pass,
-        "white noise at 10 dB": noise,
-    }

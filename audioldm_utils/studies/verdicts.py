@@ -112,6 +112,16 @@ def together(found: Sequence[str]) -> str:
     return UPHELD if set(found) == {UPHELD} else UNDECIDED
 
 
+def told(found: Interval | None, spec: str = ".2f", unit: str = "") -> str:
+    """A mean with its interval for a sentence: ``0.31 [0.28, 0.34] dB``; a dash for none."""
+    if found is None:
+        return "\N{EN DASH}"
+    text = format(found.mean, spec)
+    if not math.isnan(found.low):
+        text += f" [{found.low:{spec}}, {found.high:{spec}}]"
+    return proper_minus(text) + (f"\N{NARROW NO-BREAK SPACE}{unit}" if unit else "")
+
+
 def difference(
     table: pd.DataFrame,
     a: Choice,

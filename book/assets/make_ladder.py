@@ -20,28 +20,29 @@ import matplotlib.pyplot as plt
 from audioldm_utils.book.plotting import points_with_intervals, style
 from audioldm_utils.files import atomic_path, sha256_file
 from audioldm_utils.results import summaries as results
-from audioldm_utils.studies import bottleneck as ladder
+from audioldm_utils.studies import bottleneck, stage_costs
 
 HERE = Path(__file__).resolve().parent
 EVIDENCE = HERE.parent / "evidence" / "01_ladder.csv"
 
 
 def main() -> Path:
-    """Draw the log-mel distance of every path; clips that the project made are left out."""
+    """Draw the distance of every path by mel and synthesis, without the project's own clips."""
     table = results.read(EVIDENCE)
     record = json.loads(EVIDENCE.with_suffix(".json").read_text())
     judged = table[~table["clip"].isin(record["shipped"])]
-    judged = results.select(judged, metric="log_mel_distance", band="", stage="")
-    # Without the oracles, which no decoder can be, and the band limit, measured at another rate.
-    paths = [path for path in ladder.PATHS if "phase" not in path and path != "band-limit"]
-    summary = results.summarise(judged[judged["method"].isin(paths)])
+    judged = results.select(judged, metric="multi_resolution_stft", band="", stage="")
+    # Without the oracles, which no decoder can be.
+    rungs = stage_costs.rungs(results.summarise(judged))
+    rungs = rungs[~rungs["method"].isin(bottleneck.ORACLES)]
     style()
     matplotlib.rcParams.update({"svg.hashsalt": "ladder", "svg.fonttype": "none"})
-    axes = points_with_intervals(summary, "log-mel distance, dB (less is better)", order=paths)
+    label = "multi-resolution STFT distance (less is better)"
+    axes = points_with_intervals(rungs, label, category="mel", series="synthesis")
     axes.set_xlim(left=0)
     count = judged["clip"].nunique()
     axes.set_title(
-        f"What each stage costs: mean of {count} real recordings, 95 % interval; checkpoint mini",
+        f"What each stage costs: mean of {count} eval clips, 95 % interval; checkpoint mini",
         fontsize=10,
         loc="left",
     )

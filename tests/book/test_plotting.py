@@ -64,9 +64,9 @@ def test_the_main_methods_stay_apart_for_the_colour_blind():
 
 
 def test_every_named_method_has_a_look():
-    wanted = """original band-limit mel-griffinlim mel-vocoder vae vae-griffinlim vae-highfreq
-    vae-denoise vae-refined vae-restored sdedit ddpm-inversion guided ddcm ddcm-quantised opus mp3
-    rvq"""
+    wanted = """original band-limit mel-griffinlim mel-inverse mel-vocoder vae vae-griffinlim
+    vae-inverse vae-vocoder vae-highfreq vae-denoise vae-refined vae-restored sdedit ddpm-inversion
+    guided ddcm ddcm-quantised opus mp3 rvq"""
     assert set(wanted.split()) <= set(METHOD_STYLE)
 
 

@@ -44,7 +44,7 @@ def networks(tiny_checkpoint: Path, tmp_path_factory) -> Networks:
 
 @pytest.fixture(scope="module")
 def clip() -> Clip:
-    return Clip("tone", sound(1.2), 44100, Path("tone.wav"), "a tone", "tone")
+    return Clip("tone", sound(1.2), 44100, Path("tone.wav"), "a tone", "flute")
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,19 @@ def test_every_repair_is_measured(repaired):
     judged = repaired[(repaired["stage"] == "") & (repaired["band"] == "")]
     for metric in ("log_mel_distance", "multi_resolution_stft", "visqol", "warble"):
         assert set(judged.loc[judged["metric"] == metric, "method"]) == {
-            "vae", "vae-denoise", "vae-refined", "vae-restored",
+            *study_repair.PLAIN, "vae", "vae-denoise", "vae-refined", "vae-restored",
         }  # fmt: skip
+
+
+def test_the_synthesis_in_use_is_one_of_the_plain_alternatives(repaired, networks):
+    judged = repaired[(repaired["stage"] == "") & (repaired["metric"] == "multi_resolution_stft")]
+    value = judged.set_index("method")["value"]
+    (used,) = (name for name, way in study_repair.PLAIN.items() if way == networks.synthesis)
+    assert value["vae"] == value[used]
+    assert len({value[name] for name in study_repair.PLAIN}) == 3
+    # A «flute» has a pitch to keep, so each is judged by it too.
+    pitch = repaired[repaired["metric"] == "chroma_correlation"]
+    assert set(study_repair.PLAIN) <= set(pitch["method"])
 
 
 def test_the_ablation_refines_once_and_charges_the_restored_clip_too(repaired):

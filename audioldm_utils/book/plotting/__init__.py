@@ -23,7 +23,7 @@ from audioldm_utils.book.plotting.spectrograms import (
     spectrogram_pair,
     spectrogram_tile,
 )
-from audioldm_utils.book.plotting.tables import plain_table
+from audioldm_utils.book.plotting.tables import plain_table, summary_table
 
 __all__ = [
     "METHOD_STYLE",
@@ -43,5 +43,6 @@ __all__ = [
     "spectrogram_pair",
     "spectrogram_tile",
     "style",
+    "summary_table",
     "trade_off",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,28 @@ from audioldm_utils.text import markup, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: What a reader calls a metric, where its name with spaces for underscores will not do.
+NAMES = {
+    "log mel distance": "log-mel distance",
+    "multi resolution stft": "multi-resolution STFT distance",
+    "log mel distance aligned": "log-mel distance at the best lag",
+    "multi resolution stft aligned": "multi-resolution STFT distance at the best lag",
+    "log spectral distance": "log-spectral distance",
+    "visqol": "ViSQOL",
+    "hf retention": "energy kept above 4 kHz",
+    "comb excess": "energy in the 100 Hz comb, over the original's",
+    "stoi": "STOI",
+    "f0 error": "error of the fundamental",
+    "snr": "SNR",
+    "si sdr": "SI-SDR",
+    "correlation": "waveform correlation",
+    "mae": "mean absolute waveform error",
+    "seconds per second": "seconds for one second of sound",
+    "decoder forward": "decoder calls",
+    "decoder backward": "gradient calls of the decoder",
+    "side rate": "side information",
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +45,11 @@ class Html:
 
 
 def plain_table(
-    frame: pd.DataFrame, digits: int = 3, index: bool = False, caption: str = ""
+    frame: pd.DataFrame,
+    digits: int = 3,
+    index: bool = False,
+    caption: str = "",
+    folded: bool = False,
 ) -> Html:
     """A frame as HTML, the same frame giving the same bytes.
 
@@ -35,6 +62,7 @@ def plain_table(
         digits: decimals of floating-point numbers; missing ones become a dash.
         index: show the index as well.
         caption: above the table.
+        folded: show the caption alone until it is opened.
     """
     from audioldm_utils.results.summaries import count_text, proper_minus
 
@@ -54,9 +82,42 @@ def plain_table(
         na_rep="–",
         border=0,
     )
+    if folded:
+        frame_of = f'<div style="overflow-x: auto">{table}</div>'
+        return Html(f"<details><summary>{markup(caption)}</summary>{frame_of}</details>")
     if caption:
         table = table.replace(">", f"><caption>{markup(caption)}</caption>", 1)
     return Html(table)
+
+
+def summary_table(
+    summary: pd.DataFrame, caption: str, rows: str = "method", order: Sequence[str] = ()
+) -> Html:
+    """A folded table of means with intervals, one line a method, in names that a reader knows.
+
+    Args:
+        summary: as ``results.summarise`` gives it.
+        caption: what is seen until the table is opened.
+        rows: column whose values are lines; methods get their labels.
+        order: of the lines, those that there are; the summary's own by default.
+    """
+    from audioldm_utils.book.plotting.looks import look
+    from audioldm_utils.results.summaries import tabulate
+
+    if summary.empty:
+        return plain_table(summary)
+    table = tabulate(summary, rows)
+    corner = table.columns.name
+    table = table.loc[[name for name in order or table.index if name in table.index]]
+    table = table.rename(index=lambda name: look(str(name)).label, columns=_named)
+    said = f"{caption}. {corner.partition('; ')[2].capitalize()}."
+    return plain_table(table.rename_axis(columns=None), index=True, caption=said, folded=True)
+
+
+def _named(header: str) -> str:
+    """A header of `tabulate`, such as ``hf retention → 1``, with its metric named as in `NAMES`."""
+    found = max((name for name in NAMES if header.startswith(name)), key=len, default="")
+    return NAMES.get(found, "") + header[len(found) :]
 
 
 def _cell(value: Any) -> Any:

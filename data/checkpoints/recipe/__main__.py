@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("component", choices=[*SHARES, "all", "export", "evaluate"])
+    parser.add_argument("component", choices=[*SHARES, "all", "pca", "export", "evaluate"])
     parser.add_argument("--data", type=Path, help="folder with train.csv and eval.csv")
     parser.add_argument(
         "--work",
@@ -105,6 +105,11 @@ def main() -> int:
             from recipe.export import export
 
             print(f"{args.out}: {export(args.work, args.out, args.data) / 2**20:.1f} MiB")
+            return 0
+        if args.component == "pca":
+            from recipe.pca import fit_pca
+
+            print(f"{args.work}/pca.safetensors: {fit_pca(args.data, args.work):.4f} nat on tune")
             return 0
         if args.component == "evaluate":
             from recipe.evaluate import evaluate

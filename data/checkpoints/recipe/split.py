@@ -13,31 +13,8 @@ import numpy as np
 import pandas as pd
 
 from audioldm_utils.audio import origins
+from audioldm_utils.metrics.pitch import TONAL as TONAL
 
-#: Classes of sounds that have a pitch to keep.
-TONAL = {
-    "acoustic_guitar",
-    "bass_guitar",
-    "double_bass",
-    "electric_guitar",
-    "electric_piano",
-    "flute",
-    "french_horn",
-    "kalimba",
-    "marimba",
-    "oboe",
-    "orchestra",
-    "organ",
-    "piano",
-    "saxophone",
-    "shehnai",
-    "singing",
-    "sitar",
-    "steel_drum",
-    "strings",
-    "trumpet",
-    "vibraphone",
-}
 #: Recordings in ``tune``.
 HELD_OUT = 60
 #: A recording of more clips than this stays in training: an instrument of many notes, say.

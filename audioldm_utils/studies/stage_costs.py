@@ -1,0 +1,215 @@
+"""What the VAE and each synthesis cost, and what becomes of the claims of the ladder.
+
+All of it is read from the table of ``01_ladder`` (:mod:`audioldm_utils.studies.bottleneck`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from audioldm_utils.metrics.signal import DB_PER_NAT
+from audioldm_utils.metrics.statistics import Interval
+from audioldm_utils.results.summaries import pairs, select, summarise
+from audioldm_utils.studies.bottleneck import MELS, TRUE_MAGNITUDES
+from audioldm_utils.studies.verdicts import (
+    REFUTED,
+    UNDECIDED,
+    UPHELD,
+    claim,
+    difference,
+    together,
+    told,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: By what VAE and synthesis are compared: what a sentence calls it, and its unit.
+COSTS = {
+    "mel_error": ("log-mel error", "nat"),
+    "multi_resolution_stft": ("multi-resolution STFT distance", "1"),
+    "chroma_correlation": ("chroma correlation", "1"),
+}
+#: What a sentence and a figure call a synthesis and a mel.
+WAYS = {
+    "vocoder": "vocoder",
+    "griffinlim": "Griffin-Lim",
+    "inverse": "fitted inverse",
+    "original-phase": "original phase (oracle)",
+}
+MEL_NAMES = {"mel": "recording's mel", "pca": "PCA of it", "vae": "VAE's mel"}
+
+
+def rungs(summary: pd.DataFrame) -> pd.DataFrame:
+    """Those rows of a summary that have a mel and a synthesis, both by name in columns of theirs.
+
+    In the order in which a figure shows them.
+    """
+    import pandas as pd
+
+    parts = [
+        summary[summary["method"] == f"{mel}-{way}"].assign(mel=MEL_NAMES[mel], synthesis=WAYS[way])
+        for mel in MELS
+        for way in WAYS
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def costs(table: pd.DataFrame, way: str) -> pd.DataFrame:
+    """What the VAE and a synthesis cost, clip by clip.
+
+    The synthesis costs what it loses of the true mel, the VAE what the same synthesis loses more
+    of the VAE's mel. In the mel domain the VAE's error stands by itself, before any synthesis.
+
+    Args:
+        table: of ``01_ladder``.
+        way: of `WAYS`.
+
+    Returns:
+        Rows of a results table: the methods ``synthesis`` and ``VAE``, the metrics of `COSTS`.
+    """
+    import pandas as pd
+
+    def of(method: str, metric: str, stage: str = "") -> pd.Series:
+        choice = {"method": method, "stage": stage}
+        return pairs(table, choice, choice, metric)[0]
+
+    clean, whole = f"mel-{way}", f"vae-{way}"
+    stft, chroma = list(COSTS)[1:]
+    found = {
+        "mel_error": (of(clean, "log_mel_distance") / DB_PER_NAT, of("vae", "mel_error", "mel")),
+        stft: (of(clean, stft), of(whole, stft) - of(clean, stft)),
+        chroma: (1 - of(clean, chroma), of(clean, chroma) - of(whole, chroma)),
+    }
+    about = table.drop_duplicates("clip").set_index("clip", drop=False)
+    parts = [about.iloc[:0]]
+    for metric, sides in found.items():
+        row = {"stage": way, "metric": metric, "band": "", "unit": COSTS[metric][1]}
+        for method, values in zip(("synthesis", "VAE"), sides, strict=True):
+            values = values.dropna()
+            parts.append(about.loc[values.index].assign(method=method, value=values, **row))
+    return pd.concat(parts, ignore_index=True)
+
+
+def dearer(table: pd.DataFrame, way: str) -> dict[str, str]:
+    """By each of `COSTS`, what becomes of «the synthesis costs more than the VAE»."""
+    rows = costs(table, way)
+    sides = {"method": "synthesis"}, {"method": "VAE"}
+    return {metric: claim(difference(rows, *sides, metric)) for metric in COSTS}
+
+
+def cost_table(table: pd.DataFrame) -> pd.DataFrame:
+    """To be read: what synthesis and VAE cost by each measure, and which of them more."""
+    import pandas as pd
+
+    lines = []
+    for way in ("vocoder", "inverse"):
+        found, words = _summed(table, way), dearer(table, way)
+        for metric, (name, unit) in COSTS.items():
+            sides = [found.get((side, metric)) for side in ("synthesis", "VAE")]
+            cells = [told(one, ".3f", "" if unit == "1" else unit) for one in sides]
+            which = {UPHELD: WAYS[way], REFUTED: "VAE"}.get(words[metric], "undecided")
+            lines.append((WAYS[way], name, *cells, sides[0].n if sides[0] else 0, which))
+    columns = ["synthesis", "measure", "synthesis costs", "VAE costs", "n", "dearer"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _summed(table: pd.DataFrame, way: str) -> dict[tuple[str, str], Interval]:
+    """Mean costs with their intervals, by side (``synthesis``, ``VAE``) and measure."""
+    found = summarise(costs(table, way), by=("method", "metric"))
+    return {
+        (row.method, row.metric): Interval(row.mean, row.low, row.high, row.n)
+        for row in found.itertuples()
+    }
+
+
+def ladder_claims(table: pd.DataFrame) -> dict[str, str]:
+    """What becomes of each claim of «Where does the sound go?», by its key."""
+
+    def compare(a: str, b: str, metric: str, stage: str = "") -> str:
+        sides = ({"method": method, "stage": stage} for method in (a, b))
+        return claim(difference(table, *sides, metric))
+
+    return {
+        "claim_1": together(list(dearer(table, "vocoder").values())),
+        "claim_2": together(list(dearer(table, "inverse").values())),
+        "claim_3": compare("vae-inverse", "vae-griffinlim", "chroma_correlation"),
+        "claim_4": compare("mel-original-phase", TRUE_MAGNITUDES, "multi_resolution_stft"),
+        "claim_5": compare("vae", "pca", "mel_error", "mel"),
+    }
+
+
+def ladder_answer(table: pd.DataFrame) -> dict[str, str]:
+    """The chapter's answer, its bottleneck in a word, and its advice, by their keys."""
+    stft, costly = "multi_resolution_stft", {}
+    for way in ("vocoder", "inverse"):
+        found = _summed(table, way)
+        sides = [told(found.get((side, stft))) for side in ("synthesis", "VAE")]
+        costly[way] = f"the {WAYS[way]} costs {sides[0]} and the VAE {sides[1]}"
+    answer = (
+        f"With the checkpoint's own vocoder, {_compared(table, 'vocoder')}. With the fitted "
+        f"inverse of the mel in its place, {_compared(table, 'inverse')}. By multi-resolution "
+        f"STFT distance {costly['vocoder']}; {costly['inverse']}."
+    )
+    words = set(dearer(table, "vocoder").values())
+    names = {UPHELD: "vocoder", REFUTED: "VAE"} if len(words) == 1 else {}
+    ways = {"method": "vae-inverse"}, {"method": "vae-vocoder"}
+    better = {
+        claim(difference(table, *ways, stft), above=False),
+        claim(difference(table, *ways, "chroma_correlation")),
+    }
+    advice = {
+        UPHELD: "Make sound with the fitted inverse of the mel, not with this vocoder.",
+        REFUTED: "Make sound with the checkpoint's own vocoder.",
+    }
+    open_still = (
+        "Listen to vocoder and fitted inverse on your own sound: the measures do not decide."
+    )
+    return {
+        "answer": answer,
+        "bottleneck": names.get(words.pop(), "vocoder or the VAE, which is not decided"),
+        "advice": advice.get(better.pop(), open_still) if len(better) == 1 else open_still,
+    }
+
+
+def _compared(table: pd.DataFrame, way: str) -> str:
+    """Which costs more by which measures, as the end of a sentence."""
+    words = dearer(table, way)
+    parts = []
+    for word, start in {
+        UPHELD: f"the {WAYS[way]} costs more than the VAE by",
+        REFUTED: f"the VAE costs more than the {WAYS[way]} by",
+        UNDECIDED: f"VAE and {WAYS[way]} are not told apart by",
+    }.items():
+        names = [name for metric, (name, _) in COSTS.items() if words[metric] == word]
+        if names:
+            parts.append(
+                f"{start} {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}"
+            )
+    return "; ".join(parts)
+
+
+def step_costs(
+    table: pd.DataFrame, steps: Mapping[str, tuple[str, str | None]], metric: str
+) -> pd.DataFrame:
+    """Means of a path, or its paired differences from another, by the name of the step.
+
+    Args:
+        steps: name to the path and the one that it is compared with; None: with the recording.
+
+    Returns:
+        Columns ``step``, ``difference``, ``low``, ``high`` and ``n``; no row without clips.
+    """
+    import pandas as pd
+
+    lines = []
+    for name, (path, other) in steps.items():
+        found = difference(table, {"method": path}, {"method": other or path}, metric)
+        if found and other is None:
+            rows = select(table, method=path, metric=metric, band="")
+            row = summarise(rows).iloc[0]
+            found = Interval(row["mean"], row["low"], row["high"], row["n"])
+        if found:
+            lines.append((name, found.mean, found.low, found.high, found.n))
+    return pd.DataFrame(lines, columns=["step", "difference", "low", "high", "n"])
