@@ -61,3 +61,4 @@ def test_every_path_of_a_checkpoint_is_told(tiny_codec):
     assert "stoi" not in found["whole_path"]
     assert found["auto"] == "vocoder"
     assert found["vocoder_ratio_tonal"] > found["inverse_ratio_tonal"]
+    assert found["inverse_re_plain_tonal"] < 1
