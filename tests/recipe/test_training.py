@@ -32,7 +32,7 @@ def test_learning_rate_warms_up_peaks_and_ends_low():
     assert anneal(1.0) == pytest.approx(0.02)
 
 
-def quadratic(folder, budget, stop_after=None):
+def quadratic(folder, budget, tick=0.001):
     """A trainer that pulls one parameter towards 3 with noise from the batch generator."""
     module = torch.nn.Linear(1, 1, bias=False)
     with torch.no_grad():
@@ -45,7 +45,7 @@ def quadratic(folder, budget, stop_after=None):
         return value, {"loss": value.item()}
 
     # A clock of its own: how many steps fit must not depend on what else the machine does.
-    ticks = itertools.count(step=0.001)
+    ticks = itertools.count(step=tick)
     trainer = Trainer(
         "toy", {"m": module}, loss, folder, budget, 0.05, seed=1, clock=lambda: next(ticks)
     )
@@ -57,6 +57,16 @@ def test_training_converges_and_averages(tmp_path):
     average = trainer.run()["m"]
     assert average.weight.item() == pytest.approx(3.0, abs=0.3)
     assert trainer.state_path.exists()
+
+
+def test_averaged_weights_are_kept_at_marks_of_the_training(tmp_path):
+    trainer, _ = quadratic(tmp_path, budget=1000, tick=50)
+    trainer.run()
+    kept = {path.name: torch.load(path) for path in (tmp_path / "snapshots").iterdir()}
+    assert set(kept) == {"toy-225.pt", "toy-450.pt", "toy-900.pt"}
+    assert 450 <= kept["toy-450.pt"]["elapsed"] < 650
+    early, late = (kept[f"toy-{mark}.pt"]["average"]["m"]["weight"] for mark in (225, 900))
+    assert early < late
 
 
 def test_a_resumed_run_goes_on_where_it_stopped(tmp_path):

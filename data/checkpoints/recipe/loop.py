@@ -19,6 +19,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+#: Seconds of training after which the averaged weights are kept: what a finding is on unfinished
+#: weights is asked of these.
+MARKS = (225, 450, 900, 1200, 1800, 2250, 3600, 5400, 7200, 9000, 12600, 18000, 27000)
 #: One step's loss and the figures to log, from a batch's random generator and progress in 0..1.
 LossFunction = Callable[[np.random.Generator, float], tuple[torch.Tensor, dict[str, float]]]
 
@@ -145,6 +148,21 @@ class Trainer:
             self.state_path,
         )
 
+    def _keep_snapshot(self) -> None:
+        """Keep the averaged weights at the first save after each mark of `MARKS`."""
+        mark = max((mark for mark in MARKS if mark <= self.elapsed), default=None)
+        path = self.folder / "snapshots" / f"{self.name}-{mark}.pt"
+        if mark is None or path.exists():
+            return
+        average = {
+            key: {
+                name: value.half() if value.dtype.is_floating_point else value
+                for name, value in module.state_dict().items()
+            }
+            for key, module in self.average.items()
+        }
+        save_atomically({"average": average, "step": self.step, "elapsed": self.elapsed}, path)
+
     def _log(self, row: dict[str, float]) -> None:
         path = self.folder / f"{self.name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,6 +223,7 @@ class Trainer:
                 last_evaluation = self.elapsed
             if now - last_save > 120:
                 self.save()
+                self._keep_snapshot()
                 last_save = now
         if self.evaluate:
             self._evaluate()
