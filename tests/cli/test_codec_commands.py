@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+import tqdm
 
 from audioldm_utils.cli.main import main
 from audioldm_utils.ddcm import bitstream
@@ -349,7 +350,11 @@ def test_a_folder_takes_its_prompts_from_the_manifest(tiny_checkpoint, tmp_path,
     assert header.prompt == "rain on a roof"
 
 
-def test_the_bar_of_an_encoding_knows_its_total(wav, tiny_checkpoint, tmp_path, capsys):
+def test_the_bar_of_an_encoding_knows_its_total(
+    wav, tiny_checkpoint, tmp_path, capsys, monkeypatch
+):
+    # Drawn at every step, however fast they are.
+    monkeypatch.setattr("tqdm.tqdm", functools.partial(tqdm.tqdm, mininterval=0, miniters=1))
     command = ["encode", str(wav), str(tmp_path / "x.ddcm"), "--checkpoint", str(tiny_checkpoint)]
     assert main([*command, "--atoms", "2", "--steps", "5"]) == 0
     assert "5/5" in capsys.readouterr().err
