@@ -84,44 +84,21 @@ for chapter, part in by_chapter(table):
 # %% [markdown]
 # ## Conclusions
 #
-# For {{checkpoint}}, and only for it:
+# These are the answers of the chapters, in their own words. They hold for {{checkpoint}} alone.
 #
-# - **The bottleneck** of reconstruction is the {{01_bottleneck_analysis:bottleneck}}: log-mel
-#   distance {{01_bottleneck_analysis:mel_vae-vocoder}} through both VAE and vocoder,
-#   {{01_bottleneck_analysis:mel_vae-griffinlim}} with Griffin-Lim in the vocoder's place. *Another
-#   vocoder that does no better would change our mind.*
-# - **Repairs without new weights** change the log-mel distance by
-#   {{02_vae_repair:log_mel_distance_vae-restored}}, the multi-resolution STFT distance by
-#   {{02_vae_repair:multi_resolution_stft_vae-restored}} and ViSQOL by
-#   {{02_vae_repair:visqol_vae-restored}} when all are put together; of
-#   {{02_vae_repair:bounds}} bounds set before, {{02_vae_repair:kept}} are kept. *A repair that
-#   betters only what it minimises would change our mind.*
-# - **Diffusion beside the VAE alone**: log-mel distance to the clip
-#   {{03_vae_vs_diffusion:mel_vae}} for the VAE, {{03_vae_vs_diffusion:mel_sdedit_middle}} for
-#   SDEdit at strength {{03_vae_vs_diffusion:strength_middle}}, and
-#   {{03_vae_vs_diffusion:mel_guided_middle}} with guidance at the same network calls. *A method
-#   that is nearer to the clip than the VAE, and as plausible, would change our mind.*
-# - **Shifts of one vector as a codebook**: the best of {{04_codebooks:bits_16}} has a cosine
-#   of {{04_codebooks:white_16}} where independent entries would have {{04_codebooks:theory_16}}; on
-#   the denoiser's own residuals their efficiency is {{04_codebooks:real_shift}}, that of the
-#   paper's independent entries {{04_codebooks:real_paper}}. *An efficiency below the paper's on
-#   real residuals would change our mind.*
-# - **The codec works at rates where others stop**: the latents correlate at
-#   {{05_ddcm_codec:correlation_low}} at {{05_ddcm_codec:rate_low}} and at
-#   {{05_ddcm_codec:correlation_high}} at {{05_ddcm_codec:rate_high}}; the error
-#   {{05_ddcm_codec:verdict}} up in rate. *An error that stops falling would change our mind.*
-# - **Does the output follow its own input?** Own codes are {{07_correlation_verification:verdict}}
-#   ({{07_correlation_verification:passed}} of {{07_correlation_verification:asked}} comparisons,
-#   smallest effect {{07_correlation_verification:weakest_effect}}, against
-#   {{07_correlation_verification:weakest}}). The control is
-#   {{07_correlation_verification:control}}. *A control that passes would change our mind.*
-# - **Random codes against free noise**: {{06_text_to_audio:answer}} *Listeners who tell them apart
-#   would change our mind.*
-# - **Prompts without a prompt in the file**: guidance by the choice of codes scores
-#   {{06_text_to_audio:ccfg}}, no guidance {{06_text_to_audio:unguided}} and guidance by the network
-#   {{06_text_to_audio:ddpm}}.
-# - **The checkpoint itself** meets {{09_model_card:met}} of {{09_model_card:figures}} figures that
-#   were asked of it; missed: {{09_model_card:missed}}.
+# - **Where sound is lost.** {{01_bottleneck_analysis:answer}}
+#   ({{01_bottleneck_analysis:source}}.) *What to do:* {{01_bottleneck_analysis:advice}}
+# - **What repairs it.** {{02_vae_repair:answer}} ({{02_vae_repair:source}}.) *What to do:*
+#   {{02_vae_repair:advice}}
+# - **Diffusion beside the VAE alone.** {{03_vae_vs_diffusion:answer}} *What to do:*
+#   {{03_vae_vs_diffusion:advice}}
+# - **Codebooks.** {{04_codebooks:answer}} *What to do:* {{04_codebooks:advice}}
+# - **DDCM as a codec.** {{05_ddcm_codec:answer}} Beside a residual quantiser at equal rate, DDCM
+#   is {{05_ddcm_codec:ranges}}. *What to do:* {{05_ddcm_codec:advice}}
+# - **Text to audio.** {{06_text_to_audio:answer}} *What to do:* {{06_text_to_audio:advice}}
+# - **Does the output follow its own input?.** {{07_correlation_verification:answer}} *What to
+#   do:* {{07_correlation_verification:advice}}
+# - **The checkpoint itself.** {{09_model_card:answer}}
 #
 # ## What did not work
 #
