@@ -96,7 +96,7 @@ for chapter, part in by_chapter(table):
 # - **DDCM as a codec.** {{05_ddcm_codec:answer}} Beside a residual quantiser at equal rate, DDCM
 #   is {{05_ddcm_codec:ranges}}. *What to do:* {{05_ddcm_codec:advice}}
 # - **Text to audio.** {{06_text_to_audio:answer}} *What to do:* {{06_text_to_audio:advice}}
-# - **Does the output follow its own input?.** {{07_correlation_verification:answer}} *What to
+# - **Does the output follow its own input?** {{07_correlation_verification:answer}} *What to
 #   do:* {{07_correlation_verification:advice}}
 # - **The checkpoint itself.** {{09_model_card:answer}}
 #

@@ -30,7 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("component", choices=[*SHARES, "all", "pca", "export", "evaluate"])
+    parser.add_argument(
+        "component", choices=[*SHARES, "all", "pca", "export", "evaluate", "snapshots"]
+    )
     parser.add_argument("--data", type=Path, help="folder with train.csv and eval.csv")
     parser.add_argument(
         "--work",
@@ -115,6 +117,11 @@ def main() -> int:
             from recipe.evaluate import evaluate
 
             evaluate(args.data, args.checkpoint, args.out, args.figures, seed=args.seed)
+            return 0
+        if args.component == "snapshots":
+            from recipe.snapshots import snapshots
+
+            snapshots(args.data, args.work, args.checkpoint, args.out)
             return 0
         budget = parse_budget(args.budget)
         names = list(SHARES) if args.component == "all" else [args.component]
