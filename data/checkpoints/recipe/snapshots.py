@@ -1,8 +1,8 @@
 """Findings on unfinished weights: which keep their sign over training, which grow, which vanish.
 
-``python data/checkpoints/recipe snapshots --data DIR --work W --checkpoint mini --out OUT`` takes
-the averages that training kept (``W/snapshots``), puts those of a sixteenth and of a quarter of each
-component's training into copies of the checkpoint, and runs the chapters' own studies on both.
+``python data/checkpoints/recipe snapshots --data DIR --work W --checkpoint mini --out OUT``
+takes the averages that training kept (``W/snapshots``), puts those of a sixteenth and of a quarter
+of each training into copies of the checkpoint, and runs the chapters' own studies on both.
 The tables go to ``OUT/snapshots_16.csv`` and ``OUT/snapshots_4.csv``; the whole training's are the
 evidence itself.
 """
@@ -75,9 +75,8 @@ def assemble(whole: Path, work: Path, part: int, out: Path) -> dict[str, float]:
 
 def save_component(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     """Put weights into a component's folder, through the class that its configuration names."""
-    from recipe.vocoder import fold_weight_norm
-
     from audioldm_utils.model.checkpoint_build import component_class
+    from recipe.vocoder import fold_weight_norm
 
     kind = component_class(folder.name, folder)
     network = kind.from_pretrained(folder, torch_dtype=torch.float32)
