@@ -270,3 +270,25 @@ def test_the_command_refuses_with_one_sentence(
     assert sentence in lines[0]
     assert not list(tmp_path.iterdir())
     assert main(["generate", PROMPT, str(tmp_path / "rain.txt")]) == 2
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-8])
+def test_silence_is_told_and_written_as_it_is(tmp_path, capsys, scale):
+    import soundfile
+
+    sound = scale * np.sin(np.arange(1600, dtype=np.float32))
+    command._save(tmp_path / "x.wav", sound, 16000, "peak")
+    assert "all but silent" in capsys.readouterr().err
+    assert not soundfile.read(tmp_path / "x.wav")[0].any()
+
+
+def test_several_sounds_are_made_in_the_precision_that_was_asked_for(
+    tiny_checkpoint, tmp_path, monkeypatch
+):
+    loaded, load = [], checkpoints.load
+    monkeypatch.setattr(checkpoints, "fast_dtype", lambda device: torch.bfloat16)
+    monkeypatch.setattr(checkpoints, "load", lambda *a: loaded.append(a) or load(*a))
+    common = ["--checkpoint", str(tiny_checkpoint), "--steps", "1", "--seconds", "0.16"]
+    several = ["generate", "a", "b", str(tmp_path / "x"), "--precision", "half"]
+    assert main([*several, *common]) == 0
+    assert [given[3] for given in loaded] == [torch.bfloat16]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,6 @@ from audioldm_utils.outputs import AUDIO, CODES, check_outputs
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from audioldm_utils.model.networks import Networks
 
 HELP = "Make sound from a text, by any sampler, DDCM included."
 EXAMPLES = """\
@@ -74,14 +73,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if coded and (args.audio_prompt is not None or args.candidates != 1 or args.eta != 0.0):
         raise UserError("--audio-prompt, --candidates and --eta do not go with codes: leave out")
-    # One prompt of one seed gives up each part of the checkpoint as soon as it has done its work.
-    shared = load_networks(args) if coded or len(targets) > 1 else None
-
-    def one(target: Path, what: tuple[str, int]) -> str:
-        if coded:
-            return _codes(args, shared, target, *what)
-        return _sound(args, options, shared, target, *what)
-
+    one = _codec(args) if coded else _sampler(args, options, several=len(targets) > 1)
     if len(targets) == 1:
         print(one(*next(iter(targets.items()))))
         return 0
@@ -108,60 +100,71 @@ def _slug(prompt: str) -> str:
     return re.sub(r"\W+", "-", prompt.lower()).strip("-")[:40] or "sound"
 
 
-def _sound(
-    args: argparse.Namespace, options: dict[str, object], shared: Networks | None,
-    target: Path, prompt: str, seed: int,
-) -> str:  # fmt: skip
-    """Generate by a sampler of diffusers' interface."""
+def _sampler(
+    args: argparse.Namespace, options: dict[str, object], several: bool
+) -> Callable[[Path, tuple[str, int]], str]:
+    """What generates a sound by a sampler of diffusers' interface."""
     import torch
 
     from audioldm_utils.audio.clips import load_clip, to_model_rate
-    from audioldm_utils.model.checkpoint import fast_dtype
+    from audioldm_utils.model.checkpoint import fast_dtype, load
     from audioldm_utils.model.generation import generate
+    from audioldm_utils.model.networks import Networks
 
     heard = None
     if args.audio_prompt is not None:
         heard = torch.from_numpy(to_model_rate(load_clip(args.audio_prompt)))[None]
+    dtype = torch.float32 if args.precision == "float32" else fast_dtype(args.device)
+    # A single sound gives up each part of the checkpoint as soon as it has done its work.
+    checkpoint = args.checkpoint
+    if several:
+        checkpoint = Networks(load(checkpoint, (), args.device, dtype), synthesis=args.synthesis)
     given = ("sampler", "steps", "guidance", "seconds", "negative", "candidates", "eta")
     given += ("device", "synthesis")
-    with steps_bar(shared is None, args.steps, args.sampler) as progress:
-        made = generate(
-            prompt,
-            shared or args.checkpoint,
-            seed=seed,
-            audio_prompt=heard,
-            progress=progress,
-            dtype=torch.float32 if args.precision == "float32" else fast_dtype(args.device),
-            **{name: getattr(args, name) for name in given},
-            **options,
-        )
-    _save(target, made.audio[0].numpy(), made.sample_rate, args.level)
-    score = "" if made.scores is None else f", CLAP similarity {made.scores[0, 0]:.3f}"
-    return f"{target}: {args.seconds:g} s, {made.calls} UNet calls{score}"
+
+    def one(target: Path, what: tuple[str, int]) -> str:
+        with steps_bar(not several, args.steps, args.sampler) as progress:
+            made = generate(
+                what[0],
+                checkpoint,
+                seed=what[1],
+                audio_prompt=heard,
+                progress=progress,
+                dtype=dtype,
+                **{name: getattr(args, name) for name in given},
+                **options,
+            )
+        _save(target, made.audio[0].numpy(), made.sample_rate, args.level)
+        score = "" if made.scores is None else f", CLAP similarity {made.scores[0, 0]:.3f}"
+        return f"{target}: {args.seconds:g} s, {made.calls} UNet calls{score}"
+
+    return one
 
 
-def _codes(
-    args: argparse.Namespace, networks: Networks, target: Path, prompt: str, seed: int
-) -> str:
-    """Generate through the codec: a .ddcm file, or the sound that it decodes to."""
+def _codec(args: argparse.Namespace) -> Callable[[Path, tuple[str, int]], str]:
+    """What generates through the codec: a .ddcm file, or the sound that it decodes to."""
     from audioldm_utils.ddcm.codec import Codec
     from audioldm_utils.ddcm.settings import Settings
 
-    codec = Codec(networks)
+    codec = Codec(load_networks(args))
     settings = Settings(
         kbps=None, steps=args.steps, atoms=args.atoms or 1, codebook=args.codebook or "cyclic",
         size=args.size, guidance=args.guidance, negative_prompt=args.negative,
     )  # fmt: skip
-    with steps_bar(len(args.prompt) * args.seeds == 1, args.steps) as step:
-        given = {"seed": seed, "subset": args.ccfg, "callback": step}
-        made = codec.generate(prompt, args.seconds, settings, **given)
-    if target.suffix in CODES.suffixes:
-        atomic_write(target, made.data)
-    else:
-        sound = codec.decode(made.data)
-        _save(target, sound.samples, sound.sample_rate, args.level)
-    size = f"{made.sizes.kbps:.3f} kbit/s"
-    return f"{target}: {args.seconds:g} s, {size}, {made.calls} UNet calls"
+
+    def one(target: Path, what: tuple[str, int]) -> str:
+        with steps_bar(len(args.prompt) * args.seeds == 1, args.steps) as step:
+            given = {"seed": what[1], "subset": args.ccfg, "callback": step}
+            made = codec.generate(what[0], args.seconds, settings, **given)
+        if target.suffix.lower() in CODES.suffixes:
+            atomic_write(target, made.data)
+        else:
+            sound = codec.decode(made.data)
+            _save(target, sound.samples, sound.sample_rate, args.level)
+        size = f"{made.sizes.kbps:.3f} kbit/s"
+        return f"{target}: {args.seconds:g} s, {size}, {made.calls} UNet calls"
+
+    return one
 
 
 def _save(target: Path, samples: np.ndarray, rate: int, level: str) -> None:
@@ -169,11 +172,11 @@ def _save(target: Path, samples: np.ndarray, rate: int, level: str) -> None:
     import numpy as np
 
     from audioldm_utils.audio.clips import save
-    from audioldm_utils.audio.signals import normalise
+    from audioldm_utils.audio.signals import SILENCE, normalise
 
     power = 10 * np.log10(np.mean(np.square(samples, dtype=np.float64)) + 1e-20)
     if power < QUIET:
         tell([f"{target}: all but silent, {power:.0f} dBFS as made; try another seed"], "warning")
-    if level == "peak" and np.ptp(samples) > 0:
+    if level == "peak" and np.ptp(samples) >= 2 * SILENCE:  # silence has no peak to scale
         samples = normalise(samples)[0]
     save(target, samples, rate)
