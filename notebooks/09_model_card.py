@@ -156,9 +156,11 @@ plain_table(asked)
 #
 # ### The denoiser, level by level
 #
-# At high noise the noise that is asked for is nearly the input itself, and a network that brings
-# it through its layers with a small error already loses to a linear denoiser. The last layers of
-# this UNet therefore carry the input straight through, in weights of the standard layout.
+# At high noise the noise to be told is nearly the input itself. A network that answers with the
+# noise must bring its input through every layer, and with a small error there it already loses to
+# a linear denoiser. `mini` therefore answers with the velocity (`v_prediction` in the scheduler's
+# configuration), from which noise and clean latents follow; published checkpoints answer with the
+# noise.
 
 # %% tags=["hide-input"]
 ratio = figures.get("denoiser", {}).get("ratio", {})

@@ -127,18 +127,27 @@ def through(networks: Networks, mel: torch.Tensor) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Heard:
-    """A sound: its log-mel ``(frames, 64)`` at the front end's level, and its own in dBFS."""
+    """A sound: its log-mel ``(frames, 64)`` at the front end's level, its power there and its own.
+
+    The front end's level, a peak of one half, is the one at which ``generate`` writes a sound
+    by default. Powers are means over time, dBFS.
+    """
 
     mel: np.ndarray
     level: float
+    as_made: float
 
 
 def heard(networks: Networks, latents: torch.Tensor) -> list[Heard]:
     """What latents sound like."""
     waves = networks.synthesise(networks.decode(latents)).cpu()
-    levels = 10 * waves.square().mean(1).clamp(min=1e-12).log10()
-    mels = networks.to_mel(normalise(waves)[0]).cpu()
-    return [Heard(mel.numpy(), float(level)) for mel, level in zip(mels, levels, strict=True)]
+    written = normalise(waves)[0]
+    mels = networks.to_mel(written).cpu()
+    powers = [10 * w.square().mean(1).clamp(min=1e-12).log10() for w in (written, waves)]
+    return [
+        Heard(mel.numpy(), float(level), float(as_made))
+        for mel, level, as_made in zip(mels, *powers, strict=True)
+    ]
 
 
 def generated(
@@ -253,6 +262,7 @@ def classifier_figures(networks: Networks, train: Corpus, held_out: Corpus) -> d
         "strict_near_copies": int((distance <= strict).sum()),
         "strict_accuracy": bootstrap_interval(hits[distance > strict]).as_dict(),
         "below_45_dbfs": sum(one.level < QUIET for one in samples),
+        "below_45_dbfs_as_made": sum(one.as_made < QUIET for one in samples),
         "quietest_dbfs": min(one.level for one in samples),
         "synthesis": networks.synthesis,
         "seconds_a_sample": each,
