@@ -143,6 +143,16 @@ def test_extension_has_no_seam_at_the_crossover(wide):
         assert abs(10 * np.log10(power[1][bins].mean() / power[0][bins].mean())) < 2.5
 
 
+def test_fluctuations_beside_a_strong_partial_are_calmed_to_numbers():
+    # A running mean in single precision falls below zero beside it.
+    rate = 48000
+    high = np.sin(2 * np.pi * 12000.5 * np.arange(rate) / rate).astype(np.float32)
+    high[: rate // 2] = 0
+    for _, shrink, longer, rounds in bandwidth.CARRIERS.values():
+        calm = bandwidth._calm(high, bandwidth._Grid(rate), shrink, longer, rounds)
+        assert np.isfinite(calm).all()
+
+
 def test_extension_of_a_narrow_clip_is_nothing():
     x = noise_clip()
     extension = bandwidth.encode_extension(x, x, RATE)

@@ -212,7 +212,9 @@ def _calm(high: np.ndarray, grid: _Grid, shrink: float, longer: int, rounds: int
         size = np.abs(spectrum[:, first:])
         if target is None:
             power = np.square(size) + 1e-18
-            loud = np.log(scipy.ndimage.uniform_filter1d(power, width, axis=1))
+            # The running sum rounds to below nothing beside a strong partial.
+            mean = scipy.ndimage.uniform_filter1d(power, width, axis=1)
+            loud = np.log(np.maximum(mean, 1e-18))
             typical = scipy.ndimage.uniform_filter1d(np.log(power), width, axis=1)
             smooth = np.exp(0.25 * (loud + typical))
             target = smooth ** (1 - shrink) * size**shrink
