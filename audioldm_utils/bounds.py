@@ -183,6 +183,11 @@ def check_parameter(sentence: str, name: str, value: Any) -> None:
             raise UserError(f"{sentence} must hold one number at least.")
         for item in value.values() if isinstance(value, dict) else value:
             check_parameter(sentence, name, item)
+    elif name == "device":
+        try:
+            device(value)
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"{sentence} {error}.") from None
     elif isinstance(value, int | float) and not isinstance(value, bool):
         PARAMETERS.get(name, FINITE).check(sentence, value)
 

@@ -45,6 +45,7 @@
 # %% tags=["parameters"]
 audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
 checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
+device: str = "cpu"  # where the networks run: cpu, cuda or mps
 out_dir: str = "build/results/01_bottleneck_analysis"  # where tables and audio are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of Griffin-Lim's first phase
@@ -84,7 +85,7 @@ from audioldm_utils.studies.run import measure
 
 style()
 clips = usable_clips(audio_dir, limit)
-networks = Networks(load(checkpoint), synthesis=synthesis)
+networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 
 # %% [markdown]
 # ## Method
@@ -122,7 +123,7 @@ networks = Networks(load(checkpoint), synthesis=synthesis)
 
 # %% tags=["show-input"]
 # Three of the evidence's clips are measured again; a reader's own are measured one and all.
-place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir, "device": device}
 sound = {"seed": seed, "synthesis": synthesis}
 judged = measure("01_ladder", clips, checkpoint, sound, **place, recheck=3)
 claims = stage_costs.ladder_claims(judged.table)
@@ -207,13 +208,15 @@ axes = points_with_intervals(
     series="synthesis",
 )
 axes.set_xlim(left=0)
-figure_caption(
+ladder = figure_caption(
     axes.figure,
     "fig-ladder",
     "Multi-resolution STFT distance to the 16 kHz clip of three mels through four syntheses, mean "
     f"over clips with 95 % interval. {about}.",
     "One row a mel and four points in each, one a synthesis; points further right are worse.",
 )
+glue_object("ladder", ladder)
+ladder
 
 # %% tags=["hide-input"]
 shown = "None of these clips is tonal and a second long."

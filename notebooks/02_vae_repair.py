@@ -51,6 +51,7 @@
 # %% tags=["parameters"]
 audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
 checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
+device: str = "cpu"  # where the networks run: cpu, cuda or mps
 out_dir: str = "build/results/02_vae_repair"  # where tables and audio are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of the band extension's noise
@@ -96,7 +97,7 @@ from audioldm_utils.studies.verdicts import FEWEST, as_table
 # %% tags=["hide-input"]
 style()
 clips = usable_clips(audio_dir, limit)
-networks = Networks(load(checkpoint), synthesis=synthesis)
+networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 
 # %% [markdown]
 # ## Method
@@ -138,7 +139,7 @@ networks = Networks(load(checkpoint), synthesis=synthesis)
 fitted = fit_if_missing(networks, audio_dir)
 # One of the evidence's clips is measured again; of a reader's own, as many as `new_clips` says.
 grid = {"seed": seed, "synthesis": synthesis, "seconds": seconds, "steps": steps}
-place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir, "device": device}
 judged = measure("02_repair", clips, checkpoint, grid, **place, recheck=1, new_clips=new_clips)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 glue_value("n", judged.n, "d")

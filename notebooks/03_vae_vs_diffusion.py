@@ -49,6 +49,7 @@
 # %% tags=["parameters"]
 audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
 checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
+device: str = "cpu"  # where the networks run: cpu, cuda or mps
 out_dir: str = "build/results/03_vae_vs_diffusion"  # where tables and audio are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of all noise
@@ -98,7 +99,7 @@ style()
 # papermill's -p hands lists over as text.
 strengths, rates, probes = as_lists(strengths, rates, probes)
 clips = usable_clips(audio_dir, limit)
-networks = Networks(load(checkpoint), synthesis=synthesis)
+networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 
 # %% [markdown]
 # ## Method
@@ -131,7 +132,7 @@ networks = Networks(load(checkpoint), synthesis=synthesis)
 points = {"calls": calls, "more_calls": more_calls, "strengths": strengths, "rates": rates}
 sound = {"seed": seed, "synthesis": synthesis}
 grid = {**sound, "seconds": seconds, "probes": probes, **points}
-place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir, "device": device}
 # One of the evidence's clips is measured again; of a reader's own, as many as `new_clips` says.
 judged = measure("03_diffusion", clips, checkpoint, grid, **place, recheck=1, new_clips=new_clips)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"

@@ -50,6 +50,7 @@
 # %% tags=["parameters"]
 audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
 checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
+device: str = "cpu"  # where the networks run: cpu, cuda or mps
 out_dir: str = "build/results/04_codebooks"  # where tables are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of codebooks and starting noise
@@ -198,7 +199,7 @@ plain_table(table[columns])
 # %% tags=["show-input", "remove-output"]
 softer = {"temperatures": temperatures, "softness": softness}
 grid = {"seed": seed, "seconds": seconds, "steps": steps, **softer}
-place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir, "device": device}
 judged = measure("04_choices", clips, checkpoint, grid, **place, recheck=1, new_clips=new_clips)
 about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
 summary = results.summarise(judged.table, by=("method", "stage", "metric"))

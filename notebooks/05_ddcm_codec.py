@@ -53,6 +53,7 @@
 # %% tags=["parameters"]
 audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
 checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
+device: str = "cpu"  # where the networks run: cpu, cuda or mps
 out_dir: str = "build/results/05_ddcm_codec"  # where tables and audio are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of codebooks and starting noise
@@ -118,7 +119,7 @@ style()
 lists = as_lists(rates, rvq_stages, coarse_stages, pursuit_rates, linear_rates, heard_rates)
 rates, rvq_stages, coarse_stages, pursuit_rates, linear_rates, heard_rates = lists
 clips = usable_clips(audio_dir, limit)
-networks = Networks(load(checkpoint), synthesis=synthesis)
+networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 
 # %% [markdown]
 # ## Method
@@ -149,7 +150,8 @@ grids = {
     },
     "05_mixtures": {**coded, "mixture_rate": mixture_rate},
 }  # fmt: skip
-place = {"out_dir": out_dir, "evidence_dir": evidence_dir, "new_clips": new_clips}
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir, "device": device}
+place |= {"new_clips": new_clips}
 # One of the evidence's clips is measured again; the other studies run the same code.
 judged = {
     name: measure(name, clips, checkpoint, grid, **place, recheck=int(name == "05_rates"))

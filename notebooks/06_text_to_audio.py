@@ -56,6 +56,7 @@
 # %% tags=["parameters"]
 audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
 checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
+device: str = "cpu"  # where the networks run: cpu, cuda or mps
 out_dir: str = "build/results/06_text_to_audio"  # where tables and audio are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of starting noise, codebooks and choices
@@ -108,7 +109,7 @@ style()
 # papermill's -p hands lists over as text.
 sizes, changes = as_lists(sizes, changes)
 clips = usable_clips(audio_dir, limit)
-networks = Networks(load(checkpoint), synthesis=synthesis)
+networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 
 # %% [markdown]
 # ## Method
@@ -146,7 +147,7 @@ networks = Networks(load(checkpoint), synthesis=synthesis)
 
 # %% tags=["show-input", "remove-output"]
 how = {"seed": seed, "seconds": seconds, "steps": steps, "guidance": guidance, "subset": subset}
-place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir, "device": device}
 grid = {"synthesis": synthesis, **how, "sizes": sizes, "each": each, "alike": alike}
 judged = measure("06_samples", clips, checkpoint, grid, **place, recheck=samples or None)
 order = methods(sizes)

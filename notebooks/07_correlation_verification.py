@@ -49,6 +49,7 @@
 # %% tags=["parameters"]
 audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
 checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
+device: str = "cpu"  # where the networks run: cpu, cuda or mps
 out_dir: str = "build/results/07_correlation_verification"  # where tables and audio are written
 evidence_dir: str = "book/evidence"  # committed tables that findings rest on
 seed: int = 0  # of codebooks, starting noise, random choices and the wrong network
@@ -144,7 +145,7 @@ clips = usable_clips(audio_dir, limit)
 coded = {"seconds": seconds, "steps": steps, "rates": rates}
 nulls = {"guidance": guidance, "perturbation": perturbation}
 grid = {"seed": seed, "synthesis": synthesis, **coded, **nulls}
-place = {"out_dir": out_dir, "evidence_dir": evidence_dir}
+place = {"out_dir": out_dir, "evidence_dir": evidence_dir, "device": device}
 # Some clips of the evidence are measured again; of a reader's own, as many as `new_clips` says.
 judged = measure("07_correlation", clips, checkpoint, grid, **place, recheck=2, new_clips=new_clips)
 tests = verification.comparisons(judged.table)
@@ -191,7 +192,7 @@ glue_value(
 # levels. Listen for what the noise keeps: it is how much a listener would grant to loudness alone.
 
 # %% tags=["hide-input"]
-networks = Networks(load(checkpoint), synthesis=synthesis)
+networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 codec, rows = Codec(networks), []
 measured = set(judged.run["clip"])
 for info in [info for info in clips if info.name in measured][:1]:

@@ -36,6 +36,7 @@
 # %% tags=["parameters"]
 audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
 checkpoint: str = "mini"  # `mini`, a checkpoint folder, or a hub id
+device: str = "cpu"  # where the networks run: cpu, cuda or mps
 out_dir: str = "build/results/09_model_card"  # where tables and audio are written
 seed: int = 0  # of the samples
 synthesis: str = "auto"  # of the mel: auto, vocoder, griffin-lim or inverse
@@ -63,7 +64,7 @@ from audioldm_utils.model.networks import Networks
 from audioldm_utils.studies import model_card
 
 style()
-networks = Networks(load(checkpoint), synthesis=synthesis)
+networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 folder = networks.checkpoint.path
 Path(out_dir).mkdir(parents=True, exist_ok=True)
 figures = model_card.read_figures(folder)

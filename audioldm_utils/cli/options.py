@@ -34,6 +34,18 @@ def add_shared(parser: argparse.ArgumentParser, *names: str, **defaults: Any) ->
     parser.set_defaults(**defaults)
 
 
+def check_device(name: str) -> None:
+    """Refuse a device that this machine lacks, before anything is begun for it.
+
+    Raises:
+        UserError: it does.
+    """
+    if name != "cpu":  # which is there, and torch costs seconds
+        from audioldm_utils.model.checkpoint import find_device
+
+        find_device(name)
+
+
 def load_networks(args: argparse.Namespace) -> Networks:
     """The networks of ``--checkpoint`` on ``--device``, each loaded when it is first used."""
     from audioldm_utils.model.checkpoint import load

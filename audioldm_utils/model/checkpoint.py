@@ -48,7 +48,7 @@ TEXT_COMPONENTS = (
 Precision = torch.dtype | Mapping[str, torch.dtype]
 
 
-def _device(name: str | torch.device) -> torch.device:
+def find_device(name: str | torch.device) -> torch.device:
     """The device of that name.
 
     Raises:
@@ -68,9 +68,15 @@ def _device(name: str | torch.device) -> torch.device:
     return device
 
 
+def device_of_worker(name: str, number: int) -> str:
+    """The device of a worker: ``cuda`` with several GPUs is one of them, workers in turn."""
+    count = torch.cuda.device_count() if name == "cuda" else 0
+    return f"cuda:{number % count}" if count > 1 else name
+
+
 def fast_dtype(device: str | torch.device = "cpu") -> torch.dtype:
     """The fastest precision there: bfloat16 where the hardware multiplies it, else float32."""
-    device = _device(device)
+    device = find_device(device)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     found = torch.cpu.get_capabilities()
@@ -90,7 +96,7 @@ class Checkpoint:
         offload: bool = False, compiled: bool = False,
     ) -> None:  # fmt: skip
         self.name, self.path, self.revision = location.name, location.path, location.revision
-        self.device = _device(device)
+        self.device = find_device(device)
         self.mel_config = MelConfig()
         self._dtype = dtype
         self._parts: dict[str, Any] = {}

@@ -25,6 +25,8 @@ from audioldm_utils.studies.findings import DEFAULTS, Findings, as_recorded
 from audioldm_utils.studies.registry import STUDIES, Study, find_study
 
 if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
+
     import pandas as pd
 
     from audioldm_utils.model.networks import Networks
@@ -32,15 +34,23 @@ if TYPE_CHECKING:
 _WORKER: dict[str, Networks] = {}
 
 
-def _prepare(checkpoint: str, synthesis: str, threads: int | None = None) -> None:
+def _prepare(
+    checkpoint: str,
+    synthesis: str,
+    device: str = "cpu",
+    threads: int | None = None,
+    numbers: Queue[int] | None = None,
+) -> None:
     import torch
 
-    from audioldm_utils.model.checkpoint import load
+    from audioldm_utils.model.checkpoint import device_of_worker, load
     from audioldm_utils.model.networks import Networks
 
     if threads:
         torch.set_num_threads(threads)
-    _WORKER["networks"] = Networks(load(checkpoint), synthesis=synthesis)
+    if numbers:
+        device = device_of_worker(device, numbers.get())
+    _WORKER["networks"] = Networks(load(checkpoint, (), device), synthesis=synthesis)
 
 
 def _measure(
@@ -67,6 +77,7 @@ def measure(
     evidence_dir: str | Path,
     recheck: int | None = None,
     new_clips: int = 0,
+    device: str = "cpu",
     say: Callable[[str], None] = print,
 ) -> Findings:
     """Run a study for a chapter, keep its table, and say what findings rest on.
@@ -75,7 +86,7 @@ def measure(
         parameters: seed and grid, all that the study takes; and ``synthesis``, what makes
             sound (default: auto).
         out_dir: gets ``<name>.csv``, ``.parquet`` and a sidecar with the parameters.
-        evidence_dir, recheck, new_clips: as in :func:`run_study`.
+        evidence_dir, recheck, new_clips, device: as in :func:`run_study`.
         say: takes the sentence that tells what the findings rest on.
 
     Raises:
@@ -84,8 +95,8 @@ def measure(
     """
     from audioldm_utils.results.tables import write
 
-    place = {"evidence_dir": evidence_dir, "recheck": recheck, "new_clips": new_clips}
-    run = run_study(name, clips, checkpoint, parameters, **place)
+    how = {"recheck": recheck, "new_clips": new_clips, "device": device}
+    run = run_study(name, clips, checkpoint, parameters, evidence_dir, **how)
     write(run, Path(out_dir) / name, {"parameters": as_recorded(parameters)})
     found = found_by.findings(run, clips, name, evidence_dir, parameters, recheck != 0)
     say(f"{name}: {found.rests}")
@@ -100,6 +111,7 @@ def run_study(
     evidence_dir: str | Path = "book/evidence",
     recheck: int | None = None,
     new_clips: int = 0,
+    device: str = "cpu",
 ) -> pd.DataFrame:
     """As :func:`measure_clips`, on those of the clips that the committed evidence holds.
 
@@ -112,6 +124,7 @@ def run_study(
             for all. With 0 the committed rows stand in: for a study that another one of the
             same code is checked for. Of a study of samples: at most so many of a kind.
         new_clips: most of the clips, or groups of them, that no evidence serves; 0 for all.
+        device: where the networks run: cpu, cuda or mps.
     """
     from audioldm_utils.model.checkpoint import load
     from audioldm_utils.results.tables import read
@@ -122,20 +135,20 @@ def run_study(
     check_synthesis(parameters.get("synthesis", "auto"))
     if study.clips.reference:
         given = {**parameters, "of_each": recheck}
-        return measure_clips(name, clips, checkpoint, given, progress=False)
+        return measure_clips(name, clips, checkpoint, given, progress=False, device=device)
     size = max(study.clips.together, 1)
     fingerprint = load(checkpoint).fingerprint_of(study.parts)
     if found_by.why_alone(name, clips, parameters, fingerprint, evidence_dir):
         count = min(new_clips * size or len(clips), len(clips))
         chosen = [clips[i * len(clips) // count] for i in range(count)]
-        return measure_clips(name, chosen, checkpoint, parameters, progress=False)
+        return measure_clips(name, chosen, checkpoint, parameters, progress=False, device=device)
     held = found_by.evidence_clips(name, clips, evidence_dir)
     if recheck == 0:
         table = read(Path(evidence_dir) / f"{name}.csv")
         table = table[table["clip"].isin([info.name for info in held])]
         return table.reset_index(drop=True)
     chosen = held[: None if recheck is None else recheck * size]
-    return measure_clips(name, chosen, checkpoint, parameters, progress=False)
+    return measure_clips(name, chosen, checkpoint, parameters, progress=False, device=device)
 
 
 def measure_clips(
@@ -145,6 +158,7 @@ def measure_clips(
     parameters: Mapping[str, Any] = DEFAULTS,
     jobs: int = 1,
     progress: bool = True,
+    device: str = "cpu",
 ) -> pd.DataFrame:
     """The study's table for these clips.
 
@@ -154,6 +168,7 @@ def measure_clips(
             the networks.
         jobs: worker processes, each with its share of the cores; 1 stays in this process.
         progress: a bar on the screen, never on the page of a running notebook.
+        device: where the networks run. ``cuda`` with several GPUs: each worker has its own.
 
     Raises:
         UserError: no clips, or an unusable clip (the message names it).
@@ -171,16 +186,20 @@ def measure_clips(
     bar = screen_bar(len(groups), name, "clip", progress)
     if jobs == 1 or len(groups) == 1:
         # The report gives each chapter its share of the cores; that is left as it is.
-        _prepare(str(checkpoint), synthesis)
+        _prepare(str(checkpoint), synthesis, device)
         for infos in groups:
             rows += _measure(study, infos, parameters)
             bar.update()
     else:
+        context = multiprocessing.get_context("spawn")
+        numbers, threads = context.Queue(), max(1, len(os.sched_getaffinity(0)) // jobs)
+        for number in range(jobs):
+            numbers.put(number)
         with ProcessPoolExecutor(
             jobs,
-            mp_context=multiprocessing.get_context("spawn"),
+            mp_context=context,
             initializer=_prepare,
-            initargs=(str(checkpoint), synthesis, max(1, len(os.sched_getaffinity(0)) // jobs)),
+            initargs=(str(checkpoint), synthesis, device, threads, numbers),
         ) as pool:
             for future in [pool.submit(_measure, study, infos, parameters) for infos in groups]:
                 rows += future.result()
@@ -198,6 +217,7 @@ def write_evidence(
     parameters: Mapping[str, Any] = DEFAULTS,
     jobs: int = 1,
     limit: int | None = None,
+    device: str = "cpu",
 ) -> Path:
     """Run a study on an eval folder and on the shipped clips; write table and sidecar."""
     from audioldm_utils.model.checkpoint import load
@@ -215,7 +235,8 @@ def write_evidence(
         raise UserError(f"clips of both folders are called {', '.join(sorted(names))}: rename them")
     # Clips of one folder are never measured together with those of the other.
     parts = [part for part in (judged, shipped) if part] or [judged]
-    table = concat(measure_clips(name, part, checkpoint, parameters, jobs) for part in parts)
+    how = {"jobs": jobs, "device": device}
+    table = concat(measure_clips(name, part, checkpoint, parameters, **how) for part in parts)
     seed = parameters["seed"]
     record = provenance(
         f"audioldm-utils evidence --audio EVAL --checkpoint {checkpoint} --studies {name}"

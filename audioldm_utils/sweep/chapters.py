@@ -63,7 +63,7 @@ def plan_chapters(sweep: Sweep, out: str | Path, fingerprint: Callable[[str], st
     return tasks
 
 
-def run_chapter(task: Task) -> pd.DataFrame:
+def run_chapter(task: Task, device: str = "cpu") -> pd.DataFrame:
     """Run a chapter, and those that it reads from, and give the tables that it wrote.
 
     The worker must see the notebooks and write to the sweep's folder. Each task has its own
@@ -81,6 +81,7 @@ def run_chapter(task: Task) -> pd.DataFrame:
     taken = chapters.check_parameters(chosen, json.loads(task.options))
     for chapter in chosen:
         own = {"audio_dir": task.path, "checkpoint": task.checkpoint}
+        own["device"] = device
         own["out_dir"] = str(layout.results(chapter.name))
         taken[chapter.name] = chapter.only(own) | taken[chapter.name]
     root = Path(task.notebooks).resolve().parent

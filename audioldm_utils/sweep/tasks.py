@@ -22,15 +22,29 @@ if TYPE_CHECKING:
 
 
 @lru_cache(maxsize=1)
-def _checkpoint(name: str) -> Checkpoint:
+def _checkpoint(name: str, device: str) -> Checkpoint:
     """The last checkpoint that this worker used; tasks come checkpoint by checkpoint."""
     from audioldm_utils.model import checkpoint
 
-    return checkpoint.load(name)
+    return checkpoint.load(name, device=checkpoint.device_of_worker(device, _number()))
 
 
-def measure(task: Task) -> pd.DataFrame:
+def _number() -> int:
+    """Of this worker on its host: workers of the embedded cluster are called by numbers."""
+    from distributed import get_worker
+
+    try:
+        return int(get_worker().name)
+    except ValueError:  # no worker, or one with a name that its host gave
+        return 0
+
+
+def measure(task: Task, device: str = "cpu") -> pd.DataFrame:
     """Reconstruct a clip by a method and measure the result against the original.
+
+    Args:
+        task: what to do.
+        device: where the networks run. ``cuda`` with several GPUs: each worker has its own.
 
     Returns:
         A results table; ``stage`` is the task's label. An oracle's method is marked as one.
@@ -53,7 +67,7 @@ def measure(task: Task) -> pd.DataFrame:
     belongs = {"recording": task.recording, "collection": task.collection}
     info = audio.ClipInfo(path, task.clip, task.caption, task.category, **belongs)
     clip = audio.load_clip(info, max_seconds=task.max_seconds)
-    checkpoint = _checkpoint(task.checkpoint)
+    checkpoint = _checkpoint(task.checkpoint, device)
     if checkpoint.fingerprint != task.fingerprint:
         raise UserError(
             f"checkpoint {task.checkpoint} is another one here ({checkpoint.fingerprint[:12]}) "

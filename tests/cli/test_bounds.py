@@ -208,3 +208,22 @@ def test_a_list_may_come_as_the_text_that_papermill_makes_of_it():
     for text in ("a, b", "[1, 2", '{"a": 1}', "", "null"):
         with pytest.raises(UserError, match="must be a list of numbers"):
             bounds.as_lists([1], text)
+
+
+def test_a_chapter_is_told_that_its_device_is_none():
+    with pytest.raises(UserError, match=r"parameter device must be cpu, cuda, .*, not 'abacus'"):
+        bounds.check_parameter("01.ipynb: parameter device", "device", "abacus")
+    bounds.check_parameter("01.ipynb: parameter device", "device", "cuda:1")
+
+
+@pytest.mark.parametrize(
+    "command", ["report", "evidence --audio data/audio", "sweep examples/sweep.yml"]
+)
+def test_a_device_that_this_machine_lacks(command, tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    out = tmp_path / "out"
+    assert cli.main([*command.split(), "--out", str(out), "--device", "cuda"]) == 2
+    assert "'cuda' is not available on this machine" in capsys.readouterr().err
+    assert not out.exists()

@@ -5,7 +5,7 @@ import torch
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import offload
-from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.checkpoint import device_of_worker, load
 
 
 class Net(torch.nn.Module):
@@ -50,3 +50,18 @@ def test_a_sentence_where_there_is_no_compiler(monkeypatch):
     monkeypatch.setattr(offload, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="triton"):
         offload.check_compile(torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "devices"),
+    [
+        ("cuda", 4, ["cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:0"]),
+        ("cuda", 1, ["cuda"] * 5),
+        ("cuda", 0, ["cuda"] * 5),
+        ("cuda:2", 4, ["cuda:2"] * 5),
+        ("cpu", 4, ["cpu"] * 5),
+    ],
+)
+def test_each_worker_has_a_gpu_of_its_own(name, gpus, devices, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert [device_of_worker(name, number) for number in range(5)] == devices

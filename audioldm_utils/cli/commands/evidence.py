@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from audioldm_utils.cli.options import add_shared
+from audioldm_utils.cli.options import add_shared, check_device
 from audioldm_utils.outputs import check_outputs
 
 HELP = "write the tables of book/evidence: every study on a folder and the shipped clips"
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--shipped", type=Path, default=shipped, help="the project's own")
     add("--studies", nargs="*", help="default: all")
     add("--out", type=Path, default=out, help="folder of the tables (default book/evidence)")
-    add_shared(parser, "checkpoint", "seed", "jobs", "limit", jobs=2)
+    add_shared(parser, "checkpoint", "device", "seed", "jobs", "limit", jobs=2)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from audioldm_utils.studies.registry import STUDIES, find_study
     from audioldm_utils.studies.run import write_evidence
 
+    check_device(args.device)
     names = args.studies or STUDIES
     clips = [clip_files(f, find_clips(f)) for f in (args.audio, args.shipped)]
     tables = [args.out / f"{name}.{suffix}" for name in names for suffix in WRITTEN]
@@ -47,6 +48,6 @@ def run(args: argparse.Namespace) -> int:
     }
     place = args.audio, args.shipped, args.out, args.checkpoint
     for name, parameters in given.items():
-        path = write_evidence(name, *place, parameters, args.jobs, args.limit)
+        path = write_evidence(name, *place, parameters, args.jobs, args.limit, args.device)
         print(path)
     return 0

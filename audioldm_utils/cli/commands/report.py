@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from audioldm_utils.cli.options import add_shared
+from audioldm_utils.cli.options import add_shared, check_device
 
 HELP = "run the chapters on a folder of audio and build the book"
 EXAMPLES = """  audioldm-utils report
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-p", "--parameter", default=[], help="for every chapter that declares it", **pair)
     add("--list", action="store_true", help="list chapters and parameters, and end")
     add("--write-pairs", action="store_true", help="only write each notebook from its .py source")
-    add_shared(parser, "checkpoint", "jobs")
+    add_shared(parser, "checkpoint", "device", "jobs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,6 +41,10 @@ def run(args: argparse.Namespace) -> int:
                 print(f"    {p.name}: {p.kind} = {p.default}  {p.help}".rstrip())
     else:
         chapters = [word for word in args.chapters.split(",") if word] if args.chapters else None
-        given = {"parameters": dict(args.parameter), "jobs": args.jobs, "progress": sys.stderr}
+        parameters = dict(args.parameter)
+        if args.device != "cpu":
+            check_device(args.device)
+            parameters["device"] = args.device
+        given = {"parameters": parameters, "jobs": args.jobs, "progress": sys.stderr}
         print(run_report(args.audio, args.checkpoint, args.out, chapters=chapters, **given))
     return 0

@@ -6,10 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from audioldm_utils import bounds
+from audioldm_utils.cli.options import add_shared, check_device
 from audioldm_utils.outputs import check_folder, mark_folder
 from audioldm_utils.text import visible
 
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=bounds.PROCESSES, default=1, help="numerical threads a worker")
     add("--dry-run", action="store_true", help="say what would be run")
     add("--quiet", action="store_true", help="no progress bar")
+    add_shared(parser, "device")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from audioldm_utils.sweep.run import run_sweep
     from audioldm_utils.sweep.store import Store
 
+    if not args.scheduler:
+        check_device(args.device)
     if not args.dry_run:
         check_folder(args.out, "sweep")
     sweep = read_sweep(args.sweep)
@@ -56,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(tasks)} tasks, {done} of them done")
         return 0
     mark_folder(args.out, "sweep")
+    if args.device != "cpu":
+        function = partial(function, device=args.device)
     cluster = {name: getattr(args, name) for name in ("scheduler", "workers", "threads")}
     found = run_sweep(sweep, tasks, args.out, function, broken, progress=not args.quiet, **cluster)
     print(
