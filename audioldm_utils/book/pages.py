@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from audioldm_utils.book import chinese
 from audioldm_utils.book.chapters import Chapter
 from audioldm_utils.book.execution import Stamp
 from audioldm_utils.book.layout import Layout
@@ -103,7 +104,8 @@ def fill(
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
             raise UserError(f"{page} asks for {refused}: {listed}.")
-        return known[name].replace("../results/", f"{up}results/")
+        found = known[name].replace("../results/", f"{up}results/")
+        return chinese.said(found) if page.parts[0] == chinese.FOLDER else found
 
     def answerable(line: str) -> bool:
         return all(
