@@ -57,7 +57,7 @@ def _is_wide(character: str) -> bool:
 def join_lines(document: nodes.document) -> None:
     """Take out the line ends within paragraphs that stand beside Chinese, in place."""
     for paragraph in document.findall(nodes.TextElement):
-        texts = [text for text in paragraph.findall(nodes.Text) if text]
+        texts = [text for text in paragraph.findall(nodes.Text) if text != ""]  # nodes are true
         for before, end, after in zip(texts, texts[1:], texts[2:], strict=False):
             if end != "\n" or not _is_wide(before[-1]):
                 continue

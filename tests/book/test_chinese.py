@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
+import textwrap
 from pathlib import Path, PurePosixPath
 
 import jupytext
+import pandas as pd
 import pytest
 import yaml
 from docutils import nodes
@@ -13,6 +17,7 @@ from docutils import nodes
 from audioldm_utils.book import chinese
 from audioldm_utils.book.pages import fill
 from audioldm_utils.book.sphinx_chinese import is_chinese, join_lines
+from audioldm_utils.studies import choices, diffusion, rate_claims, repair, stage_costs
 from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +37,7 @@ PAGES = {
 }
 
 #: Keys of English sentences, in whose place Chinese pages take single numbers and verdicts.
-SENTENCES = {"answer", "advice", "source", "ranges", "rests", "verdict"}
+SENTENCES = {"answer", "source", "rests", "verdict"}
 
 
 def keys_of(path: Path) -> set[str]:
@@ -80,6 +85,46 @@ def test_the_verdicts_and_the_bottlenecks_have_chinese_words():
     assert chinese.said(f"K = 64: {UPHELD}; K = 2: {UNDECIDED}") == "K = 64: 成立; K = 2: 未决"
     assert chinese.said("vae-vocoder, sometimes") == "vae-vocoder, sometimes"
     assert chinese.said("<p>vocoder</p>") == "<p>vocoder</p>"
+
+
+def rates(**words: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"claim": list(words.values())}, index=[f"{name[1:]} kbit/s" for name in words]
+    )
+
+
+def every_advice() -> list[str]:
+    """What chapters can advise: what code makes of verdicts, and what it holds as it is."""
+    words = (UPHELD, REFUTED, UNDECIDED)
+    found = [
+        module.advice({"claim_1": a, "claim_2": a, "claim_3": b, "claim_4": b})
+        for module in (choices, diffusion)
+        for a in words
+        for b in words
+    ]
+    tables = [rates(_1=a, _2=b, _5=c) for a in words for b in words for c in words]
+    found += [how(table) for table in tables for how in (rate_claims.advice, rate_claims.by_range)]
+    for function in (repair.repair_answer, stage_costs.ladder_answer):
+        source = textwrap.dedent(inspect.getsource(function))
+        found += re.findall(r'(?<=\s)"([A-Z][^"]+\.)"(?!")', source)
+    for path in (ROOT / "notebooks").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "glue_value":
+                name, value = (getattr(one, "value", None) for one in node.args[:2])
+                if name == "advice" and isinstance(value, str):
+                    found.append(value)
+    return found
+
+
+def test_every_advice_has_chinese_words():
+    found = every_advice()
+    assert len(found) > len(chinese.SENTENCES)
+    names = r"kbit/s|DDCM|VAE|vae-\w+"
+    english = {one for one in found if re.search("[A-Za-z]", re.sub(names, "", chinese.said(one)))}
+    assert not english
+    table = rates(_1=UPHELD, _2=UPHELD, _5=UNDECIDED)
+    assert chinese.said(rate_claims.by_range(table)) == "1 和 2 kbit/s 时更好；5 kbit/s 时未决"
+    assert chinese.said(rate_claims.advice(table)).startswith("在 1 和 2 kbit/s 时用 DDCM；在 5 ")
 
 
 def test_only_chinese_pages_say_it_in_chinese():

@@ -54,7 +54,8 @@ WORDS = (
     r"sixteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million|"
     r"twice|thrice|dozen"
 )
-CHINESE = r"[两二三四五六七八九十百千万]+(?=\s*[个份倍种次步段条项层])"
+NUMERALS = "两二三四五六七八九十百千万"
+CHINESE = rf"(?<![第{NUMERALS}])[{NUMERALS}]+(?=\s*[个份倍种次步段条项层])"
 NUMBER = re.compile(rf"\d[\d.,]*|\b(?:{WORDS})\b|{CHINESE}", re.IGNORECASE)
 
 
