@@ -38,6 +38,7 @@ _REFERENCE = re.compile(r"(?<![\w}$^\\])\{\{\s*([a-z0-9_]+)(?::([A-Za-z0-9_.-]+)
 _LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\(([^()#\s:]+\.(?:md|ipynb))(#[^()\s]*)?\)")
 _FENCE = re.compile(r"\s*(`{3,}|:{3,}|~{3,})")
 _ITEM = re.compile(r"\s*([|*+-]|\d+\.)\s*\S")
+_RULE = re.compile(r"\s*\|[\s:|-]+\|\s*")
 _NO_CHAPTER = "*No chapter was run for this build.*"
 
 
@@ -121,6 +122,8 @@ def fill(
             lines = [
                 line for line in lines if _FENCE.match(line) or (itemised and answerable(line))
             ]
+            if len(lines) > 1 and _RULE.fullmatch(lines[-1]):
+                lines = []  # of a table its head alone is left
         blocks.append(_REFERENCE.sub(value, "\n".join(lines)))
     return "".join(blocks)
 

@@ -47,7 +47,6 @@ ALLOWED = {
     r"64 个频带，每秒 100 帧|（100 Hz）|64 ms 的窗": "AudioLDM2's front end",
     r"峰值 0\.5|缩放到 0\.5|补的是 0 而不是|超过 10\.24 s": "the same, and its training length",
     r"0 表示与原声相同": "a scale",
-    r"只有三种：\*\*成立": "the words of a verdict, a definition",
 }  # fmt: skip
 WORDS = (
     r"two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|"
