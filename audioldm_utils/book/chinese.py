@@ -126,7 +126,8 @@ def said(value: str) -> str:
     parts = [_with_rates(part) for part in value.split("; ")]
     if None not in parts:
         return "；".join(parts)
-    return _WORDS.sub(lambda match: WORDS[match[0]], value)
+    found = _WORDS.sub(lambda match: WORDS[match[0]], value)
+    return value if found == value else found.replace("; ", "；").replace(": ", "：")
 
 
 def _with_rates(part: str) -> str | None:

@@ -82,7 +82,7 @@ def test_a_page_takes_no_english_sentence(page):
 def test_the_verdicts_and_the_bottlenecks_have_chinese_words():
     assert {UPHELD, REFUTED, UNDECIDED} <= set(chinese.WORDS)
     assert chinese.said("vocoder or the VAE, which is not decided") == "声码器或 VAE（尚无定论）"
-    assert chinese.said(f"K = 64: {UPHELD}; K = 2: {UNDECIDED}") == "K = 64: 成立; K = 2: 未决"
+    assert chinese.said(f"K = 64: {UPHELD}; K = 2: {UNDECIDED}") == "K = 64：成立；K = 2：未决"
     assert chinese.said("vae-vocoder, sometimes") == "vae-vocoder, sometimes"
     assert chinese.said("<p>vocoder</p>") == "<p>vocoder</p>"
 
