@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from audioldm_utils.book import chinese
 from audioldm_utils.book.chapters import Chapter
 from audioldm_utils.book.execution import Stamp
 from audioldm_utils.book.layout import Layout
@@ -37,6 +38,7 @@ _REFERENCE = re.compile(r"(?<![\w}$^\\])\{\{\s*([a-z0-9_]+)(?::([A-Za-z0-9_.-]+)
 _LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\(([^()#\s:]+\.(?:md|ipynb))(#[^()\s]*)?\)")
 _FENCE = re.compile(r"\s*(`{3,}|:{3,}|~{3,})")
 _ITEM = re.compile(r"\s*([|*+-]|\d+\.)\s*\S")
+_RULE = re.compile(r"\s*\|[\s:|-]+\|\s*")
 _NO_CHAPTER = "*No chapter was run for this build.*"
 
 
@@ -103,7 +105,8 @@ def fill(
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
             raise UserError(f"{page} asks for {refused}: {listed}.")
-        return known[name].replace("../results/", f"{up}results/")
+        found = known[name].replace("../results/", f"{up}results/")
+        return chinese.said(found) if page.parts[0] == chinese.FOLDER else found
 
     def answerable(line: str) -> bool:
         return all(
@@ -119,6 +122,8 @@ def fill(
             lines = [
                 line for line in lines if _FENCE.match(line) or (itemised and answerable(line))
             ]
+            if len(lines) > 1 and _RULE.fullmatch(lines[-1]):
+                lines = []  # of a table its head alone is left
         blocks.append(_REFERENCE.sub(value, "\n".join(lines)))
     return "".join(blocks)
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -231,3 +232,30 @@ def test_search_finds_a_word_offline(browser, built_demo):
     browser.get(page.as_uri() + "?q=vocoder")
     wait_until(browser, "document.querySelectorAll('#search-results li a').length > 0")
     assert not [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+
+
+@pytest.mark.parametrize(
+    ("query", "page"),
+    [
+        ("瓶颈", "zh/workflow.html"),
+        ("声码器", "zh/vae.html"),
+        ("码本", "zh/ddcm.html"),
+        ("VAE_使用指南", "zh/vae.html"),
+        ("DDCM_PROJECT_SUMMARY.md", "zh/ddcm.html"),
+    ],
+)
+def test_search_finds_a_chinese_term_offline(browser, book, query, page):
+    browser.get((book / "search.html").as_uri() + "?q=" + quote(query))
+    links = "[...document.querySelectorAll('#search-results li a')].map((a) => a.href)"
+    found = wait_until(browser, f"{links}.length > 0 && {links}")
+    assert any(page in link for link in found)
+    assert not [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+
+
+def test_a_page_says_which_language_it_is_in(browser, book):
+    pages = sorted((book / "zh").glob("*.html"))
+    assert len(pages) == len(["the landing page", *range(7)])
+    for page in [*pages, book / "index.html"]:
+        browser.get(page.as_uri())
+        lang = browser.execute_script("return document.documentElement.lang")
+        assert lang == ("zh-CN" if page in pages else "en"), page

@@ -40,6 +40,15 @@ def test_sentences_about_chapters_that_are_not_there_go():
     assert filled.endswith("End.")
 
 
+def test_a_table_of_which_only_the_head_is_left_goes():
+    head = "| a | b |\n|:--|--:|"
+    page = PurePosixPath("index.md")
+    gone = book_pages.fill(f"Kept.\n\n{head}\n| x | {{{{02:x}}}} |\n\nEnd.", page, VALUES, {})
+    assert gone.split() == ["Kept.", "End."]
+    kept = book_pages.fill(f"{head}\n| x | {{{{02:x}}}} |\n| y | z |\n\nEnd.", page, VALUES, {})
+    assert kept == f"{head}\n| y | z |\n\nEnd."
+
+
 def test_facts_stay_and_fences_stay_closed():
     page = PurePosixPath("index.md")
     text = "```{note}\n:class: x\n\nOn {{audio}},\nmany.\n\n{{02:gone}} here.\n```\n\nAfter."

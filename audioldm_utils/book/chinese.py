@@ -1,0 +1,152 @@
+"""What Chinese pages say: words for what chapters glue, names of buttons, terms to search for."""
+
+from __future__ import annotations
+
+import re
+
+FOLDER = "zh"
+"""Where the Chinese pages lie in the book."""
+
+LANGUAGE = "zh-CN"
+
+WORDS = {
+    "vocoder or the VAE, which is not decided": "声码器或 VAE（尚无定论）",
+    "vocoder": "声码器",
+    "upheld": "成立",
+    "refuted": "被推翻",
+    "undecided": "未决",
+    "times": "倍",
+    "none": "无",
+}
+"""What chapters glue in words, to what Chinese pages say."""
+
+SENTENCES = {
+    "Make sound with the fitted inverse of the mel, not with this vocoder.": (
+        "用拟合的梅尔逆映射合成声音，不用这个声码器。"
+    ),
+    "Make sound with the checkpoint's own vocoder.": "用检查点自带的声码器合成声音。",
+    "Listen to vocoder and fitted inverse on your own sound: the measures do not decide.": (
+        "指标分不出高下，请用自己的声音比较声码器和拟合逆映射。"
+    ),
+    "Restore (vae-restored), where the seconds that it takes are there.": (
+        "只要时间够，就用全部修复（vae-restored）。"
+    ),
+    "Use the fitted inverse alone (vae-inverse), and no repair after it.": (
+        "只用拟合逆映射（vae-inverse），之后不再修复。"
+    ),
+    "Use the fitted inverse alone (vae-inverse): more is not shown to help.": (
+        "只用拟合逆映射（vae-inverse）：没有证据表明更多修复有帮助。"
+    ),
+    "Try the diffusion method that is nearest, at its cost in network calls.": (
+        "试用最接近原声的那种扩散方法，代价是网络调用。"
+    ),
+    "To bring a clip back, use the VAE alone. Use diffusion to vary a clip or to code it at a low "
+    "rate.": "要还原片段，单用 VAE。扩散用来让片段产生变化，或在低码率下编码。",
+    "To bring a clip back, use the VAE alone. Use diffusion to vary a clip with guidance, which "
+    "stays nearer to it, or to code it at a low rate.": (
+        "要还原片段，单用 VAE。扩散用来让片段产生变化，或在低码率下编码；"
+        "要变化时用引导扩散，它更接近原声。"
+    ),
+    "Take independent entries where bits are dear, and shifts where time is.": (
+        "比特宝贵时用独立码字，时间宝贵时用循环移位。"
+    ),
+    "Take cyclic shifts of one vector.": "用一个向量的循环移位。",
+    "Take cyclic shifts of one vector under a mask of signs.": (
+        "用一个向量的循环移位，并乘以符号掩码。"
+    ),
+    "Take the residual quantiser, which needs no network call: at no rate was DDCM shown to be "
+    "better.": "用残差矢量量化，它不调用网络：没有一个码率证明 DDCM 更好。",
+    "not compared on these clips": "这些片段上没有比较",
+    "Send the indices of generated sound instead of the sound; take guidance by the choice of "
+    "codes only where the decoder cannot have the prompt, and look at its diversity.": (
+        "传送生成声音的码字序号，不必传送声音。只在解码端拿不到提示词时，才靠选码字来引导，并检查多样性。"
+    ),
+    "Quote a correlation only with the means of bins removed, and only beside what random indices "
+    "and noise of the clip's loudness reach.": (
+        "引用相关系数时，先去掉各频点的均值，并同时给出随机序号和同响度噪声的数值。"
+    ),
+    "Use it to compare methods at the cost of a processor, and look at what it missed before "
+    "carrying a finding over to another checkpoint.": (
+        "用它在普通处理器上比较各种方法。把结论推广到别的检查点之前，先看它有哪些指标没有达到。"
+    ),
+}
+"""Whole sentences of chapters, such as their advice, to what Chinese pages say."""
+
+_RATES = "([^;]+) kbit/s"
+#: Sentences that name rates, and what Chinese pages say with those in the same order.
+_RATED = {
+    re.compile(rf"better at {_RATES}"): "{} kbit/s 时更好",
+    re.compile(rf"undecided at {_RATES}"): "{} kbit/s 时未决",
+    re.compile(rf"worse at {_RATES}"): "{} kbit/s 时更差",
+    re.compile(rf"Take DDCM at {_RATES}"): "在 {} kbit/s 时用 DDCM",
+    re.compile(rf"Take DDCM at {_RATES}\."): "在 {} kbit/s 时用 DDCM。",
+    re.compile(
+        rf"at {_RATES} it was not shown to be better than a residual quantiser\."
+    ): "在 {} kbit/s 时没有证据表明它优于残差矢量量化。",
+}
+
+INTERFACE = {
+    "Contents": "本页目录",
+    "On this page": "本页目录",
+    "Search": "搜索",
+    "Home": "首页",
+    "previous": "上一页",
+    "previous page": "上一页",
+    "next": "下一页",
+    "next page": "下一页",
+    "Back to top": "回到顶部",
+    "Skip to main content": "跳到正文",
+    "Color mode": "明暗",
+    "Light": "浅色",
+    "Dark": "深色",
+    "System Settings": "跟随系统",
+    "Download this page": "下载本页",
+    "Download source file": "下载源文件",
+    "Print to PDF": "打印为 PDF",
+    "Fullscreen mode": "全屏",
+    "Toggle primary sidebar": "显示或隐藏导航",
+    "Toggle secondary sidebar": "显示或隐藏本页目录",
+    "Section Navigation": "章节导航",
+    "Site navigation": "全书导航",
+}
+"""Names of the theme's buttons."""
+
+_WORDS = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, WORDS))})(?![\w-])")
+#: Chinese characters as a class of a pattern, for Python and JavaScript alike.
+HAN = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_PIECE = re.compile(rf"[{HAN}]+|[^\W{HAN}]+")
+
+
+def said(value: str) -> str:
+    """What a chapter glued, as a Chinese page says it; figures and players stay as they are."""
+    if value.lstrip().startswith("<"):
+        return value
+    if value in SENTENCES:
+        return SENTENCES[value]
+    parts = [_with_rates(part) for part in value.split("; ")]
+    if None not in parts:
+        return "；".join(parts)
+    found = _WORDS.sub(lambda match: WORDS[match[0]], value)
+    return value if found == value else found.replace("; ", "；").replace(": ", "：")
+
+
+def _with_rates(part: str) -> str | None:
+    for pattern, chinese in _RATED.items():
+        if match := pattern.fullmatch(part):
+            rates = [one.replace(", ", "、").replace(" and ", " 和 ") for one in match.groups()]
+            return chinese.format(*rates)
+    return None
+
+
+def terms(text: str) -> list[str]:
+    """The words of a text as the search index holds them.
+
+    A run of Chinese characters becomes each of them and each pair of neighbours.
+    """
+    found = []
+    for piece in _PIECE.findall(text):
+        if re.match(f"[{HAN}]", piece):
+            found += [*piece, *(piece[i : i + 2] for i in range(len(piece) - 1))]
+        else:
+            found.append(piece)
+    return found
