@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio.clips import fit_length, to_model_rate
 from audioldm_utils.audio.signals import Gain
 from audioldm_utils.ddcm import bitstream
-from audioldm_utils.ddcm.bitstream import Header, Sizes
-from audioldm_utils.ddcm.bitstream.work import (
-    MODEL_RATE,
+from audioldm_utils.ddcm.core import DDCM, Callback, Codes
+from audioldm_utils.ddcm.header import (
+    PLACEMENTS,
+    Header,
+    Sizes,
     check_paid,
     latent_frames,
     layout,
@@ -27,7 +30,7 @@ from audioldm_utils.ddcm.bitstream.work import (
     segment_frames,
     shown_window,
 )
-from audioldm_utils.ddcm.core import DDCM, Callback, Codes
+from audioldm_utils.ddcm.packing import pack, unpack
 from audioldm_utils.ddcm.settings import Settings, codebook_for, header_for
 from audioldm_utils.ddcm.windows import Denoiser, windowed
 from audioldm_utils.errors import UserError
@@ -168,16 +171,15 @@ class Codec:
         without = replace(settings, prompt=None, negative_prompt=None, guidance=1.0)
         stored = replace(settings, prompt=prompt) if subset is None else without
         coder, header, parts = self._plan(stored, count, MODEL_RATE, latent_frames(count))
-        frames = parts * coder.codebook.shape[1]
         denoiser, counter = self._denoiser(header)
-        options = {"seeds": [seed], "callback": callback, "device": self.networks.device}
-        if subset is None:
-            codes = coder.generate(frames, denoiser, **options)
-            calls = counter.calls
-        else:
-            towards, other = self._denoiser(replace(header, prompt=prompt))
-            codes = coder.generate_ccfg(frames, towards, denoiser, subset=subset, **options)
-            calls = counter.calls + other.calls
+        options, counters = {"callback": callback, "device": self.networks.device}, [counter]
+        if subset is not None:
+            options["towards"], other = self._denoiser(replace(header, prompt=prompt))
+            options["subset"] = subset
+            counters.append(other)
+        frames = parts * coder.codebook.shape[1]
+        codes = coder.generate(frames, denoiser, seeds=[seed], **options)
+        calls = sum(counter.calls for counter in counters)
         return _encoded(header, coder, codes, parts, codes.latents, calls)
 
     def decode(
@@ -206,18 +208,13 @@ class Codec:
             other, counter = self._denoiser(replace(header, prompt=edit[1]))
             counters.append(counter)
             edited = (edit[0], other)
-        start = coder.start(1, codes.shape).to(self.networks.device)
-        latents = coder.decode(codes, denoiser, edit=edited, start=start, callback=callback)
+        latents = coder.decode(codes, denoiser, edit=edited, callback=callback)
         calls = sum(counter.calls for counter in counters)
         samples = self.waveform(latents, header, name)
         return Decoded(samples, MODEL_RATE, header, sizes, latents, calls)
 
     def waveform(self, latents: torch.Tensor, header: Header, name: str = "the data") -> np.ndarray:
-        """Decoded latents (1, 8, frames, 16) as float32 (n,) at 16 kHz, at the file's level.
-
-        Raises:
-            UserError: it is not finite.
-        """
+        """Decoded latents (1, 8, frames, 16) as float32 (n,) at 16 kHz, at the file's level."""
         count = model_samples(header.samples, header.sample_rate)
         waveform = self.networks.synthesise(self.networks.decode(latents)).cpu()[:, :count]
         level = Gain(torch.tensor([[header.mean]]), torch.tensor([[1 / header.scale]]))
@@ -237,9 +234,7 @@ class Codec:
     def decode_latents(self, data: bytes, name: str = "the data") -> torch.Tensor:
         """The latents of a file's bytes, without what fills its segments; errors as ``decode``."""
         coder, codes, header, _ = self.open(data, name)
-        denoiser, _ = self._denoiser(header)
-        start = coder.start(1, codes.shape).to(self.networks.device)
-        latents = finite(coder.decode(codes, denoiser, start=start), name)
+        latents = finite(coder.decode(codes, self._denoiser(header)[0]), name)
         return latents[:, :, : latent_frames(model_samples(header.samples, header.sample_rate))]
 
     def open(self, data: bytes, name: str = "the data") -> tuple[DDCM, Codes, Header, Sizes]:
@@ -250,7 +245,7 @@ class Codec:
         parts, part = layout(header)
         try:
             coder = coder_for(self.networks, header, part)
-            codes = _codes(coder, payload, parts)
+            codes = _codes(coder, payload, parts, self.networks.device)
         except UserError as error:
             raise UserError(f"{name} cannot be decoded: {error}") from error
         except ValueError as error:
@@ -278,11 +273,7 @@ class Codec:
 
 
 def finite(values: torch.Tensor, name: str) -> torch.Tensor:
-    """The values as they are.
-
-    Raises:
-        UserError: not all are finite, which a huge guidance scale or broken weights can do.
-    """
+    """The values; UserError unless all are finite, which huge guidance or broken weights undo."""
     if not bool(torch.isfinite(values).all()):
         raise UserError(
             f"{name} does not decode to finite values; encode it again with less guidance"
@@ -297,7 +288,7 @@ def coder_for(networks: Networks, header: Header, part: int) -> DDCM:
         header.steps,
         placement=header.placement if header.timesteps is None else header.timesteps,
         eta=header.eta,
-        **dict(zip(bitstream.PLACEMENTS[header.placement], header.parameters, strict=True)),
+        **dict(zip(PLACEMENTS[header.placement], header.parameters, strict=True)),
     )
     book = codebook_for(networks, header, part)
     if header.codebook == "k-means" and book.size != header.size:
@@ -308,7 +299,7 @@ def coder_for(networks: Networks, header: Header, part: int) -> DDCM:
 def _encoded(
     header: Header, coder: DDCM, codes: Codes, parts: int, latents: torch.Tensor, calls: int
 ) -> Encoded:
-    payload = bitstream.pack(*_digits(coder, codes, parts))
+    payload = pack(_digits(coder, codes), _radices(coder, parts))
     try:
         check_paid(header, len(payload))
     except ValueError as error:
@@ -320,23 +311,20 @@ def _encoded(
 
 def _radices(coder: DDCM, parts: int) -> list[int]:
     """States of each code, step by step and within a step segment by segment."""
-    book = coder.codebook
-    return [states for a in coder.atoms if a for states in [book.states(a)] * parts]
+    return [states for a in coder.atoms if a for states in [coder.codebook.states(a)] * parts]
 
 
-def _digits(coder: DDCM, codes: Codes, parts: int) -> tuple[list[int], list[int]]:
-    """Codes and radices."""
-    values = [
+def _digits(coder: DDCM, codes: Codes) -> list[int]:
+    return [
         coder.codebook.to_integer(row, atoms)
         for choice, atoms in zip(codes.choices, coder.atoms, strict=True)
         if atoms
         for row in choice.tolist()
     ]
-    return values, _radices(coder, parts)
 
 
-def _codes(coder: DDCM, payload: bytes, parts: int) -> Codes:
-    values = iter(bitstream.unpack(payload, _radices(coder, parts)))
+def _codes(coder: DDCM, payload: bytes, parts: int, device: torch.device) -> Codes:
+    values = iter(unpack(payload, _radices(coder, parts)))
     book, choices = coder.codebook, []
     free = (0,) * book.length(1)
     for atoms in coder.atoms:
@@ -344,4 +332,4 @@ def _codes(coder: DDCM, payload: bytes, parts: int) -> Codes:
         choices.append(torch.tensor(rows, dtype=torch.int64))
     channels, part, width = book.shape
     shape = (channels, parts * part, width)
-    return Codes(tuple(choices), shape, torch.zeros(1, *shape))
+    return Codes(tuple(choices), shape, torch.zeros(1, *shape, device=device))

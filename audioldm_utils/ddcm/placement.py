@@ -1,17 +1,50 @@
-"""Where the steps lie at each rate: tuned for a checkpoint on train clips, kept beside it.
+"""From a rate to a plan: how many steps, where they lie, and the atoms that each gets.
 
-The best placement depends on the rate and on the denoiser, so the table belongs to the
-checkpoint. A ``.ddcm`` file names its own placement: a decoder never looks here.
+The best placement depends on the rate and on the denoiser, so a table of them is tuned for a
+checkpoint on train clips and kept beside it. A ``.ddcm`` file names its own placement: a decoder
+never looks here.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from audioldm_utils.ddcm.codebook.planning import PLACEMENT_BY_RATE, Rule
 from audioldm_utils.errors import UserError
 from audioldm_utils.model.fits import fitted_path
+
+if TYPE_CHECKING:
+    from audioldm_utils.ddcm.codebook import Codebook
+
+Rule = tuple[float, str, float, float]
+"""Bits a latent value below which a placement serves: (limit, placement, power, stop)."""
+
+PLACEMENT_BY_RATE: tuple[Rule, ...] = (
+    (0.20, "alpha-bar", 0.25, 0.97),
+    (0.50, "alpha-bar", 0.5, 0.99),
+    (float("inf"), "alpha-bar", 1.0, 0.99),
+)
+"""For a checkpoint that nothing was tuned for.
+
+Real latents decide their coarse structure at very low alpha-bar, so at low rates steps are
+needed there; at high rates uniform in alpha-bar wins. Measured on a small AudioLDM2.
+"""
+
+
+class RateTooLowError(UserError):
+    """The rate does not pay the file's header and one choice for so short a clip."""
+
+
+class Plan(NamedTuple):
+    """Network calls, atoms of each of the steps - 1 noisy ones, and where the steps lie."""
+
+    steps: int
+    atoms: tuple[int, ...]
+    placement: str
+    power: float
+    stop: float
 
 
 def placement_path(checkpoint: str | Path, fingerprint: str) -> Path:
@@ -42,3 +75,83 @@ def load_rules(checkpoint: str | Path, fingerprint: str) -> tuple[Rule, ...]:
     if whose != fingerprint or not rules or rules[-1][0] != float("inf"):
         raise UserError(f"{path} is not this checkpoint's: run audioldm-utils fit again.")
     return rules
+
+
+def plan_rate(
+    book: Codebook,
+    kbps: float,
+    seconds: float,
+    *,
+    max_steps: int = 50,
+    overhead_bits: float = 0.0,
+    placement: str | None = None,
+    power: float | None = None,
+    stop: float | None = None,
+    rules: Sequence[Rule] = PLACEMENT_BY_RATE,
+) -> Plan:
+    """Spend a rate: one atom a step while bits last, then more atoms a step, evenly spread.
+
+    Args:
+        book: the codebook for one clip's latent shape; its options (K, bases) are kept.
+        kbps: target in kbit/s, positive; never exceeded, overhead included.
+        seconds: of sound in the clip.
+        max_steps: network calls that may be used, at least 2; fewer are used only where the
+            rate cannot pay one atom a step.
+        overhead_bits: bits of the file beside the choices, to be paid from the target.
+        placement: given, instead of that of the rules, as are ``power`` and ``stop``.
+        rules: which placement serves up to which rate; the last one has no limit.
+
+    Raises:
+        RateTooLowError: the rate is too low for one atom.
+        UserError: an argument is out of range.
+    """
+    if kbps <= 0 or seconds <= 0 or max_steps < 2:
+        raise UserError("rate and seconds must be positive, and steps at least 2.")
+    total = kbps * 1000 * seconds - overhead_bits
+    one = book.bits(1)
+    noisy = min(max_steps - 1, int(total // one)) if total > 0 else 0
+    if noisy < 1:
+        least = (one + overhead_bits) / seconds / 1000
+        raise RateTooLowError(
+            f"{kbps:g} kbit/s is too low for a clip of {seconds:.2f} s: one atom of "
+            f"{one:.1f} bits needs at least {least:.3f} kbit/s."
+        )
+    atoms = _most_atoms(book, total / noisy)
+    low, extra = book.bits(atoms), 0
+    if total - noisy * low > 0:
+        step_up = _bits_or_none(book, atoms + 1)
+        extra = min(int((total - noisy * low) // (step_up - low)), noisy) if step_up else 0
+    given = tuple(atoms + (i + 1) * extra // noisy - i * extra // noisy for i in range(noisy))
+    rate = sum(book.bits(count) for count in given) / book.values
+    _, name, usual_power, usual_stop = next(rule for rule in rules if rate < rule[0])
+    return Plan(
+        steps=noisy + 1,
+        atoms=given,
+        placement=placement or name,
+        power=usual_power if power is None else power,
+        stop=usual_stop if stop is None else stop,
+    )
+
+
+def _bits_or_none(book: Codebook, atoms: int) -> float | None:
+    """Bits of so many atoms; None where the codebook has no such choice."""
+    try:
+        return book.bits(atoms)
+    except UserError:
+        return None
+
+
+def _most_atoms(book: Codebook, budget: float) -> int:
+    """Most atoms a step whose bits stay within the budget (at least 1)."""
+
+    def pays(atoms: int) -> bool:
+        spent = _bits_or_none(book, atoms)
+        return spent is not None and spent <= budget
+
+    low, high = 1, 2
+    while pays(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if pays(middle) else (low, middle)
+    return low

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 from audioldm_utils import bounds
 from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm import codebook as codebooks
-from audioldm_utils.ddcm.bitstream import FINGERPRINT_BYTES, Header
-from audioldm_utils.ddcm.bitstream.packing import BLOCK
-from audioldm_utils.ddcm.bitstream.work import OVERLAP, SEGMENT
 from audioldm_utils.ddcm.codebook.fitted import load_kmeans
-from audioldm_utils.ddcm.codebook.planning import Rule, plan_rate
-from audioldm_utils.ddcm.placement import load_rules
+from audioldm_utils.ddcm.header import (
+    CODEBOOKS,
+    FINGERPRINT_BYTES,
+    OVERLAP,
+    PLACEMENTS,
+    SEGMENT,
+    Header,
+)
+from audioldm_utils.ddcm.packing import BLOCK
+from audioldm_utils.ddcm.placement import Rule, load_rules, plan_rate
 from audioldm_utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,10 +48,10 @@ class Settings:
         kbps: target, kbit/s, header included; never exceeded. None: as many ``atoms`` as given.
         steps: network calls; with a rate, the most.
         atoms: a step, or one number for each noisy step; without a rate only.
-        codebook: name, a key of ``bitstream.CODEBOOKS``.
+        codebook: name, a key of ``CODEBOOKS``.
         size: bases of the cyclic codebook (default 1), atoms of another (default 1024).
         coefficient_bits: of matching pursuit.
-        placement: where the steps lie, a key of ``bitstream.PLACEMENTS``.
+        placement: where the steps lie, a key of ``PLACEMENTS``.
         stop: alpha-bar of the last step, multiple of 0.001, as is ``power``, of alpha-bar.
         timesteps: explicit schedule instead; stored in the file.
         eta: share of the DDPM noise, multiple of 0.001.
@@ -97,7 +102,7 @@ def codebook_for(networks: Networks, header: Header, part: int) -> Codebook:
         place = networks.checkpoint.path, networks.checkpoint.fingerprint
         digest = header.codebook_digest.hex() or None
         return load_kmeans(*place, shape, seed=header.seed, digest=digest)
-    options = {bitstream.CODEBOOKS[header.codebook]: header.size}
+    options = {CODEBOOKS[header.codebook]: header.size}
     if header.codebook == "matching-pursuit":
         options["coefficient_bits"] = header.coefficient_bits
     return codebooks.make(header.codebook, shape, header.seed, **options)
@@ -115,21 +120,15 @@ def header_for(
     """The header of a clip, rounded to what a file holds, with the plan for its rate.
 
     Args:
-        networks: of the checkpoint.
-        settings: what is None is chosen.
-        samples: of the original.
-        rate: its sample rate, Hz.
+        samples, rate: of the original; the rate in Hz.
         level: what normalisation removed from it.
-        parts: segments.
-        part: latent frames of a segment.
+        parts, part: segments, and latent frames of each.
 
     Raises:
         UserError: the rate is too low for the clip, or a setting is out of range.
     """
-    if settings.codebook not in bitstream.CODEBOOKS:
-        raise UserError(
-            f"codebook {settings.codebook!r} is not one of {', '.join(bitstream.CODEBOOKS)}"
-        )
+    if settings.codebook not in CODEBOOKS:
+        raise UserError(f"codebook {settings.codebook!r} is not one of {', '.join(CODEBOOKS)}")
     pursuit = settings.codebook == "matching-pursuit"
     window = (settings.window, settings.overlap)
     header = Header(
@@ -172,11 +171,11 @@ def _placed(
 ) -> Header:
     if timesteps is not None:
         return replace(header, placement="given", parameters=(), timesteps=tuple(timesteps))
-    if placement not in bitstream.PLACEMENTS or placement == "given":
-        names = ", ".join(name for name in bitstream.PLACEMENTS if name != "given")
+    if placement not in PLACEMENTS or placement == "given":
+        names = ", ".join(name for name in PLACEMENTS if name != "given")
         raise UserError(f"placement {placement!r} is not one of {names}")
     values = {"stop": 0.97 if stop is None else stop, "power": 1.0 if power is None else power}
-    parameters = tuple(values[name] for name in bitstream.PLACEMENTS[placement])
+    parameters = tuple(values[name] for name in PLACEMENTS[placement])
     return replace(header, placement=placement, parameters=parameters)
 
 

@@ -147,9 +147,9 @@ def make(
     coder = DDCM(schedule, book)
     if not ccfg:
         return _random(coder, start, guided, seeds)
-    return coder.generate_ccfg(
-        frames, networks.denoiser(towards), networks.denoiser(), seeds=seeds, subset=how.subset,
-        device=networks.device,
+    return coder.generate(
+        frames, networks.denoiser(), seeds=seeds, towards=networks.denoiser(towards),
+        subset=how.subset, device=networks.device,
     ).latents  # fmt: skip
 
 

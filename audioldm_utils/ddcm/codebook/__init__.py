@@ -9,7 +9,6 @@ Interface (see `base.Codebook`)::
     value = book.to_integer(choice[0], atoms=4)        # one clip's step in [0, states)
     book.from_integer(value, atoms=4)                  # and back
     book.random_choice(step, seeds=[3, 4], atoms=4)    # plain sampling
-    make(book.name, book.shape, book.seed, **book.options())  # the same codebook again
 
 ``step`` is any label from 0 on that encoder and decoder share; the step number serves. One
 codebook belongs to one latent shape.
@@ -22,11 +21,9 @@ from typing import Any
 
 from audioldm_utils.ddcm.codebook.base import Codebook
 from audioldm_utils.ddcm.codebook.bits import start_noise as start_noise
-from audioldm_utils.ddcm.codebook.blocks import KMeans
-from audioldm_utils.ddcm.codebook.cyclic import CyclicShift
-from audioldm_utils.ddcm.codebook.gaussian import Gaussian
+from audioldm_utils.ddcm.codebook.fitted import KMeans
+from audioldm_utils.ddcm.codebook.greedy import CyclicShift, Gaussian
 from audioldm_utils.ddcm.codebook.pursuit import MatchingPursuit, Turbo
-from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser as VectorQuantiser
 from audioldm_utils.errors import UserError
 
 _BOOKS: tuple[type[Codebook], ...] = (CyclicShift, Gaussian, Turbo, MatchingPursuit, KMeans)
