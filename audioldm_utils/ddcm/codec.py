@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,15 +48,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A clip's file and what the encoder knows of it.
+    """A clip's file ``data`` and what the encoder knows of it.
 
-    Attributes:
-        data: the ``.ddcm`` file.
-        header: configuration.
-        sizes: where the bytes went.
-        codes: the choices; ``codes.latents`` are what a decoder gets, (1, 8, frames, 16).
-        latents: of the input, same shape.
-        calls: evaluations of the network.
+    ``codes.latents`` are what a decoder gets, (1, 8, frames, 16), and ``latents`` the input's;
+    ``calls`` counts evaluations of the network, as in :class:`Decoded`.
     """
 
     data: bytes
@@ -96,6 +91,13 @@ def decode(data: bytes, checkpoint: Checkpoint | str | Path = "mini") -> Decoded
     return Codec(Networks(checkpoint)).decode(data)
 
 
+class _Plan(NamedTuple):
+    coder: DDCM
+    header: Header
+    parts: int  # segments
+    frames: int  # latent frames of all segments
+
+
 class Codec:
     """One checkpoint's codec. Prompts are embedded once and the text encoders then unloaded."""
 
@@ -132,19 +134,16 @@ class Codec:
         samples, rate = original or (len(waveform), MODEL_RATE)
         count = model_samples(samples, rate)
         normalised, level = normalise(torch.from_numpy(fit_length(waveform, count))[None])
-        coder, header, parts = self._plan(settings, samples, rate, latent_frames(count), level)
+        plan = self._plan(settings, samples, rate, latent_frames(count), level)
         mel = self.networks.to_mel(normalised)
         # Silence fills the last segment.
-        missing = parts * coder.codebook.shape[1] * DOWNSAMPLING - mel.shape[1]
+        missing = plan.frames * DOWNSAMPLING - mel.shape[1]
         silence = self.networks.mel_config.silence
         mel = torch.nn.functional.pad(mel, (0, 0, 0, missing), value=silence)
         latents = self.networks.encode(mel)
         if prepare is not None:
             latents = prepare(latents)
-        network, counter = (denoiser, None) if denoiser is not None else self._denoiser(header)
-        codes = coder.encode(latents, network, callback=callback, **settings.selection)
-        calls = counter.calls if counter else header.steps
-        return _encoded(header, coder, codes, parts, latents, calls)
+        return self._code(plan, latents, settings, callback, denoiser)
 
     def generate(
         self,
@@ -170,17 +169,15 @@ class Codec:
         count = max(1, round(seconds * MODEL_RATE))
         without = replace(settings, prompt=None, negative_prompt=None, guidance=1.0)
         stored = replace(settings, prompt=prompt) if subset is None else without
-        coder, header, parts = self._plan(stored, count, MODEL_RATE, latent_frames(count))
-        denoiser, counter = self._denoiser(header)
+        plan = self._plan(stored, count, MODEL_RATE, latent_frames(count))
+        denoiser, counter = self._denoiser(plan.header)
         options, counters = {"callback": callback, "device": self.networks.device}, [counter]
         if subset is not None:
-            options["towards"], other = self._denoiser(replace(header, prompt=prompt))
+            options["towards"], other = self._denoiser(replace(plan.header, prompt=prompt))
             options["subset"] = subset
             counters.append(other)
-        frames = parts * coder.codebook.shape[1]
-        codes = coder.generate(frames, denoiser, seeds=[seed], **options)
-        calls = sum(counter.calls for counter in counters)
-        return _encoded(header, coder, codes, parts, codes.latents, calls)
+        codes = plan.coder.generate(plan.frames, denoiser, seeds=[seed], **options)
+        return _encoded(plan, codes, codes.latents, sum(counter.calls for counter in counters))
 
     def decode(
         self,
@@ -224,12 +221,9 @@ class Codec:
         """Encode latents ``(1, 8, frames, 16)`` themselves, at a level of 1."""
         frames = latents.shape[2]
         samples = frames * DOWNSAMPLING * self.networks.mel_config.hop_length
-        coder, header, parts = self._plan(settings, samples, MODEL_RATE, frames)
-        missing = parts * coder.codebook.shape[1] - frames
-        latents = torch.nn.functional.pad(latents, (0, 0, 0, missing))
-        denoiser, counter = self._denoiser(header)
-        codes = coder.encode(latents, denoiser, **settings.selection)
-        return _encoded(header, coder, codes, parts, latents, counter.calls)
+        plan = self._plan(settings, samples, MODEL_RATE, frames)
+        latents = torch.nn.functional.pad(latents, (0, 0, 0, plan.frames - frames))
+        return self._code(plan, latents, settings)
 
     def decode_latents(self, data: bytes, name: str = "the data") -> torch.Tensor:
         """The latents of a file's bytes, without what fills its segments; errors as ``decode``."""
@@ -253,13 +247,25 @@ class Codec:
         return coder, codes, header, sizes
 
     def _plan(
-        self, settings: Settings, samples: int, rate: int, frames: int, level: Gain | None = None
-    ) -> tuple[DDCM, Header, int]:
-        """Coder, header and number of segments of a clip; its level is 1 unless given."""
+        self, settings: Settings, samples: int, rate: int, frames: int, level: Gain = Gain(0, 1)
+    ) -> _Plan:
         parts, part = segment_frames(frames, settings.segment)
-        level = level or Gain(torch.zeros(1, 1), torch.ones(1, 1))
         header = header_for(self.networks, settings, samples, rate, level, parts, part)
-        return coder_for(self.networks, header, part), header, parts
+        return _Plan(coder_for(self.networks, header, part), header, parts, parts * part)
+
+    def _code(
+        self,
+        plan: _Plan,
+        latents: torch.Tensor,
+        settings: Settings,
+        callback: Callback | None = None,
+        denoiser: Denoiser | None = None,
+    ) -> Encoded:
+        counter = None
+        if denoiser is None:
+            denoiser, counter = self._denoiser(plan.header)
+        codes = plan.coder.encode(latents, denoiser, callback=callback, **settings.selection)
+        return _encoded(plan, codes, latents, counter.calls if counter else plan.header.steps)
 
     def _denoiser(self, header: Header) -> tuple[Denoiser, Any]:
         """The denoiser that the header asks for, and what counts its calls."""
@@ -296,15 +302,13 @@ def coder_for(networks: Networks, header: Header, part: int) -> DDCM:
     return DDCM(schedule, book, header.atom_counts)
 
 
-def _encoded(
-    header: Header, coder: DDCM, codes: Codes, parts: int, latents: torch.Tensor, calls: int
-) -> Encoded:
-    payload = pack(_digits(coder, codes), _radices(coder, parts))
+def _encoded(plan: _Plan, codes: Codes, latents: torch.Tensor, calls: int) -> Encoded:
+    payload = pack(_digits(plan.coder, codes), _radices(plan.coder, plan.parts))
     try:
-        check_paid(header, len(payload))
+        check_paid(plan.header, len(payload))
     except ValueError as error:
         raise UserError(f"no file is made: {error}; give the steps more atoms") from error
-    data = bitstream.to_bytes(header, payload)
+    data = bitstream.to_bytes(plan.header, payload)
     header, _, sizes = bitstream.from_bytes(data)
     return Encoded(data, header, sizes, codes, latents, calls)
 

@@ -15,7 +15,7 @@ One loop, ``DDCM.run``, serves all: x_{i-1} = mu_i(x_i) + sigma_i C_i(k_i), with
 function ``pick``. Encoding picks by the residual, decoding replays, generation draws. So the
 encoder's latents and the decoder's are equal bit for bit on one machine at equal batch and
 threads. A denoiser is ``(x_t, t) -> output``, with prompt, guidance and windows inside; a
-callback is called after each step.
+callback is called after each step. Latents x are (batch, 8, frames, 16) throughout.
 """
 
 from __future__ import annotations
@@ -40,15 +40,7 @@ if TYPE_CHECKING:
 class Step:
     """What a callback is shown; tensors are not copied, so do not change them.
 
-    Attributes:
-        index: 0 (noisiest) to T - 1.
-        steps: T.
-        timestep: what the denoiser was called with.
-        x: x_i, before the step, (batch, 8, frames, 16), as are ``x0_hat``, ``noise``, ``target``.
-        x0_hat: denoised value.
-        noise: chosen noise; None in the last step.
-        target: latents to encode; None when decoding or generating.
-        choice: int64 (batch * segments, length); None in the last step.
+    ``index`` counts from 0 (noisiest) to ``steps`` - 1; ``x`` is x_i, before the step.
     """
 
     index: int
@@ -56,9 +48,9 @@ class Step:
     timestep: int
     x: Tensor
     x0_hat: Tensor
-    noise: Tensor | None
-    target: Tensor | None
-    choice: Tensor | None
+    noise: Tensor | None  # None in the last step
+    target: Tensor | None  # latents to encode; None when decoding or generating
+    choice: Tensor | None  # int64 (batch * segments, length); None in the last step
 
     def cosine(self) -> Tensor:
         """Cosine between chosen noise and residual, (batch,), -1 to 1; needs target and noise."""
@@ -74,17 +66,12 @@ Pick = Callable[[int, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Codes:
-    """The choices of a batch of clips: all that a decoder needs beside the configuration.
+    """The choices of a batch of clips: all that a decoder needs beside the configuration."""
 
-    Attributes:
-        choices: one a noisy step, T - 1 of them, each int64 (batch * segments, length).
-        shape: of one clip's latents, (8, frames, 16).
-        latents: what the run ended with, (batch, 8, frames, 16); the decoder gets the same.
-    """
-
-    choices: tuple[Tensor, ...]
-    shape: tuple[int, ...]
+    choices: tuple[Tensor, ...]  # one a noisy step, each int64 (batch * segments, length)
+    shape: tuple[int, ...]  # of one clip's latents, (8, frames, 16)
     latents: Tensor = field(repr=False, compare=False)
+    """What the run ended with; the decoder gets the same."""
 
 
 class DDCM:
@@ -143,8 +130,8 @@ class DDCM:
         """All reverse steps from ``x``; any loss may decide in ``pick``.
 
         Args:
-            x: x_T, (batch, 8, frames, 16).
-            denoiser: of the same shape.
+            x: x_T.
+            denoiser: called at each step.
             pick: ``(i, x_i, output)`` to the atoms of step i, int64 (batch * segments, length);
                 not called for steps of 0 atoms.
             target: shown to the callback.
@@ -180,7 +167,7 @@ class DDCM:
         """Choose the noise that leads to ``latents``: k_i = argmax <C_i(k), x_0 - x0_hat_i>.
 
         Args:
-            latents: scaled latents x_0, (batch, 8, frames, 16).
+            latents: scaled latents x_0.
             denoiser: a decoder needs the same one.
             **selection: options of ``codebook.choose``: weights, temperature, seeds.
         """
@@ -207,7 +194,7 @@ class DDCM:
         start: Tensor | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
-        """Replay the choices: latents (batch, 8, frames, 16).
+        """Replay the choices to the latents.
 
         Args:
             codes: of ``encode`` or ``generate``; its latents say only how many and where.
@@ -237,6 +224,7 @@ class DDCM:
         seeds: Sequence[int],
         towards: Denoiser | None = None,
         subset: int = 64,
+        start: Tensor | None = None,
         callback: Callback | None = None,
         device: str | torch.device = "cpu",
     ) -> Codes:
@@ -250,12 +238,15 @@ class DDCM:
                 decoder has none (the paper's CCFG): of ``subset`` random choices a step, that
                 with the largest <C_i(k), eps - eps_towards> is taken.
             subset: at least 1, which ignores the prompt; more follow it closer.
-            device: of x_T.
+            start: x_T, instead of the seeded draw.
+            device: of the seeded draw.
         """
         if subset < 1:
             raise ValueError(f"subset is {subset}; it must be at least 1")
         shape = (self.codebook.shape[0], frames, self.codebook.shape[2])
-        start, count = self.start(len(seeds), shape).to(device), self.segments(shape)
+        count = self.segments(shape)
+        if start is None:
+            start = self.start(len(seeds), shape).to(device)
 
         def random(i: int, candidate: int = 0) -> Tensor:
             rows = [derived_seed(seed, part, candidate) for seed in seeds for part in range(count)]

@@ -61,59 +61,33 @@ _FULL_RATE = 48000  # Hz; a clip of a higher rate is longer than its seconds, by
 
 @dataclass(frozen=True)
 class Header:
-    """What a decoder has to know beside the codes.
+    """What a decoder has to know beside the codes."""
 
-    Attributes:
-        fingerprint: checkpoint, ``FINGERPRINT_BYTES`` first bytes of its SHA-256.
-        samples: of the original, 1 to 2^35 - 1, and at most 4 hours.
-        sample_rate: of the original, Hz, 1000 to 768,000.
-        codebook: name, a key of ``CODEBOOKS``.
-        size: bases or atoms of the codebook, 1 to 2^21 - 1; of "turbo" to 2^16.
-        placement: where the steps lie, a key of ``PLACEMENTS``.
-        parameters: of the placement, as ``PLACEMENTS`` names them, multiples of 1/1000
-            between -1000 and 1000.
-        steps: reverse steps T, 1 to 2^14 - 1.
-        atoms: over all noisy steps; see ``atom_counts``. A step has at most 4096, and all
-            steps of all segments 2^20.
-        seed: of codebook and starting noise, 0 to 2^28 - 1.
-        mean: of the original waveform; stored to 11 bits.
-        scale: gain of the original, > 0; stored to 0.07 %.
-        eta: share of the DDPM noise, 0 to 1, multiple of 1/1000.
-        guidance: classifier-free guidance scale, multiple of 1/1000; 1 without a prompt.
-        prompt: text that the denoiser was given, or None.
-        negative_prompt: text that guidance leads away from, or None.
-        timesteps: explicit schedule, strictly falling, placement "given" only.
-        atoms_per_step: atoms of each noisy step (``steps - 1`` of them, ``atoms`` in all)
-            where they are not spread evenly.
-        segment: most latent frames that share a choice; 0: the usual 256.
-        window: latent frames that the denoiser sees at once, 1 to 1024, and their overlap,
-            which is shorter; (0, 0): the usual (256, 64).
-        codebook_digest: first bytes of the SHA-256 of a fitted codebook.
-        coefficient_bits: of matching pursuit, to 8; 0: none.
-    """
-
-    fingerprint: bytes
-    samples: int
-    sample_rate: int
-    codebook: str = "cyclic"
-    size: int = 1
-    placement: str = "uniform"
-    parameters: tuple[float, ...] = ()
-    steps: int = 50
-    atoms: int = 49
-    seed: int = 0
-    mean: float = 0.0
-    scale: float = 1.0
-    eta: float = 1.0
-    guidance: float = 1.0
-    prompt: str | None = None
-    negative_prompt: str | None = None
-    timesteps: tuple[int, ...] | None = None
+    fingerprint: bytes  # of the checkpoint: ``FINGERPRINT_BYTES`` first bytes of its SHA-256
+    samples: int  # of the original, 1 to 2^35 - 1, and at most 4 hours
+    sample_rate: int  # of the original, Hz, 1000 to 768,000
+    codebook: str = "cyclic"  # a key of ``CODEBOOKS``
+    size: int = 1  # its bases or atoms, 1 to 2^21 - 1; of "turbo" to 2^16
+    placement: str = "uniform"  # where the steps lie, a key of ``PLACEMENTS``
+    parameters: tuple[float, ...] = ()  # of the placement, multiples of 0.001 within -1000 to 1000
+    steps: int = 50  # reverse steps T, 1 to 2^14 - 1
+    atoms: int = 49  # over all noisy steps; 4096 a step at most, 2^20 in all segments together
+    seed: int = 0  # of codebook and starting noise, 0 to 2^28 - 1
+    mean: float = 0.0  # of the original waveform; stored to 11 bits
+    scale: float = 1.0  # gain of the original, > 0; stored to 0.07 %
+    eta: float = 1.0  # share of the DDPM noise, 0 to 1, multiple of 0.001
+    guidance: float = 1.0  # classifier-free guidance, multiple of 0.001; 1 without a prompt
+    prompt: str | None = None  # text that the denoiser was given
+    negative_prompt: str | None = None  # text that guidance leads away from
+    timesteps: tuple[int, ...] | None = None  # strictly falling, with placement "given" only
+    # Atoms of each of the ``steps - 1`` noisy steps, ``atoms`` in all, unless spread evenly.
     atoms_per_step: tuple[int, ...] | None = None
-    segment: int = 0
+    segment: int = 0  # most latent frames that share a choice; 0: the usual 256
+    # Latent frames that the denoiser sees at once, 1 to 1024, and their overlap, which is
+    # shorter; (0, 0): the usual (256, 64).
     window: tuple[int, int] = (0, 0)
-    codebook_digest: bytes = b""
-    coefficient_bits: int = 0
+    codebook_digest: bytes = b""  # first bytes of the SHA-256 of a fitted codebook
+    coefficient_bits: int = 0  # of matching pursuit, to 8; 0: none
 
     @property
     def seconds(self) -> float:

@@ -84,9 +84,6 @@ def plan_rate(
     *,
     max_steps: int = 50,
     overhead_bits: float = 0.0,
-    placement: str | None = None,
-    power: float | None = None,
-    stop: float | None = None,
     rules: Sequence[Rule] = PLACEMENT_BY_RATE,
 ) -> Plan:
     """Spend a rate: one atom a step while bits last, then more atoms a step, evenly spread.
@@ -98,7 +95,6 @@ def plan_rate(
         max_steps: network calls that may be used, at least 2; fewer are used only where the
             rate cannot pay one atom a step.
         overhead_bits: bits of the file beside the choices, to be paid from the target.
-        placement: given, instead of that of the rules, as are ``power`` and ``stop``.
         rules: which placement serves up to which rate; the last one has no limit.
 
     Raises:
@@ -123,14 +119,7 @@ def plan_rate(
         extra = min(int((total - noisy * low) // (step_up - low)), noisy) if step_up else 0
     given = tuple(atoms + (i + 1) * extra // noisy - i * extra // noisy for i in range(noisy))
     rate = sum(book.bits(count) for count in given) / book.values
-    _, name, usual_power, usual_stop = next(rule for rule in rules if rate < rule[0])
-    return Plan(
-        steps=noisy + 1,
-        atoms=given,
-        placement=placement or name,
-        power=usual_power if power is None else power,
-        stop=usual_stop if stop is None else stop,
-    )
+    return Plan(noisy + 1, given, *next(rule for rule in rules if rate < rule[0])[1:])
 
 
 def _bits_or_none(book: Codebook, atoms: int) -> float | None:

@@ -76,15 +76,13 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         """Store the configuration, as ``Schedule.from_config`` and ``codebook.make`` read it.
 
         Args:
-            num_train_timesteps: as in diffusers, like the rest down to ``steps_offset``.
-            rescale_betas_zero_snr: shift alpha-bar so that it ends at 0.
+            num_train_timesteps: as in diffusers, like the rest down to ``rescale_betas_zero_snr``.
             clip_sample: must be false, as ``thresholding``: a clipped value cannot be led.
             timestep_spacing: "leading" (here with real-valued spacing: ``uniform``),
                 "trailing" or "linspace"; where the steps lie unless ``placement`` says so.
-            placement: where the steps lie, one of ``schedule.PLACEMENTS``.
-            stop: alpha-bar of the last step; ``power``: exponent of alpha-bar.
+            placement: one of ``schedule.PLACEMENTS``, with its ``stop`` and ``power``.
             eta: share of the DDPM noise, 0 to 1.
-            codebook: its name; ``codebook_seed``: its seed.
+            codebook: its name, with ``codebook_seed``.
             size: atoms of the codebook, unless it is cyclic; ``bases``: of a cyclic one.
             atoms: a step.
             segment: latent frames that share a choice; 0: all.

@@ -194,8 +194,6 @@ def test_plans_at_the_ends():
         plan_rate(book, 0.001, 10.24)
     with pytest.raises(UserError, match="must be positive"):
         plan_rate(book, 0.0, 10.24)
-    given = plan_rate(book, 1.0, 10.24, placement="uniform", power=2.0, stop=0.5)
-    assert (given.placement, given.power, given.stop) == ("uniform", 2.0, 0.5)
     blocks = KMeans(SHAPE, centres=white(4, (32,)), block=(4, 4))
     plan = plan_rate(blocks, 5.0, 1.0, max_steps=20)
     assert plan.atoms == (1,) * 19

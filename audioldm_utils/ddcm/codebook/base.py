@@ -45,6 +45,8 @@ class Codebook(ABC):
     """
 
     name: ClassVar[str]
+    size: int
+    """K: how many messages one atom can carry."""
 
     def __init__(self, shape: Sequence[int], seed: int = 0) -> None:
         self.shape = tuple(int(n) for n in shape)
@@ -54,11 +56,6 @@ class Codebook(ABC):
             raise UserError(f"a codebook needs a shape without zeros, not {self.shape}.")
         if not 0 <= self.seed < 2**64:
             raise UserError(f"a codebook's seed must lie between 0 and 2^64 - 1, not {seed}.")
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """K: how many messages one atom can carry."""
 
     def choose(
         self,
@@ -158,6 +155,11 @@ def unit_rms(rows: Tensor) -> Tensor:
     square = (grid * grid).sum(1).tolist()
     gains = [256 / math.sqrt(s / rows.shape[1]) if s else 0.0 for s in square]
     return rows * torch.tensor(gains, dtype=torch.float64)[:, None].float()
+
+
+def with_signs(scores: Tensor) -> Tensor:
+    """Scores (batch, n) of atoms and of their negatives in turn: (batch, 2 n)."""
+    return torch.stack([scores, -scores], dim=2).flatten(1)
 
 
 def log2(integer: int) -> float:

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audioldm_utils.ddcm.codebook.base import Softness, unit_rms
-from audioldm_utils.ddcm.codebook.greedy import GreedyCodebook
+from audioldm_utils.ddcm.codebook.base import Codebook, Softness, unit_rms, with_signs
 from audioldm_utils.errors import UserError
 from audioldm_utils.model.fits import fitted_path
 
@@ -47,7 +46,7 @@ def _count_blocks(shape: tuple[int, ...], block: tuple[int, int]) -> int:
     return -(-shape[1] // block[0]) * -(-shape[2] // block[1])
 
 
-class KMeans(GreedyCodebook):
+class KMeans(Codebook):
     """Fitted atoms on blocks of the latent plane, each with a sign; the same at every step.
 
     Every block of every step takes one of 2 K fitted vectors of unit root mean square: a step
@@ -85,16 +84,12 @@ class KMeans(GreedyCodebook):
             )
         made = centres.detach().cpu().float()
         self.centres = unit_rms(made)
+        self.size = 2 * len(made)  # messages of one block
         self.digest = hashlib.sha256(made.numpy().tobytes()).hexdigest()[:16]
         if digest is not None and digest != self.digest:
             raise UserError(
                 f"the fitted centres are not those of the file ({self.digest}, not {digest})."
             )
-
-    @property
-    def size(self) -> int:
-        """Messages of one block: 2 K."""
-        return 2 * len(self.centres)
 
     def radices(self, atoms: int = 1) -> tuple[int, ...]:  # noqa: D102
         if atoms != 1:
@@ -108,30 +103,22 @@ class KMeans(GreedyCodebook):
         self, step: int, target: Tensor, wide: Tensor | None, atoms: int, soft: Softness
     ) -> Tensor:
         self.radices(atoms)
-        return super()._choose(step, target, wide, atoms, soft).reshape(len(target), self.blocks)
+        if math.isinf(soft.temperature):
+            return self.random_choice(step, soft.seeds, atoms)
+        parts = to_blocks(target.reshape(-1, *self.shape), self.block).cpu()
+        chosen = []
+        for clip, rows in enumerate(parts):
+            scores = with_signs(rows @ self.centres.T)
+            if soft.temperature > 0:
+                one = Softness(soft.temperature, [soft.seeds[clip]])
+                draws = one.gumbel(step, 0, 0, scores.numel()).reshape(scores.shape)
+                scores = scores + soft.temperature * rows.norm(dim=1, keepdim=True) * draws
+            chosen.append(scores.argmax(1))
+        return torch.stack(chosen)
 
     def noise(self, step: int, choice: Tensor) -> Tensor:  # noqa: D102
-        return self._make(step, 0, choice).reshape(len(choice), *self.shape)
-
-    def _best(self, step: int, atom: int, target: Tensor, soft: Softness) -> Tensor:
-        parts = to_blocks(target.reshape(-1, *self.shape), self.block).cpu()
-        result = []
-        for clip, rows in enumerate(parts):
-            scores = rows @ self.centres.T
-            if soft.temperature > 0:
-                signed = torch.stack([scores, -scores], dim=2).flatten(1)
-                one = Softness(soft.temperature, [soft.seeds[clip]])
-                draws = one.gumbel(step, atom, 0, signed.numel()).reshape(signed.shape)
-                spread = rows.norm(dim=1, keepdim=True)
-                result.append((signed + soft.temperature * spread * draws).argmax(1))
-            else:
-                peak = scores.abs().argmax(1, keepdim=True)
-                result.append(peak[:, 0] * 2 + (scores.gather(1, peak)[:, 0] < 0))
-        return torch.stack(result)
-
-    def _make(self, step: int, atom: int, index: Tensor) -> Tensor:
-        made = self.centres[index >> 1] * (1 - 2 * (index & 1).float())[..., None]
-        return from_blocks(made, self.shape, self.block).flatten(1)
+        made = self.centres[choice >> 1] * (1 - 2 * (choice & 1).float())[..., None]
+        return from_blocks(made, self.shape, self.block)
 
 
 def nearest(rows: Tensor, centres: Tensor) -> Tensor:

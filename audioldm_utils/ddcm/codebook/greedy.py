@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from audioldm_utils.ddcm.codebook import bits
-from audioldm_utils.ddcm.codebook.base import Codebook, Softness
+from audioldm_utils.ddcm.codebook.base import Codebook, Softness, with_signs
 from audioldm_utils.errors import UserError
 
 CHUNK_VALUES = 2**20
@@ -32,12 +32,30 @@ class GreedyCodebook(Codebook):
     """
 
     @abstractmethod
-    def _best(self, step: int, atom: int, target: Tensor, soft: Softness) -> Tensor:
-        """Index of the best atom for each row of target (batch, values): int64 (batch,)."""
+    def _scores(self, step: int, atom: int, target: Tensor) -> Iterator[Tensor]:
+        """Inner products of target (batch, values) with all atoms, in chunks (batch, count)."""
 
     @abstractmethod
     def _make(self, step: int, atom: int, index: Tensor) -> Tensor:
         """The atoms of these indices (batch,): float32 (batch, values) on the CPU."""
+
+    def _best(self, step: int, atom: int, target: Tensor, soft: Softness) -> Tensor:
+        """Index of the best atom for each row of target (batch, values): int64 (batch,)."""
+        best = torch.full((len(target),), -torch.inf)
+        index = torch.zeros(len(target), dtype=torch.int64)
+        spread = target.norm(dim=1, keepdim=True).cpu()
+        first = drawn = 0
+        for scores in self._scores(step, atom, target):
+            scores, count = scores.cpu(), scores.shape[1]
+            if soft.temperature > 0:
+                draws = soft.gumbel(step, atom, drawn, count)
+                scores = scores + soft.temperature * spread * draws
+            value, position = scores.max(dim=1)
+            better = value > best
+            best = torch.where(better, value, best)
+            index = torch.where(better, position + first, index)
+            first, drawn = first + count, drawn + -(-count // 4) * 4
+        return index
 
     def _choose(
         self, step: int, target: Tensor, wide: Tensor | None, atoms: int, soft: Softness
@@ -84,34 +102,19 @@ class Gaussian(GreedyCodebook):
         super().__init__(shape, seed)
         if size < 2:
             raise UserError(f"a codebook needs at least 2 atoms, not {size}.")
-        self._size = int(size)
-
-    @property
-    def size(self) -> int:  # noqa: D102
-        return self._size
+        self.size = int(size)
 
     def atoms(self, step: int, stream: int = 0) -> Iterator[tuple[int, Tensor]]:
         """The codebook of a step in chunks: (index of the first, float32 (count, values))."""
         chunk = max(CHUNK_VALUES // self.values // 4 * 4, 4)
-        for first in range(0, self._size, chunk):
-            count = min(chunk, self._size - first)
+        for first in range(0, self.size, chunk):
+            count = min(chunk, self.size - first)
             made = bits.normals(self.seed, step, stream, first, count, self.values)
             yield first, torch.from_numpy(made)
 
-    def _best(self, step: int, atom: int, target: Tensor, soft: Softness) -> Tensor:
-        best = torch.full((len(target),), -torch.inf)
-        index = torch.zeros(len(target), dtype=torch.int64)
-        spread = target.norm(dim=1, keepdim=True).cpu()
-        for first, made in self.atoms(step, atom):
-            scores = (target @ made.to(target.device).T).cpu()
-            if soft.temperature > 0:
-                draws = soft.gumbel(step, atom, first, len(made))
-                scores = scores + soft.temperature * spread * draws
-            value, position = scores.max(dim=1)
-            better = value > best
-            best = torch.where(better, value, best)
-            index = torch.where(better, position + first, index)
-        return index
+    def _scores(self, step: int, atom: int, target: Tensor) -> Iterator[Tensor]:
+        for _, made in self.atoms(step, atom):
+            yield target @ made.to(target.device).T
 
     def _make(self, step: int, atom: int, index: Tensor) -> Tensor:
         return torch.stack([self._normal(step, atom, k) for k in index.tolist()])
@@ -139,45 +142,21 @@ class CyclicShift(GreedyCodebook):
         if bases < 1:
             raise UserError(f"a cyclic-shift codebook needs at least 1 base, not {bases}.")
         self.bases = int(bases)
+        self.size = 2 * self.values * self.bases
         signs = torch.from_numpy(bits.signs(self.seed, self.values))
         self._mask = signs if mask else torch.ones(self.values)
 
-    @property
-    def size(self) -> int:  # noqa: D102
-        return 2 * self.values * self.bases
-
-    def _best(self, step: int, atom: int, target: Tensor, soft: Softness) -> Tensor:
-        batch, n = target.shape
+    def _scores(self, step: int, atom: int, target: Tensor) -> Iterator[Tensor]:
         spectrum = torch.fft.rfft(target * self._mask.to(target.device))
-        best = torch.full((batch,), -torch.inf)
-        index = torch.zeros(batch, dtype=torch.int64)
         for base in range(self.bases):
-            vector = self._normal(step, atom, base).to(target.device)
-            scores = torch.fft.irfft(spectrum * torch.fft.rfft(vector).conj(), n=n)
-            if soft.temperature > 0:
-                spread = target.norm(dim=1).cpu()[:, None, None]
-                first = -(-2 * n // 4) * 4 * base
-                draws = soft.gumbel(step, atom, first, 2 * n).reshape(batch, n, 2)
-                signed = torch.stack([scores, -scores], dim=2).cpu()
-                noisy = signed + soft.temperature * spread * draws
-                value, position = noisy.flatten(1).max(dim=1)
-            else:
-                shift = scores.abs().argmax(dim=1, keepdim=True)
-                peak = scores.gather(1, shift)[:, 0].cpu()
-                value, position = peak.abs(), shift[:, 0].cpu() * 2 + (peak < 0)
-            better = value > best
-            best = torch.where(better, value, best)
-            index = torch.where(better, position + base * 2 * n, index)
-        return index
+            vector = torch.fft.rfft(self._normal(step, atom, base).to(target.device))
+            yield with_signs(torch.fft.irfft(spectrum * vector.conj(), n=self.values))
 
     def _make(self, step: int, atom: int, index: Tensor) -> Tensor:
-        vectors: dict[int, Tensor] = {}
         rows = []
         for k in index.tolist():
             base, rest = divmod(k, 2 * self.values)
             shift, negative = divmod(rest, 2)
-            if base not in vectors:
-                vectors[base] = self._normal(step, atom, base)
-            row = torch.roll(vectors[base], shift) * self._mask
+            row = torch.roll(self._normal(step, atom, base), shift) * self._mask
             rows.append(-row if negative else row)
         return torch.stack(rows)

@@ -53,15 +53,9 @@ class Turbo(Gaussian):
     ) -> Tensor:
         self.states(atoms)
         _refuse(soft, self.name)
-        kept = torch.empty(len(target), 0)
-        index = torch.empty(len(target), 0, dtype=torch.int64)
-        for first, made in self.atoms(step):
-            scores = (target @ made.to(target.device).T).cpu()
-            new = torch.arange(first, first + len(made)).expand(len(target), -1)
-            kept, index = torch.cat([kept, scores], 1), torch.cat([index, new], 1)
-            best = kept.abs().topk(min(atoms, kept.shape[1]), dim=1).indices
-            kept, index = kept.gather(1, best), index.gather(1, best)
-        return (index * 2 + (kept < 0)).sort(dim=1).values
+        scores = torch.cat(list(self._scores(step, 0, target)), dim=1).cpu()
+        index = scores.abs().topk(atoms, dim=1).indices
+        return (index * 2 + (scores.gather(1, index) < 0)).sort(dim=1).values
 
     def noise(self, step: int, choice: Tensor) -> Tensor:  # noqa: D102
         total = torch.zeros(len(choice), self.values)
