@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from audioldm_utils.audio import MODEL_RATE
-from audioldm_utils.audio.clips import fit_length, to_model_rate
+from audioldm_utils.audio.clips import Clip, fit_length, to_model_rate
 from audioldm_utils.audio.signals import Gain
 from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm.core import DDCM, Callback, Codes
@@ -35,15 +36,10 @@ from audioldm_utils.ddcm.settings import Settings, codebook_for, header_for
 from audioldm_utils.ddcm.windows import Denoiser, windowed
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import DOWNSAMPLING
+from audioldm_utils.model.checkpoint import Checkpoint
+from audioldm_utils.model.conditioning import Conditioning
 from audioldm_utils.model.networks import Networks, normalise
 from audioldm_utils.model.schedule import Schedule
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from audioldm_utils.audio.clips import Clip
-    from audioldm_utils.model.checkpoint import Checkpoint
-    from audioldm_utils.model.conditioning import Conditioning
 
 
 @dataclass(frozen=True)
@@ -158,8 +154,6 @@ class Codec:
         """A sound from text, as a file that ``decode`` makes audible.
 
         Args:
-            prompt: what should be heard.
-            seconds: length.
             settings: steps, atoms, codebook, guidance; their prompt is not looked at.
             seed: of the random choices.
             subset: None stores the prompt, for a decoder that uses it. A number of
@@ -190,8 +184,7 @@ class Codec:
         """Decode a ``.ddcm`` file's bytes to a waveform at 16 kHz, at the original's level.
 
         Args:
-            data: the whole file.
-            name: what to call it in an error.
+            data: the whole file, called ``name`` in an error.
             edit: (step, prompt): from this step on, 0 to T, the denoiser is given this
                 prompt instead, while the codes stay.
 

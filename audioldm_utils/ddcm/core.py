@@ -23,17 +23,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from audioldm_utils.ddcm.codebook import start_noise
+from audioldm_utils.ddcm.codebook import Codebook, start_noise
 from audioldm_utils.ddcm.windows import Denoiser, fold, unfold
-
-if TYPE_CHECKING:
-    from audioldm_utils.ddcm.codebook import Codebook
-    from audioldm_utils.model.schedule import Schedule
+from audioldm_utils.model.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,6 @@ class DDCM:
 
         Args:
             x: x_T.
-            denoiser: called at each step.
             pick: ``(i, x_i, output)`` to the atoms of step i, int64 (batch * segments, length);
                 not called for steps of 0 atoms.
             target: shown to the callback.
@@ -228,10 +223,9 @@ class DDCM:
         callback: Callback | None = None,
         device: str | torch.device = "cpu",
     ) -> Codes:
-        """Random choices: samples of the model, and their codes, which ``decode`` replays.
+        """Random choices: samples of so many latent frames, and codes that ``decode`` replays.
 
         Args:
-            frames: latent frames of a sample.
             denoiser: of the reverse process, which a decoder needs.
             seeds: one a sample, on which alone its choices hang.
             towards: the denoiser with a prompt, for codes that follow the prompt though their

@@ -8,15 +8,14 @@ never looks here.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from audioldm_utils.ddcm.codebook import Codebook
 from audioldm_utils.errors import UserError
 from audioldm_utils.model.fits import fitted_path
-
-if TYPE_CHECKING:
-    from audioldm_utils.ddcm.codebook import Codebook
 
 Rule = tuple[float, str, float, float]
 """Bits a latent value below which a placement serves: (limit, placement, power, stop)."""
@@ -24,7 +23,7 @@ Rule = tuple[float, str, float, float]
 PLACEMENT_BY_RATE: tuple[Rule, ...] = (
     (0.20, "alpha-bar", 0.25, 0.97),
     (0.50, "alpha-bar", 0.5, 0.99),
-    (float("inf"), "alpha-bar", 1.0, 0.99),
+    (math.inf, "alpha-bar", 1.0, 0.99),
 )
 """For a checkpoint that nothing was tuned for.
 
@@ -64,7 +63,7 @@ def load_rules(checkpoint: str | Path, fingerprint: str) -> tuple[Rule, ...]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         rules = tuple(
-            (float("inf") if limit is None else float(limit), str(name), float(power), float(stop))
+            (math.inf if limit is None else float(limit), str(name), float(power), float(stop))
             for limit, name, power, stop in record["rules"]
         )
         whose = record["fingerprint"]
@@ -72,7 +71,7 @@ def load_rules(checkpoint: str | Path, fingerprint: str) -> tuple[Rule, ...]:
         raise UserError(
             f"{path} is damaged ({error}): delete it and run audioldm-utils fit --parts placement."
         ) from error
-    if whose != fingerprint or not rules or rules[-1][0] != float("inf"):
+    if whose != fingerprint or not rules or rules[-1][0] != math.inf:
         raise UserError(f"{path} is not this checkpoint's: run audioldm-utils fit again.")
     return rules
 
@@ -91,7 +90,6 @@ def plan_rate(
     Args:
         book: the codebook for one clip's latent shape; its options (K, bases) are kept.
         kbps: target in kbit/s, positive; never exceeded, overhead included.
-        seconds: of sound in the clip.
         max_steps: network calls that may be used, at least 2; fewer are used only where the
             rate cannot pay one atom a step.
         overhead_bits: bits of the file beside the choices, to be paid from the target.
@@ -113,34 +111,28 @@ def plan_rate(
             f"{one:.1f} bits needs at least {least:.3f} kbit/s."
         )
     atoms = _most_atoms(book, total / noisy)
-    low, extra = book.bits(atoms), 0
-    if total - noisy * low > 0:
-        step_up = _bits_or_none(book, atoms + 1)
-        extra = min(int((total - noisy * low) // (step_up - low)), noisy) if step_up else 0
+    low = book.bits(atoms)
+    left, step_up = max(total - noisy * low, 0.0), _bits(book, atoms + 1) - low
+    extra = min(int(left // step_up), noisy)
     given = tuple(atoms + (i + 1) * extra // noisy - i * extra // noisy for i in range(noisy))
     rate = sum(book.bits(count) for count in given) / book.values
     return Plan(noisy + 1, given, *next(rule for rule in rules if rate < rule[0])[1:])
 
 
-def _bits_or_none(book: Codebook, atoms: int) -> float | None:
-    """Bits of so many atoms; None where the codebook has no such choice."""
+def _bits(book: Codebook, atoms: int) -> float:
+    """Bits of so many atoms; infinity where the codebook has no such choice."""
     try:
         return book.bits(atoms)
     except UserError:
-        return None
+        return math.inf
 
 
 def _most_atoms(book: Codebook, budget: float) -> int:
     """Most atoms a step whose bits stay within the budget (at least 1)."""
-
-    def pays(atoms: int) -> bool:
-        spent = _bits_or_none(book, atoms)
-        return spent is not None and spent <= budget
-
     low, high = 1, 2
-    while pays(high):
+    while _bits(book, high) <= budget:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if pays(middle) else (low, middle)
+        low, high = (middle, high) if _bits(book, middle) <= budget else (low, middle)
     return low

@@ -19,10 +19,10 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from audioldm_utils import bounds
 from audioldm_utils.audio import MODEL_RATE
@@ -34,9 +34,6 @@ from audioldm_utils.model import DOWNSAMPLING, HOP
 from audioldm_utils.model.networks import PEAK, Networks
 from audioldm_utils.model.streaming import Decoder, ToMel, Windows
 from audioldm_utils.model.windows import Crossfade, crossfade, window_starts
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 MAGIC = b"DDCS"
 VERSION = 2

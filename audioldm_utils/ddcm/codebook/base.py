@@ -70,7 +70,6 @@ class Codebook(ABC):
         """The atoms that point best towards the residual: int64 (batch, `length`), on the CPU.
 
         Args:
-            step: number of the step.
             residual: (batch, *shape), where the noise should lead (x0 minus the denoised value);
                 only its direction counts.
             atoms: how many atoms to add up; 0 is a step without bits, whose noise is the seed's.

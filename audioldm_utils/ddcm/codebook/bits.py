@@ -19,12 +19,10 @@ import hashlib
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 ATOMS, SIGNS, CHOICES, SAMPLING, START = range(1, 6)
 """Purposes, the second half of the key: no two uses of a seed share bits."""
@@ -102,8 +100,6 @@ def integer_below(bound: int, seed: int, purpose: int, step: int, stream: int = 
 
 def start_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
     """x_T of each clip, float32 (len(seeds), *shape): the seeded draw that costs no bits."""
-    import torch
-
     values = math.prod(shape)
     draws = [normals(seed, 0, 0, 0, 1, values, purpose=START)[0] for seed in seeds]
     return torch.from_numpy(np.stack(draws)).reshape(len(seeds), *shape)

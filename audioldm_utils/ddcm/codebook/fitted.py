@@ -73,7 +73,7 @@ class KMeans(Codebook):
         digest: str | None = None,
     ) -> None:
         super().__init__(shape, seed)
-        self.block = (int(block[0]), int(block[1]))
+        self.block = tuple(map(int, block))
         self.blocks = _count_blocks(self.shape, self.block)
         wide = self.shape[0] * self.block[0] * self.block[1]
         if centres is None:
@@ -142,7 +142,7 @@ class VectorQuantiser:
         if centres.ndim != 3:
             raise UserError(f"centres must be (stages, K, values), not {tuple(centres.shape)}.")
         self.centres = centres.float()
-        self.block = (int(block[0]), int(block[1]))
+        self.block = tuple(map(int, block))
         self.stages, self.size = centres.shape[:2]
 
     def bits(self, shape: tuple[int, int, int], stages: int | None = None) -> float:

@@ -75,8 +75,7 @@ class MatchingPursuit(Gaussian):
     g = 1 alone, so further atoms cost bits and change nothing; that is the published default.
 
     Args:
-        size: K.
-        coefficient_bits: C, 1 to 8.
+        coefficient_bits: 1 to 8.
     """
 
     name = "matching-pursuit"
