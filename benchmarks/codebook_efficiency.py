@@ -34,7 +34,7 @@ from audioldm_utils.ddcm.codebook import (
     start_noise,
 )
 from audioldm_utils.ddcm.codebook.base import Codebook
-from audioldm_utils.ddcm.codebook.blocks import to_blocks
+from audioldm_utils.ddcm.codebook.fitted import to_blocks
 from audioldm_utils.files import atomic_path, atomic_write
 from audioldm_utils.model.schedule import Schedule
 from audioldm_utils.results.evidence import provenance
@@ -220,7 +220,7 @@ def efficiency_rows(draws: int) -> Iterator[dict[str, object]]:
             "atoms": atoms,
             **row,
             "theory": theory_of(book, atoms),
-            "codebook_bits": getattr(book, "codebook_bits", 0),
+            "codebook_bits": 16 * book.centres.numel() if isinstance(book, KMeans) else 0,
         }
 
 

@@ -12,7 +12,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    # Files and codebooks of this room are read without torch, the codec without diffusers.
+    # Files are read without torch.
     for module, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(f"{__name__}.{module}"), name)

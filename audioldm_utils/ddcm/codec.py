@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from audioldm_utils.audio.clips import fit_length, to_model_rate
+from audioldm_utils.audio import MODEL_RATE
+from audioldm_utils.audio.clips import Clip, fit_length, to_model_rate
 from audioldm_utils.audio.signals import Gain
 from audioldm_utils.ddcm import bitstream
-from audioldm_utils.ddcm.bitstream import Header, Sizes
-from audioldm_utils.ddcm.bitstream.work import (
-    MODEL_RATE,
+from audioldm_utils.ddcm.core import DDCM, Callback, Codes
+from audioldm_utils.ddcm.header import (
+    PLACEMENTS,
+    Header,
+    Sizes,
     check_paid,
     latent_frames,
     layout,
@@ -27,33 +31,23 @@ from audioldm_utils.ddcm.bitstream.work import (
     segment_frames,
     shown_window,
 )
-from audioldm_utils.ddcm.core import DDCM, Callback, Codes
+from audioldm_utils.ddcm.packing import pack, unpack
 from audioldm_utils.ddcm.settings import Settings, codebook_for, header_for
 from audioldm_utils.ddcm.windows import Denoiser, windowed
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import DOWNSAMPLING
+from audioldm_utils.model.checkpoint import Checkpoint
+from audioldm_utils.model.conditioning import Conditioning
 from audioldm_utils.model.networks import Networks, normalise
 from audioldm_utils.model.schedule import Schedule
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from audioldm_utils.audio.clips import Clip
-    from audioldm_utils.model.checkpoint import Checkpoint
-    from audioldm_utils.model.conditioning import Conditioning
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A clip's file and what the encoder knows of it.
+    """A clip's file ``data`` and what the encoder knows of it.
 
-    Attributes:
-        data: the ``.ddcm`` file.
-        header: configuration.
-        sizes: where the bytes went.
-        codes: the choices; ``codes.latents`` are what a decoder gets, (1, 8, frames, 16).
-        latents: of the input, same shape.
-        calls: evaluations of the network.
+    ``codes.latents`` are what a decoder gets, (1, 8, frames, 16), and ``latents`` the input's;
+    ``calls`` counts evaluations of the network, as in :class:`Decoded`.
     """
 
     data: bytes
@@ -93,6 +87,13 @@ def decode(data: bytes, checkpoint: Checkpoint | str | Path = "mini") -> Decoded
     return Codec(Networks(checkpoint)).decode(data)
 
 
+class _Plan(NamedTuple):
+    coder: DDCM
+    header: Header
+    parts: int  # segments
+    frames: int  # latent frames of all segments
+
+
 class Codec:
     """One checkpoint's codec. Prompts are embedded once and the text encoders then unloaded."""
 
@@ -129,19 +130,16 @@ class Codec:
         samples, rate = original or (len(waveform), MODEL_RATE)
         count = model_samples(samples, rate)
         normalised, level = normalise(torch.from_numpy(fit_length(waveform, count))[None])
-        coder, header, parts = self._plan(settings, samples, rate, latent_frames(count), level)
+        plan = self._plan(settings, samples, rate, latent_frames(count), level)
         mel = self.networks.to_mel(normalised)
         # Silence fills the last segment.
-        missing = parts * coder.codebook.shape[1] * DOWNSAMPLING - mel.shape[1]
+        missing = plan.frames * DOWNSAMPLING - mel.shape[1]
         silence = self.networks.mel_config.silence
         mel = torch.nn.functional.pad(mel, (0, 0, 0, missing), value=silence)
         latents = self.networks.encode(mel)
         if prepare is not None:
             latents = prepare(latents)
-        network, counter = (denoiser, None) if denoiser is not None else self._denoiser(header)
-        codes = coder.encode(latents, network, callback=callback, **settings.selection)
-        calls = counter.calls if counter else header.steps
-        return _encoded(header, coder, codes, parts, latents, calls)
+        return self._code(plan, latents, settings, callback, denoiser)
 
     def generate(
         self,
@@ -156,8 +154,6 @@ class Codec:
         """A sound from text, as a file that ``decode`` makes audible.
 
         Args:
-            prompt: what should be heard.
-            seconds: length.
             settings: steps, atoms, codebook, guidance; their prompt is not looked at.
             seed: of the random choices.
             subset: None stores the prompt, for a decoder that uses it. A number of
@@ -167,18 +163,15 @@ class Codec:
         count = max(1, round(seconds * MODEL_RATE))
         without = replace(settings, prompt=None, negative_prompt=None, guidance=1.0)
         stored = replace(settings, prompt=prompt) if subset is None else without
-        coder, header, parts = self._plan(stored, count, MODEL_RATE, latent_frames(count))
-        frames = parts * coder.codebook.shape[1]
-        denoiser, counter = self._denoiser(header)
-        options = {"seeds": [seed], "callback": callback, "device": self.networks.device}
-        if subset is None:
-            codes = coder.generate(frames, denoiser, **options)
-            calls = counter.calls
-        else:
-            towards, other = self._denoiser(replace(header, prompt=prompt))
-            codes = coder.generate_ccfg(frames, towards, denoiser, subset=subset, **options)
-            calls = counter.calls + other.calls
-        return _encoded(header, coder, codes, parts, codes.latents, calls)
+        plan = self._plan(stored, count, MODEL_RATE, latent_frames(count))
+        denoiser, counter = self._denoiser(plan.header)
+        options, counters = {"callback": callback, "device": self.networks.device}, [counter]
+        if subset is not None:
+            options["towards"], other = self._denoiser(replace(plan.header, prompt=prompt))
+            options["subset"] = subset
+            counters.append(other)
+        codes = plan.coder.generate(plan.frames, denoiser, seeds=[seed], **options)
+        return _encoded(plan, codes, codes.latents, sum(counter.calls for counter in counters))
 
     def decode(
         self,
@@ -191,8 +184,7 @@ class Codec:
         """Decode a ``.ddcm`` file's bytes to a waveform at 16 kHz, at the original's level.
 
         Args:
-            data: the whole file.
-            name: what to call it in an error.
+            data: the whole file, called ``name`` in an error.
             edit: (step, prompt): from this step on, 0 to T, the denoiser is given this
                 prompt instead, while the codes stay.
 
@@ -206,18 +198,13 @@ class Codec:
             other, counter = self._denoiser(replace(header, prompt=edit[1]))
             counters.append(counter)
             edited = (edit[0], other)
-        start = coder.start(1, codes.shape).to(self.networks.device)
-        latents = coder.decode(codes, denoiser, edit=edited, start=start, callback=callback)
+        latents = coder.decode(codes, denoiser, edit=edited, callback=callback)
         calls = sum(counter.calls for counter in counters)
         samples = self.waveform(latents, header, name)
         return Decoded(samples, MODEL_RATE, header, sizes, latents, calls)
 
     def waveform(self, latents: torch.Tensor, header: Header, name: str = "the data") -> np.ndarray:
-        """Decoded latents (1, 8, frames, 16) as float32 (n,) at 16 kHz, at the file's level.
-
-        Raises:
-            UserError: it is not finite.
-        """
+        """Decoded latents (1, 8, frames, 16) as float32 (n,) at 16 kHz, at the file's level."""
         count = model_samples(header.samples, header.sample_rate)
         waveform = self.networks.synthesise(self.networks.decode(latents)).cpu()[:, :count]
         level = Gain(torch.tensor([[header.mean]]), torch.tensor([[1 / header.scale]]))
@@ -227,19 +214,14 @@ class Codec:
         """Encode latents ``(1, 8, frames, 16)`` themselves, at a level of 1."""
         frames = latents.shape[2]
         samples = frames * DOWNSAMPLING * self.networks.mel_config.hop_length
-        coder, header, parts = self._plan(settings, samples, MODEL_RATE, frames)
-        missing = parts * coder.codebook.shape[1] - frames
-        latents = torch.nn.functional.pad(latents, (0, 0, 0, missing))
-        denoiser, counter = self._denoiser(header)
-        codes = coder.encode(latents, denoiser, **settings.selection)
-        return _encoded(header, coder, codes, parts, latents, counter.calls)
+        plan = self._plan(settings, samples, MODEL_RATE, frames)
+        latents = torch.nn.functional.pad(latents, (0, 0, 0, plan.frames - frames))
+        return self._code(plan, latents, settings)
 
     def decode_latents(self, data: bytes, name: str = "the data") -> torch.Tensor:
         """The latents of a file's bytes, without what fills its segments; errors as ``decode``."""
         coder, codes, header, _ = self.open(data, name)
-        denoiser, _ = self._denoiser(header)
-        start = coder.start(1, codes.shape).to(self.networks.device)
-        latents = finite(coder.decode(codes, denoiser, start=start), name)
+        latents = finite(coder.decode(codes, self._denoiser(header)[0]), name)
         return latents[:, :, : latent_frames(model_samples(header.samples, header.sample_rate))]
 
     def open(self, data: bytes, name: str = "the data") -> tuple[DDCM, Codes, Header, Sizes]:
@@ -250,7 +232,7 @@ class Codec:
         parts, part = layout(header)
         try:
             coder = coder_for(self.networks, header, part)
-            codes = _codes(coder, payload, parts)
+            codes = _codes(coder, payload, parts, self.networks.device)
         except UserError as error:
             raise UserError(f"{name} cannot be decoded: {error}") from error
         except ValueError as error:
@@ -258,13 +240,25 @@ class Codec:
         return coder, codes, header, sizes
 
     def _plan(
-        self, settings: Settings, samples: int, rate: int, frames: int, level: Gain | None = None
-    ) -> tuple[DDCM, Header, int]:
-        """Coder, header and number of segments of a clip; its level is 1 unless given."""
+        self, settings: Settings, samples: int, rate: int, frames: int, level: Gain = Gain(0, 1)
+    ) -> _Plan:
         parts, part = segment_frames(frames, settings.segment)
-        level = level or Gain(torch.zeros(1, 1), torch.ones(1, 1))
         header = header_for(self.networks, settings, samples, rate, level, parts, part)
-        return coder_for(self.networks, header, part), header, parts
+        return _Plan(coder_for(self.networks, header, part), header, parts, parts * part)
+
+    def _code(
+        self,
+        plan: _Plan,
+        latents: torch.Tensor,
+        settings: Settings,
+        callback: Callback | None = None,
+        denoiser: Denoiser | None = None,
+    ) -> Encoded:
+        counter = None
+        if denoiser is None:
+            denoiser, counter = self._denoiser(plan.header)
+        codes = plan.coder.encode(latents, denoiser, callback=callback, **settings.selection)
+        return _encoded(plan, codes, latents, counter.calls if counter else plan.header.steps)
 
     def _denoiser(self, header: Header) -> tuple[Denoiser, Any]:
         """The denoiser that the header asks for, and what counts its calls."""
@@ -278,11 +272,7 @@ class Codec:
 
 
 def finite(values: torch.Tensor, name: str) -> torch.Tensor:
-    """The values as they are.
-
-    Raises:
-        UserError: not all are finite, which a huge guidance scale or broken weights can do.
-    """
+    """The values; UserError unless all are finite, which huge guidance or broken weights undo."""
     if not bool(torch.isfinite(values).all()):
         raise UserError(
             f"{name} does not decode to finite values; encode it again with less guidance"
@@ -297,7 +287,7 @@ def coder_for(networks: Networks, header: Header, part: int) -> DDCM:
         header.steps,
         placement=header.placement if header.timesteps is None else header.timesteps,
         eta=header.eta,
-        **dict(zip(bitstream.PLACEMENTS[header.placement], header.parameters, strict=True)),
+        **dict(zip(PLACEMENTS[header.placement], header.parameters, strict=True)),
     )
     book = codebook_for(networks, header, part)
     if header.codebook == "k-means" and book.size != header.size:
@@ -305,38 +295,33 @@ def coder_for(networks: Networks, header: Header, part: int) -> DDCM:
     return DDCM(schedule, book, header.atom_counts)
 
 
-def _encoded(
-    header: Header, coder: DDCM, codes: Codes, parts: int, latents: torch.Tensor, calls: int
-) -> Encoded:
-    payload = bitstream.pack(*_digits(coder, codes, parts))
+def _encoded(plan: _Plan, codes: Codes, latents: torch.Tensor, calls: int) -> Encoded:
+    payload = pack(_digits(plan.coder, codes), _radices(plan.coder, plan.parts))
     try:
-        check_paid(header, len(payload))
+        check_paid(plan.header, len(payload))
     except ValueError as error:
         raise UserError(f"no file is made: {error}; give the steps more atoms") from error
-    data = bitstream.to_bytes(header, payload)
+    data = bitstream.to_bytes(plan.header, payload)
     header, _, sizes = bitstream.from_bytes(data)
     return Encoded(data, header, sizes, codes, latents, calls)
 
 
 def _radices(coder: DDCM, parts: int) -> list[int]:
     """States of each code, step by step and within a step segment by segment."""
-    book = coder.codebook
-    return [states for a in coder.atoms if a for states in [book.states(a)] * parts]
+    return [states for a in coder.atoms if a for states in [coder.codebook.states(a)] * parts]
 
 
-def _digits(coder: DDCM, codes: Codes, parts: int) -> tuple[list[int], list[int]]:
-    """Codes and radices."""
-    values = [
+def _digits(coder: DDCM, codes: Codes) -> list[int]:
+    return [
         coder.codebook.to_integer(row, atoms)
         for choice, atoms in zip(codes.choices, coder.atoms, strict=True)
         if atoms
         for row in choice.tolist()
     ]
-    return values, _radices(coder, parts)
 
 
-def _codes(coder: DDCM, payload: bytes, parts: int) -> Codes:
-    values = iter(bitstream.unpack(payload, _radices(coder, parts)))
+def _codes(coder: DDCM, payload: bytes, parts: int, device: torch.device) -> Codes:
+    values = iter(unpack(payload, _radices(coder, parts)))
     book, choices = coder.codebook, []
     free = (0,) * book.length(1)
     for atoms in coder.atoms:
@@ -344,4 +329,4 @@ def _codes(coder: DDCM, payload: bytes, parts: int) -> Codes:
         choices.append(torch.tensor(rows, dtype=torch.int64))
     channels, part, width = book.shape
     shape = (channels, parts * part, width)
-    return Codes(tuple(choices), shape, torch.zeros(1, *shape))
+    return Codes(tuple(choices), shape, torch.zeros(1, *shape, device=device))

@@ -15,7 +15,7 @@ One loop, ``DDCM.run``, serves all: x_{i-1} = mu_i(x_i) + sigma_i C_i(k_i), with
 function ``pick``. Encoding picks by the residual, decoding replays, generation draws. So the
 encoder's latents and the decoder's are equal bit for bit on one machine at equal batch and
 threads. A denoiser is ``(x_t, t) -> output``, with prompt, guidance and windows inside; a
-callback is called after each step.
+callback is called after each step. Latents x are (batch, 8, frames, 16) throughout.
 """
 
 from __future__ import annotations
@@ -23,32 +23,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from audioldm_utils.ddcm.codebook import start_noise
+from audioldm_utils.ddcm.codebook import Codebook, start_noise
 from audioldm_utils.ddcm.windows import Denoiser, fold, unfold
-
-if TYPE_CHECKING:
-    from audioldm_utils.ddcm.codebook import Codebook
-    from audioldm_utils.model.schedule import Schedule
+from audioldm_utils.model.schedule import Schedule
 
 
 @dataclass(frozen=True)
 class Step:
     """What a callback is shown; tensors are not copied, so do not change them.
 
-    Attributes:
-        index: 0 (noisiest) to T - 1.
-        steps: T.
-        timestep: what the denoiser was called with.
-        x: x_i, before the step, (batch, 8, frames, 16), as are ``x0_hat``, ``noise``, ``target``.
-        x0_hat: denoised value.
-        noise: chosen noise; None in the last step.
-        target: latents to encode; None when decoding or generating.
-        choice: int64 (batch * segments, length); None in the last step.
+    ``index`` counts from 0 (noisiest) to ``steps`` - 1; ``x`` is x_i, before the step.
     """
 
     index: int
@@ -56,9 +44,9 @@ class Step:
     timestep: int
     x: Tensor
     x0_hat: Tensor
-    noise: Tensor | None
-    target: Tensor | None
-    choice: Tensor | None
+    noise: Tensor | None  # None in the last step
+    target: Tensor | None  # latents to encode; None when decoding or generating
+    choice: Tensor | None  # int64 (batch * segments, length); None in the last step
 
     def cosine(self) -> Tensor:
         """Cosine between chosen noise and residual, (batch,), -1 to 1; needs target and noise."""
@@ -67,14 +55,6 @@ class Step:
         residual = (self.target - self.x0_hat).flatten(1)
         return torch.cosine_similarity(self.noise.flatten(1), residual, dim=1)
 
-    def correlation(self, reference: Tensor | None = None) -> Tensor:
-        """Pearson correlation of x0_hat with the target, or with ``reference``, (batch,)."""
-        reference = self.target if reference is None else reference
-        if reference is None:
-            raise ValueError("correlation needs a reference when there is no target")
-        a, b = self.x0_hat.flatten(1), reference.flatten(1)
-        return torch.cosine_similarity(a - a.mean(1, True), b - b.mean(1, True), dim=1)
-
 
 Callback = Callable[[Step], None]
 Pick = Callable[[int, Tensor, Tensor], Tensor]
@@ -82,24 +62,12 @@ Pick = Callable[[int, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Codes:
-    """The choices of a batch of clips: all that a decoder needs beside the configuration.
+    """The choices of a batch of clips: all that a decoder needs beside the configuration."""
 
-    Attributes:
-        choices: one a noisy step, T - 1 of them, each int64 (batch * segments, length).
-        shape: of one clip's latents, (8, frames, 16).
-        latents: what the run ended with, (batch, 8, frames, 16); the decoder gets the same.
-    """
-
-    choices: tuple[Tensor, ...]
-    shape: tuple[int, ...]
+    choices: tuple[Tensor, ...]  # one a noisy step, each int64 (batch * segments, length)
+    shape: tuple[int, ...]  # of one clip's latents, (8, frames, 16)
     latents: Tensor = field(repr=False, compare=False)
-
-    def clip(self, index: int) -> Codes:
-        """One clip of the batch."""
-        rows = len(self.choices[0]) // len(self.latents) if self.choices else 1
-        part = slice(index * rows, (index + 1) * rows)
-        latents = self.latents[index : index + 1]
-        return Codes(tuple(choice[part] for choice in self.choices), self.shape, latents)
+    """What the run ended with; the decoder gets the same."""
 
 
 class DDCM:
@@ -111,16 +79,10 @@ class DDCM:
             latents of n * h frames take n choices a step, one after the other in time.
         atoms: atoms a noisy step, or T - 1 numbers; a step of 0 atoms adds the codebook's
             first atom and costs no bits.
-        seed: of x_T; default: the codebook's.
     """
 
     def __init__(
-        self,
-        schedule: Schedule,
-        codebook: Codebook,
-        atoms: int | Sequence[int] = 1,
-        *,
-        seed: int | None = None,
+        self, schedule: Schedule, codebook: Codebook, atoms: int | Sequence[int] = 1
     ) -> None:
         self.schedule, self.codebook = schedule, codebook
         noisy = schedule.noisy_steps
@@ -129,7 +91,6 @@ class DDCM:
             raise ValueError(f"{len(self.atoms)} numbers of atoms for {noisy} noisy steps")
         if any(count < 0 for count in self.atoms):
             raise ValueError("a number of atoms is negative")
-        self.seed = codebook.seed if seed is None else seed
 
     @property
     def bits(self) -> float:
@@ -137,23 +98,20 @@ class DDCM:
         return sum(self.codebook.bits(count) for count in self.atoms if count)
 
     def segments(self, shape: Sequence[int]) -> int:
-        """Segments of latents of ``shape`` (8, frames, 16).
-
-        Raises:
-            ValueError: the codebook's segments do not divide them.
-        """
+        """Segments of latents of ``shape`` (8, frames, 16); ValueError if none cover them."""
         channels, frames, width = shape
         if (channels, width) != (self.codebook.shape[0], self.codebook.shape[2]):
             raise ValueError(f"latents {tuple(shape)} for a codebook of {self.codebook.shape}")
-        if frames % self.codebook.shape[1]:
+        count, rest = divmod(frames, self.codebook.shape[1])
+        if rest:
             raise ValueError(
                 f"{frames} latent frames are no multiple of the codebook's {self.codebook.shape[1]}"
             )
-        return frames // self.codebook.shape[1]
+        return count
 
     def start(self, batch: int, shape: Sequence[int]) -> Tensor:
         """x_T, (batch, *shape): the same seeded draw for each clip, so no bits."""
-        return start_noise([self.seed], tuple(shape)).expand(batch, *shape).clone()
+        return start_noise([self.codebook.seed], tuple(shape)).expand(batch, *shape).clone()
 
     @torch.no_grad()
     def run(
@@ -168,8 +126,7 @@ class DDCM:
         """All reverse steps from ``x``; any loss may decide in ``pick``.
 
         Args:
-            x: x_T, (batch, 8, frames, 16).
-            denoiser: of the same shape.
+            x: x_T.
             pick: ``(i, x_i, output)`` to the atoms of step i, int64 (batch * segments, length);
                 not called for steps of 0 atoms.
             target: shown to the callback.
@@ -205,7 +162,7 @@ class DDCM:
         """Choose the noise that leads to ``latents``: k_i = argmax <C_i(k), x_0 - x0_hat_i>.
 
         Args:
-            latents: scaled latents x_0, (batch, 8, frames, 16).
+            latents: scaled latents x_0.
             denoiser: a decoder needs the same one.
             **selection: options of ``codebook.choose``: weights, temperature, seeds.
         """
@@ -232,14 +189,14 @@ class DDCM:
         start: Tensor | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
-        """Replay the choices: latents (batch, 8, frames, 16).
+        """Replay the choices to the latents.
 
         Args:
-            codes: of ``encode`` or ``generate``; its latents are not looked at.
+            codes: of ``encode`` or ``generate``; its latents say only how many and where.
             denoiser: the encoder's.
             edit: (step, other denoiser): from this step on, 0 to T, the other one is used,
                 say with another prompt, while the choices stay.
-            start: x_T where it was not the seeded draw; also says where to compute.
+            start: x_T where it was not the seeded draw.
         """
         if len(codes.choices) != self.schedule.noisy_steps:
             raise ValueError(
@@ -251,8 +208,7 @@ class DDCM:
             late = set(self.schedule.timesteps[edit[0] :])
             network = lambda x, t: (edit[1] if t in late else denoiser)(x, t)  # noqa: E731
         if start is None:
-            rows = len(codes.choices[0]) if codes.choices else len(codes.latents)
-            start = self.start(rows // self.segments(codes.shape), codes.shape)
+            start = self.start(len(codes.latents), codes.shape).to(codes.latents.device)
         return self.run(start, network, lambda i, *_: codes.choices[i], callback=callback).latents
 
     def generate(
@@ -261,65 +217,52 @@ class DDCM:
         denoiser: Denoiser,
         *,
         seeds: Sequence[int],
-        callback: Callback | None = None,
-        device: str | torch.device = "cpu",
-    ) -> Codes:
-        """Random choices: samples of the model, ``frames`` latent frames long, and their codes.
-
-        Each sample's choices hang on its own one of ``seeds`` alone. ``device``: of x_T.
-        """
-        start, count = self._begin(frames, seeds, device)
-        pick = lambda i, *_: self._random(i, seeds, count)  # noqa: E731
-        return self.run(start, denoiser, pick, callback=callback)
-
-    def generate_ccfg(
-        self,
-        frames: int,
-        conditional: Denoiser,
-        unconditional: Denoiser,
-        *,
-        seeds: Sequence[int],
+        towards: Denoiser | None = None,
         subset: int = 64,
+        start: Tensor | None = None,
         callback: Callback | None = None,
         device: str | torch.device = "cpu",
     ) -> Codes:
-        """Codes that follow a prompt, for a decoder that needs none (the paper's CCFG).
+        """Random choices: samples of so many latent frames, and codes that ``decode`` replays.
 
-        The reverse process is the unconditional one; of ``subset`` random choices that with
-        the largest <C_i(k), eps_unconditional - eps_conditional> is taken. ``decode`` with
-        the unconditional denoiser returns the same latents. Arguments as in ``generate``;
-        ``subset``: candidates a step, >= 1: 1 ignores the prompt, more follow it closer.
+        Args:
+            denoiser: of the reverse process, which a decoder needs.
+            seeds: one a sample, on which alone its choices hang.
+            towards: the denoiser with a prompt, for codes that follow the prompt though their
+                decoder has none (the paper's CCFG): of ``subset`` random choices a step, that
+                with the largest <C_i(k), eps - eps_towards> is taken.
+            subset: at least 1, which ignores the prompt; more follow it closer.
+            start: x_T, instead of the seeded draw.
+            device: of the seeded draw.
         """
         if subset < 1:
             raise ValueError(f"subset is {subset}; it must be at least 1")
-        start, count = self._begin(frames, seeds, device)
+        shape = (self.codebook.shape[0], frames, self.codebook.shape[2])
+        count = self.segments(shape)
+        if start is None:
+            start = self.start(len(seeds), shape).to(device)
+
+        def random(i: int, candidate: int = 0) -> Tensor:
+            rows = [derived_seed(seed, part, candidate) for seed in seeds for part in range(count)]
+            return self.codebook.random_choice(i, rows, self.atoms[i])
 
         def pick(i: int, x: Tensor, output: Tensor) -> Tensor:
-            prompted = conditional(x, self.schedule.timesteps[i])
+            if towards is None:
+                return random(i)
+            prompted = towards(x, self.schedule.timesteps[i])
             wanted = self.schedule.predict_noise(i, x, output)
             wanted = wanted - self.schedule.predict_noise(i, x, prompted)
             wanted = fold(wanted, count).flatten(1).cpu()
             best, score = torch.tensor(0), torch.full((len(wanted),), -torch.inf)
             for candidate in range(subset):
-                choice = self._random(i, seeds, count, candidate)
+                choice = random(i, candidate)
                 found = (self.codebook.noise(i, choice).flatten(1) * wanted).sum(1)
                 better = found > score
                 best = torch.where(better[:, None], choice, best)
                 score = torch.where(better, found, score)
             return best
 
-        return self.run(start, unconditional, pick, callback=callback)
-
-    def _begin(
-        self, frames: int, seeds: Sequence[int], device: str | torch.device
-    ) -> tuple[Tensor, int]:
-        """x_T of as many samples as seeds, and the segments of each."""
-        shape = (self.codebook.shape[0], frames, self.codebook.shape[2])
-        return self.start(len(seeds), shape).to(device), self.segments(shape)
-
-    def _random(self, i: int, seeds: Sequence[int], count: int, candidate: int = 0) -> Tensor:
-        rows = [derived_seed(seed, part, candidate) for seed in seeds for part in range(count)]
-        return self.codebook.random_choice(i, rows, self.atoms[i])
+        return self.run(start, denoiser, pick, callback=callback)
 
 
 def derived_seed(*numbers: int) -> int:

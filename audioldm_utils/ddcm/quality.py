@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from audioldm_utils import bounds
-from audioldm_utils.ddcm.codebook.planning import RateTooLowError, find_rate
 from audioldm_utils.ddcm.codec import Codec, Encoded
+from audioldm_utils.ddcm.placement import RateTooLowError
 from audioldm_utils.ddcm.settings import Settings
+from audioldm_utils.errors import UserError
 
 #: kbit/s between which a rate is looked for.
 LOWEST, HIGHEST = 0.05, 16.0
+
+
+def find_rate(
+    distance: Callable[[float], float], target: float, low: float, high: float, tolerance: float
+) -> float:
+    """The lowest rate from ``low`` to ``high``, kbit/s, whose distance reaches ``target``.
+
+    ``distance`` must fall with the rate; ``tolerance`` is relative, of the rate. UserError where
+    the target is not reached at the highest rate.
+    """
+    if distance(low) <= target:
+        return low
+    reached = distance(high)
+    if reached > target:
+        raise UserError(
+            f"the target {target:g} is not reached: {reached:g} at {high:g} kbit/s, the highest "
+            "rate searched."
+        )
+    while high / low > 1 + tolerance:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if distance(middle) <= target else (middle, high)
+    return high
 
 
 def encode_to_quality(

@@ -23,6 +23,7 @@ from audioldm_utils.model.schedule import Schedule, training_alphas_bar
 
 # What a configuration of diffusers calls the placements that both know.
 _SPACINGS = {"leading": "uniform", "trailing": "trailing", "linspace": "linspace"}
+Generators = torch.Generator | list[torch.Generator] | None
 
 
 class DDCMScheduler(SchedulerMixin, ConfigMixin):
@@ -37,6 +38,8 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         timesteps: what the network is called with.
         start: where the last run began, x_T or later; give it to the pipeline as ``latents`` to
             replay.
+        begin_index: step that the next run begins with; None: that of the first timestep given.
+        step_index: step that comes next; None before a run has begun.
         betas: of every training timestep, float32, as are ``alphas`` and ``alphas_cumprod``.
     """
 
@@ -73,15 +76,13 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         """Store the configuration, as ``Schedule.from_config`` and ``codebook.make`` read it.
 
         Args:
-            num_train_timesteps: as in diffusers, like the rest down to ``steps_offset``.
-            rescale_betas_zero_snr: shift alpha-bar so that it ends at 0.
+            num_train_timesteps: as in diffusers, like the rest down to ``rescale_betas_zero_snr``.
             clip_sample: must be false, as ``thresholding``: a clipped value cannot be led.
             timestep_spacing: "leading" (here with real-valued spacing: ``uniform``),
                 "trailing" or "linspace"; where the steps lie unless ``placement`` says so.
-            placement: where the steps lie, one of ``schedule.PLACEMENTS``.
-            stop: alpha-bar of the last step; ``power``: exponent of alpha-bar.
+            placement: one of ``schedule.PLACEMENTS``, with its ``stop`` and ``power``.
             eta: share of the DDPM noise, 0 to 1.
-            codebook: its name; ``codebook_seed``: its seed.
+            codebook: its name, with ``codebook_seed``.
             size: atoms of the codebook, unless it is cyclic; ``bases``: of a cyclic one.
             atoms: a step.
             segment: latent frames that share a choice; 0: all.
@@ -105,23 +106,15 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)
         self.num_inference_steps: int | None = None
         self.schedule: Schedule | None = None
-        self.start: torch.Tensor | None = None
         self._given: tuple[torch.Tensor, ...] | None = None
-        self._choices: list[torch.Tensor] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self.begin_index: int | None = None
+        self.step_index: int | None = None
+        self.start: torch.Tensor | None = None
         self._latents: torch.Tensor | None = None
-        self._shape: tuple[int, ...] = ()
-        self._begin_index: int | None = None
-        self._step_index: int | None = None
-
-    @property
-    def begin_index(self) -> int | None:
-        """Step that the next run begins with; None: that of the first timestep it is given."""
-        return self._begin_index
-
-    @property
-    def step_index(self) -> int | None:
-        """Step that comes next; None before a run has begun."""
-        return self._step_index
+        self._choices: list[torch.Tensor] = []
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Begin the next run with this step, 0 to the last; ValueError once a run has begun."""
@@ -129,9 +122,9 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError("call set_timesteps before set_begin_index")
         if not 0 <= begin_index < len(self.schedule):
             raise ValueError(f"step {begin_index} is none of 0 to {len(self.schedule) - 1}")
-        if self._step_index is not None:
+        if self.step_index is not None:
             raise ValueError("this run has begun: call set_timesteps before set_begin_index")
-        self._begin_index = int(begin_index)
+        self.begin_index = int(begin_index)
 
     def set_timesteps(
         self,
@@ -157,8 +150,7 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         )
         self.num_inference_steps = len(self.schedule)
         self.timesteps = torch.tensor(self.schedule.timesteps, device=device)
-        self._begin_index = self._step_index = self.start = self._latents = None
-        self._choices = []
+        self._reset()
 
     def previous_timestep(self, timestep: int | torch.Tensor) -> int:
         """The timestep called after this one; -1 after the last; ValueError if it is none."""
@@ -182,7 +174,7 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         """Choices and final latents of the run that has ended."""
         if self._latents is None:
             raise ValueError("no run has ended yet: call the pipeline first")
-        return Codes(tuple(self._choices), self._shape, self._latents)
+        return Codes(tuple(self._choices), tuple(self._latents.shape[1:]), self._latents)
 
     def make_codebook(self, shape: Sequence[int]) -> codebooks.Codebook:
         """The configured codebook for latents of ``shape`` (8, frames, 16)."""
@@ -198,7 +190,7 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         model_output: torch.Tensor,
         timestep: int | torch.Tensor,
         sample: torch.Tensor,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
         return_dict: bool = True,
     ) -> DDIMSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
         """One reverse step with noise from the codebook.
@@ -217,7 +209,7 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
                 "of a step: give it to DDCMScheduler.from_config(config, eta=...)"
             )
         i = self._next_step(int(timestep))
-        if self._step_index is None:
+        if self.step_index is None:
             self._begin(i, sample, generator)
         noise = None
         if i < self.schedule.noisy_steps:
@@ -228,8 +220,8 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
             self._choices.append(choice)
             noise = unfold(self._codebook.noise(i, choice), self._count).to(sample)
         before = self.schedule.step(i, sample, model_output, noise)
-        self._step_index = i + 1
-        if self._step_index == len(self.schedule):
+        self.step_index = i + 1
+        if self.step_index == len(self.schedule):
             self._latents = before
         x0_hat = self.schedule.predict_x0(i, sample, model_output)
         if not return_dict:
@@ -240,35 +232,23 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
         if self.schedule is None:
             raise ValueError("call set_timesteps before step")
         steps = self.schedule.timesteps
-        wanted = self._begin_index if self._step_index is None else self._step_index
+        wanted = self.begin_index if self.step_index is None else self.step_index
         if wanted is None and timestep in steps:
             return steps.index(timestep)
         if wanted is None or wanted >= len(steps) or timestep != steps[wanted]:
             raise ValueError(f"timestep {timestep} is not the one after {wanted or 0} steps")
         return wanted
 
-    def _begin(
-        self,
-        i: int,
-        sample: torch.Tensor,
-        generator: torch.Generator | list[torch.Generator] | None,
-    ) -> None:
+    def _begin(self, i: int, sample: torch.Tensor, generator: Generators) -> None:
         """Get ready for a run from step ``i`` on."""
         wanted = self.schedule.noisy_steps - i
         if self._given is not None and len(self._given) != wanted:
             raise ValueError(
                 f"codes of {len(self._given)} steps are replayed in a run of {wanted} with noise"
             )
-        self.start = sample
-        self._shape = tuple(sample.shape[1:])
-        self._codebook = self.make_codebook(self._shape)
-        self._count = self._shape[1] // self._codebook.shape[1]
-        self._seeds = self._row_seeds(len(sample), generator)
-
-    def _row_seeds(
-        self, batch: int, generator: torch.Generator | list[torch.Generator] | None
-    ) -> list[int]:
-        """One seed for each segment of each sample."""
+        self.start, batch = sample, len(sample)
+        self._codebook = self.make_codebook(sample.shape[1:])
+        self._count = sample.shape[2] // self._codebook.shape[1]
 
         def drawn(one: torch.Generator, count: int) -> list[int]:
             return torch.randint(2**62, (count,), generator=one, device=one.device).tolist()
@@ -281,7 +261,8 @@ class DDCMScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(f"{len(generator)} generators for a batch of {batch}")
         else:
             clips = [seed for one in generator for seed in drawn(one, 1)]
-        return [derived_seed(seed, part, 0) for seed in clips for part in range(self._count)]
+        # One seed for each segment of each sample.
+        self._seeds = [derived_seed(seed, p, 0) for seed in clips for p in range(self._count)]
 
     def add_noise(
         self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 from audioldm_utils import bounds
 from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm import codebook as codebooks
-from audioldm_utils.ddcm.bitstream import FINGERPRINT_BYTES, Header
-from audioldm_utils.ddcm.bitstream.packing import BLOCK
-from audioldm_utils.ddcm.bitstream.work import OVERLAP, SEGMENT
 from audioldm_utils.ddcm.codebook.fitted import load_kmeans
-from audioldm_utils.ddcm.codebook.planning import Rule, plan_rate
-from audioldm_utils.ddcm.placement import load_rules
+from audioldm_utils.ddcm.header import (
+    CODEBOOKS,
+    FINGERPRINT_BYTES,
+    OVERLAP,
+    PLACEMENTS,
+    SEGMENT,
+    Header,
+)
+from audioldm_utils.ddcm.packing import BLOCK
+from audioldm_utils.ddcm.placement import Rule, load_rules, plan_rate
 from audioldm_utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,47 +42,27 @@ _BOUNDS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How to encode. With a rate, what is None is chosen for it.
+    """How to encode; with a rate, what is None is chosen for it."""
 
-    Attributes:
-        kbps: target, kbit/s, header included; never exceeded. None: as many ``atoms`` as given.
-        steps: network calls; with a rate, the most.
-        atoms: a step, or one number for each noisy step; without a rate only.
-        codebook: name, a key of ``bitstream.CODEBOOKS``.
-        size: bases of the cyclic codebook (default 1), atoms of another (default 1024).
-        coefficient_bits: of matching pursuit.
-        placement: where the steps lie, a key of ``bitstream.PLACEMENTS``.
-        stop: alpha-bar of the last step, multiple of 0.001, as is ``power``, of alpha-bar.
-        timesteps: explicit schedule instead; stored in the file.
-        eta: share of the DDPM noise, multiple of 0.001.
-        prompt: text for the denoiser; stored in the file, as is ``negative_prompt``.
-        guidance: classifier-free guidance scale, multiple of 0.001; 1 is none.
-        seed: of codebook and starting noise.
-        segment: most latent frames that share a choice.
-        window: latent frames that the denoiser sees at once.
-        overlap: latent frames that neighbouring windows share.
-        selection: options of ``Codebook.choose`` (weights, temperature, seeds); not stored,
-            since a decoder does not need them.
-    """
-
-    kbps: float | None = 0.5
-    steps: int = 50
-    atoms: int | Sequence[int] = 1
-    codebook: str = "cyclic"
-    size: int | None = None
-    coefficient_bits: int = 3
-    placement: str | None = None
-    stop: float | None = None
-    power: float | None = None
-    timesteps: Sequence[int] | None = None
-    eta: float = 1.0
-    prompt: str | None = None
+    kbps: float | None = 0.5  # kbit/s with header, never exceeded; None: ``atoms`` as given
+    steps: int = 50  # network calls; with a rate, the most
+    atoms: int | Sequence[int] = 1  # a step, or of each noisy step; without a rate only
+    codebook: str = "cyclic"  # a key of ``CODEBOOKS``
+    size: int | None = None  # bases of "cyclic" (default 1), atoms of another (default 1024)
+    coefficient_bits: int = 3  # of matching pursuit
+    placement: str | None = None  # where the steps lie, a key of ``PLACEMENTS``
+    stop: float | None = None  # alpha-bar of the last step, multiple of 0.001
+    power: float | None = None  # exponent of alpha-bar, multiple of 0.001
+    timesteps: Sequence[int] | None = None  # explicit schedule instead
+    eta: float = 1.0  # share of the DDPM noise, multiple of 0.001
+    prompt: str | None = None  # text for the denoiser; stored in the file, as is the next
     negative_prompt: str | None = None
-    guidance: float = 1.0
-    seed: int = 0
-    segment: int = SEGMENT
-    window: int = SEGMENT
-    overlap: int = OVERLAP
+    guidance: float = 1.0  # classifier-free guidance scale, multiple of 0.001; 1 is none
+    seed: int = 0  # of codebook and starting noise
+    segment: int = SEGMENT  # most latent frames that share a choice
+    window: int = SEGMENT  # latent frames that the denoiser sees at once
+    overlap: int = OVERLAP  # latent frames that neighbouring windows share
+    # Options of ``Codebook.choose`` (weights, temperature, seeds), which a decoder does not need.
     selection: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -97,7 +82,7 @@ def codebook_for(networks: Networks, header: Header, part: int) -> Codebook:
         place = networks.checkpoint.path, networks.checkpoint.fingerprint
         digest = header.codebook_digest.hex() or None
         return load_kmeans(*place, shape, seed=header.seed, digest=digest)
-    options = {bitstream.CODEBOOKS[header.codebook]: header.size}
+    options = {CODEBOOKS[header.codebook]: header.size}
     if header.codebook == "matching-pursuit":
         options["coefficient_bits"] = header.coefficient_bits
     return codebooks.make(header.codebook, shape, header.seed, **options)
@@ -115,21 +100,15 @@ def header_for(
     """The header of a clip, rounded to what a file holds, with the plan for its rate.
 
     Args:
-        networks: of the checkpoint.
-        settings: what is None is chosen.
-        samples: of the original.
-        rate: its sample rate, Hz.
+        samples: of the original, whose sample rate is ``rate``, Hz.
         level: what normalisation removed from it.
-        parts: segments.
-        part: latent frames of a segment.
+        parts: segments, of ``part`` latent frames each.
 
     Raises:
         UserError: the rate is too low for the clip, or a setting is out of range.
     """
-    if settings.codebook not in bitstream.CODEBOOKS:
-        raise UserError(
-            f"codebook {settings.codebook!r} is not one of {', '.join(bitstream.CODEBOOKS)}"
-        )
+    if settings.codebook not in CODEBOOKS:
+        raise UserError(f"codebook {settings.codebook!r} is not one of {', '.join(CODEBOOKS)}")
     pursuit = settings.codebook == "matching-pursuit"
     window = (settings.window, settings.overlap)
     header = Header(
@@ -172,11 +151,11 @@ def _placed(
 ) -> Header:
     if timesteps is not None:
         return replace(header, placement="given", parameters=(), timesteps=tuple(timesteps))
-    if placement not in bitstream.PLACEMENTS or placement == "given":
-        names = ", ".join(name for name in bitstream.PLACEMENTS if name != "given")
+    if placement not in PLACEMENTS or placement == "given":
+        names = ", ".join(name for name in PLACEMENTS if name != "given")
         raise UserError(f"placement {placement!r} is not one of {names}")
     values = {"stop": 0.97 if stop is None else stop, "power": 1.0 if power is None else power}
-    parameters = tuple(values[name] for name in bitstream.PLACEMENTS[placement])
+    parameters = tuple(values[name] for name in PLACEMENTS[placement])
     return replace(header, placement=placement, parameters=parameters)
 
 
@@ -185,7 +164,12 @@ def _with_atoms(header: Header, settings: Settings) -> Header:
     steps = settings.steps if timesteps is None else len(timesteps)
     counts = (given,) * (steps - 1) if isinstance(given, int) else tuple(given)
     where = settings.placement or "uniform", settings.stop, settings.power
-    header = replace(_placed(header, timesteps, *where), steps=steps, atoms=sum(counts))
+    return _spread(_placed(header, timesteps, *where), steps, counts)
+
+
+def _spread(header: Header, steps: int, counts: tuple[int, ...]) -> Header:
+    """The header with the atoms of each noisy step, which are listed unless they lie evenly."""
+    header = replace(header, steps=steps, atoms=sum(counts))
     return header if header.atom_counts == counts else replace(header, atoms_per_step=counts)
 
 
@@ -206,9 +190,6 @@ def _with_rate(
             header.seconds / parts,
             max_steps=most,
             overhead_bits=overhead / parts,
-            placement=settings.placement,
-            power=settings.power,
-            stop=settings.stop,
             rules=rules,
         )
         if timesteps is not None and plan.steps != most:
@@ -216,11 +197,10 @@ def _with_rate(
                 f"{settings.kbps:g} kbit/s pays for {plan.steps - 1} choices, but the {most} "
                 f"given timesteps take {most - 1}; give fewer timesteps or a higher rate"
             )
-        stop = None if plan.stop is None else round(plan.stop, 3)
-        found = _placed(header, timesteps, plan.placement, stop, round(plan.power, 3))
-        found = replace(found, steps=plan.steps, atoms=sum(plan.atoms))
-        if found.atom_counts != plan.atoms:
-            found = replace(found, atoms_per_step=plan.atoms)
+        stop = round(plan.stop if settings.stop is None else settings.stop, 3)
+        power = round(plan.power if settings.power is None else settings.power, 3)
+        found = _placed(header, timesteps, settings.placement or plan.placement, stop, power)
+        found = _spread(found, plan.steps, plan.atoms)
         needed = len(bitstream.to_bytes(found, b""))
         if needed <= size:
             return found

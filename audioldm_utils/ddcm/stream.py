@@ -19,10 +19,10 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from audioldm_utils import bounds
 from audioldm_utils.audio import MODEL_RATE
@@ -33,10 +33,7 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.model import DOWNSAMPLING, HOP
 from audioldm_utils.model.networks import PEAK, Networks
 from audioldm_utils.model.streaming import Decoder, ToMel, Windows
-from audioldm_utils.model.windows import Crossfade, window_starts
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from audioldm_utils.model.windows import Crossfade, crossfade, window_starts
 
 MAGIC = b"DDCS"
 VERSION = 2
@@ -236,13 +233,11 @@ def offline(
     codec, wave = Codec(networks), torch.from_numpy(np.asarray(samples, np.float32))[None]
     mel = networks.to_mel(wave * (PEAK / peak))
     frames = mel.shape[1]
-    latents = Crossfade(networks.overlap // DOWNSAMPLING, 2)
+    pieces = []
     for start in window_starts(frames, networks.window, networks.overlap):
-        coded = codec.encode_latents(
-            networks.encode(mel[:, start : start + networks.window]), settings
-        )
-        latents.add(start // DOWNSAMPLING, coded.codes.latents)
-    joined = latents.take(frames // DOWNSAMPLING)
-    assert joined is not None
+        latents = networks.encode(mel[:, start : start + networks.window])
+        coded = codec.encode_latents(latents, settings)
+        pieces.append((start // DOWNSAMPLING, coded.codes.latents))
+    joined = crossfade(pieces, frames // DOWNSAMPLING, networks.overlap // DOWNSAMPLING, 2)
     waveform = networks.vocode(networks.decode(joined))[0, : len(samples)]
     return (waveform * (peak / PEAK)).cpu().numpy()

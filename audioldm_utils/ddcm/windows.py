@@ -54,8 +54,6 @@ def windowed(denoiser: Denoiser, length: int, overlap: int) -> Denoiser:
 
 def fold(latents: torch.Tensor, count: int) -> torch.Tensor:
     """``(batch, c, count·h, w)`` to ``(batch·count, c, h, w)``, a clip's segments together."""
-    if latents.shape[2] % count:
-        raise ValueError(f"{latents.shape[2]} frames do not divide into {count} segments")
     return latents.unflatten(2, (count, -1)).movedim(2, 1).flatten(0, 1)
 
 

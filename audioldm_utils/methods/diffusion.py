@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from audioldm_utils import bounds
-from audioldm_utils.ddcm.bitstream.work import OVERLAP, SEGMENT
+from audioldm_utils.ddcm.header import OVERLAP, SEGMENT
 from audioldm_utils.ddcm.windows import Denoiser, windowed
 from audioldm_utils.methods.base import Job, Output, check_choice
 from audioldm_utils.methods.enhance.latent import mel_distance

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from audioldm_utils.ddcm.codebook.bits import start_noise
-from audioldm_utils.ddcm.codebook.blocks import KMeans, to_blocks
-from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser, nearest
+from audioldm_utils.ddcm.codebook.fitted import KMeans, VectorQuantiser, nearest, to_blocks
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path
 from audioldm_utils.model.fits import fitted_path
@@ -200,7 +199,7 @@ def fit_quantiser(
         "size": quantiser.size,
         "stages": quantiser.stages,
         "values": quantiser.centres.shape[2],
-        "codebook_bits": quantiser.codebook_bits,
+        "codebook_bits": 16 * quantiser.centres.numel(),
         "held_out_relative_error": errors,
     }
 

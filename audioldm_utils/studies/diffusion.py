@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from audioldm_utils.audio.clips import Clip
-from audioldm_utils.ddcm.codebook.planning import RateTooLowError
+from audioldm_utils.ddcm.placement import RateTooLowError
 from audioldm_utils.methods.base import Job
 from audioldm_utils.methods.cost import NETWORKS, Cost, measured
 from audioldm_utils.methods.registry import find_method

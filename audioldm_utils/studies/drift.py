@@ -25,9 +25,8 @@ def replay(codec: Codec, data: bytes, batch: int = 1) -> torch.Tensor:
     if header.prompt is not None or codes.shape[1] > 256:
         raise UserError("drift is measured without a prompt and on clips of up to 10 s")
     choices = tuple(choice.repeat(batch, 1) for choice in codes.choices)
-    many = Codes(choices, codes.shape, torch.zeros(batch, *codes.shape))
-    start = coder.start(batch, codes.shape).to(codec.networks.device)
-    return coder.decode(many, codec.networks.denoiser(None), start=start)[:1].cpu()
+    many = Codes(choices, codes.shape, codes.latents.expand(batch, *codes.shape))
+    return coder.decode(many, codec.networks.denoiser(None))[:1].cpu()
 
 
 def read_drift(folder: str | Path, fingerprint: str) -> tuple[str, str]:

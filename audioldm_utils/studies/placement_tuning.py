@@ -11,9 +11,8 @@ from typing import Any
 import torch
 
 from audioldm_utils.ddcm.codebook import CyclicShift
-from audioldm_utils.ddcm.codebook.planning import Rule, plan_rate
 from audioldm_utils.ddcm.core import DDCM
-from audioldm_utils.ddcm.placement import placement_path
+from audioldm_utils.ddcm.placement import Rule, placement_path, plan_rate
 from audioldm_utils.ddcm.windows import Denoiser
 from audioldm_utils.files import atomic_write
 from audioldm_utils.model.schedule import Schedule

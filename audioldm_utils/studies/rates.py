@@ -19,11 +19,10 @@ import torch
 
 from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio.clips import Clip, fit_length, match_loudness, to_model_rate
-from audioldm_utils.ddcm.bitstream import FIXED_LIMIT
 from audioldm_utils.ddcm.codebook.fitted import load_fitted, load_quantiser
-from audioldm_utils.ddcm.codebook.planning import RateTooLowError
 from audioldm_utils.ddcm.codec import Codec, Encoded
-from audioldm_utils.ddcm.placement import load_rules
+from audioldm_utils.ddcm.header import FIXED_LIMIT
+from audioldm_utils.ddcm.placement import RateTooLowError, load_rules
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.model import HOP
 from audioldm_utils.studies import baselines

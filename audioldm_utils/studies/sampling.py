@@ -225,10 +225,10 @@ def make(
         book = codebooks.make("gaussian", shape, how.seed, size=size)
     coder = DDCM(schedule, book)
     if not ccfg:
-        return _random(coder, start, guided, seeds)
-    return coder.generate_ccfg(
-        frames, networks.denoiser(towards), networks.denoiser(), seeds=seeds, subset=how.subset,
-        device=networks.device,
+        return coder.generate(frames, guided, seeds=seeds, start=start).latents
+    return coder.generate(
+        frames, networks.denoiser(), seeds=seeds, towards=networks.denoiser(towards),
+        subset=how.subset, device=networks.device,
     ).latents  # fmt: skip
 
 
@@ -242,18 +242,6 @@ def _free(
         noise = torch.stack([torch.randn(x.shape[1:], generator=one) for one in generators])
         x = schedule.step(i, x, denoiser(x, t), noise.to(x))
     return x
-
-
-def _random(
-    coder: DDCM, start: torch.Tensor, denoiser: GuidedUNet, seeds: Sequence[int]
-) -> torch.Tensor:
-    """As ``DDCM.generate``, from the given starting noise."""
-    rows = [derived_seed(one, 0, 0) for one in seeds]
-
-    def pick(i: int, *_: torch.Tensor) -> torch.Tensor:
-        return coder.codebook.random_choice(i, rows, coder.atoms[i])
-
-    return coder.run(start, denoiser, pick).latents
 
 
 def frechet(made: torch.Tensor, real: torch.Tensor, dimensions: int = DIMENSIONS) -> float:

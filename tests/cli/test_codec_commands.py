@@ -157,7 +157,7 @@ def test_drift_of_another_thread_count_is_bounded(codec):
 def test_codes_object_is_small(codec):
     encoded = codec.encode(tone(), Settings(kbps=None, steps=3))
     assert isinstance(encoded.codes, Codes)
-    assert encoded.codes.clip(0).choices[0].tolist() == encoded.codes.choices[0].tolist()
+    assert [choice.shape for choice in encoded.codes.choices] == [(1, 1)] * 2
 
 
 def test_generated_files_decode_to_what_was_generated(codec):

@@ -7,7 +7,7 @@ import torch
 
 from audioldm_utils.ddcm.codebook import Gaussian, make
 from audioldm_utils.ddcm.codebook.base import log2, unit_rms
-from audioldm_utils.ddcm.codebook.ranking import rank_subset, unrank_subset
+from audioldm_utils.ddcm.packing import rank_subset, unrank_subset
 from tests.oracle import correlation, white
 
 SHAPE = (2, 8, 8)

@@ -19,8 +19,8 @@ import pytest
 
 from audioldm_utils.ddcm import bitstream, stream
 from audioldm_utils.ddcm import codec as codecs
-from audioldm_utils.ddcm.bitstream.packing import varint, zigzag
-from audioldm_utils.ddcm.bitstream.work import latent_frames, layout, model_samples
+from audioldm_utils.ddcm.header import Header, latent_frames, layout, model_samples
+from audioldm_utils.ddcm.packing import pack, varint, zigzag
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import checkpoint as checkpoints
@@ -105,7 +105,7 @@ def fitting_file(rng, codec):
     if not long:
         segment = rng.choice([0, 0, 1, 4, 5000])
         window = rng.choice([(0, 0), (0, 0), (8, 4), (16, 12), (2, 0), (300, 8)])
-    header = bitstream.Header(
+    header = Header(
         fingerprint=bytes.fromhex(codec.networks.checkpoint.fingerprint)[:6],
         samples=max(1, round(seconds * rate)),
         sample_rate=rate,
@@ -127,7 +127,7 @@ def fitting_file(rng, codec):
     coder = codecs.coder_for(codec.networks, header, part)
     radices = [coder.codebook.states(n) for n in coder.atoms if n for _ in range(parts)]
     codes = [rng.randrange(radix) for radix in radices]
-    return bitstream.to_bytes(header, bitstream.pack(codes, radices))
+    return bitstream.to_bytes(header, pack(codes, radices))
 
 
 def mutated(rng, data):
@@ -164,8 +164,8 @@ def check_ddcm(data, codec):
     most = abs(header.mean) + header.scale  # the vocoder ends in a tanh
     assert np.abs(found.samples).max() <= most * 1.01
     coder, codes, _, _ = codec.open(data)
-    digits = codecs._digits(coder, codes, layout(header)[0])
-    assert bitstream.pack(*digits) == payload  # every bit of it counts
+    radices = codecs._radices(coder, layout(header)[0])
+    assert pack(codecs._digits(coder, codes), radices) == payload  # every bit of it counts
     return True
 
 

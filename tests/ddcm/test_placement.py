@@ -6,8 +6,7 @@ import math
 import pytest
 import torch
 
-from audioldm_utils.ddcm.codebook.planning import PLACEMENT_BY_RATE
-from audioldm_utils.ddcm.placement import load_rules, placement_path
+from audioldm_utils.ddcm.placement import PLACEMENT_BY_RATE, load_rules, placement_path
 from audioldm_utils.errors import UserError
 from audioldm_utils.studies.placement_tuning import CANDIDATES, save_rules, tune
 from tests.oracle import CONFIG, oracle, white

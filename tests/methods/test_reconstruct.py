@@ -31,7 +31,7 @@ def sound(seconds: float = 0.48, rate: int = 22050, seed: int = 0) -> np.ndarray
 @pytest.fixture(scope="module")
 def networks(tiny_checkpoint: Path, tmp_path_factory) -> Networks:
     """A copy of its own, since fits are stored beside the checkpoint."""
-    from audioldm_utils.ddcm.codebook.quantiser import VectorQuantiser
+    from audioldm_utils.ddcm.codebook.fitted import VectorQuantiser
     from audioldm_utils.studies.codebook_fits import save_quantiser
 
     folder = tmp_path_factory.mktemp("methods") / "tiny"

@@ -12,7 +12,7 @@ from audioldm_utils.cli.options import add_shared, load_networks
 from audioldm_utils.errors import UserError
 
 if TYPE_CHECKING:
-    from audioldm_utils.ddcm.bitstream import Header, Sizes
+    from audioldm_utils.ddcm.header import Header, Sizes
 
 HELP = "Decode .ddcm files to audio."
 EXAMPLES = """  audioldm-utils decode out.ddcm out.wav

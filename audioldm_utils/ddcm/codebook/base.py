@@ -5,14 +5,32 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from audioldm_utils.ddcm.codebook import bits
+from audioldm_utils.ddcm.packing import join_digits, split_digits
 from audioldm_utils.errors import UserError
+
+
+class Softness(NamedTuple):
+    """How choices are drawn: the temperature, 0 for the best atom, and a seed for each clip."""
+
+    temperature: float
+    seeds: Sequence[int]
+
+    def gumbel(self, step: int, stream: int, first: int, count: int) -> Tensor:
+        """Gumbel noise for each clip and candidate: float32 (clips, count).
+
+        The argmax of score / temperature + Gumbel noise is a draw from the softmax. ``first``
+        must be a multiple of 4.
+        """
+        where = bits.SAMPLING, step, stream, first, count
+        rows = np.stack([bits.uniforms(seed, *where) for seed in self.seeds])
+        return torch.from_numpy(-np.log(-np.log(rows))).float()
 
 
 class Codebook(ABC):
@@ -27,6 +45,8 @@ class Codebook(ABC):
     """
 
     name: ClassVar[str]
+    size: int
+    """K: how many messages one atom can carry."""
 
     def __init__(self, shape: Sequence[int], seed: int = 0) -> None:
         self.shape = tuple(int(n) for n in shape)
@@ -36,11 +56,6 @@ class Codebook(ABC):
             raise UserError(f"a codebook needs a shape without zeros, not {self.shape}.")
         if not 0 <= self.seed < 2**64:
             raise UserError(f"a codebook's seed must lie between 0 and 2^64 - 1, not {seed}.")
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """K: how many messages one atom can carry."""
 
     def choose(
         self,
@@ -55,7 +70,6 @@ class Codebook(ABC):
         """The atoms that point best towards the residual: int64 (batch, `length`), on the CPU.
 
         Args:
-            step: number of the step.
             residual: (batch, *shape), where the noise should lead (x0 minus the denoised value);
                 only its direction counts.
             atoms: how many atoms to add up; 0 is a step without bits, whose noise is the seed's.
@@ -81,18 +95,12 @@ class Codebook(ABC):
             target = target * wide
         if temperature < 0:
             raise UserError(f"temperature must not be negative, not {temperature}.")
-        seeds = range(len(target)) if seeds is None else seeds
-        return self._choose(step, target, wide, atoms, temperature, seeds)
+        soft = Softness(temperature, range(len(target)) if seeds is None else seeds)
+        return self._choose(step, target, wide, atoms, soft)
 
     @abstractmethod
     def _choose(
-        self,
-        step: int,
-        target: Tensor,
-        wide: Tensor | None,
-        atoms: int,
-        temperature: float,
-        seeds: Sequence[int],
+        self, step: int, target: Tensor, wide: Tensor | None, atoms: int, soft: Softness
     ) -> Tensor:
         """`choose` for the weighted residual and the weights, both (batch, values)."""
 
@@ -118,22 +126,11 @@ class Codebook(ABC):
 
     def to_integer(self, choice: Sequence[int], atoms: int = 1) -> int:
         """One step's choice of one clip as an integer in [0, `states`)."""
-        result = 0
-        for entry, radix in zip(choice, self.radices(atoms), strict=True):
-            if not 0 <= int(entry) < radix:
-                raise ValueError(f"index {int(entry)} outside a codebook of {radix}")
-            result = result * radix + int(entry)
-        return result
+        return join_digits(choice, self.radices(atoms))
 
     def from_integer(self, value: int, atoms: int = 1) -> tuple[int, ...]:
         """The choice that `to_integer` turned into ``value``."""
-        if not 0 <= value < self.states(atoms):
-            raise ValueError("integer outside the choices of this codebook")
-        result = []
-        for radix in reversed(self.radices(atoms)):
-            value, entry = divmod(value, radix)
-            result.append(entry)
-        return tuple(reversed(result))
+        return tuple(split_digits(value, self.radices(atoms)))
 
     def random_choice(self, step: int, seeds: Sequence[int], atoms: int = 1) -> Tensor:
         """A uniform choice for each clip, from that clip's seed alone: int64 (batch, length)."""
@@ -142,72 +139,9 @@ class Codebook(ABC):
         rows = [self.from_integer(value, atoms) for value in drawn]
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), -1)
 
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments, beside shape and seed, that make this codebook again."""
-        return {}
-
-
-class GreedyCodebook(Codebook):
-    """Atoms chosen one after another, each from a fresh codebook against what is left.
-
-    The noise is the sum of the atoms over the square root of their number. What is left of the
-    residual after some atoms is its part orthogonal to their sum, whose direction alone counts.
-    """
-
-    @abstractmethod
-    def _best(
-        self, step: int, atom: int, target: Tensor, temperature: float, seeds: Sequence[int]
-    ) -> Tensor:
-        """Index of the best atom for each row of target (batch, values): int64 (batch,)."""
-
-    @abstractmethod
-    def _make(self, step: int, atom: int, index: Tensor) -> Tensor:
-        """The atoms of these indices (batch,): float32 (batch, values) on the CPU."""
-
-    def _choose(
-        self,
-        step: int,
-        target: Tensor,
-        wide: Tensor | None,
-        atoms: int,
-        temperature: float,
-        seeds: Sequence[int],
-    ) -> Tensor:
-        if math.isinf(temperature):
-            return self.random_choice(step, seeds, atoms)
-        total, left, chosen = 0.0, target, []
-        for atom in range(atoms):
-            index = self._best(step, atom, left, temperature, seeds)
-            chosen.append(index)
-            if atom + 1 < atoms:
-                total = total + self._make(step, atom, index).to(target.device)
-                weighted = total if wide is None else total * wide
-                gain = (target * total).sum(1) / (weighted * total).sum(1)
-                left = target - gain[:, None] * weighted
-        if not chosen:
-            return torch.empty(len(target), 0, dtype=torch.int64)
-        return torch.stack(chosen, dim=1)
-
-    def noise(self, step: int, choice: Tensor) -> Tensor:  # noqa: D102
-        atoms = choice.shape[1]
-        # A step without bits has the seed's own noise, the same for every clip.
-        first = choice[:, 0] if atoms else torch.zeros(len(choice), dtype=torch.int64)
-        total = self._make(step, 0, first)
-        for atom in range(1, atoms):
-            total = total + self._make(step, atom, choice[:, atom])
-        if atoms > 1:
-            total = total * (1 / math.sqrt(atoms))
-        return total.reshape(len(choice), *self.shape)
-
-
-def gumbel(seeds: Sequence[int], step: int, stream: int, first: int, count: int) -> Tensor:
-    """Gumbel noise for each clip and candidate: float32 (len(seeds), count).
-
-    The argmax of score / temperature + Gumbel noise is a draw from the softmax. ``first``
-    must be a multiple of 4.
-    """
-    rows = [bits.uniforms(seed, bits.SAMPLING, step, stream, first, count) for seed in seeds]
-    return torch.from_numpy(-np.log(-np.log(np.stack(rows)))).float()
+    def _normal(self, step: int, stream: int, index: int) -> Tensor:
+        """A normal vector of the seed, float32 (values,)."""
+        return torch.from_numpy(bits.normals(self.seed, step, stream, index, 1, self.values)[0])
 
 
 def unit_rms(rows: Tensor) -> Tensor:
@@ -220,6 +154,11 @@ def unit_rms(rows: Tensor) -> Tensor:
     square = (grid * grid).sum(1).tolist()
     gains = [256 / math.sqrt(s / rows.shape[1]) if s else 0.0 for s in square]
     return rows * torch.tensor(gains, dtype=torch.float64)[:, None].float()
+
+
+def with_signs(scores: Tensor) -> Tensor:
+    """Scores (batch, n) of atoms and of their negatives in turn: (batch, 2 n)."""
+    return torch.stack([scores, -scores], dim=2).flatten(1)
 
 
 def log2(integer: int) -> float:

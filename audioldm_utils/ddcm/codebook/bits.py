@@ -19,18 +19,15 @@ import hashlib
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 ATOMS, SIGNS, CHOICES, SAMPLING, START = range(1, 6)
 """Purposes, the second half of the key: no two uses of a seed share bits."""
 
-_VALUES_PER_BLOCK = 16
-_WORDS_PER_BLOCK = 4
+_VALUES_PER_BLOCK, _WORDS_PER_BLOCK = 16, 4
 _TABLE_SHA256 = "7e27fb847e5ea7612eaaa0e2dbfd3118a4da8fa3feadbe2ca7dd619cb93e3d36"
 
 
@@ -65,26 +62,15 @@ def normal_table() -> np.ndarray:
     return table
 
 
-def blocks_of(values: int) -> int:
-    """Philox blocks that one atom of ``values`` normal values takes."""
-    return -(-values // _VALUES_PER_BLOCK)
-
-
 def normals(
-    seed: int,
-    step: int,
-    stream: int,
-    first: int,
-    count: int,
-    values: int,
-    purpose: int = ATOMS,
+    seed: int, step: int, stream: int, first: int, count: int, values: int, purpose: int = ATOMS
 ) -> np.ndarray:
     """Atoms ``first`` to ``first + count - 1`` of a stream: float32 (count, values).
 
-    Atom a starts at block a * `blocks_of(values)`; so atoms made alone, together or in chunks
-    are the same, and a codebook of 64 atoms is the beginning of one of 1024.
+    Each atom starts at a block of its own; so atoms made alone, together or in chunks are the
+    same, and a codebook of 64 atoms is the beginning of one of 1024.
     """
-    blocks = blocks_of(values)
+    blocks = -(-values // _VALUES_PER_BLOCK)
     words = raw(seed, purpose, step, stream, first * blocks, count * blocks * _WORDS_PER_BLOCK)
     indices = words.astype("<u8", copy=False).view("<u2").reshape(count, -1)
     return normal_table()[indices[:, :values]]
@@ -114,8 +100,6 @@ def integer_below(bound: int, seed: int, purpose: int, step: int, stream: int = 
 
 def start_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
     """x_T of each clip, float32 (len(seeds), *shape): the seeded draw that costs no bits."""
-    import torch
-
     values = math.prod(shape)
     draws = [normals(seed, 0, 0, 0, 1, values, purpose=START)[0] for seed in seeds]
     return torch.from_numpy(np.stack(draws)).reshape(len(seeds), *shape)

@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from audioldm_utils.ddcm.codebook import bits
-from audioldm_utils.ddcm.codebook.base import Codebook, unit_rms
-from audioldm_utils.ddcm.codebook.gaussian import Gaussian
-from audioldm_utils.ddcm.codebook.ranking import rank_subset, unrank_subset
+from audioldm_utils.ddcm.codebook.base import Softness, unit_rms
+from audioldm_utils.ddcm.codebook.greedy import Gaussian
+from audioldm_utils.ddcm.packing import rank_subset, unrank_subset
 from audioldm_utils.errors import UserError
 
 
-class _OneCodebook(Codebook):
-    """Shared by both: K independent atoms a step, best choice only."""
-
-    def __init__(self, shape: Sequence[int], seed: int = 0, *, size: int = 1024) -> None:
-        super().__init__(shape, seed)
-        self._atoms = Gaussian(shape, seed, size=size)
-
-    @property
-    def size(self) -> int:
-        return self._atoms.size
-
-    def options(self) -> dict[str, Any]:
-        return {"size": self.size}
-
-    def _best_only(self, temperature: float) -> None:
-        if temperature != 0:
-            raise UserError(f"codebook {self.name!r} takes the best atoms only: temperature 0.")
+def _refuse(soft: Softness, name: str) -> None:
+    if soft.temperature != 0:
+        raise UserError(f"codebook {name!r} takes the best atoms only: temperature 0.")
 
 
-class Turbo(_OneCodebook):
+class Turbo(Gaussian):
     """The M atoms of largest |<atom, residual>|, with signs, summed (Turbo-DDCM, 2511.06424).
 
     One pass over K independent atoms; the sum is brought to unit root mean square. A choice
@@ -65,38 +49,24 @@ class Turbo(_OneCodebook):
         return tuple(2 * index + (value >> place & 1) for place, index in enumerate(subset))
 
     def _choose(
-        self,
-        step: int,
-        target: Tensor,
-        wide: Tensor | None,
-        atoms: int,
-        temperature: float,
-        seeds: Sequence[int],
+        self, step: int, target: Tensor, wide: Tensor | None, atoms: int, soft: Softness
     ) -> Tensor:
         self.states(atoms)
-        self._best_only(temperature)
-        kept = torch.empty(len(target), 0)
-        index = torch.empty(len(target), 0, dtype=torch.int64)
-        for first, made in self._atoms.atoms(step):
-            scores = (target @ made.to(target.device).T).cpu()
-            new = torch.arange(first, first + len(made)).expand(len(target), -1)
-            kept, index = torch.cat([kept, scores], 1), torch.cat([index, new], 1)
-            best = kept.abs().topk(min(atoms, kept.shape[1]), dim=1).indices
-            kept, index = kept.gather(1, best), index.gather(1, best)
-        return (index * 2 + (kept < 0)).sort(dim=1).values
+        _refuse(soft, self.name)
+        scores = torch.cat(list(self._scores(step, 0, target)), dim=1).cpu()
+        index = scores.abs().topk(atoms, dim=1).indices
+        return (index * 2 + (scores.gather(1, index) < 0)).sort(dim=1).values
 
     def noise(self, step: int, choice: Tensor) -> Tensor:  # noqa: D102
-        rows = []
-        for entries in choice.tolist():
-            total = torch.zeros(self.values)
+        total = torch.zeros(len(choice), self.values)
+        for row, entries in zip(total, choice.tolist(), strict=True):
             for entry in entries:
-                made = bits.normals(self.seed, step, 0, entry >> 1, 1, self.values)[0]
-                total += torch.from_numpy(-made if entry & 1 else made)
-            rows.append(total)
-        return unit_rms(torch.stack(rows)).reshape(len(choice), *self.shape)
+                made = self._normal(step, 0, entry >> 1)
+                row += -made if entry & 1 else made
+        return unit_rms(total).reshape(len(choice), *self.shape)
 
 
-class MatchingPursuit(_OneCodebook):
+class MatchingPursuit(Gaussian):
     """The DDCM paper's refinement: blend further atoms in, with quantised coefficients.
 
     noise <- unit(sqrt(g) noise + sqrt(1 - g) atom), g from a uniform grid over (0, 1], for the
@@ -105,43 +75,28 @@ class MatchingPursuit(_OneCodebook):
     g = 1 alone, so further atoms cost bits and change nothing; that is the published default.
 
     Args:
-        size: K.
-        coefficient_bits: C, 1 to 8.
+        coefficient_bits: 1 to 8.
     """
 
     name = "matching-pursuit"
 
     def __init__(
-        self,
-        shape: Sequence[int],
-        seed: int = 0,
-        *,
-        size: int = 1024,
-        coefficient_bits: int = 3,
+        self, shape: Sequence[int], seed: int = 0, *, size: int = 1024, coefficient_bits: int = 3
     ) -> None:
         super().__init__(shape, seed, size=size)
         if not 1 <= coefficient_bits <= 8:
             raise UserError(f"coefficient_bits must lie between 1 and 8, not {coefficient_bits}.")
-        self.coefficient_bits = int(coefficient_bits)
-
-    def options(self) -> dict[str, Any]:  # noqa: D102
-        return {"size": self.size, "coefficient_bits": self.coefficient_bits}
+        self.levels = 2 ** int(coefficient_bits) - 1
 
     def radices(self, atoms: int = 1) -> tuple[int, ...]:  # noqa: D102
-        return (self.size, *(self.size, 2**self.coefficient_bits) * (atoms - 1))
+        return (self.size, *(self.size, self.levels + 1) * (atoms - 1))
 
     def _choose(
-        self,
-        step: int,
-        target: Tensor,
-        wide: Tensor | None,
-        atoms: int,
-        temperature: float,
-        seeds: Sequence[int],
+        self, step: int, target: Tensor, wide: Tensor | None, atoms: int, soft: Softness
     ) -> Tensor:
-        self._best_only(temperature)
-        chosen = [self._atoms.choose(step, target.reshape(-1, *self.shape))[:, 0]]
-        noise = self._atoms.noise(step, chosen[0][:, None]).flatten(1)
+        _refuse(soft, self.name)
+        chosen = [self._best(step, 0, target, soft)]
+        noise = self._make(step, 0, chosen[0])
         for _ in range(1, atoms):
             index, coefficient = self._next(step, target, noise)
             chosen += [index, coefficient]
@@ -156,12 +111,11 @@ class MatchingPursuit(_OneCodebook):
         best = now[:, 0] / square[:, 0].sqrt()
         index = torch.zeros(len(target), dtype=torch.int64, device=device)
         coefficient = torch.zeros_like(index)
-        levels = 2**self.coefficient_bits - 1
-        for first, made in self._atoms.atoms(step):
+        for first, made in self.atoms(step):
             made = made.to(device)
             along, cross, own = target @ made.T, noise @ made.T, (made * made).sum(1)
-            for level in range(1, levels):
-                share = level / levels
+            for level in range(1, self.levels):
+                share = level / self.levels
                 a, b = math.sqrt(share), math.sqrt(1 - share)
                 norm = (a * a * square + b * b * own + 2 * a * b * cross).sqrt()
                 value, position = ((a * now + b * along) / norm).max(dim=1)
@@ -174,14 +128,13 @@ class MatchingPursuit(_OneCodebook):
     def _extend(self, step: int, noise: Tensor, index: Tensor, coefficient: Tensor) -> Tensor:
         rows = []
         for row, k, level in zip(noise, index.tolist(), coefficient.tolist(), strict=True):
-            made = torch.from_numpy(bits.normals(self.seed, step, 0, k, 1, self.values))
-            share = level / (2**self.coefficient_bits - 1)
-            a, b = math.sqrt(share), math.sqrt(1 - share)
-            rows.append(unit_rms(row[None] * a + made * b)[0] if level else row)
+            made, share = self._normal(step, 0, k), level / self.levels
+            mixed = row * math.sqrt(share) + made * math.sqrt(1 - share)
+            rows.append(unit_rms(mixed[None])[0] if level else row)
         return torch.stack(rows)
 
     def noise(self, step: int, choice: Tensor) -> Tensor:  # noqa: D102
-        noise = self._atoms.noise(step, choice[:, :1]).flatten(1)
+        noise = self._make(step, 0, choice[:, 0])
         for place in range(1, choice.shape[1], 2):
             noise = self._extend(step, noise, choice[:, place], choice[:, place + 1])
         return noise.reshape(len(choice), *self.shape)

@@ -1,4 +1,35 @@
-"""Reading and writing whole ``.ddcm`` files; the layout is in the package's docstring."""
+"""The ``.ddcm`` file: header, codes packed to the bit, checksum.
+
+Layout, version 1.0 (``v`` is an unsigned LEB128 integer, ``z`` a zigzag-coded signed one,
+both 7 bits a byte; integers of fixed width are little-endian):
+
+===================  ==========  =====================================================
+field                bytes       meaning
+===================  ==========  =====================================================
+magic                4           ``DDCM``
+version              1           major in the high four bits, minor in the low four
+checkpoint           6           first 48 bits of the checkpoint's SHA-256 fingerprint
+codebook             1           index into ``CODEBOOKS``
+size                 v, 1 to 3   bases of the codebook, or atoms in it
+placement            1           index into ``PLACEMENTS``
+parameters           z, 0 to 6   of the placement, in thousandths
+steps                v, 1 to 2   reverse steps, T
+atoms                v, 1 to 3   over all noisy steps, spread evenly unless given
+seed                 v, 1 to 4   of the codebook and of the starting noise
+samples              v, 1 to 5   of the original
+sample rate          v, 1 to 3   of the original, Hz
+mean                 2           of the original, half-precision float
+scale                2           log2 of the original's gain, in 1/1024
+optional length      v, 1 to 2   bytes of the optional fields
+===================  ==========  =====================================================
+
+then the optional fields (each: tag ``v``, length ``v``, content), the payload (mixed-radix
+integers, see ``packing.pack``) and CRC-32 of all before it (4 bytes; it starts from the
+length, so appended bytes are noticed too). Fixed part and checksum take 28 to 48 bytes.
+
+An optional field is written only if it differs from its default. A reader skips tags it
+does not know, so a newer minor version may add fields; a newer major one is refused.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +39,20 @@ import operator
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from audioldm_utils.ddcm.bitstream.header import (
+from audioldm_utils.ddcm.header import (
     CODEBOOKS,
     FINGERPRINT_BYTES,
     PLACEMENTS,
     Header,
     Sizes,
+    check,
+    check_paid,
 )
-from audioldm_utils.ddcm.bitstream.packing import Reader, varint, zigzag
-from audioldm_utils.ddcm.bitstream.work import check, check_paid
+from audioldm_utils.ddcm.packing import Reader, varint, zigzag
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import atomic_write
 
 MAGIC = b"DDCM"
 MAJOR, MINOR = 1, 0
@@ -31,7 +61,7 @@ FILE_LIMIT = 2**26  # bytes; no header's codes take as many
 
 
 def _falling(values: tuple[int, ...]) -> bytes:
-    return b"".join(map(varint, [values[0], *(a - b for a, b in itertools.pairwise(values))]))
+    return _many([values[0], *(a - b for a, b in itertools.pairwise(values))])
 
 
 def _two(reader: Reader) -> tuple[int, ...]:
@@ -124,7 +154,6 @@ def _parse_header(reader: Reader, minor: int) -> tuple[Header, int]:
     length = reader.varint()
     if length > OPTIONAL_LIMIT:
         raise ValueError(f"its optional fields take {length} bytes; a file holds {OPTIONAL_LIMIT}")
-    optional = reader.take(length)
     header = Header(
         fingerprint=fingerprint,
         codebook=list(CODEBOOKS)[codebook],
@@ -134,16 +163,15 @@ def _parse_header(reader: Reader, minor: int) -> tuple[Header, int]:
         mean=mean,
         scale=2.0 ** (scale / 1024),
         **numbers,
-        **_parse_optional(optional),
+        **_parse_optional(reader.take(length)),
     )
     check(header)
-    return header, len(optional)
+    return header, length
 
 
 def to_bytes(header: Header, payload: bytes) -> bytes:
     """The whole file as bytes: fixed part, optional fields, payload, CRC-32."""
-    fixed, optional = _header_bytes(header)
-    body = fixed + optional + payload
+    body = b"".join(_header_bytes(header)) + payload
     return body + struct.pack("<I", zlib.crc32(body, len(body)))
 
 
@@ -171,19 +199,12 @@ def from_bytes(data: bytes, name: str = "the data") -> tuple[Header, bytes, Size
     reader = Reader(body)
     try:
         header, optional = _parse_header(reader, minor)
-        check_paid(header, len(body) - reader.position)
+        payload = body[reader.position :]
+        check_paid(header, len(payload))
     except (ValueError, IndexError) as error:
         raise UserError(f"{name} cannot be read: {error}; encode it again") from error
-    payload = body[reader.position :]
     fixed = len(data) - len(payload) - optional
     return header, payload, Sizes(fixed, optional, len(payload), header.seconds)
-
-
-def write(path: str | Path, header: Header, payload: bytes) -> Sizes:
-    """Write a ``.ddcm`` file atomically; returns where its bytes went."""
-    data = to_bytes(header, payload)
-    atomic_write(path, data)
-    return from_bytes(data)[2]
 
 
 def read(path: str | Path) -> tuple[Header, bytes, Sizes]:
@@ -211,7 +232,5 @@ def check_checkpoint(header: Header, fingerprint: str, name: str, checkpoint: st
 
 def describe(header: Header) -> dict[str, object]:
     """The header as plain values, for printing."""
-    values = {field.name: getattr(header, field.name) for field in fields(header)}
-    values["fingerprint"] = header.fingerprint.hex()
-    values["codebook_digest"] = header.codebook_digest.hex()
-    return values
+    texts = {name: getattr(header, name).hex() for name in ("fingerprint", "codebook_digest")}
+    return vars(header) | texts

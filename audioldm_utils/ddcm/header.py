@@ -1,4 +1,4 @@
-"""What a ``.ddcm`` header may say: its fields, and how much sound and network time it asks for.
+"""What a ``.ddcm`` file says beside its codes, and how much sound and network time it may ask for.
 
 A header of thirty bytes can name hours of sound, thousands of steps or millions of atoms. What
 it asks for is bounded twice: on its own, and by the bytes of codes that come with it. All is
@@ -9,27 +9,38 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 
 from audioldm_utils.audio import MODEL_RATE
-from audioldm_utils.ddcm.bitstream.header import CODEBOOKS, FINGERPRINT_BYTES, PLACEMENTS, Header
 from audioldm_utils.model import DOWNSAMPLING, HOP
+
+FINGERPRINT_BYTES = 6
+FIXED_LIMIT = 48  # bytes of everything but optional fields and payload
+
+CODEBOOKS = {  # name: what the field `size` means
+    "gaussian": "size",
+    "cyclic": "bases",
+    "turbo": "size",
+    "matching-pursuit": "size",
+    "k-means": "size",
+}
+PLACEMENTS = {  # name: its parameters, in the order in which they are stored
+    "uniform": (),
+    "trailing": (),
+    "linspace": (),
+    "alpha-bar": ("stop", "power"),
+    "log-snr": ("stop",),
+    "given": (),
+}
 
 SEGMENT = 256  # latent frames, 10.24 s: the length that AudioLDM2 is trained on
 OVERLAP = 64
-
 SECONDS = 4 * 3600  # of sound in one file
 ATOMS = 4096  # of one choice: a single integer of up to 90,000 bits
 CHOICES = 2**20  # atoms over all steps and segments
 WINDOW = 1024  # latent frames that the denoiser sees at once, at most
-
-# What a file may ask for without codes, and more for every byte of them. An ordinary file asks
-# for far less a byte: 10.24 s in 50 steps have 98 bytes of codes.
-_SEGMENTS, _SEGMENTS_A_BYTE = 4, 0.5
-_FRAMES, _FRAMES_A_BYTE = 16 * SEGMENT, 4 * SEGMENT
-_LEAST_FRAMES = 64  # a shorter window costs the network as much as one of these
-_FULL_RATE = 48000  # Hz; a clip of a higher rate is longer than its seconds, by its samples
-
-
+# A choice is unranked by a walk over the codebook, and no larger one can be searched.
+_TURBO_SIZE = 2**16
 _LIMITS = {
     "samples": (1, 2**35 - 1),
     "sample_rate": (1000, 768_000),
@@ -40,8 +51,81 @@ _LIMITS = {
     "eta": (0, 1),
     "coefficient_bits": (0, 8),
 }
-# A choice is unranked by a walk over the codebook, and no larger one can be searched.
-_TURBO_SIZE = 2**16
+# What a file may ask for without codes, and more for every byte of them. An ordinary file asks
+# for far less a byte: 10.24 s in 50 steps have 98 bytes of codes.
+_SEGMENTS, _SEGMENTS_A_BYTE = 4, 0.5
+_FRAMES, _FRAMES_A_BYTE = 16 * SEGMENT, 4 * SEGMENT
+_LEAST_FRAMES = 64  # a shorter window costs the network as much as one of these
+_FULL_RATE = 48000  # Hz; a clip of a higher rate is longer than its seconds, by its samples
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a decoder has to know beside the codes."""
+
+    fingerprint: bytes  # of the checkpoint: ``FINGERPRINT_BYTES`` first bytes of its SHA-256
+    samples: int  # of the original, 1 to 2^35 - 1, and at most 4 hours
+    sample_rate: int  # of the original, Hz, 1000 to 768,000
+    codebook: str = "cyclic"  # a key of ``CODEBOOKS``
+    size: int = 1  # its bases or atoms, 1 to 2^21 - 1; of "turbo" to 2^16
+    placement: str = "uniform"  # where the steps lie, a key of ``PLACEMENTS``
+    parameters: tuple[float, ...] = ()  # of the placement, multiples of 0.001 within -1000 to 1000
+    steps: int = 50  # reverse steps T, 1 to 2^14 - 1
+    atoms: int = 49  # over all noisy steps; 4096 a step at most, 2^20 in all segments together
+    seed: int = 0  # of codebook and starting noise, 0 to 2^28 - 1
+    mean: float = 0.0  # of the original waveform; stored to 11 bits
+    scale: float = 1.0  # gain of the original, > 0; stored to 0.07 %
+    eta: float = 1.0  # share of the DDPM noise, 0 to 1, multiple of 0.001
+    guidance: float = 1.0  # classifier-free guidance, multiple of 0.001; 1 without a prompt
+    prompt: str | None = None  # text that the denoiser was given
+    negative_prompt: str | None = None  # text that guidance leads away from
+    timesteps: tuple[int, ...] | None = None  # strictly falling, with placement "given" only
+    # Atoms of each of the ``steps - 1`` noisy steps, ``atoms`` in all, unless spread evenly.
+    atoms_per_step: tuple[int, ...] | None = None
+    segment: int = 0  # most latent frames that share a choice; 0: the usual 256
+    # Latent frames that the denoiser sees at once, 1 to 1024, and their overlap, which is
+    # shorter; (0, 0): the usual (256, 64).
+    window: tuple[int, int] = (0, 0)
+    codebook_digest: bytes = b""  # first bytes of the SHA-256 of a fitted codebook
+    coefficient_bits: int = 0  # of matching pursuit, to 8; 0: none
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the original, s."""
+        return self.samples / self.sample_rate
+
+    @property
+    def atom_counts(self) -> tuple[int, ...]:
+        """Atoms of each of the ``steps - 1`` noisy steps."""
+        if self.atoms_per_step is not None:
+            return self.atoms_per_step
+        noisy = self.steps - 1
+        return tuple((i + 1) * self.atoms // noisy - i * self.atoms // noisy for i in range(noisy))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Where a file's bytes went: fixed part and checksum, optional fields, codes."""
+
+    fixed: int
+    optional: int
+    payload: int
+    seconds: float
+
+    @property
+    def file(self) -> int:
+        """Bytes of the whole file."""
+        return self.fixed + self.optional + self.payload
+
+    @property
+    def kbps(self) -> float:
+        """True rate: every bit of the file, kbit/s."""
+        return 8 * self.file / self.seconds / 1000
+
+    @property
+    def payload_kbps(self) -> float:
+        """Rate of the codes alone, kbit/s."""
+        return 8 * self.payload / self.seconds / 1000
 
 
 def model_samples(samples: int, sample_rate: int) -> int:
@@ -106,15 +190,15 @@ def check(header: Header) -> None:
         raise ValueError(f"{header.atoms} atoms have no step; a single step adds no noise")
     if header.guidance != 1 and header.prompt is None and header.negative_prompt is None:
         raise ValueError(f"guidance {header.guidance:g} needs a prompt to lead to")
-    if not math.isfinite(header.mean) or not abs(header.mean) < 65504:
+    if not abs(header.mean) < 65504:
         raise ValueError(f"mean is {header.mean}")
-    if not (math.isfinite(header.scale) and 2.0**-31 < header.scale < 2.0**31):
+    if not 2.0**-31 < header.scale < 2.0**31:
         raise ValueError(f"scale is {header.scale}")
-    check_size(header)
+    _check_size(header)
 
 
-def check_size(header: Header) -> None:
-    """Refuse sizes that no file of this program has, whatever follows (ValueError)."""
+def _check_size(header: Header) -> None:
+    """Refuse sizes that no file of this program has, whatever follows."""
     if header.seconds > SECONDS:
         raise ValueError(f"it holds {header.seconds:.4g} s of sound; a file holds {SECONDS} s")
     most = max(header.atom_counts, default=0)
@@ -125,20 +209,19 @@ def check_size(header: Header) -> None:
     parts, _ = layout(header)
     if header.atoms * parts > CHOICES:
         raise ValueError(f"it has {header.atoms} atoms in {parts} segments; a file holds {CHOICES}")
-    if header.window != (0, 0):
-        length, overlap = header.window
-        if not 0 <= overlap < length <= WINDOW:
-            raise ValueError(
-                f"its windows of {length} frames overlap by {overlap}; they must be longer than "
-                f"that, and at most {WINDOW}"
-            )
+    length, overlap = header.window
+    if header.window != (0, 0) and not 0 <= overlap < length <= WINDOW:
+        raise ValueError(
+            f"its windows of {length} frames overlap by {overlap}; they must be longer than "
+            f"that, and at most {WINDOW}"
+        )
 
 
 def check_paid(header: Header, size: int) -> None:
-    """Refuse a header that asks for more than ``size`` bytes of codes can mean.
+    """Refuse a header that asks for more than ``size`` bytes of codes can mean (ValueError).
 
     Every atom takes a bit at least. Sound and network calls without codes lead nowhere, so a
-    file may have few of them. Raises ValueError.
+    file may have few of them.
     """
     parts, part = layout(header)
     if header.atoms * parts > 8 * size:
