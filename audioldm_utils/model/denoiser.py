@@ -14,9 +14,8 @@ from audioldm_utils.model.conditioning import Conditioning, stack
 class GuidedUNet:
     """The UNet with its prompts and guidance, as a function ``(x_t, t) -> output``.
 
-    The output is what the scheduler's configuration calls ``prediction_type``.
-
-    ``calls`` counts evaluations of the UNet by clips: with guidance, a batch of 3 adds 6.
+    The output is what the scheduler's configuration calls ``prediction_type``. ``calls`` counts
+    evaluations of the UNet by clips: with guidance, a batch of 3 adds 6.
     """
 
     def __init__(

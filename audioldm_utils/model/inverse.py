@@ -98,11 +98,7 @@ def save_inverse(inverse: MelInverse, path: str | Path) -> None:
 
 @lru_cache(maxsize=2)
 def load_inverse(path: str | Path = WEIGHTS) -> MelInverse:
-    """The network in single precision, without gradients; read once.
-
-    Raises:
-        UserError: the file is missing or not one that :func:`save_inverse` wrote.
-    """
+    """The network in single precision, without gradients, read once; UserError for other files."""
     try:
         with safe_open(path, framework="pt") as handle:
             settings = {key: int(value) for key, value in handle.metadata().items()}
@@ -118,11 +114,7 @@ def load_inverse(path: str | Path = WEIGHTS) -> MelInverse:
 def inverse_magnitude(mel: Tensor, network: MelInverse | None = None) -> Tensor:
     """STFT magnitudes ``(batch, 513, frames)`` of a log-mel ``(batch, frames, 64)``, of its mel.
 
-    Args:
-        network: another than the shipped one.
-
-    Raises:
-        ValueError: the shape is wrong or there are NaN or infinite values.
+    ``network``: another than the shipped one.
     """
     check_mel_shape(mel)
     network = network or load_inverse()
@@ -134,9 +126,5 @@ def inverse_magnitude(mel: Tensor, network: MelInverse | None = None) -> Tensor:
 def synthesise_inverse(
     mel: Tensor, iterations: int = 32, seed: int = 0, network: MelInverse | None = None
 ) -> Tensor:
-    """Waveform ``(batch, frames * 160)`` of a log-mel ``(batch, frames, 64)``, without lag.
-
-    Magnitudes by :func:`inverse_magnitude`, phase by Griffin-Lim
-    (:func:`~audioldm_utils.model.mel.griffin_lim_from`).
-    """
+    """As :func:`~audioldm_utils.model.mel.griffin_lim`, of :func:`inverse_magnitude`."""
     return griffin_lim_from(inverse_magnitude(mel, network), iterations, seed).to(mel.device)

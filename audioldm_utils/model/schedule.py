@@ -52,8 +52,7 @@ class Schedule:
     by element, so that a batch never changes a clip's result.
     """
 
-    timesteps: tuple[int, ...]
-    """Descending; what the denoiser is called with."""
+    timesteps: tuple[int, ...]  # descending; what the denoiser is called with
     alphas_bar: tuple[float, ...]
     eta: float = 1.0
     prediction: str = "epsilon"
@@ -160,10 +159,7 @@ class Schedule:
         Args:
             i: step number, 0 to ``len(self)`` - 1.
             output: the network's, at ``timesteps[i]``.
-            noise: of unit variance; may be None where sigma is 0.
-
-        Raises:
-            ValueError: no noise given where the step needs some.
+            noise: of unit variance; may be None (else a ValueError) where sigma is 0.
         """
         mean, sigma = self.mean(i, x_t, output), self.sigma(i)
         if sigma == 0.0:
