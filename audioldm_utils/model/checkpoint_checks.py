@@ -16,6 +16,8 @@ import hashlib
 import inspect
 import json
 import math
+import types
+import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -49,7 +51,10 @@ _SIGNED = ("_id", "shift_factor", "latents_mean")
 _MOST_TENSORS = 20_000
 # Of what is checked: a stricter gate asks again.
 _GATE = 1
-_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+_WORDS = {
+    **{int: "a whole number", float: "a number", str: "a text", bool: "true or false"},
+    **{list: "a list", types.NoneType: "null"},
+}
 
 
 def check_checkpoint(path: Path, half: bool = False) -> None:
@@ -137,8 +142,7 @@ def _check_kind(path: Path) -> None:
 
 def _check_geometry(file: Path, config: Mapping[str, Any]) -> None:
     """Refuse a component whose shapes are not AudioLDM2's, before its weights are read."""
-    name, mel = file.parent.name, MelConfig()
-    found = dict(config)
+    name, mel, found = file.parent.name, MelConfig(), dict(config)
     if name == "scheduler":
         _check_schedule(file, config)
         return
@@ -191,10 +195,7 @@ def _check_schedule(file: Path, config: Mapping[str, Any]) -> None:
 def check_types(folder: Path, kind: type, config: Mapping[str, Any]) -> None:
     """Refuse entries of another type than the class's constructor takes, and absurd numbers.
 
-    What may have several types, and what lists hold, is left to :func:`check_build`.
-
-    Raises:
-        UserError: naming the entry.
+    What lists hold is left to :func:`check_build`. The UserError names the entry.
     """
     for key, value in _numbers(config):
         if abs(value) > _LARGEST or (value < 0 and not key.endswith(_SIGNED)):
@@ -207,16 +208,17 @@ def check_types(folder: Path, kind: type, config: Mapping[str, Any]) -> None:
             raise refusal(folder, kind.__name__, error) from error
         return
     for name, parameter in inspect.signature(kind.__init__, eval_str=True).parameters.items():
-        if name not in config:
+        if name not in config or name == "sample_size":  # of which published files have two
             continue
-        value, asked = config[name], parameter.annotation
+        asked, value = parameter.annotation, config[name]
+        union = typing.get_origin(asked) in (typing.Union, types.UnionType)
+        kinds = typing.get_args(asked) if union else (asked,)
         if isinstance(parameter.default, tuple):
-            words, right = "a list", isinstance(value, list)
-        else:
-            words = _WORDS.get(asked) if isinstance(asked, type) else None
-            right = type(value) is asked or (asked is float and type(value) is int)
-        if words and not right:
-            raise refusal(folder, kind.__name__, f"{name} is {shown(value)}, not {words}")
+            kinds = (list,)
+        right = type(value) in kinds or (float in kinds and type(value) is int)
+        if not right and all(one in _WORDS for one in kinds):
+            said = f"{name} is {shown(value)}, not {' or '.join(_WORDS[one] for one in kinds)}"
+            raise refusal(folder, kind.__name__, said)
 
 
 def _numbers(content: Any, key: str = "") -> Iterator[tuple[str, float]]:
@@ -234,9 +236,7 @@ def check_build(
 ) -> None:
     """Build a component without memory, call it, and compare it with the headers of its weights.
 
-    Raises:
-        UserError: it cannot be built or called, is far larger than its weights, or has other
-            shapes.
+    UserError if it cannot be built or called, is far larger than its weights, or of other shapes.
     """
     files = [folder / file for file in weights.files] if weights else []
     try:

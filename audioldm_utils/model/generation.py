@@ -71,7 +71,6 @@ def sample(
     """Run a scheduler of diffusers' interface from noise to latents.
 
     Args:
-        networks: whose device is used.
         denoiser: ``(x_t, t) -> output``.
         latents: standard normal noise, ``(batch, 8, frames, 16)``.
         generator: of the noise that the scheduler adds, if it adds any.
@@ -93,10 +92,7 @@ def sample(
 
 
 def starting_noise(seeds: Sequence[int], frames: int) -> Tensor:
-    """Standard normal latents ``(len(seeds), 8, frames, 16)``, each from a seed of its own.
-
-    So a sample does not depend on which others are made with it.
-    """
+    """Standard normal latents ``(len(seeds), 8, frames, 16)``, each from a seed of its own."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return torch.cat([torch.randn((1, 8, frames, 16), generator=one) for one in generators])
 

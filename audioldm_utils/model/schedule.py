@@ -239,20 +239,10 @@ def place(
         wanted = np.array([int(np.argmin(np.abs(curve - level))) for level in levels])
     else:
         raise UserError(f"placement {placement!r} is not one of {', '.join(PLACEMENTS)}.")
-    return _distinct(wanted, total)
-
-
-def _distinct(wanted: np.ndarray, total: int) -> tuple[int, ...]:
-    """Nearest strictly descending timesteps in [0, total)."""
-    result = [int(t) for t in wanted]
-    for i in range(1, len(result)):
-        result[i] = min(result[i], result[i - 1] - 1)
-    floor = 0
-    for i in range(len(result) - 1, -1, -1):
-        result[i] = max(result[i], floor)
-        floor = result[i] + 1
-    assert result[0] < total, "more steps than timesteps"
-    return tuple(result)
+    # The nearest that fall strictly and end at 0 or above.
+    order = np.arange(steps)
+    falling = np.minimum.accumulate(wanted + order) - order
+    return tuple(int(t) for t in np.maximum(falling, order[::-1]))
 
 
 def _checked_timesteps(given: Sequence[int], steps: int | None, total: int) -> tuple[int, ...]:

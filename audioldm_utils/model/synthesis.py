@@ -29,10 +29,8 @@ def synthesise(mel: Tensor, synthesis: str, iterations: int = ITERATIONS, seed: 
     """Waveform ``(batch, 160 * frames)`` of a log-mel ``(batch, frames, 64)``, without a vocoder.
 
     Args:
-        mel: in the training framing.
         synthesis: ``griffin-lim`` or ``inverse``.
-        iterations: of the phase.
-        seed: of the first phase.
+        iterations, seed: of the phase.
     """
     if synthesis == "inverse":
         from audioldm_utils.model.inverse import synthesise_inverse
