@@ -67,14 +67,11 @@ class GuidedUNet:
         return tuple(self._run(x, t, both=True).chunk(2))
 
     def __call__(self, x: Tensor, t: int | Tensor) -> Tensor:
-        """The guided output.
+        """The guided output, float32, shaped as ``x``.
 
         Args:
             x: ``(batch, 8, frames, 16)``, float32; batch a multiple of the prompts.
             t: timestep of the training schedule, 0 to 999: one for all, or ``(batch,)``.
-
-        Returns:
-            Shaped as ``x``, float32.
         """
         if self.guidance == 1.0:
             return self._run(x, t, both=False)

@@ -39,8 +39,7 @@ class _Residual(nn.Module):
 class Vocoder(Network):
     """Log-mel ``(batch, frames, 64)`` to waveform ``(batch, 160 * frames + 32)``.
 
-    Args:
-        config: of a ``SpeechT5HifiGan``.
+    ``config``: of a ``SpeechT5HifiGan``.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
