@@ -40,12 +40,9 @@ CLASSES = {
     "feature_extractor": ("transformers", "ClapFeatureExtractor"),
 }
 
-#: Component folders of AudioLDM2.
+#: Component folders of AudioLDM2, and those without weights.
 COMPONENTS = tuple(CLASSES)
-
-#: Components without weights.
 WEIGHTLESS = ("scheduler", "tokenizer", "tokenizer_2", "feature_extractor")
-
 #: Name of the shipped checkpoint.
 MINI = "mini"
 #: Environment variable that names another folder for the checkpoint ``mini``.
@@ -65,8 +62,7 @@ class Location(NamedTuple):
 def check_component(folder: Path, half: bool = False) -> WeightSet | None:
     """The weight files of one component's folder, or None for a component without.
 
-    Raises:
-        UserError: the folder, its configuration or a weight file is missing or damaged.
+    UserError where the folder, its configuration or a weight file is missing or damaged.
     """
     if not folder.is_dir():
         present = [name for name in COMPONENTS if (folder.parent / name).is_dir()]
@@ -89,11 +85,7 @@ def check_component(folder: Path, half: bool = False) -> WeightSet | None:
 
 
 def parse_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: missing, not JSON, or with numbers that are not finite.
-    """
+    """A JSON file's content; UserError if it is missing, no JSON, or has an infinite number."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -32,8 +32,7 @@ _OLD_NAMES = re.compile(r"(?<=attentions\.0\.)(query|key|value|proj_attn)(?=\.)"
 def stored_tensors(folder: Path, weights: WeightSet) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors of a component's files, one after another; nothing in a pickle is run.
 
-    Raises:
-        UserError: a file cannot be read.
+    UserError if a file cannot be read.
     """
     for path in (folder / name for name in weights.files):
         try:

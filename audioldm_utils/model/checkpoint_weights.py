@@ -67,11 +67,7 @@ def choose_weights(names: Iterable[str], half: bool = False) -> WeightSet | None
 
 
 def check_weights(folder: Path, half: bool = False) -> WeightSet:
-    """The weight files of a component, which are all there and whole.
-
-    Raises:
-        UserError: files are missing or damaged.
-    """
+    """The weight files of a component; UserError if some are missing or damaged."""
     weights = choose_weights([path.name for path in folder.iterdir() if path.is_file()], half)
     if weights is None:
         raise UserError(
@@ -128,8 +124,7 @@ def corrupt(path: Path, what: str) -> UserError:
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Shape of each tensor of a safetensors file, from its header.
 
-    Raises:
-        UserError: the header is damaged, or the file is longer or shorter than it says.
+    UserError if the header is damaged, or the file is longer or shorter than it says.
     """
     try:
         with safe_open(path, framework="np") as handle:

@@ -79,7 +79,7 @@ def test_encode_is_the_scaled_posterior_mode(networks):
     mel = networks.to_mel(noise(1, 16000))
     vae = networks.checkpoint.pipeline(("vae",)).vae
     mean = vae.encode(mel[:, None]).latent_dist.mean
-    assert networks.scaling_factor == 0.37
+    assert networks.checkpoint.scaling_factor == 0.37
     assert torch.allclose(networks.encode(mel), mean * 0.37)
     mel_again = vae.decode(mean).sample[:, 0]
     assert torch.allclose(networks.decode(networks.encode(mel)), mel_again, atol=1e-4)
