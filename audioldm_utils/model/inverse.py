@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.model.mel import MelConfig, check_mel_shape, griffin_lim_from, mel_filterbank
+from audioldm_utils.model.mel import MelConfig, check_mel_shape, mel_filterbank
 
 #: The weights that the recipe fitted, half precision, with the network's sizes.
 WEIGHTS = Path(__file__).with_name("inverse.safetensors")
@@ -111,20 +111,10 @@ def load_inverse(path: str | Path = WEIGHTS) -> MelInverse:
 
 
 @torch.no_grad()
-def inverse_magnitude(mel: Tensor, network: MelInverse | None = None) -> Tensor:
-    """STFT magnitudes ``(batch, 513, frames)`` of a log-mel ``(batch, frames, 64)``, of its mel.
-
-    ``network``: another than the shipped one.
-    """
+def inverse_magnitude(mel: Tensor) -> Tensor:
+    """STFT magnitudes ``(batch, 513, frames)`` of a log-mel ``(batch, frames, 64)``, of its mel."""
     check_mel_shape(mel)
-    network = network or load_inverse()
+    network = load_inverse()
     mel = mel.to(next(network.parameters()))
     magnitude = (network(mel).exp() - FLOOR).clamp(min=1e-7)
     return mel_consistent(magnitude, mel).transpose(1, 2)
-
-
-def synthesise_inverse(
-    mel: Tensor, iterations: int = 32, seed: int = 0, network: MelInverse | None = None
-) -> Tensor:
-    """As :func:`~audioldm_utils.model.mel.griffin_lim`, of :func:`inverse_magnitude`."""
-    return griffin_lim_from(inverse_magnitude(mel, network), iterations, seed).to(mel.device)
