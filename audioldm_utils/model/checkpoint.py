@@ -9,7 +9,7 @@ pipeline calls; it is loaded as ``GPT2LMHeadModel``.
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,6 @@ from audioldm_utils.model.checkpoint_files import (
 from audioldm_utils.model.checkpoint_fingerprint import fingerprint
 from audioldm_utils.model.checkpoint_loading import OWN, load_component
 from audioldm_utils.model.mel import MelConfig
-from audioldm_utils.model.offload import Offload, check_compile, check_offload
 
 if TYPE_CHECKING:
     from diffusers import AudioLDM2Pipeline, AudioLDM2UNet2DConditionModel
@@ -45,25 +44,19 @@ TEXT_COMPONENTS = (
     *("tokenizer", "tokenizer_2"),
 )
 
-Precision = torch.dtype | Mapping[str, torch.dtype]
-
 
 def find_device(name: str | torch.device) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        UserError: networks cannot run on it, or this machine does not have it.
-    """
+    """The device of that name; UserError if this machine has none on which networks can run."""
     try:
         device = torch.device(bounds.device(str(name)))
     except ArgumentTypeError as error:
         raise UserError(f"the device {error}.") from None
     there = {
-        "cpu": lambda: True,
-        "cuda": lambda: (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available,
+        "cpu": True,
+        "cuda": (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
     }
-    if not there[device.type]():
+    if not there[device.type]:
         raise UserError(f"the device '{name}' is not available on this machine: give cpu")
     return device
 
@@ -91,22 +84,13 @@ class Checkpoint:
         name: ``"mini"``, the folder's name, or the hub id, then with its commit ``revision``.
     """
 
-    def __init__(
-        self, location: Location, device: str | torch.device, dtype: Precision,
-        offload: bool = False, compiled: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, location: Location, device: str | torch.device, dtype: torch.dtype) -> None:
         self.name, self.path, self.revision = location.name, location.path, location.revision
         self.device = find_device(device)
         self.mel_config = MelConfig()
-        self._dtype = dtype
+        self.dtype = dtype
         self._parts: dict[str, Any] = {}
-        if offload:
-            check_offload(self.device)
-        if compiled:
-            check_compile(self.device)
-        self._offload = Offload(self.device) if offload else None
-        self._compiled = compiled
-        check_checkpoint(self.path, self.mel_config, self._half)
+        check_checkpoint(self.path, half=dtype != torch.float32)
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.name!r}, {str(self.path)!r}, loaded={list(self._parts)})"
@@ -150,7 +134,7 @@ class Checkpoint:
         """The joint audio and text embedding (``text_encoder`` in the index)."""
         return self.part("text_encoder")
 
-    @property
+    @cached_property
     def scaling_factor(self) -> float:
         """What VAE latents are multiplied by before diffusion, from the VAE's configuration."""
         return float(read_json(self.path / "vae" / "config.json")["scaling_factor"])
@@ -159,15 +143,6 @@ class Checkpoint:
     def scheduler_config(self) -> dict[str, Any]:
         """The noise schedule, with the class's defaults filled in."""
         return dict(self.part("scheduler").config)
-
-    def dtype(self, name: str) -> torch.dtype:
-        """Precision of a component: the one given for it, else float32."""
-        if isinstance(self._dtype, torch.dtype):
-            return self._dtype
-        return self._dtype.get(name, torch.float32)
-
-    def _half(self, name: str) -> bool:
-        return self.dtype(name) != torch.float32
 
     def part(self, name: str) -> Any:
         """A component by its name in ``model_index.json``, loaded if it is not yet.
@@ -183,24 +158,14 @@ class Checkpoint:
 
     def _load(self, name: str, own: bool = True) -> Any:
         """A component; a network of :data:`OWN` by its published class unless ``own``."""
-        folder, dtype = self.path / name, self.dtype(name)
-        weights = check_component(folder, self._half(name))
-        model = load_component(folder, weights, dtype, own)
-        if weights is None:
-            return model
-        if self._offload is None:
-            model = model.to(self.device)
-        else:
-            self._offload.add(name if own else f"published {name}", model)
-        if self._compiled and name == "unet":  # nearly all of the time goes there
-            model.compile()
-        return model
+        weights = check_component(self.path / name, self.dtype != torch.float32)
+        model = load_component(self.path / name, weights, self.dtype, own)
+        return model if weights is None else model.to(self.device)
 
     def use_channels_last(self) -> None:
         """Lay out the UNet's weights channels last, until it is unloaded.
 
-        7 % to a fifth less time on a processor, but the last bits of every output differ, on
-        which coded files and being equal to plain diffusers depend.
+        7 % to a fifth less time on a processor, but the last bits of every output differ.
         """
         self.unet.to(memory_format=torch.channels_last)
 
@@ -208,8 +173,6 @@ class Checkpoint:
         """Forget components; the memory is free once nobody else holds them."""
         for name in names:
             self._parts.pop(name, None)
-            if self._offload is not None:
-                self._offload.forget(name)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -217,8 +180,7 @@ class Checkpoint:
         """A plain diffusers pipeline of this checkpoint.
 
         Args:
-            components: those it gets; the rest are None (``TEXT_COMPONENTS`` suffice for
-                ``encode_prompt``).
+            components: those it gets; the rest are None.
             instead: objects to take the place of components, by their names.
         """
         from diffusers import AudioLDM2Pipeline
@@ -238,21 +200,15 @@ def load(
     checkpoint: str | Path = "mini",
     components: Sequence[str] = ("vae", "vocoder"),
     device: str | torch.device = "cpu",
-    dtype: Precision = torch.float32,
+    dtype: torch.dtype = torch.float32,
     revision: str | None = None,
-    offload: bool = False,
-    compiled: bool = False,
 ) -> Checkpoint:
     """Find a checkpoint and load some of its components.
 
     Args:
-        checkpoint: ``"mini"``, a folder in diffusers layout, or a hub id, which may carry
-            its revision as ``cvssp/audioldm2@<commit>``.
+        checkpoint, revision: as in :func:`~audioldm_utils.model.checkpoint_files.locate`.
         components: loaded now; others follow on first use where the folder has them.
-        dtype: of all networks, or by component (float32 where it has none). With a half
-            precision, ``.fp16.`` files are preferred.
-        offload: keep the networks in main memory and bring each to the GPU when it is called.
-        compiled: compile the UNet; for a GPU and long runs.
+        dtype: of all networks; with a half precision, ``.fp16.`` files are preferred.
 
     Raises:
         UserError: not found, not reachable, damaged, of another family or geometry.
@@ -260,9 +216,8 @@ def load(
     unknown = [name for name in components if name not in COMPONENTS]
     if unknown:
         raise ValueError(f"components must be among {COMPONENTS}, got {unknown}")
-    half = isinstance(dtype, torch.dtype) and dtype != torch.float32
-    place = locate(checkpoint, revision, components, half)
-    found = Checkpoint(place, device, dtype, offload, compiled)
+    place = locate(checkpoint, revision, components, half=dtype != torch.float32)
+    found = Checkpoint(place, device, dtype)
     for name in components:
         found.part(name)
     return found

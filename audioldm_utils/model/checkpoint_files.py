@@ -1,21 +1,20 @@
-"""Where a checkpoint's files lie, and whether they are whole.
+"""Where a checkpoint's files lie, whether they are whole, and what they load as.
 
 A checkpoint is a folder in diffusers layout: ``model_index.json`` and one folder a component,
-each with its configuration and its weights. Nothing here loads torch.
+each with its configuration and its weights. Nothing here loads torch by itself.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
-import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.model.checkpoint_weights import (
@@ -25,26 +24,34 @@ from audioldm_utils.model.checkpoint_weights import (
     is_weights,
 )
 
-#: Component folders of AudioLDM2, in the order of its ``model_index.json``.
-COMPONENTS = (
-    *("vae", "vocoder", "unet", "scheduler", "text_encoder", "text_encoder_2"),
-    *("language_model", "projection_model", "tokenizer", "tokenizer_2", "feature_extractor"),
-)
+#: Library and class of each component, in the order of ``model_index.json`` and whatever it
+#: says; a scheduler may name another of diffusers' own.
+CLASSES = {
+    "vae": ("diffusers", "AutoencoderKL"),
+    "vocoder": ("transformers", "SpeechT5HifiGan"),
+    "unet": ("diffusers", "AudioLDM2UNet2DConditionModel"),
+    "scheduler": ("diffusers", "DDIMScheduler"),
+    "text_encoder": ("transformers", "ClapModel"),
+    "text_encoder_2": ("transformers", "T5EncoderModel"),
+    "language_model": ("transformers", "GPT2LMHeadModel"),
+    "projection_model": ("diffusers", "AudioLDM2ProjectionModel"),
+    "tokenizer": ("transformers", "RobertaTokenizer"),
+    "tokenizer_2": ("transformers", "T5Tokenizer"),
+    "feature_extractor": ("transformers", "ClapFeatureExtractor"),
+}
 
-#: Components without weights.
+#: Component folders of AudioLDM2, and those without weights.
+COMPONENTS = tuple(CLASSES)
 WEIGHTLESS = ("scheduler", "tokenizer", "tokenizer_2", "feature_extractor")
-
 #: Name of the shipped checkpoint.
 MINI = "mini"
-
 #: Environment variable that names another folder for the checkpoint ``mini``.
 MINI_VARIABLE = "AUDIOLDM_UTILS_MINI"
 
 _HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
-@dataclass(frozen=True)
-class Location:
+class Location(NamedTuple):
     """A checkpoint found: what it is called, its folder, and its hub revision if any."""
 
     name: str
@@ -55,8 +62,7 @@ class Location:
 def check_component(folder: Path, half: bool = False) -> WeightSet | None:
     """The weight files of one component's folder, or None for a component without.
 
-    Raises:
-        UserError: the folder, its configuration or a weight file is missing or damaged.
+    UserError where the folder, its configuration or a weight file is missing or damaged.
     """
     if not folder.is_dir():
         present = [name for name in COMPONENTS if (folder.parent / name).is_dir()]
@@ -79,14 +85,9 @@ def check_component(folder: Path, half: bool = False) -> WeightSet | None:
 
 
 def parse_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: missing, not JSON, or with numbers that are not finite.
-    """
+    """A JSON file's content; UserError if it is missing, no JSON, or has an infinite number."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        finite = _finite(content)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: copy or download the checkpoint again") from None
     except OSError as error:
@@ -94,36 +95,58 @@ def parse_json(path: Path) -> Any:
         raise UserError(f"{path} cannot be read ({reason}): correct or copy it again") from error
     except (ValueError, RecursionError):
         raise UserError(f"{path} is not a JSON object: copy or download it again") from None
-    if not finite:
-        raise UserError(f"{path} holds a number that is not finite: copy or download it again")
+    try:
+        json.dumps(content, allow_nan=False)  # Python reads NaN and 1e999
+    except ValueError:
+        raise UserError(
+            f"{path} holds a number that is not finite: copy or download it again"
+        ) from None
     return content
 
 
-def _finite(content: Any) -> bool:
-    """Whether every number in it is; Python reads ``NaN`` and ``1e999``."""
-    if isinstance(content, dict | list):
-        return all(map(_finite, content.values() if isinstance(content, dict) else content))
-    return not isinstance(content, float) or math.isfinite(content)
-
-
 def read_json(path: Path) -> dict:
-    """Read a configuration.
-
-    Raises:
-        UserError: missing, or not a JSON object of finite numbers.
-    """
+    """As :func:`parse_json`, of a configuration; a UserError too if it is no JSON object."""
     content = parse_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a JSON object: copy or download it again")
     return content
 
 
+def component_class(name: str, folder: Path) -> type:
+    """The class that a component loads as; UserError for an unknown scheduler's."""
+    library, kind = CLASSES[name]
+    if name != "scheduler":
+        return getattr(importlib.import_module(library), kind)
+    import diffusers
+    from diffusers.schedulers import KarrasDiffusionSchedulers
+
+    path = folder / "scheduler_config.json"
+    kind = read_json(path).get("_class_name", kind)
+    if not isinstance(kind, str) or kind not in KarrasDiffusionSchedulers.__members__:
+        raise UserError(
+            f"{path} asks for {str(kind)[:80]!r}, which is none of the diffusers schedulers that"
+            " AudioLDM2 runs with: name one, such as DDIMScheduler"
+        )
+    found = getattr(diffusers, kind)
+    try:
+        found.load_config  # noqa: B018 - asked, not used
+    except ImportError as error:  # some want a library that is not installed
+        raise refusal(folder, kind, error) from error
+    return found
+
+
+def refusal(folder: Path, kind: str, error: Exception | str) -> UserError:
+    """What is said where no component of that class can be made of a folder."""
+    reason = " ".join(str(error).split()).rstrip(".") or repr(error)
+    reason = reason if len(reason) <= 300 else reason[:297] + "..."
+    return UserError(f"{folder} cannot be loaded as {kind}: {reason}; correct it or copy it again")
+
+
 def _find_mini(path: Path) -> Path:
     """Folder of the shipped checkpoint: what the variable names, the wheel's, or the clone's.
 
-    Where there is none, that of a clone above this folder, or ``path``.
-
-    ``path`` is what has its name here; that it is left out for the shipped one is said.
+    Where there is none, that of a clone above this folder, or ``path``, which is what has its
+    name here; that it is left out for the shipped one is said.
     """
     named = os.environ.get(MINI_VARIABLE)
     if named and not Path(named).is_dir():
@@ -131,17 +154,14 @@ def _find_mini(path: Path) -> Path:
     roots = (Path(__file__).resolve().parents[2], Path.cwd(), *Path.cwd().parents)
     clones = [root / "data" / "checkpoints" / MINI for root in roots]
     folders = [Path(named)] if named else [Path(__file__).parent / MINI, *clones]
-    shipped = next((folder for folder in folders if folder.is_dir()), None)
-    if not path.is_dir():
-        if shipped is None:
-            raise UserError(
-                "the checkpoint 'mini' was not found (data/checkpoints/mini of the repository):"
-                f" run in a clone, set {MINI_VARIABLE} to its folder, or name another checkpoint"
-            )
-        return shipped
-    if shipped is None:  # an installed package without the repository: the folder is all there is
-        return path
-    if not shipped.samefile(path):
+    # Last, for an installed package without the repository.
+    shipped = next((folder for folder in (*folders, path) if folder.is_dir()), None)
+    if shipped is None:
+        raise UserError(
+            "the checkpoint 'mini' was not found (data/checkpoints/mini of the repository):"
+            f" run in a clone, set {MINI_VARIABLE} to its folder, or name another checkpoint"
+        )
+    if path.is_dir() and not shipped.samefile(path):
         _say(
             f"'mini' is the shipped checkpoint in {shipped}; the folder {path.resolve()} has the"
             " same name and is left out (write ./mini to use it)"
@@ -215,8 +235,8 @@ def locate(
     Args:
         checkpoint: ``"mini"`` (the shipped one; a folder of that name is ``./mini``), a
             folder, or a hub id (``cvssp/audioldm2``, or ``cvssp/audioldm2@<commit>``).
-        revision: commit, tag or branch of a hub id. Without one, the commit that the cache
-            already has is used, else the newest is downloaded and reported.
+        revision: commit, tag or branch of a hub id; None is the commit that the cache has,
+            else the newest, which is downloaded.
         components: those that a cached hub checkpoint must have to be used as it is.
         half: prefer half-precision files.
 

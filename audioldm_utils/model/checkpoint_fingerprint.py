@@ -27,21 +27,17 @@ if TYPE_CHECKING:
 
 #: Where digests of tensors are remembered, beside the checkpoint's components.
 CACHE = ".fingerprint.json"
-
 #: Of the cache's content and of the definition of a tensor's digest.
 _VERSION = 1
-
 #: Entries of configurations that do not change what is computed. Types are given on loading.
 _SILENT = frozenset(
     {"dtype", "torch_dtype", "transformers_version", "architectures", "local_files_only"}
     | {"is_local", "name_or_path"}
 )
-
 #: Numbers that are hashed at once.
 _PIECE = 1 << 22
-
 #: Digest of a component's tensors by its folder, and the stamps that it holds for.
-_KNOWN: dict[str, tuple[dict[str, list[int]], str]] = {}
+_KNOWN: dict[str, dict] = {}
 
 
 def fingerprint(folder: Path, parts: Sequence[str] = ()) -> str:
@@ -62,18 +58,13 @@ def fingerprint(folder: Path, parts: Sequence[str] = ()) -> str:
             continue
         names = sorted(path.name for path in place.iterdir() if path.is_file())
         for name in names:
-            if _is_text(name):
+            text = Path(name).suffix in {".json", ".txt", ".model"}
+            if text and not name.startswith(".") and not is_weights(name):
                 total.update(f"{component}/{name}\0{_text_digest(place / name)}\n".encode())
         weights = choose_weights(names)
         if weights:
             total.update(f"{component}\0{_remembered(place, weights)}\n".encode())
     return total.hexdigest()
-
-
-def _is_text(name: str) -> bool:
-    if name.startswith(".") or is_weights(name):
-        return False
-    return Path(name).suffix in {".json", ".txt", ".model"}
 
 
 def _text_digest(path: Path) -> str:
@@ -99,59 +90,44 @@ def _spoken(content: Any) -> Any:
     }
 
 
-def _stamps(folder: Path, weights: WeightSet) -> dict[str, list[int]]:
-    """Size and times (ns) of each file, which change when it does.
-
-    Nobody can set the second time, so that a file that was given an old time is noticed.
-    """
-    stats = {name: (folder / name).stat() for name in weights.files}
-    return {name: [s.st_size, s.st_mtime_ns, s.st_ctime_ns] for name, s in stats.items()}
-
-
 def _remembered(folder: Path, weights: WeightSet) -> str:
     """Digest of a component's tensors, from memory or from the cache if its files are as then."""
-    stamps = _stamps(folder, weights)
+    stats = {name: (folder / name).stat() for name in weights.files}
+    # Nobody can set the last time, so that a file that was given an old one is noticed.
+    stamps = {name: [s.st_size, s.st_mtime_ns, s.st_ctime_ns] for name, s in stats.items()}
     key = str(folder.resolve())
-    caches = (folder.parent / CACHE, _users_cache(folder.parent))
-    for known in (_KNOWN.get(key), *(_read_cache(path).get(folder.name) for path in caches)):
-        if known and known[0] == stamps:
-            _KNOWN[key] = (stamps, known[1])
-            return known[1]
-    digest = _tensors_digest(folder, weights)
+    place = hashlib.sha256(str(folder.parent.resolve()).encode()).hexdigest()[:16]
+    caches = (folder.parent / CACHE, user_cache() / "fingerprints" / f"{place}.json")
+    for entry in (_KNOWN.get(key), *(_read_cache(path).get(folder.name) for path in caches)):
+        if entry and entry["files"] == stamps:
+            _KNOWN[key] = entry
+            return entry["digest"]
+    entry = {"files": stamps, "digest": _tensors_digest(folder, weights)}
     # A file that was written just now may be written again without another time.
     if all(abs(time.time_ns() - stamp[1]) > 2e9 for stamp in stamps.values()):
-        _KNOWN[key] = (stamps, digest)
-        _write_cache(caches, folder.name, stamps, digest)
-    return digest
+        _KNOWN[key] = entry
+        _write_cache(caches, folder.name, entry)
+    return entry["digest"]
 
 
-def _users_cache(checkpoint: Path) -> Path:
-    place = hashlib.sha256(str(checkpoint.resolve()).encode()).hexdigest()[:16]
-    return user_cache() / "fingerprints" / f"{place}.json"
-
-
-def _read_cache(path: Path) -> dict[str, tuple[dict[str, list[int]], str]]:
+def _read_cache(path: Path) -> dict[str, dict]:
     """Stamps and digest of each component; empty if there is no such file or it is no cache."""
     try:
         content = json.loads(path.read_bytes())
         if content["version"] != _VERSION:
             return {}
         return {
-            name: (entry["files"], str(entry["digest"]))
+            name: {"files": entry["files"], "digest": str(entry["digest"])}
             for name, entry in content["components"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _write_cache(
-    caches: Iterable[Path], name: str, stamps: dict[str, list[int]], digest: str
-) -> None:
+def _write_cache(caches: Iterable[Path], name: str, entry: dict) -> None:
     """Add a component to the first cache that can be written; without one, it is hashed again."""
     for path in caches:
-        entries = {**_read_cache(path), name: (stamps, digest)}
-        components = {key: {"files": own[0], "digest": own[1]} for key, own in entries.items()}
-        content = {"version": _VERSION, "components": components}
+        content = {"version": _VERSION, "components": _read_cache(path) | {name: entry}}
         try:
             atomic_write(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
         except OSError:
@@ -161,7 +137,7 @@ def _write_cache(
 
 def _tensors_digest(folder: Path, weights: WeightSet) -> str:
     """Digest over the names, shapes and values of a component's tensors, in the names' order."""
-    from audioldm_utils.model.checkpoint_tensors import stored_tensors  # torch, seldom needed
+    from audioldm_utils.model.checkpoint_loading import stored_tensors  # torch, seldom needed
 
     found = {name: _tensor_digest(tensor) for name, tensor in stored_tensors(folder, weights)}
     counts = Counter(found.values())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -9,17 +12,43 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.model.checkpoint_build import CLASSES, component_class, refusal
-from audioldm_utils.model.checkpoint_files import read_json
-from audioldm_utils.model.checkpoint_tensors import check_finite, read_tensors
-from audioldm_utils.model.checkpoint_weights import TIED, WeightSet
+from audioldm_utils.model.checkpoint_files import CLASSES, component_class, read_json, refusal
+from audioldm_utils.model.checkpoint_weights import TIED, WeightSet, corrupt
 from audioldm_utils.model.vae import Network, Vae
 from audioldm_utils.model.vocoder import Vocoder
 
 #: Components that load without diffusers and transformers, whose import costs seconds.
 OWN: dict[str, type[Network]] = {"vae": Vae, "vocoder": Vocoder}
+
+# Of an attention layer in files that diffusers wrote before 2023.
+_NEW_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD_NAMES = re.compile(r"(?<=attentions\.0\.)(query|key|value|proj_attn)(?=\.)")
+
+
+def stored_tensors(folder: Path, weights: WeightSet) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of a component's files, one after another; nothing in a pickle is run.
+
+    UserError if a file cannot be read.
+    """
+    for path in (folder / name for name in weights.files):
+        try:
+            if weights.format == "safetensors":
+                with safe_open(path, framework="pt") as handle:
+                    yield from ((name, handle.get_tensor(name)) for name in handle.keys())  # noqa: SIM118
+                continue
+            mapped = zipfile.is_zipfile(path) or None
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            found = [(str(k), v) for k, v in dict(content).items() if isinstance(v, Tensor)]
+        except (
+            *(RuntimeError, ValueError, TypeError, EOFError),
+            *(pickle.UnpicklingError, SafetensorError),
+        ) as error:
+            raise corrupt(path, "torch cannot read it") from error
+        yield from found
 
 
 def load_component(
@@ -34,23 +63,12 @@ def load_component(
     Raises:
         UserError: the library cannot make it, or its weights do not fit or are not finite.
     """
-    load = _load_own if own and folder.name in OWN else _load_published
-    model, info = load(folder, weights, dtype)
     if weights is None:
-        return model
-    _check_fit(folder, info)
-    check_finite(model, folder, dtype)
-    return model.eval().requires_grad_(False)
-
-
-def _load_published(
-    folder: Path, weights: WeightSet | None, dtype: torch.dtype
-) -> tuple[Any, Mapping[str, Any]]:
-    """A component by its own library, and which tensors did not fit."""
-    kind = component_class(folder.name, folder)
-    options: dict[str, Any] = {}
-    if weights is not None:
-        diffusers = hasattr(kind, "load_config")
+        return _load_published(folder)
+    if own and folder.name in OWN:
+        model, info = _load_own(folder, weights, dtype)
+    else:
+        diffusers = CLASSES[folder.name][0] == "diffusers"
         options = {
             "torch_dtype" if diffusers else "dtype": dtype,
             "use_safetensors": weights.format == "safetensors",
@@ -60,34 +78,42 @@ def _load_published(
         if diffusers:
             # Said beforehand, else diffusers prints a warning a network without it.
             options["low_cpu_mem_usage"] = find_spec("accelerate") is not None
+        model, info = _load_published(folder, **options)
+    _check_fit(folder, info)
+    _check_finite(model, folder, dtype)
+    return model.eval().requires_grad_(False)
+
+
+def _load_published(folder: Path, **options: Any) -> Any:
+    """A component by its own library."""
+    kind = component_class(folder.name, folder)
     try:
         with _quiet():
-            loaded = kind.from_pretrained(folder, local_files_only=True, **options)
+            return kind.from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:  # whatever a library makes of a stranger's files
         raise refusal(folder, kind.__name__, error) from error
-    return loaded if weights is not None else (loaded, {})
 
 
 def _load_own(
     folder: Path, weights: WeightSet, dtype: torch.dtype
 ) -> tuple[Network, Mapping[str, Any]]:
-    """The same for a network of :data:`OWN`."""
-    tensors = read_tensors(folder, weights, dtype)
+    """A network of :data:`OWN`, and which tensors did not fit."""
+    tensors = {}
+    for name, tensor in stored_tensors(folder, weights):
+        kind = dtype if tensor.is_floating_point() else tensor.dtype
+        name = _OLD_NAMES.sub(lambda old: _NEW_NAMES[old[0]], name)
+        tensors[name] = tensor.to(kind, copy=True)  # in memory of its own
     try:
         with torch.device("meta"):
             network = OWN[folder.name](read_json(folder / "config.json"))
         found = network.load_state_dict(tensors, strict=False, assign=True)
-    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise refusal(folder, CLASSES[folder.name][1], error) from error
     return network, {"missing_keys": found.missing_keys, "unexpected_keys": found.unexpected_keys}
 
 
 def _check_fit(folder: Path, info: Mapping[str, Any]) -> None:
-    """Refuse weights of which some are missing, of another shape, or of no use.
-
-    Raises:
-        UserError: naming one such tensor.
-    """
+    """Refuse weights of which some are missing, of another shape, or of no use (UserError)."""
     missing = [key for key in info["missing_keys"] if not key.endswith(TIED)]
     other = info.get("mismatched_keys") or ()
     homeless = [key for key in info.get("unexpected_keys") or () if key.endswith(".weight")]
@@ -102,6 +128,20 @@ def _check_fit(folder: Path, info: Mapping[str, Any]) -> None:
     raise UserError(
         f"the weights of {folder} do not fit its config.json ({wrong}): copy or download it again"
     )
+
+
+def _check_finite(network: torch.nn.Module, folder: Path, dtype: torch.dtype) -> None:
+    """Refuse weights that are NaN or infinite (UserError); one pass over them, without a copy."""
+    for name, tensor in network.state_dict().items():
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        low, high = torch.aminmax(tensor.detach())  # both are NaN if one number is
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            at = "" if dtype == torch.float32 else f" as {str(dtype).removeprefix('torch.')}"
+            raise UserError(
+                f"the weights of {folder} hold numbers that are not finite{at} (in {name}):"
+                " copy or download it again, or give another checkpoint"
+            )
 
 
 @contextmanager

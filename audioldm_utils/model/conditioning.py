@@ -20,6 +20,7 @@ from torch import Tensor
 
 from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.model.checkpoint import TEXT_COMPONENTS, Checkpoint
+from audioldm_utils.model.windows import window_starts
 
 if TYPE_CHECKING:
     from diffusers import AudioLDM2Pipeline
@@ -27,19 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the UNet is told about a batch of prompts.
+    """What the UNet is told about a batch of prompts."""
 
-    Attributes:
-        generated: GPT-2's sequence, ``(batch, 8, width)``.
-        t5: T5's sequence, ``(batch, tokens, width)``.
-        mask: 1 where ``t5`` holds a token, 0 where it is padding, ``(batch, tokens)``.
-        negative: the same for the prompts that guidance leads away from; None if there is none.
-    """
-
-    generated: Tensor
-    t5: Tensor
-    mask: Tensor
-    negative: Conditioning | None = None
+    generated: Tensor  # GPT-2's sequence, (batch, 8, width)
+    t5: Tensor  # T5's sequence, (batch, tokens, width)
+    mask: Tensor  # 1 where ``t5`` holds a token, 0 where it is padding, (batch, tokens)
+    negative: Conditioning | None = None  # of the prompts that guidance leads away from
 
     @property
     def batch(self) -> int:
@@ -52,11 +46,7 @@ class Conditioning:
         return Conditioning(*parts, None if self.negative is None else self.negative[index])
 
     def expand(self, batch: int) -> Conditioning:
-        """Repeat each prompt (a a b b) until there are ``batch``.
-
-        Raises:
-            ValueError: ``batch`` is not a multiple of the number of prompts.
-        """
+        """Repeat each prompt (a a b b) until there are ``batch``, a multiple of their number."""
         times, rest = divmod(batch, self.batch)
         if rest or times == 0:
             raise ValueError(f"{self.batch} prompts cannot be spread over a batch of {batch}")
@@ -85,6 +75,17 @@ def _as_list(prompts: str | Sequence[str]) -> list[str]:
     if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
         raise ValueError(f"prompts must be a text or a sequence of texts, got {prompts!r}")
     return prompts
+
+
+def _pairs(
+    prompts: str | Sequence[str], negative: str | Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """Prompts and one negative each; None is the empty text."""
+    prompts, negatives = _as_list(prompts), _as_list("" if negative is None else negative)
+    negatives = negatives * len(prompts) if len(negatives) == 1 else negatives
+    if len(negatives) != len(prompts):
+        raise ValueError(f"{len(negatives)} negative prompts for {len(prompts)} prompts")
+    return prompts, negatives
 
 
 def _features(output: Any) -> Tensor:
@@ -136,17 +137,15 @@ class TextSide:
         """Embeddings of prompts and of their negatives.
 
         Args:
-            prompts: one text or several.
             negative: one text for all prompts or one a prompt; None is the empty text.
-            together: encode all in one call, as the plain pipeline does. There an embedding
-                depends on the longest of its neighbours, since GPT-2 counts the padding as
-                positions. By default each prompt is encoded as the pipeline does it alone.
+            together: encode all in one call, as the plain pipeline does, where an embedding
+                depends on the longest of its neighbours: GPT-2 counts padding as positions.
 
         Raises:
             UserError: the checkpoint lacks a part of the text side.
             ValueError: the numbers of prompts and negatives differ.
         """
-        prompts, negatives = self._pairs(prompts, negative)
+        prompts, negatives = _pairs(prompts, negative)
         if together:
             return self._encode(prompts, negatives)
         return stack([self._encode([p], [n]) for p, n in zip(prompts, negatives, strict=True)])
@@ -163,12 +162,11 @@ class TextSide:
         Args:
             waveform: ``(batch, samples)`` at 16 kHz.
             prompts: what T5 reads beside it, one for all clips or one a clip.
-            negative: as in :meth:`embed`; a text, encoded as texts are.
+            negative: as in :meth:`embed`.
         """
-        embeddings = self.clap_audio(waveform)
-        prompts = _as_list(prompts)
+        embeddings, prompts = self.clap_audio(waveform), _as_list(prompts)
         prompts = prompts * len(embeddings) if len(prompts) == 1 else prompts
-        prompts, negatives = self._pairs(prompts, negative)
+        prompts, negatives = _pairs(prompts, negative)
         items = []
         for embedding, prompt, other in zip(embeddings, prompts, negatives, strict=True):
             pipeline = self.checkpoint.pipeline(
@@ -178,33 +176,20 @@ class TextSide:
             items.append(replace(heard, negative=self._encode([prompt], [other]).negative))
         return stack(items)
 
-    @staticmethod
-    def _pairs(
-        prompts: str | Sequence[str], negative: str | Sequence[str] | None
-    ) -> tuple[list[str], list[str]]:
-        prompts = _as_list(prompts)
-        negatives = _as_list("" if negative is None else negative)
-        negatives = negatives * len(prompts) if len(negatives) == 1 else negatives
-        if len(negatives) != len(prompts):
-            raise ValueError(f"{len(negatives)} negative prompts for {len(prompts)} prompts")
-        return prompts, negatives
-
     def _encode(
         self,
         prompts: list[str],
         negatives: list[str] | None,
         pipeline: AudioLDM2Pipeline | None = None,
     ) -> Conditioning:
-        guided = negatives is not None
         t5, mask, generated = (pipeline or self.pipeline).encode_prompt(
-            prompts, self.checkpoint.device, 1, guided, negative_prompt=negatives
+            prompts, self.checkpoint.device, 1, negatives is not None, negative_prompt=negatives
         )
-        if not guided:
-            return Conditioning(generated, t5, mask)
+        found = Conditioning(generated, t5, mask)
+        if negatives is None:
+            return found
         # The pipeline puts the negatives first.
-        count = len(prompts)
-        unwanted = Conditioning(generated[:count], t5[:count], mask[:count])
-        return Conditioning(generated[count:], t5[count:], mask[count:], unwanted)
+        return replace(found[len(prompts) :], negative=found[: len(prompts)])
 
     @torch.no_grad()
     def clap_text(self, prompts: str | Sequence[str]) -> Tensor:
@@ -230,18 +215,15 @@ class TextSide:
         embedded in consecutive windows, the last one at the end, whose mean is taken; the
         extractor itself would crop it at random.
         """
-        extractor = self.checkpoint.part("feature_extractor")
-        clap = self.checkpoint.clap
+        extractor, clap = self.checkpoint.part("feature_extractor"), self.checkpoint.clap
         rate, limit = extractor.sampling_rate, extractor.nb_max_samples
         if waveform.ndim != 2 or waveform.shape[1] == 0:
             raise ValueError(f"waveform must be (batch, samples), got {tuple(waveform.shape)}")
         # One clip after another: soxr takes channels last, and clips are no channels.
         clips = waveform.detach().cpu().float().numpy()
         audio = np.stack([soxr.resample(x, sample_rate, rate, quality="HQ") for x in clips])
-        length = audio.shape[1]
-        starts = [*range(0, length - limit, limit), length - limit] if length > limit else [0]
         total = 0.0
-        for start in starts:
+        for start in window_starts(audio.shape[1], limit, 0):
             features = extractor(
                 list(audio[:, start : start + limit]), sampling_rate=rate, return_tensors="pt"
             ).input_features.to(self.checkpoint.device, clap.dtype)

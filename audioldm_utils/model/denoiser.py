@@ -14,9 +14,8 @@ from audioldm_utils.model.conditioning import Conditioning, stack
 class GuidedUNet:
     """The UNet with its prompts and guidance, as a function ``(x_t, t) -> output``.
 
-    The output is what the scheduler's configuration calls ``prediction_type``.
-
-    ``calls`` counts evaluations of the UNet by clips: with guidance, a batch of 3 adds 6.
+    The output is what the scheduler's configuration calls ``prediction_type``. ``calls`` counts
+    evaluations of the UNet by clips: with guidance, a batch of 3 adds 6.
     """
 
     def __init__(
@@ -68,14 +67,11 @@ class GuidedUNet:
         return tuple(self._run(x, t, both=True).chunk(2))
 
     def __call__(self, x: Tensor, t: int | Tensor) -> Tensor:
-        """The guided output.
+        """The guided output, float32, shaped as ``x``.
 
         Args:
             x: ``(batch, 8, frames, 16)``, float32; batch a multiple of the prompts.
             t: timestep of the training schedule, 0 to 999: one for all, or ``(batch,)``.
-
-        Returns:
-            Shaped as ``x``, float32.
         """
         if self.guidance == 1.0:
             return self._run(x, t, both=False)

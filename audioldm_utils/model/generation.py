@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,31 +20,16 @@ from torch import Tensor
 from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import DOWNSAMPLING
-from audioldm_utils.model.checkpoint import Checkpoint, Precision, load
+from audioldm_utils.model.checkpoint import Checkpoint, load
 from audioldm_utils.model.networks import Networks
 
-
-class Sampler(NamedTuple):
-    """Module and class of a scheduler, one line about it for lists, and its paper."""
-
-    module: str
-    name: str
-    about: str
-    source: str
-
-
-#: Samplers by the names that the command line knows.
+#: Module and class of each sampler, by the names that the command line knows.
 SAMPLERS = {
-    "ddim": Sampler(
-        "diffusers", "DDIMScheduler", "deterministic steps (eta 0)", "arXiv 2010.02502"
-    ),
-    "ddpm": Sampler("diffusers", "DDPMScheduler", "fresh noise at each step", "arXiv 2006.11239"),
-    "dpm-solver++": Sampler(
-        "diffusers", "DPMSolverMultistepScheduler", "second order, few steps", "arXiv 2211.01095"
-    ),
-    "ddcm": Sampler(
-        "audioldm_utils.ddcm", "DDCMScheduler", "noise from a codebook", "arXiv 2502.01189"
-    ),
+    "ddim": ("diffusers", "DDIMScheduler"),  # deterministic at eta 0, arXiv 2010.02502
+    "ddpm": ("diffusers", "DDPMScheduler"),  # fresh noise at each step, arXiv 2006.11239
+    # Second order, for few steps, arXiv 2211.01095.
+    "dpm-solver++": ("diffusers", "DPMSolverMultistepScheduler"),
+    "ddcm": ("audioldm_utils.ddcm", "DDCMScheduler"),  # noise from a codebook, arXiv 2502.01189
 }
 
 
@@ -62,16 +47,14 @@ class Generated:
 
 
 def make_scheduler(sampler: str, config: Mapping[str, Any], **options: Any) -> Any:
-    """The scheduler of that name on a checkpoint's noise schedule.
+    """The scheduler of that name on a checkpoint's noise schedule; UserError if there is none.
 
     ``options`` override entries of ``config``, or are the scheduler's own.
-
-    Raises:
-        UserError: no such sampler.
     """
     if sampler not in SAMPLERS:
         raise UserError(f"there is no sampler '{sampler}': give one of {', '.join(SAMPLERS)}")
-    kind = getattr(importlib.import_module(SAMPLERS[sampler].module), SAMPLERS[sampler].name)
+    module, name = SAMPLERS[sampler]
+    kind = getattr(importlib.import_module(module), name)
     return kind.from_config(dict(config), **options)
 
 
@@ -88,7 +71,6 @@ def sample(
     """Run a scheduler of diffusers' interface from noise to latents.
 
     Args:
-        networks: whose device is used.
         denoiser: ``(x_t, t) -> output``.
         latents: standard normal noise, ``(batch, 8, frames, 16)``.
         generator: of the noise that the scheduler adds, if it adds any.
@@ -110,10 +92,7 @@ def sample(
 
 
 def starting_noise(seeds: Sequence[int], frames: int) -> Tensor:
-    """Standard normal latents ``(len(seeds), 8, frames, 16)``, each from a seed of its own.
-
-    So a sample does not depend on which others are made with it.
-    """
+    """Standard normal latents ``(len(seeds), 8, frames, 16)``, each from a seed of its own."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return torch.cat([torch.randn((1, 8, frames, 16), generator=one) for one in generators])
 
@@ -132,7 +111,7 @@ def generate(
     eta: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
     device: str | torch.device = "cpu",
-    dtype: Precision = torch.float32,
+    dtype: torch.dtype = torch.float32,
     synthesis: str = "auto",
     **sampler_options: Any,
 ) -> Generated:

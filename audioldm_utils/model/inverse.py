@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.model.mel import MelConfig, check_mel_shape, griffin_lim_from, mel_filterbank
+from audioldm_utils.model.mel import MelConfig, check_mel_shape, mel_filterbank
 
 #: The weights that the recipe fitted, half precision, with the network's sizes.
 WEIGHTS = Path(__file__).with_name("inverse.safetensors")
@@ -98,11 +98,7 @@ def save_inverse(inverse: MelInverse, path: str | Path) -> None:
 
 @lru_cache(maxsize=2)
 def load_inverse(path: str | Path = WEIGHTS) -> MelInverse:
-    """The network in single precision, without gradients; read once.
-
-    Raises:
-        UserError: the file is missing or not one that :func:`save_inverse` wrote.
-    """
+    """The network in single precision, without gradients, read once; UserError for other files."""
     try:
         with safe_open(path, framework="pt") as handle:
             settings = {key: int(value) for key, value in handle.metadata().items()}
@@ -115,28 +111,10 @@ def load_inverse(path: str | Path = WEIGHTS) -> MelInverse:
 
 
 @torch.no_grad()
-def inverse_magnitude(mel: Tensor, network: MelInverse | None = None) -> Tensor:
-    """STFT magnitudes ``(batch, 513, frames)`` of a log-mel ``(batch, frames, 64)``, of its mel.
-
-    Args:
-        network: another than the shipped one.
-
-    Raises:
-        ValueError: the shape is wrong or there are NaN or infinite values.
-    """
+def inverse_magnitude(mel: Tensor) -> Tensor:
+    """STFT magnitudes ``(batch, 513, frames)`` of a log-mel ``(batch, frames, 64)``, of its mel."""
     check_mel_shape(mel)
-    network = network or load_inverse()
+    network = load_inverse()
     mel = mel.to(next(network.parameters()))
     magnitude = (network(mel).exp() - FLOOR).clamp(min=1e-7)
     return mel_consistent(magnitude, mel).transpose(1, 2)
-
-
-def synthesise_inverse(
-    mel: Tensor, iterations: int = 32, seed: int = 0, network: MelInverse | None = None
-) -> Tensor:
-    """Waveform ``(batch, frames * 160)`` of a log-mel ``(batch, frames, 64)``, without lag.
-
-    Magnitudes by :func:`inverse_magnitude`, phase by Griffin-Lim
-    (:func:`~audioldm_utils.model.mel.griffin_lim_from`).
-    """
-    return griffin_lim_from(inverse_magnitude(mel, network), iterations, seed).to(mel.device)

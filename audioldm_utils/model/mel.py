@@ -1,12 +1,11 @@
 """The AudioLDM2 front end: waveform to log-mel spectrogram.
 
-Definition (haoheliu/AudioLDM2 and AudioLDM-training-finetuning): 16 kHz mono,
-STFT magnitude (not power) with a periodic Hann window of 1024 samples every 160,
-librosa's Slaney mel filterbank (64 bands, 0 to 8000 Hz), natural logarithm of
-``max(., 1e-5)``. No decibels, no mean or standard deviation.
+Definition (haoheliu/AudioLDM2 and AudioLDM-training-finetuning): 16 kHz mono, STFT magnitude (not
+power) with a periodic Hann window of 1024 samples every 160, librosa's Slaney mel filterbank (64
+bands, 0 to 8000 Hz), natural logarithm of ``max(., 1e-5)``. No decibels, no mean or deviation.
 
-Conventions: a log-mel is ``(batch, frames, n_mels)``, time first; 100 frames a
-second; silence is ``ln 1e-5 = -11.51``.
+Conventions: a log-mel is ``(batch, frames, n_mels)``, time first; 100 frames a second; silence is
+``ln 1e-5 = -11.51``.
 """
 
 from __future__ import annotations
@@ -54,7 +53,14 @@ def mel_filterbank(config: MelConfig, dtype: torch.dtype, device: str) -> torch.
 
     ``librosa.filters.mel`` to the last bit, without its import, which costs more than a clip.
     """
-    edges = _slaney_hz(np.linspace(_slaney(config.fmin), _slaney(config.fmax), config.n_mels + 2))
+    # Slaney's scale (Auditory Toolbox): linear to 1000 Hz, mel 15, then 27 steps to 6400 Hz.
+    hertz, knee, step = 200.0 / 3, 1000.0 / (200.0 / 3), np.log(6.4) / 27.0
+    low, high = (
+        knee + np.log(end / 1000.0) / step if end >= 1000 else end / hertz
+        for end in (config.fmin, config.fmax)
+    )
+    mel = np.linspace(low, high, config.n_mels + 2)
+    edges = np.where(mel >= knee, 1000.0 * np.exp(step * (mel - knee)), hertz * mel)
     frequencies = np.fft.rfftfreq(n=config.n_fft, d=1.0 / config.sample_rate)
     widths, ramps = np.diff(edges), np.subtract.outer(edges, frequencies)
     rising = -ramps[:-2] / widths[:-1, None]
@@ -62,20 +68,6 @@ def mel_filterbank(config: MelConfig, dtype: torch.dtype, device: str) -> torch.
     weights = np.maximum(0, np.minimum(rising, falling))
     weights *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
     return torch.as_tensor(weights, dtype=dtype, device=device)
-
-
-# Slaney's mel scale (Auditory Toolbox): linear to 1000 Hz, then 27 steps to 6400 Hz.
-_HERTZ_A_MEL = 200.0 / 3
-_KNEE = 1000.0 / _HERTZ_A_MEL
-_STEP = np.log(6.4) / 27.0
-
-
-def _slaney(hertz: float) -> float:
-    return _KNEE + np.log(hertz / 1000.0) / _STEP if hertz >= 1000 else hertz / _HERTZ_A_MEL
-
-
-def _slaney_hz(mel: np.ndarray) -> np.ndarray:
-    return np.where(mel >= _KNEE, 1000.0 * np.exp(_STEP * (mel - _KNEE)), _HERTZ_A_MEL * mel)
 
 
 def log_mel(
@@ -100,9 +92,10 @@ def log_mel(
 def stft_magnitude(
     waveform: torch.Tensor, config: MelConfig = MelConfig(), framing: Framing = "training"
 ) -> torch.Tensor:
-    """The magnitudes that :func:`log_mel` sums in bands: ``(batch, n_fft / 2 + 1, frames)``.
+    """The magnitudes that :func:`log_mel`, which says the rest, sums in bands.
 
-    Takes and raises what :func:`log_mel` does.
+    Returns:
+        ``(batch, n_fft / 2 + 1, frames)``.
     """
     if waveform.ndim != 2:
         raise ValueError(f"waveform must be (batch, samples), got shape {tuple(waveform.shape)}")
@@ -139,10 +132,8 @@ def linear_magnitude(
 
     Multiplicative updates for the Kullback-Leibler divergence with the filterbank fixed (Lee
     and Seung, NeurIPS 2000). librosa's ``mel_to_stft`` stops at the clamped pseudo-inverse:
-    over 12 evaluation clips its mel is 0.069 nat off, after 30 updates 0.001 nat.
-
-    Raises:
-        ValueError: the shape is wrong or there are NaN or infinite values.
+    over 12 evaluation clips its mel is 0.069 nat off, after 30 updates 0.001 nat. ValueError for
+    another shape, NaN or infinity, as all that take a mel.
     """
     check_mel_shape(mel, config)
     target = torch.exp(mel.detach().float().transpose(1, 2))
@@ -161,9 +152,6 @@ def griffin_lim(
 
     In the training framing, without lag. Each item starts from the same seeded phase, so its
     result does not depend on its batch. Perraudin et al., WASPAA 2013.
-
-    Raises:
-        ValueError: the shape is wrong or there are NaN or infinite values.
     """
     return griffin_lim_from(linear_magnitude(mel, config), iterations, seed, config)
 

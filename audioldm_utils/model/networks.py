@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from audioldm_utils.audio.signals import Gain
-from audioldm_utils.model import DOWNSAMPLING, HOP
+from audioldm_utils.model import DOWNSAMPLING
 from audioldm_utils.model.checkpoint import Checkpoint, load
 from audioldm_utils.model.conditioning import Conditioning, TextSide
 from audioldm_utils.model.denoiser import GuidedUNet
@@ -50,7 +50,7 @@ def normalise(waveform: Tensor) -> tuple[Tensor, Gain]:
 class Networks:
     """The networks of one checkpoint, as functions of tensors.
 
-    What it does with prompts is described at :class:`~audioldm_utils.model.conditioning.TextSide`.
+    For prompts it has what :class:`~audioldm_utils.model.conditioning.TextSide` has.
 
     Attributes:
         window: mel frames that VAE and vocoder see at once, a multiple of 4; None for no
@@ -58,7 +58,7 @@ class Networks:
             see the whole window, so this changes the result of longer audio; the vocoder's
             windows change nothing but rounding.
         overlap: frames over which neighbouring windows are cross-faded, a multiple of 4.
-        lead: samples cut from the start of the vocoder's output.
+        device: where the networks run.
     """
 
     def __init__(
@@ -66,7 +66,6 @@ class Networks:
         checkpoint: Checkpoint | str | Path = "mini",
         window: int | None = 1024,
         overlap: int = 128,
-        lead: int | None = None,
         synthesis: str = "auto",
     ) -> None:
         self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load(checkpoint)
@@ -75,31 +74,24 @@ class Networks:
         if window is not None and not 0 <= overlap < window:
             raise ValueError(f"overlap must be from 0 to below window={window}, got {overlap}")
         self.window, self.overlap = window, overlap
-        self.mel_config = self.checkpoint.mel_config
+        self.mel_config, self.device = self.checkpoint.mel_config, self.checkpoint.device
         self.text = text = TextSide(self.checkpoint)
         self.embed, self.embed_audio = text.embed, text.embed_audio
         self.clap_text, self.clap_audio, self.drop_text = text.clap_text, text.clap_audio, text.drop
         check_synthesis(synthesis)
         self._synthesis = synthesis
-        if lead is not None:
-            self.lead = lead
 
     @cached_property
     def synthesis(self) -> str:
         """What :meth:`synthesise` makes sound by: ``vocoder``, ``griffin-lim`` or ``inverse``."""
         return chosen(self._synthesis, self.checkpoint)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the networks run."""
-        return self.checkpoint.device
-
-    @cached_property
-    def scaling_factor(self) -> float:
-        """What the VAE's latents are multiplied by, from its configuration."""
-        return self.checkpoint.scaling_factor
-
-    # Waveform and mel.
+    def _windows(self, frames: int, scale: int = 1) -> list[slice]:
+        """Windows over so many frames, each of ``scale`` mel frames."""
+        window, overlap = frames, 0
+        if self.window:
+            window, overlap = self.window // scale, self.overlap // scale
+        return [slice(start, start + window) for start in window_starts(frames, window, overlap)]
 
     @torch.no_grad()
     def to_mel(self, waveform: Tensor) -> Tensor:
@@ -121,38 +113,29 @@ class Networks:
             last = min(frames, start + _MEL_BLOCK + MEL_CONTEXT)
             block = log_mel(waveform[:, first * hop : last * hop], self.mel_config)
             blocks.append(block[:, start - first : start - first + _MEL_BLOCK])
-        mel = torch.cat(blocks, dim=1)[:, :frames]
-        return self.pad_mel(mel)
+        return self.pad_mel(torch.cat(blocks, dim=1)[:, :frames])
 
     def pad_mel(self, mel: Tensor) -> Tensor:
         """Append silent frames until their number is a multiple of 4."""
         missing = -mel.shape[1] % DOWNSAMPLING
         return torch.nn.functional.pad(mel, (0, 0, 0, missing), value=self.mel_config.silence)
 
-    # Mel and latents.
-
-    def _encode(self, mel: Tensor) -> Tensor:
-        vae = self.checkpoint.vae
-        mode = vae.encode(mel[:, None].to(self.device, vae.dtype))
-        return mode.float() * self.scaling_factor
-
     @torch.no_grad()
     def encode(self, mel: Tensor) -> Tensor:
         """Posterior mode of the VAE, scaled: ``(batch, 8, frames / 4, 16)``, float32.
 
-        Args:
-            mel: ``(batch, frames, 64)``, frames a multiple of 4 (see :meth:`pad_mel`).
+        Of a log-mel ``(batch, frames, 64)``, frames a multiple of 4 (see :meth:`pad_mel`).
         """
         if mel.ndim != 3 or mel.shape[1] % DOWNSAMPLING or mel.shape[2] != self.mel_config.n_mels:
             raise ValueError(
                 f"mel must be (batch, frames, {self.mel_config.n_mels}) with frames a multiple of"
                 f" {DOWNSAMPLING}, got {tuple(mel.shape)}"
             )
-        frames = mel.shape[1]
-        window = self.window or frames
+        vae, frames = self.checkpoint.vae, mel.shape[1]
+        given, factor = mel[:, None].to(self.device, vae.dtype), self.checkpoint.scaling_factor
         pieces = (
-            (start // DOWNSAMPLING, self._encode(mel[:, start : start + window]))
-            for start in window_starts(frames, window, self.overlap if self.window else 0)
+            (window.start // DOWNSAMPLING, vae.encode(given[:, :, window]).float() * factor)
+            for window in self._windows(frames)
         )
         return crossfade(pieces, frames // DOWNSAMPLING, self.overlap // DOWNSAMPLING, dim=2)
 
@@ -160,15 +143,13 @@ class Networks:
         """As :meth:`decode`, differentiable with respect to the latents."""
         if latents.ndim != 4 or latents.shape[1] != 8 or latents.shape[3] != 16:
             raise ValueError(f"latents must be (batch, 8, frames, 16), got {tuple(latents.shape)}")
-        vae = self.checkpoint.vae
-        length = latents.shape[2]
-        window = self.window // DOWNSAMPLING if self.window else length
-        overlap = self.overlap // DOWNSAMPLING if self.window else 0
+        vae, length = self.checkpoint.vae, latents.shape[2]
         # Multiplied by the reciprocal, as the plain pipeline does, so that roundings agree.
-        scaled = (latents.to(self.device, torch.float32) * (1 / self.scaling_factor)).to(vae.dtype)
+        scaled = latents.to(self.device, torch.float32) * (1 / self.checkpoint.scaling_factor)
+        scaled = scaled.to(vae.dtype)
         pieces = (
-            (start * DOWNSAMPLING, vae.decode(scaled[:, :, start : start + window])[:, 0].float())
-            for start in window_starts(length, window, overlap)
+            (window.start * DOWNSAMPLING, vae.decode(scaled[:, :, window])[:, 0].float())
+            for window in self._windows(length, DOWNSAMPLING)
         )
         return crossfade(pieces, length * DOWNSAMPLING, self.overlap, dim=1)
 
@@ -177,8 +158,6 @@ class Networks:
         """Log-mel ``(batch, 4 * frames, 64)`` of scaled latents ``(batch, 8, frames, 16)``."""
         return self.decode_grad(latents)
 
-    # Mel to waveform.
-
     @cached_property
     def lead(self) -> int:
         """Samples by which the vocoder's output lags its input.
@@ -186,7 +165,7 @@ class Networks:
         A transposed convolution whose kernel exceeds its rate by an odd number puts each
         input half a sample late at its own rate. In the published geometry (kernel 16 at
         rate 5, 32-fold after it) the output is 32 samples longer than 160 a frame, and 16 of
-        them lead. :meth:`measure_lead` checks this on a trained vocoder.
+        them lead.
         """
         config = self.checkpoint.vocoder.config
         lag, later = 0.0, math.prod(config.upsample_rates)
@@ -248,33 +227,8 @@ class Networks:
         return synthesise(mel, self.synthesis, seed=seed)
 
     @torch.no_grad()
-    def measure_lead(self, waveform: Tensor) -> int:
-        """The lead that a trained vocoder really has, in steps of 4 samples.
-
-        The vocoder makes up the phase, so the lead is the cut after which the output's log-mel
-        is nearest the input's. That is flat to a few samples: a check of :attr:`lead`, not a
-        replacement.
-
-        Args:
-            waveform: ``(batch, samples)`` of sounds with onsets, normalised.
-        """
-        mel = self.to_mel(waveform)
-        vocoder = self.checkpoint.vocoder
-        raw = vocoder(mel.to(vocoder.dtype)).float()
-        length, margin = mel.shape[1] * self.mel_config.hop_length, HOP
-        raw = torch.nn.functional.pad(raw, (margin, margin))
-        errors = {}
-        for lead in range(-48, 81, 4):
-            cut = raw[:, margin + lead :][:, :length]
-            errors[lead] = (log_mel(cut, self.mel_config) - mel).abs().mean().item()
-        return min(errors, key=errors.__getitem__)
-
-    @torch.no_grad()
     def reconstruct_vae(self, waveform: Tensor) -> Tensor:
-        """A waveform ``(batch, samples)`` through mel, VAE and back, at its level and length.
-
-        It is normalised here, which is undone at the end; the result is on the CPU.
-        """
+        """A waveform ``(batch, samples)`` through mel, VAE and back, at its level; on the CPU."""
         normalised, gain = normalise(waveform)
         decoded = self.synthesise(self.decode(self.encode(self.to_mel(normalised))))
         return gain.undo(decoded.cpu())[:, : waveform.shape[1]]

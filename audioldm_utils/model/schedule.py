@@ -52,8 +52,7 @@ class Schedule:
     by element, so that a batch never changes a clip's result.
     """
 
-    timesteps: tuple[int, ...]
-    """Descending; what the denoiser is called with."""
+    timesteps: tuple[int, ...]  # descending; what the denoiser is called with
     alphas_bar: tuple[float, ...]
     eta: float = 1.0
     prediction: str = "epsilon"
@@ -160,10 +159,7 @@ class Schedule:
         Args:
             i: step number, 0 to ``len(self)`` - 1.
             output: the network's, at ``timesteps[i]``.
-            noise: of unit variance; may be None where sigma is 0.
-
-        Raises:
-            ValueError: no noise given where the step needs some.
+            noise: of unit variance; may be None (else a ValueError) where sigma is 0.
         """
         mean, sigma = self.mean(i, x_t, output), self.sigma(i)
         if sigma == 0.0:
@@ -243,20 +239,10 @@ def place(
         wanted = np.array([int(np.argmin(np.abs(curve - level))) for level in levels])
     else:
         raise UserError(f"placement {placement!r} is not one of {', '.join(PLACEMENTS)}.")
-    return _distinct(wanted, total)
-
-
-def _distinct(wanted: np.ndarray, total: int) -> tuple[int, ...]:
-    """Nearest strictly descending timesteps in [0, total)."""
-    result = [int(t) for t in wanted]
-    for i in range(1, len(result)):
-        result[i] = min(result[i], result[i - 1] - 1)
-    floor = 0
-    for i in range(len(result) - 1, -1, -1):
-        result[i] = max(result[i], floor)
-        floor = result[i] + 1
-    assert result[0] < total, "more steps than timesteps"
-    return tuple(result)
+    # The nearest that fall strictly and end at 0 or above.
+    order = np.arange(steps)
+    falling = np.minimum.accumulate(wanted + order) - order
+    return tuple(int(t) for t in np.maximum(falling, order[::-1]))
 
 
 def _checked_timesteps(given: Sequence[int], steps: int | None, total: int) -> tuple[int, ...]:

@@ -32,11 +32,7 @@ def seconds_to_frames(seconds: float) -> int:
 
 
 def block_networks(networks: Networks, window: float, overlap: float) -> Networks:
-    """The same checkpoint with windows of so many seconds.
-
-    Raises:
-        UserError: a number is out of range, or the overlap no shorter than the window.
-    """
+    """The same checkpoint with windows of so many seconds; UserError where they are impossible."""
     bounds.WINDOW.check("window", window)
     bounds.OVERLAP.check("overlap", overlap)
     frames, shared = seconds_to_frames(window), seconds_to_frames(overlap) if overlap else 0
@@ -57,8 +53,8 @@ def offline(networks: Networks, samples: np.ndarray, peak: float = 1.0) -> np.nd
 class Windows:
     """``window_starts`` while the length is not known yet.
 
-    A regular window is given out as soon as something comes after it; the last one, which
-    ends where the input ends, by :meth:`finish`.
+    A regular window is given out as soon as something comes after it; the last, which ends where
+    the input ends, by :meth:`finish`.
     """
 
     def __init__(self, window: int, overlap: int, dim: int) -> None:
@@ -136,9 +132,8 @@ class ToMel:
 class Vocode:
     """``Networks.vocode`` of a mel that comes in pieces."""
 
-    def __init__(self, networks: Networks, block: int = VOCODER_BLOCK) -> None:
-        self.networks, self.block = networks, block
-        self.context = networks.vocoder_context
+    def __init__(self, networks: Networks) -> None:
+        self.networks, self.context = networks, networks.vocoder_context
         self._mel: Tensor | None = None
         self._first = self._next = 0
 
@@ -146,7 +141,7 @@ class Vocode:
         """Mel ``(1, frames, 64)`` to the waveform ``(1, n)`` that can be told already."""
         self._mel = mel if self._mel is None else torch.cat([self._mel, mel], 1)
         end = self._first + self._mel.shape[1] - self.context
-        return self._until(end) if end - self._next >= self.block else None
+        return self._until(end) if end - self._next >= VOCODER_BLOCK else None
 
     def finish(self) -> Tensor | None:
         """The rest."""
@@ -193,17 +188,11 @@ class Decoder:
 
 @dataclass
 class Reconstructor:
-    """A stream through VAE and vocoder: :meth:`push` samples as they come, then :meth:`finish`.
+    """A stream through VAE and vocoder: :meth:`push` samples as they come, then :meth:`finish`."""
 
-    Attributes:
-        networks: its ``window`` and ``overlap`` are the stream's blocks (:func:`block_networks`).
-        peak: highest level expected of the input, full scale 1, scaled to 0.5.
-        taken, given: samples so far.
-    """
-
-    networks: Networks
-    peak: float = 1.0
-    taken: int = 0
+    networks: Networks  # whose windows are the stream's blocks, see :func:`block_networks`
+    peak: float = 1.0  # highest level expected of the input, full scale 1, scaled to 0.5
+    taken: int = 0  # samples so far, as ``given``
     given: int = 0
 
     def __post_init__(self) -> None:

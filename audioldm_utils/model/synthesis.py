@@ -29,18 +29,14 @@ def synthesise(mel: Tensor, synthesis: str, iterations: int = ITERATIONS, seed: 
     """Waveform ``(batch, 160 * frames)`` of a log-mel ``(batch, frames, 64)``, without a vocoder.
 
     Args:
-        mel: in the training framing.
         synthesis: ``griffin-lim`` or ``inverse``.
-        iterations: of the phase.
-        seed: of the first phase.
+        iterations, seed: of the phase.
     """
-    if synthesis == "inverse":
-        from audioldm_utils.model.inverse import synthesise_inverse
+    from audioldm_utils.model.inverse import inverse_magnitude
+    from audioldm_utils.model.mel import griffin_lim_from, linear_magnitude
 
-        return synthesise_inverse(mel, iterations, seed)
-    from audioldm_utils.model.mel import griffin_lim
-
-    return griffin_lim(mel, iterations, seed)
+    magnitude = inverse_magnitude(mel) if synthesis == "inverse" else linear_magnitude(mel)
+    return griffin_lim_from(magnitude, iterations, seed).to(mel.device)
 
 
 def check_synthesis(synthesis: str) -> None:

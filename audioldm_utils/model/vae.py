@@ -128,11 +128,7 @@ class _Half(nn.Module):
 class Vae(Network):
     """Log-mel ``(batch, 1, frames, 64)`` to latents ``(batch, 8, frames / 4, 16)`` and back.
 
-    Args:
-        config: of an ``AutoencoderKL``.
-
-    Raises:
-        ValueError: it asks for blocks that no AudioLDM2 has.
+    ``config``: of an ``AutoencoderKL``; ValueError if it asks for blocks that no AudioLDM2 has.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -145,11 +141,10 @@ class Vae(Network):
                 raise ValueError(f"{way}_block_types must be {kind}s, one a width")
         if act not in ("silu", "swish"):
             raise ValueError(f"act_fn must be silu, not {act}")
-        size = config["latent_channels"]
-        shape = groups, attention
+        size, shape = config["latent_channels"], (groups, attention)
         self.encoder = _Half(config["in_channels"], 2 * size, widths, depth, *shape, up=False)
         self.decoder = _Half(size, config["out_channels"], widths[::-1], depth + 1, *shape, up=True)
-        self.quant_conv = self.post_quant_conv = None
+        self.quant_conv = self.post_quant_conv = nn.Identity()
         if config.get("use_quant_conv", True):
             self.quant_conv = nn.Conv2d(2 * size, 2 * size, 1)
         if config.get("use_post_quant_conv", True):
@@ -157,13 +152,8 @@ class Vae(Network):
 
     def encode(self, mel: Tensor) -> Tensor:
         """Mode of the posterior, not scaled."""
-        moments = self.encoder(mel)
-        if self.quant_conv is not None:
-            moments = self.quant_conv(moments)
-        return moments.chunk(2, dim=1)[0]
+        return self.quant_conv(self.encoder(mel)).chunk(2, dim=1)[0]
 
     def decode(self, latents: Tensor) -> Tensor:
         """Log-mel of latents that are not scaled."""
-        if self.post_quant_conv is not None:
-            latents = self.post_quant_conv(latents)
-        return self.decoder(latents)
+        return self.decoder(self.post_quant_conv(latents))

@@ -16,18 +16,6 @@ from torch.nn.functional import leaky_relu
 
 from audioldm_utils.model.vae import Network
 
-# Of transformers' SpeechT5HifiGanConfig.
-_DEFAULTS = {
-    "model_in_dim": 80,
-    "upsample_initial_channel": 512,
-    "upsample_rates": (4, 4, 4, 4),
-    "upsample_kernel_sizes": (8, 8, 8, 8),
-    "resblock_kernel_sizes": (3, 7, 11),
-    "resblock_dilation_sizes": ((1, 3, 5),) * 3,
-    "leaky_relu_slope": 0.1,
-    "normalize_before": True,
-}
-
 
 class _Residual(nn.Module):
     def __init__(self, width: int, kernel: int, dilations: Sequence[int], slope: float) -> None:
@@ -51,13 +39,12 @@ class _Residual(nn.Module):
 class Vocoder(Network):
     """Log-mel ``(batch, frames, 64)`` to waveform ``(batch, 160 * frames + 32)``.
 
-    Args:
-        config: of a ``SpeechT5HifiGan``.
+    ``config``: of a ``SpeechT5HifiGan``.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.config = own = SimpleNamespace(**(_DEFAULTS | dict(config)))
+        self.config = own = SimpleNamespace(**config)
         width, slope = own.upsample_initial_channel, own.leaky_relu_slope
         self.conv_pre = nn.Conv1d(own.model_in_dim, width, 7, padding=3)
         self.upsampler, self.resblocks = nn.ModuleList(), nn.ModuleList()

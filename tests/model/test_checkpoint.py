@@ -141,11 +141,6 @@ def test_half_precision_prefers_its_own_files(tiny_checkpoint, copy):
     assert checkpoints.load(copy, ("vae",)).vae.dtype == torch.float32
 
 
-def test_precision_can_be_chosen_by_component(tiny_checkpoint):
-    loaded = checkpoints.load(tiny_checkpoint, ("vae", "unet"), dtype={"unet": torch.bfloat16})
-    assert (loaded.vae.dtype, loaded.unet.dtype) == (torch.float32, torch.bfloat16)
-
-
 def test_fingerprint_covers_weights_and_configuration_only(tiny_checkpoint, copy):
     original = checkpoints.load(tiny_checkpoint, ()).fingerprint
     assert len(original) == 64

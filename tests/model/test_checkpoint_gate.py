@@ -14,7 +14,8 @@ from audioldm_utils.audio import clips as audio
 from audioldm_utils.cli.main import main
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import checkpoint as checkpoints
-from audioldm_utils.model.checkpoint_build import check_types, component_class
+from audioldm_utils.model.checkpoint_checks import check_types
+from audioldm_utils.model.checkpoint_files import component_class
 from audioldm_utils.model.checkpoint_weights import read_shapes
 from tests import tiny
 from tests.sounds import RATE, noise_clip

@@ -112,3 +112,22 @@ def test_command(sweep_file, tmp_path, capsys, monkeypatch):
     assert "failed: c: c.wav: No such file or directory" in printed.err
     assert "b.wav is no audio" in printed.err
     assert set(results.read(out / "results.parquet")["clip"]) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "devices"),
+    [
+        ("cuda", 4, ["cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:0"]),
+        ("cuda", 1, ["cuda"] * 5),
+        ("cuda", 0, ["cuda"] * 5),
+        ("cuda:2", 4, ["cuda:2"] * 5),
+        ("cpu", 4, ["cpu"] * 5),
+    ],
+)
+def test_each_worker_has_a_gpu_of_its_own(name, gpus, devices, monkeypatch):
+    import torch
+
+    from audioldm_utils.model.checkpoint import device_of_worker
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert [device_of_worker(name, number) for number in range(5)] == devices
