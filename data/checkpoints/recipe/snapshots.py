@@ -75,7 +75,7 @@ def assemble(whole: Path, work: Path, part: int, out: Path) -> dict[str, float]:
 
 def save_component(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     """Put weights into a component's folder, through the class that its configuration names."""
-    from audioldm_utils.model.checkpoint_build import component_class
+    from audioldm_utils.model.checkpoint_files import component_class
     from recipe.vocoder import fold_weight_norm
 
     kind = component_class(folder.name, folder)
