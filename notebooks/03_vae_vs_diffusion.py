@@ -121,7 +121,7 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # *Fidelity* is the mel error of the decoded latents to the clip, before any phase is made up;
 # measures of the waveform follow it. *Plausibility* is asked of the model itself: noise
 # is added to the result's latents, and the denoiser's squared error in finding it is taken
-# (1 = guessing). A sound of the kind the model knows has a low error. This favours what the model
+# (one is guessing). A sound of the kind the model knows has a low error. This favours what the model
 # made. So the checkpoint's CLAP is asked too, for the cosine between the result and the clip's
 # caption.
 #
@@ -284,7 +284,7 @@ shown
 #
 # The same reconstructions as waveforms, and the VAE alone through each synthesis: the
 # checkpoint's vocoder, plain Griffin-Lim and the fitted inverse of the mel. Chroma and the share
-# of energy in a comb of 100 Hz are asked of tonal clips, STOI of speech.
+# of energy in the comb (100 Hz) are asked of tonal clips, STOI of speech.
 
 # %% tags=["hide-input", "hide-output"]
 judges = ["log_mel_distance", "multi_resolution_stft", "visqol", "chroma_correlation"]

@@ -187,7 +187,7 @@ plain_table(table[columns])
 # %% [markdown]
 # On residuals smoothed over time and frequency, shifts keep {glue:text}`smooth_16`;
 # without the mask they have {glue:text}`no_mask`. k-means atoms are fitted on such smooth residuals
-# and can exceed 1 there. That is no contradiction: 1 is the bound for white residuals, and fitted
+# and can exceed one there. That is no contradiction: one is the bound for white residuals, and fitted
 # atoms know the few directions that smooth ones take. Noise of that kind is not what a denoiser
 # expects; what that costs is measured below.
 #
@@ -217,6 +217,7 @@ glue_value("advice", choices.advice(claims))
 glue_value("margin", choices.MARGIN, "g")
 count = round(seconds * 25) * 128  # latent values of an excerpt
 glue_value("theory_paper", expected_efficiency(1024, count), ".2f")
+glue_value("theory_entries", 1024, "d")
 glue_value("theory_shift", expected_efficiency(2 * count, count), ".2f")
 glue_value("n", judged.n, "d")
 glue_value("rests", judged.rests)
@@ -235,7 +236,7 @@ figure_caption(
 # %% [markdown]
 # Averaged over levels and clips: masked shifts {glue:text}`real_shift`, shifts without mask
 # {glue:text}`real_plain`, independent entries {glue:text}`real_paper`. A part of the difference is
-# size: theory expects {glue:text}`theory_paper` of 1024 independent entries, and
+# size: theory expects {glue:text}`theory_paper` of {glue:text}`theory_entries` independent entries, and
 # {glue:text}`theory_shift` of as many as there are shifts. {glue:text}`rests`
 
 # %% tags=["hide-input", "hide-output"]

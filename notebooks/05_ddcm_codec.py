@@ -105,7 +105,7 @@ from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Networks
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies import rate_claims, rate_curves
-from audioldm_utils.studies.baselines import envelope_noise
+from audioldm_utils.studies.baselines import NOISES, envelope_noise
 from audioldm_utils.studies.drift import read_drift
 from audioldm_utils.studies.entropy import codes_entropy
 from audioldm_utils.studies.rates import family, payable
@@ -166,6 +166,8 @@ glue_value("n", main.n, "d")
 glue_value("rests", main.rests)
 glue_value("seconds", seconds, ".2f", "s")
 glue_value("low_seconds", low_seconds, ".2f", "s")
+every = pd.Series({name.split()[0]: 1000 * hop for name, (_, hop) in NOISES.items()})
+glue_table(every, "noise_every_{}", ".0f", "ms")
 glue_value("steps", steps, "d")
 glue_value("synthesis", networks.synthesis)
 
@@ -180,7 +182,7 @@ glue_value("synthesis", networks.synthesis)
 # ## Listen
 #
 # The clip; the VAE alone, by each synthesis; DDCM at falling rates; and noise of the clip's
-# envelope in seven bands.
+# envelope in octave bands.
 
 # %% tags=["hide-input"]
 codec = Codec(networks)
@@ -215,16 +217,17 @@ players(rows, Path(out_dir) / "listening", f"Falling rates; checkpoint {checkpoi
 #
 # The mel error is the mean absolute difference of the decoded latents' log-mel to the clip's own,
 # before any phase is made up.
-# DDCM aims at the VAE's own latents, so the VAE's error is drawn as its ceiling. Three other ways
+# DDCM aims at the VAE's own latents, so the VAE's error is drawn as its ceiling. Other ways
 # stand beside it:
 #
 # - The **residual quantiser** codes the same latents without diffusion, by stages of fitted
 #   codebooks. It is charged the same header. At the lowest rates a second one of larger blocks
 #   stands in for it.
 # - The **linear denoiser** is the same codec with the best linear estimate in the network's place.
-# - **Noise of the clip's envelope** keeps levels alone: of one band every 50 ms, or of seven
-#   octaves every 100 ms. Its levels are coded, its bits counted, and the same header charged. Its
-#   error is that of the mean mel of eight draws, so that chance does not count against it.
+# - **Noise of the clip's envelope** keeps levels alone: of the whole band every
+#   {glue:text}`noise_every_broadband`, or of octaves every {glue:text}`noise_every_seven`. Its
+#   levels are coded, its bits counted, and the same header charged. Its error is that of the mean
+#   mel of several draws, so that chance does not count against it.
 
 # %% tags=["hide-input", "remove-output"]
 summary = results.summarise(found, by=("method", "stage", "metric"))
@@ -313,7 +316,7 @@ plain_table(shown.rename(columns=units | {"first": "DDCM, nat", "second": "other
 
 # %% [markdown]
 # Beside the residual quantiser DDCM is {glue:text}`ranges`. «Undecided» means that the 95 %
-# interval of the difference holds zero, or that there are fewer than six clips.
+# interval of the difference holds zero, or that there are too few clips.
 #
 # ## As heard
 #
@@ -580,8 +583,8 @@ plain_table(published, 2)
 #
 # ## Can you hear it?
 #
-# X is one of two: the original or the VAE alone, the VAE by two syntheses, the VAE alone or DDCM,
-# or DDCM at two rates. Which one?
+# X is one of a pair: the original and the VAE alone, the VAE by one synthesis and by another, the
+# VAE alone and DDCM, or DDCM at one rate and at a higher one. Which one?
 
 # %% tags=["hide-input"]
 abx(pairs, Path(out_dir) / "listening", trials=8) if pairs else "No clip pays for such a file."

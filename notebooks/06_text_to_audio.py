@@ -127,7 +127,7 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # needs no prompt.
 #
 # **Prompts.** Nobody picked them: of the captions of each of the {glue:text}`classes` largest
-# classes of the training set two were drawn by a seeded generator, {glue:text}`prompts` in all.
+# classes of the training set a pair was drawn by a seeded generator, {glue:text}`prompts` in all.
 # Every method makes {glue:text}`each` samples of each prompt, from the same starting noise, with
 # {glue:text}`steps` steps and {glue:text}`seconds` of sound. That is short and coarse; a processor
 # makes it often enough for a comparison. Prompts are the unit: intervals are over their means.
@@ -281,7 +281,7 @@ plain_table(table, caption="Every sampler by every measure, with 95 % intervals"
 # {glue:text}`ccfg`, a difference of {glue:text}`ccfg_gain`. Beside guidance by the network the
 # score differs by {glue:text}`ccfg_score`, the Fréchet distance by {glue:text}`ccfg_frechet` (less
 # is better) and the diversity by {glue:text}`ccfg_diversity` (more is better). A score can be
-# raised by sounds that are all alike, so the three belong together. All samplers made the same
+# raised by sounds that are all alike, so score, distance and diversity belong together. All samplers made the same
 # number of samples; a Fréchet distance would fall with that number.
 #
 # ## Prompt or seed?

@@ -30,7 +30,7 @@
 # - the codes of other clips, of any class and of the same class: **{glue:text}`claim_2`**;
 # - the same codes under another prompt, without and with guidance: **{glue:text}`claim_3`**;
 # - noise of the clip's loudness: **{glue:text}`claim_4`**;
-# - noise of the clip's levels in seven octave bands: **{glue:text}`claim_5`**;
+# - noise of the clip's levels in octave bands: **{glue:text}`claim_5`**;
 # - random choices and other clips, once the loudness of each frame is taken away:
 #   **{glue:text}`claim_6`**.
 #
@@ -103,7 +103,7 @@ clips = usable_clips(audio_dir, limit)
 #
 # Let $u$ be a representation of the input and $v$ that of the output. A bin $b$ is a latent
 # channel at one frequency, a mel band or an octave band, and $t$ is time. Pearson's correlation
-# $r$ subtracts one mean from everything. Two stricter ones subtract more:
+# $r$ subtracts one mean from everything. Stricter ones subtract more:
 #
 # $$r = \frac{\langle u - \bar u,\, v - \bar v\rangle}{\lVert u - \bar u\rVert\,
 #   \lVert v - \bar v\rVert}, \qquad
@@ -128,10 +128,10 @@ clips = usable_clips(audio_dir, limit)
 #   alone is different. The codes are still the clip's, so this is the gentlest null;
 # - **another prompt, guided**: the same with guidance {glue:text}`guidance`. Two things differ.
 #
-# Two more nulls are no runs of the model. White noise gets the clip's own levels: its **loudness**
-# (one band, {glue:text}`noise_rate_broadband`), or its levels in **seven octave bands**
+# More nulls are no runs of the model. White noise gets the clip's own levels: its **loudness**
+# (one band, {glue:text}`noise_rate_broadband`), or its levels in **octave bands**
 # ({glue:text}`noise_rate_seven`). A codec that only followed loudness would do no better. Both
-# are given every advantage: their log-mel is the mean of eight draws, and no VAE or vocoder
+# are given every advantage: their log-mel is the mean of several draws, and no VAE or vocoder
 # touches it.
 #
 # A difference is tested over recordings by permutation. Matched and null are exchanged within each
@@ -258,7 +258,7 @@ figure_caption(
 # limit of rate, reaches {glue:text}`log-mel_centred_vae` in log-mel.
 #
 # **Loudness is a strong rival.** Noise of the clip's loudness reaches
-# {glue:text}`log-mel_centred_noise-of-its-loudness` in log-mel, and noise of its seven bands
+# {glue:text}`log-mel_centred_noise-of-its-loudness` in log-mel, and noise of its octave bands
 # {glue:text}`log-mel_centred_noise-of-its-seven-bands`. Once each frame's mean is removed too,
 # they keep {glue:text}`log-mel_shape_noise-of-its-loudness` and
 # {glue:text}`log-mel_shape_noise-of-its-seven-bands`, the own codes
@@ -380,7 +380,7 @@ figure_caption(
 )
 
 # %% [markdown]
-# A cell off the diagonal is dark where two sounds rise and fall alike, as plucked strings do. The
+# A cell off the diagonal is dark where both sounds rise and fall alike, as plucked strings do. The
 # null of another clip counts such pairs.
 #
 # ## How the correlation grows

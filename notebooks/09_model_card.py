@@ -211,6 +211,7 @@ told = pd.Series(
     {key: 100 * text[key]["mean"] if key in text else None for key in told}, dtype=float
 )
 glue_table(told, "text_{}", ".0f", "%")
+glue_value("strict", model_card.STRICT, ".0%")
 glue_value("strict_copies", text.get("strict_near_copies", "–"))
 glue_value("samples_n", strict.n if strict else "–")
 plain_table(copies)
@@ -242,10 +243,10 @@ glue_value(
 # {glue:text}`text_near_copies_of_eval` of real eval clips, which cannot be copies. It accuses too
 # many to prove anything.
 #
-# **The strict limit** is one that one in twenty real eval clips passes. {glue:text}`strict_copies`
+# **The strict limit** is one that {glue:text}`strict` of real eval clips pass. {glue:text}`strict_copies`
 # of {glue:text}`samples_n` samples lie within it ({glue:text}`strict_share`). A model that copied
-# would have clearly more than 5 %, one that is as far from its train clips as new recordings are
-# has 5 %. That this one has less is **{glue:text}`claim_4`**.
+# would have clearly more, one that is as far from its train clips as new recordings are
+# has as many. That this one has less is **{glue:text}`claim_4`**.
 #
 # The class of samples is told for {glue:text}`text_accuracy_of_all` of all. Without those within
 # the strict limit it is {glue:text}`text_strict_accuracy`, and without those within the wide one

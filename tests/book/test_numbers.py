@@ -29,6 +29,7 @@ ALLOWED = {
     r"\(batch, 8, frames / 4, 16\)|longer than 10\.24 s": "its latents and training length",
     r"\| (0\.64|1\.28|2\.56) s \||blocks of 1\.28 s": "block lengths that the benchmark was given",
     r"samples of 16 bits": "a format",
+    r"within 10 % of the VAE's": "a bound that was set before, as the code has it by default",
     r"\(1 is (full scale|no idea)\)|0 is perfect|\*real-time factor\* of 1": "scales",
     r"AudioLDM ?2|GPT-2|T5|ESC-\d+|MP3": "names",
     r"CC BY \d(\.\d)?|CC0": "licences",
