@@ -121,9 +121,9 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # *Fidelity* is the mel error of the decoded latents to the clip, before any phase is made up;
 # measures of the waveform follow it. *Plausibility* is asked of the model itself: noise
 # is added to the result's latents, and the denoiser's squared error in finding it is taken
-# (one is guessing). A sound of the kind the model knows has a low error. This favours what the model
-# made. So the checkpoint's CLAP is asked too, for the cosine between the result and the clip's
-# caption.
+# (one is guessing). A sound of the kind the model knows has a low error. This favours what the
+# model made. So the checkpoint's CLAP is asked too, for the cosine between the result and the
+# clip's caption.
 #
 # DDPM inversion {cite:p}`hubermanspiegelglas2024edit` is not compared: replayed, it returns the
 # VAE's latents exactly, by its construction. It is the base of edits.

@@ -187,8 +187,8 @@ plain_table(table[columns])
 # %% [markdown]
 # On residuals smoothed over time and frequency, shifts keep {glue:text}`smooth_16`;
 # without the mask they have {glue:text}`no_mask`. k-means atoms are fitted on such smooth residuals
-# and can exceed one there. That is no contradiction: one is the bound for white residuals, and fitted
-# atoms know the few directions that smooth ones take. Noise of that kind is not what a denoiser
+# and can exceed one there. That is no contradiction: one is the bound for white residuals, and
+# fitted atoms know the few directions that smooth ones take. Noise of that kind is not what a denoiser
 # expects; what that costs is measured below.
 #
 # ## Real residuals
@@ -236,8 +236,8 @@ figure_caption(
 # %% [markdown]
 # Averaged over levels and clips: masked shifts {glue:text}`real_shift`, shifts without mask
 # {glue:text}`real_plain`, independent entries {glue:text}`real_paper`. A part of the difference is
-# size: theory expects {glue:text}`theory_paper` of {glue:text}`theory_entries` independent entries, and
-# {glue:text}`theory_shift` of as many as there are shifts. {glue:text}`rests`
+# size: theory expects {glue:text}`theory_paper` of {glue:text}`theory_entries` independent entries,
+# and {glue:text}`theory_shift` of as many as there are shifts. {glue:text}`rests`
 
 # %% tags=["hide-input", "hide-output"]
 real = choices.on_real_residuals(judged.table).reset_index(names="masked shifts less")

@@ -281,8 +281,8 @@ plain_table(table, caption="Every sampler by every measure, with 95 % intervals"
 # {glue:text}`ccfg`, a difference of {glue:text}`ccfg_gain`. Beside guidance by the network the
 # score differs by {glue:text}`ccfg_score`, the Fréchet distance by {glue:text}`ccfg_frechet` (less
 # is better) and the diversity by {glue:text}`ccfg_diversity` (more is better). A score can be
-# raised by sounds that are all alike, so score, distance and diversity belong together. All samplers made the same
-# number of samples; a Fréchet distance would fall with that number.
+# raised by sounds that are all alike, so score, distance and diversity belong together. All
+# samplers made the same number of samples; a Fréchet distance would fall with that number.
 #
 # ## Prompt or seed?
 

@@ -243,8 +243,8 @@ glue_value(
 # {glue:text}`text_near_copies_of_eval` of real eval clips, which cannot be copies. It accuses too
 # many to prove anything.
 #
-# **The strict limit** is one that {glue:text}`strict` of real eval clips pass. {glue:text}`strict_copies`
-# of {glue:text}`samples_n` samples lie within it ({glue:text}`strict_share`). A model that copied
+# **The strict limit** is one that {glue:text}`strict` of real eval clips pass.
+# {glue:text}`strict_copies` of {glue:text}`samples_n` samples lie within it ({glue:text}`strict_share`). A model that copied
 # would have clearly more, one that is as far from its train clips as new recordings are
 # has as many. That this one has less is **{glue:text}`claim_4`**.
 #
