@@ -188,8 +188,8 @@ plain_table(table[columns])
 # On residuals smoothed over time and frequency, shifts keep {glue:text}`smooth_16`;
 # without the mask they have {glue:text}`no_mask`. k-means atoms are fitted on such smooth residuals
 # and can exceed one there. That is no contradiction: one is the bound for white residuals, and
-# fitted atoms know the few directions that smooth ones take. Noise of that kind is not what a denoiser
-# expects; what that costs is measured below.
+# fitted atoms know the few directions that smooth ones take. Noise of that kind is not what a
+# denoiser expects; what that costs is measured below.
 #
 # ## Real residuals
 #
