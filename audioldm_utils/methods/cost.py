@@ -59,7 +59,7 @@ def _resident() -> float:
 class _Watch(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.start_level = self.peak = _resident()
+        self.before = self.peak = _resident()
         self._done = threading.Event()
 
     def run(self) -> None:
@@ -72,10 +72,19 @@ class _Watch(threading.Thread):
         self.peak = max(self.peak, _resident())
 
 
-def _first_tensor(output: object) -> torch.Tensor:
-    if isinstance(output, torch.Tensor):
-        return output
-    return next(iter(output.values())) if isinstance(output, dict) else output[0]
+def _count(cost: Cost, name: str, module: torch.nn.Module) -> torch.utils.hooks.RemovableHandle:
+    def after(_module: torch.nn.Module, _args: object, output: object) -> None:
+        tensor = output if isinstance(output, torch.Tensor) else output[0]
+        rows = len(tensor) if tensor.ndim > 1 else 1
+        cost.forward[name] += rows
+
+        def back(_gradient: torch.Tensor) -> None:
+            cost.backward[name] += rows
+
+        if tensor.requires_grad:
+            tensor.register_hook(back)
+
+    return module.register_forward_hook(after)
 
 
 @contextmanager
@@ -85,28 +94,11 @@ def measured(checkpoint: Checkpoint, needs: tuple[str, ...]) -> Iterator[Cost]:
     ``needs``: the components that are watched (``vae``, ``vocoder``, ``unet``).
     """
     cost = Cost()
-    handles = []
-
-    def watch(name: str, module: torch.nn.Module) -> None:
-        def after(_module: torch.nn.Module, _args: object, output: object) -> None:
-            tensor = _first_tensor(output)
-            rows = len(tensor) if tensor.ndim > 1 else 1
-            cost.forward[name] += rows
-            if tensor.requires_grad:
-
-                def back(_gradient: torch.Tensor) -> None:
-                    cost.backward[name] += rows
-
-                tensor.register_hook(back)
-
-        handles.append(module.register_forward_hook(after))
-
+    watched = {name: checkpoint.part(name) for name in ("vocoder", "unet") if name in needs}
     if "vae" in needs:
-        watch("vae_encoder", checkpoint.vae.encoder)
-        watch("vae_decoder", checkpoint.vae.decoder)
-    for name in ("vocoder", "unet"):
-        if name in needs:
-            watch(name, checkpoint.part(name))
+        vae = checkpoint.vae
+        watched |= {"vae_encoder": vae.encoder, "vae_decoder": vae.decoder}
+    handles = [_count(cost, name, module) for name, module in watched.items()]
     device, cuda = checkpoint.device, checkpoint.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
@@ -123,7 +115,5 @@ def measured(checkpoint: Checkpoint, needs: tuple[str, ...]) -> Iterator[Cost]:
         watcher.finish()
         for handle in handles:
             handle.remove()
-        cost.peak_memory, before = watcher.peak, watcher.start_level
-        if cuda:
-            cost.peak_memory, before = torch.cuda.max_memory_allocated(device) / 2**20, start
-        cost.memory_growth = cost.peak_memory - before
+        peak = torch.cuda.max_memory_allocated(device) / 2**20 if cuda else watcher.peak
+        cost.peak_memory, cost.memory_growth = peak, peak - (start if cuda else watcher.before)
