@@ -12,10 +12,9 @@ import numpy as np
 
 from audioldm_utils.audio.signals import resample
 from audioldm_utils.errors import UserError
-from audioldm_utils.metrics.signal import NotApplicable, validate
+from audioldm_utils.metrics.signal import NotApplicable, Samples, validate
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from visqol import VisqolApi
 
 
@@ -27,18 +26,14 @@ def _visqol(mode: str) -> VisqolApi:
 
     provide()
     api = VisqolApi()
-    # The polynomial always: with the optional lattice the values would depend on what is
-    # installed.
+    # Never the optional lattice: the values would depend on what is installed.
     api.create(mode=mode, use_lattice_model=False if mode == "speech" else None)
     return api
 
 
 @contextmanager
 def _own_threads() -> Iterator[None]:
-    """Let ViSQOL's compiled loops use as many threads as torch does, and give those back.
-
-    Numba sets the OpenMP threads of the whole process to all cores, torch's too.
-    """
+    """Keep ViSQOL's numba from setting the process's OpenMP threads, torch's too, to all cores."""
     import numba
     import torch
 
@@ -51,7 +46,7 @@ def _own_threads() -> Iterator[None]:
 
 
 def _visqol_score(
-    reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int, mode: str, rate: int
+    reference: Samples, estimate: Samples, sample_rate: int, mode: str, rate: int
 ) -> float:
     x, y = validate(reference, estimate, sample_rate)
     if len(x) < sample_rate:
@@ -63,7 +58,7 @@ def _visqol_score(
         return float(_visqol(mode).measure_from_arrays(x, y, rate).moslqo)
 
 
-def visqol(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+def visqol(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """ViSQOL, audio mode at 48 kHz: an estimated mean opinion score, 1 to 5.
 
     Perfection is 4.73 (it saturates there); higher is better. It aligns and levels the
@@ -73,7 +68,7 @@ def visqol(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) 
     return _visqol_score(reference, estimate, sample_rate, "audio", 48000)
 
 
-def visqol_speech(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+def visqol_speech(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """ViSQOL, speech mode at 16 kHz with the polynomial mapping, 1 to 5; for speech only.
 
     Perfection is 5; higher is better. More lenient than the original program's lattice.
@@ -81,7 +76,7 @@ def visqol_speech(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate
     return _visqol_score(reference, estimate, sample_rate, "speech", 16000)
 
 
-def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+def stoi(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """Short-time objective intelligibility, about 0 to 1; for speech only.
 
     Perfection is 1; higher is better. It is intelligibility, not quality, and needs 0.4 s of
@@ -98,13 +93,11 @@ def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
     return value
 
 
-def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+def pesq(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """Wideband PESQ at 16 kHz, -0.5 to 4.64; for speech only.
 
-    Perfection is 4.64; higher is better. ITU-T P.862.2.
-
-    Raises:
-        UserError: the optional package ``pesq`` (it needs a C compiler) is not installed.
+    Perfection is 4.64; higher is better. ITU-T P.862.2. UserError where the optional package
+    ``pesq`` is not installed.
     """
     try:
         import pesq as package
