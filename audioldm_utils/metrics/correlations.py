@@ -16,7 +16,6 @@ Correlation is blind to gain, and to the level of each bin once its mean is remo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -111,61 +110,17 @@ def correlate(
     return (_unit_vectors(a, remove_bin_mean) * _unit_vectors(b, remove_bin_mean)).sum(dim=1)
 
 
-def latent_correlation(
-    reference: torch.Tensor, estimate: torch.Tensor, remove_bin_mean: bool = False
-) -> torch.Tensor:
-    """``correlate`` for latents ``(batch, channels, time, frequency)``."""
-    return correlate(reference, estimate, "latent", remove_bin_mean)
-
-
-def log_mel_correlation(
-    reference: torch.Tensor, estimate: torch.Tensor, remove_bin_mean: bool = False
-) -> torch.Tensor:
-    """``correlate`` for log-mels ``(batch, frames, mels)``."""
-    return correlate(reference, estimate, "log-mel", remove_bin_mean)
-
-
-def envelope_correlation(
-    reference: torch.Tensor,
-    estimate: torch.Tensor,
-    sample_rate: int = 16000,
-    remove_bin_mean: bool = False,
-) -> torch.Tensor:
-    """``correlate`` for the octave-band envelopes of waveforms ``(batch, samples)``."""
-    a, b = (band_envelope(waveform, sample_rate) for waveform in (reference, estimate))
-    return correlate(a, b, "envelope", remove_bin_mean)
-
-
-def waveform_correlation(
-    reference: torch.Tensor, estimate: torch.Tensor, remove_bin_mean: bool = False
-) -> torch.Tensor:
-    """``correlate`` for waveforms ``(batch, samples)``; one bin, so the mean goes either way."""
-    return correlate(reference, estimate, "waveform", remove_bin_mean)
-
-
 def correlation_matrix(
-    outputs: torch.Tensor | np.ndarray | Sequence[torch.Tensor],
-    inputs: torch.Tensor | np.ndarray | Sequence[torch.Tensor],
+    outputs: torch.Tensor | np.ndarray,
+    inputs: torch.Tensor | np.ndarray,
     representation: str,
     remove_bin_mean: bool = False,
 ) -> np.ndarray:
     """Correlation of every output with every input, ``(outputs, inputs)``: the diagonal is matched.
 
-    Both are batches, or sequences of batches of one item each whose times differ; a pair of
-    different length is compared over the shorter one's time.
+    Both are batches, compared over the shorter one's time.
     """
-    if not isinstance(outputs, Sequence) and not isinstance(inputs, Sequence):
-        a, b = _bins(outputs, representation), _bins(inputs, representation)
-        length = min(a.shape[1], b.shape[1])
-        return (
-            _unit_vectors(a[:, :length], remove_bin_mean)
-            @ _unit_vectors(b[:, :length], remove_bin_mean).T
-        ).numpy()
-    rows = [[_bins(item, representation) for item in items] for items in (outputs, inputs)]
-    matrix = np.empty((len(rows[0]), len(rows[1])))
-    for i, a in enumerate(rows[0]):
-        for j, b in enumerate(rows[1]):
-            length = min(a.shape[1], b.shape[1])
-            pair = [_unit_vectors(x[:, :length], remove_bin_mean) for x in (a, b)]
-            matrix[i, j] = float((pair[0] * pair[1]).sum())
-    return matrix
+    a, b = _bins(outputs, representation), _bins(inputs, representation)
+    length = min(a.shape[1], b.shape[1])
+    a, b = (_unit_vectors(bins[:, :length], remove_bin_mean) for bins in (a, b))
+    return (a @ b.T).numpy()
