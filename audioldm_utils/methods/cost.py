@@ -27,8 +27,7 @@ class Cost:
     """What one clip cost.
 
     Attributes:
-        forward: forward calls of each of :data:`NETWORKS`.
-        backward: backward calls of each.
+        forward, backward: calls of each of :data:`NETWORKS`.
         seconds: wall-clock time, loading of networks and files excluded.
         peak_memory: largest while the method ran, MiB, weights and program included: on a CPU
             the resident set of the process, sampled every 50 ms (NaN without ``/proc``); on a

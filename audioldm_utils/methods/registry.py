@@ -75,8 +75,6 @@ class Method:
     Attributes:
         name: as the command line takes it; its function's name has ``_`` in place of ``-``.
         module: of the function, under ``audioldm_utils.methods``.
-        summary: one line.
-        paper: its source.
         needs: components of the checkpoint.
         fits: what must be fitted for the checkpoint, by the options with their defaults: the
             name of a part that ``audioldm-utils fit`` stores, or an empty text.
@@ -181,19 +179,14 @@ def find_method(name: str) -> Method:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What a method made of one clip, at the clip's own level and length.
+    """What a method made of one clip; what is not said here is said at its ``Output``.
 
     Attributes:
         options: those given, the rest being the method's defaults.
-        audio: ``(samples,)`` float32.
-        sample_rate: 16000, or the clip's own where the band was extended.
+        audio: ``(samples,)`` float32, at the clip's own level and length.
         latents: ``(8, frames / 4, 16)`` float32, scaled.
-        side_bits: bits that a decoder needs beside the latents; for the codec methods, which
-            send no latents, all bits.
         kbps: ``side_bits`` a second of the clip, in thousands.
         checkpoint: fingerprint.
-        oracle: the decoder was given the original: an upper bound, no method.
-        details: curves and figures of the method's own.
     """
 
     clip: str

@@ -112,8 +112,8 @@ def _side_information(job: Job, waveform: np.ndarray, kbps: float) -> tuple[np.n
         return waveform, 0
     reference, estimate = bands.energy_of(job.waveform), bands.energy_of(waveform)
     budget = kbps * 1000 * job.seconds
-    data, bits = bands.encode_high_bands(reference, estimate, job.statistics, budget)
-    gain = bands.decode_high_bands(data, len(estimate), job.statistics)
+    statistics = job.statistics
+    gain, bits = bands.high_bands_by_side_information(reference, estimate, statistics, budget)
     return bands.apply_gain(waveform, gain), bits
 
 

@@ -86,6 +86,7 @@ def test_field_keeps_within_its_budget_and_spends_it():
     for budget in (100, 400, 1600):
         data, bits = coder.encode(field, budget)
         assert 0.6 * budget < bits <= budget
+        assert bits <= 8 * len(data) < bits + 8
         errors.append(np.abs(coder.decode(data, 160) - field).mean())
     assert errors[0] > errors[1] > errors[2]
 

@@ -196,24 +196,21 @@ def relevant_difference(reference: np.ndarray, estimate: np.ndarray) -> np.ndarr
     return np.maximum(reference, floor) - np.maximum(estimate, floor)
 
 
-def encode_high_bands(
+def high_bands_by_side_information(
     reference: np.ndarray, estimate: np.ndarray, fit: Compensation, budget: float
-) -> tuple[bytes, int]:
-    """Side information for 4 to 8 kHz: what ``estimate`` lacks of ``reference``.
+) -> tuple[np.ndarray, int]:
+    """What ``estimate`` lacks of ``reference`` from 4 to 8 kHz, as a decoder gets it.
 
     Both are log energies ``(frames, n_mels)``, :func:`energy_of`; ``fit.scale`` is the coder's
-    statistics. Returns the coded bytes and their exact number, at most ``budget`` (or 1), of bits.
+    statistics. Returns the gain ``(frames, n_mels)``, 0 below 4 kHz, decoded from the coded bytes,
+    and the exact number of bits in these, at most ``budget`` (or 1).
     """
-    high = high_bands()
+    high, coder = high_bands(), FieldCoder(fit.scale)
     missing = relevant_difference(reference[:, high], estimate[:, high])
-    return FieldCoder(fit.scale).encode(missing, budget)
-
-
-def decode_high_bands(data: bytes, frames: int, fit: Compensation) -> np.ndarray:
-    """Gain ``(frames, n_mels)`` from the side information; 0 below 4 kHz."""
-    gain = np.zeros((frames, MEL.n_mels))
-    gain[:, high_bands()] = FieldCoder(fit.scale).decode(data, frames)
-    return gain
+    data, bits = coder.encode(missing, budget)
+    gain = np.zeros(reference.shape)
+    gain[:, high] = coder.decode(data, len(gain))
+    return gain, bits
 
 
 def compensation_path(checkpoint: str | Path, fingerprint: str, synthesis: str = "vocoder") -> Path:
