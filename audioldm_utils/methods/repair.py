@@ -95,8 +95,8 @@ def vae_highfreq(
         return Output(full, rate, job.latents, oracle=True)
     high = bands.high_bands()
     if blind == "fitted":
-        gain = job.compensation.gain(bands.mel_of(waveform), high)
-        waveform = bands.apply_gain(waveform, gain)
+        gain = job.compensation.gain(bands.mel_of(waveform))
+        waveform = bands.apply_gain(waveform, gain * np.isin(np.arange(gain.shape[1]), high))
     elif blind == "mel":
         target = job.compensation.energy_target(mel[0].cpu().numpy())
         waveform, _ = refine_phase(waveform, target, BLIND_ROUNDS, high, log_energy_of)
@@ -153,8 +153,7 @@ def vae_denoise(
     target = mel[0].cpu().numpy()
     waveform = job.synthesise(mel)
     if fitted:
-        gain = job.compensation.gain(target, stage="mel")
-        target = target + np.clip(gain, -bands.MAX_CUT, 0)
+        target = target + np.clip(job.compensation.mel_gain(target), -bands.MAX_CUT, 0)
     if lines or gate:
         idle = _idle_answer(job)
         waveform = _without_lines(waveform, idle) if lines else waveform
@@ -319,7 +318,7 @@ def vae_restored(
         offer("phase", refine_phase(start, target, iterations)[0])
         offer("quiet", refine_phase(start, quiet, iterations)[0])
         if blind:
-            aimed = target + job.compensation.gain(target, stage="mel")
+            aimed = target + job.compensation.mel_gain(target)
             offer("compensation", refine_phase(start, aimed, iterations)[0])
     if side_kbps:
         budget = side_kbps - SWITCHES / 1000 / job.seconds

@@ -36,7 +36,8 @@ def test_blind_compensation_finds_a_known_loss_on_other_clips():
     _, y = dulled(judged)
     high = bands.high_bands()[1:]
     before = bands.mel_of(y) - bands.mel_of(judged)
-    fixed = bands.apply_gain(y, fit.gain(bands.mel_of(y), bands.high_bands()))
+    in_high = np.isin(np.arange(64), bands.high_bands())
+    fixed = bands.apply_gain(y, fit.gain(bands.mel_of(y)) * in_high)
     after = bands.mel_of(fixed) - bands.mel_of(judged)
     assert before[:, high].mean() == pytest.approx(-1, abs=0.1)
     assert abs(after[:, high].mean()) < 0.2 * abs(before[:, high].mean())

@@ -13,10 +13,8 @@ Gains are natural logarithms, ``(frames, n_mels)``, on the front end's frame gri
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import scipy.ndimage
@@ -123,25 +121,19 @@ class Compensation:
     scale: np.ndarray
     clips: tuple[str, ...] = ()
 
-    def gain(
-        self,
-        mel: np.ndarray,
-        bands: Sequence[int] | np.ndarray | None = None,
-        stage: Literal["waveform", "mel"] = "waveform",
-    ) -> np.ndarray:
-        """Gain ``(frames, n_mels)`` for a reconstruction's own log-mel; 0 outside ``bands``.
+    def gain(self, mel: np.ndarray) -> np.ndarray:
+        """Gain ``(frames, n_mels)`` for the log-mel of the vocoder's waveform."""
+        return read_table(self.levels, self.table, mel)
 
-        ``stage`` says whether ``mel`` is the VAE's decoded one or that of the vocoder's waveform.
-        """
-        table = self.table if stage == "waveform" else self.mel_table
-        gain = read_table(self.levels, table, mel)
-        return gain if bands is None else gain * np.isin(np.arange(gain.shape[1]), bands)
+    def mel_gain(self, mel: np.ndarray) -> np.ndarray:
+        """The same for the VAE's decoded log-mel."""
+        return read_table(self.levels, self.mel_table, mel)
 
     def energy_target(self, mel: np.ndarray) -> np.ndarray:
         """Log energy that the original is likely to have, nat, by the VAE's decoded log-mel."""
         tonal = np.broadcast_to(tonality(mel)[:, None], mel.shape)
         held = read_table(self.tonalities, self.concentration, tonal)
-        return mel + self.gain(mel, stage="mel") + held
+        return mel + self.mel_gain(mel) + held
 
     def to_json(self) -> str:
         """Text form, rounded to 1e-4 nat; one row of the table a line."""
