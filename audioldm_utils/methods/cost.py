@@ -55,22 +55,6 @@ def _resident() -> float:
     return float("nan")
 
 
-class _Watch(threading.Thread):
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.before = self.peak = _resident()
-        self._done = threading.Event()
-
-    def run(self) -> None:
-        while not self._done.wait(0.05):
-            self.peak = max(self.peak, _resident())
-
-    def finish(self) -> None:
-        self._done.set()
-        self.join()
-        self.peak = max(self.peak, _resident())
-
-
 def _count(cost: Cost, name: str, module: torch.nn.Module) -> torch.utils.hooks.RemovableHandle:
     def after(_module: torch.nn.Module, _args: object, output: object) -> None:
         tensor = output if isinstance(output, torch.Tensor) else output[0]
@@ -102,7 +86,13 @@ def measured(checkpoint: Checkpoint, needs: tuple[str, ...]) -> Iterator[Cost]:
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
         start = torch.cuda.memory_allocated(device) / 2**20
-    watcher = _Watch()
+    seen, done = [_resident()], threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.05):
+            seen.append(_resident())
+
+    watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
     began = time.perf_counter()
     try:
@@ -111,8 +101,12 @@ def measured(checkpoint: Checkpoint, needs: tuple[str, ...]) -> Iterator[Cost]:
         if cuda:
             torch.cuda.synchronize(device)
         cost.seconds = time.perf_counter() - began
-        watcher.finish()
+        done.set()
+        watcher.join()
+        seen.append(_resident())
         for handle in handles:
             handle.remove()
-        peak = torch.cuda.max_memory_allocated(device) / 2**20 if cuda else watcher.peak
-        cost.peak_memory, cost.memory_growth = peak, peak - (start if cuda else watcher.before)
+        if cuda:
+            seen = [start, torch.cuda.max_memory_allocated(device) / 2**20]
+        cost.peak_memory = max(seen)
+        cost.memory_growth = cost.peak_memory - seen[0]
