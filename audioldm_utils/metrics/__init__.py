@@ -114,8 +114,8 @@ class Score(NamedTuple):
     unit: str
 
 
-def parse_names(names: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Metric names, or ``metric@band`` such as ``"log_spectral_distance@8-16 kHz"``.
+def parse_names(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Metric and band of names, or of ``metric@band`` such as ``"log_spectral_distance@8-16 kHz"``.
 
     Raises:
         UserError: an unknown metric, an unknown band, or a metric that has no bands.
@@ -127,7 +127,7 @@ def parse_names(names: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
             raise UserError(f"unknown metric {metric!r}; the metrics are {', '.join(REGISTRY)}.")
         if band and (band not in BANDS or metric not in _BANDED):
             raise UserError(f"{name!r}: bands are {', '.join(BANDS)}, for {' and '.join(_BANDED)}.")
-        wanted.append((metric, (band,) if band else REGISTRY[metric].bands))
+        wanted += [(metric, one) for one in ((band,) if band else REGISTRY[metric].bands)]
     return wanted
 
 
@@ -157,11 +157,9 @@ def evaluate_pair(
     """
     reference, estimate = validate(reference, estimate, sample_rate)
     scores = []
-    for name, bands in parse_names(default_names(category) if names is None else names):
-        metric = REGISTRY[name]
-        for band in bands:
-            options = {"band": band} if band else {}
-            with suppress(NotApplicable):
-                value = metric.function(reference, estimate, sample_rate, **options)
-                scores.append(Score(name, band, value, metric.unit))
+    for name, band in parse_names(default_names(category) if names is None else names):
+        metric, options = REGISTRY[name], {"band": band} if band else {}
+        with suppress(NotApplicable):
+            value = metric.function(reference, estimate, sample_rate, **options)
+            scores.append(Score(name, band, value, metric.unit))
     return scores
