@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -31,31 +29,25 @@ def _visqol(mode: str) -> VisqolApi:
     return api
 
 
-@contextmanager
-def _own_threads() -> Iterator[None]:
-    """Keep ViSQOL's numba from setting the process's OpenMP threads, torch's too, to all cores."""
-    import numba
-    import torch
-
-    threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _visqol_score(
     reference: Samples, estimate: Samples, sample_rate: int, mode: str, rate: int
 ) -> float:
+    import numba
+    import torch
+
     x, y = validate(reference, estimate, sample_rate)
     if len(x) < sample_rate:
         raise NotApplicable("ViSQOL needs at least 1 s")
     if not y.any():
         raise NotApplicable("the estimate is silent")
     x, y = (resample(signal, sample_rate, rate).astype(np.float64) for signal in (x, y))
-    with _own_threads():
+    # Numba sets the OpenMP threads of the whole process, torch's too, to all cores.
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
         return float(_visqol(mode).measure_from_arrays(x, y, rate).moslqo)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def visqol(reference: Samples, estimate: Samples, sample_rate: int) -> float:
