@@ -246,7 +246,8 @@ glue_value(
 # **The strict limit** is one that {glue:text}`strict` of real eval clips pass.
 # {glue:text}`strict_copies` of {glue:text}`samples_n` samples lie within it
 # ({glue:text}`strict_share`). A model that copied would have clearly more, one that is as far
-# from its train clips as new recordings are has as many. That this one has less is **{glue:text}`claim_4`**.
+# from its train clips as new recordings are has as many. That this one has less is
+# **{glue:text}`claim_4`**.
 #
 # The class of samples is told for {glue:text}`text_accuracy_of_all` of all. Without those within
 # the strict limit it is {glue:text}`text_strict_accuracy`, and without those within the wide one

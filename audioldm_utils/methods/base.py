@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from audioldm_utils.audio import MODEL_RATE
-from audioldm_utils.audio import clips as audio
-from audioldm_utils.audio.clips import Clip
+from audioldm_utils.audio.clips import Clip, to_model_rate
+from audioldm_utils.audio.signals import SILENCE, Gain, fit_length, normalise
 from audioldm_utils.errors import UserError
 from audioldm_utils.methods.enhance.bands import (
     Compensation,
@@ -56,17 +56,15 @@ class Job:
 
     Attributes:
         seed: of all noise.
-        progress: gets a step's number and the number of all, from methods that iterate.
+        step: told a step's number and the number of all, by methods that iterate.
         refined: latents and curve of a refinement, by its settings.
     """
 
     clip: Clip
     networks: Networks
     seed: int = 0
-    progress: Callable[[int, int], None] | None = None
-    refined: dict[tuple[int, float, str], tuple[torch.Tensor, np.ndarray]] = field(
-        default_factory=dict
-    )
+    step: Callable[[int, int], None] = lambda done, total: None
+    refined: dict[tuple, tuple[torch.Tensor, np.ndarray]] = field(default_factory=dict)
 
     def text(self, prompt: str) -> str:
         """The prompt that an option means: ``caption``, ``none``, or a text."""
@@ -74,28 +72,28 @@ class Job:
         return "" if text == "none" else text
 
     @cached_property
-    def _normalised(self) -> tuple[np.ndarray, audio.Gain]:
-        wave = audio.to_model_rate(self.clip)
+    def _normalised(self) -> tuple[np.ndarray, Gain]:
+        wave = to_model_rate(self.clip)
         mean = float(wave.mean(dtype=np.float64))
-        if np.abs(wave - mean).max() < audio.SILENCE:
+        if np.abs(wave - mean).max() < SILENCE:
             # A clip may begin with silence, which has no peak to scale: as `networks.normalise`.
-            return np.zeros_like(wave), audio.Gain(mean, 1.0)
-        return audio.normalise(wave)
+            return np.zeros_like(wave), Gain(mean, 1.0)
+        return normalise(wave)
 
     @property
     def waveform(self) -> np.ndarray:
         """The clip at 16 kHz, mean removed, peak 0.5, ``(samples,)`` float32; silence as zeros."""
-        return self._normalised[0].astype(np.float32, copy=False)
+        return self._normalised[0]
 
     @property
-    def gain(self) -> audio.Gain:
+    def gain(self) -> Gain:
         """What the front end did to the level, to be undone at the end."""
         return self._normalised[1]
 
-    @cached_property
+    @property
     def original(self) -> np.ndarray:
         """The clip at its own rate in the same scaling as :attr:`waveform`, float32."""
-        return self.gain.apply(self.clip.samples).astype(np.float32, copy=False)
+        return self.gain.apply(self.clip.samples)
 
     @cached_property
     def mel(self) -> torch.Tensor:
@@ -110,8 +108,7 @@ class Job:
     def own_level(self, waveform: np.ndarray, rate: int) -> np.ndarray:
         """Undo the gain, float32; as many samples as the clip has at that rate."""
         length = len(self.clip.samples if rate == self.clip.sample_rate else self.waveform)
-        waveform = np.pad(waveform, (0, max(0, length - len(waveform))))[:length]
-        return np.asarray(self.gain.undo(waveform), np.float32)
+        return self.gain.undo(fit_length(waveform, length))
 
     @property
     def seconds(self) -> float:
@@ -129,9 +126,7 @@ class Job:
         """For the coder of side information: the fitted ones, else plausible ones."""
         checkpoint = self.networks.checkpoint
         path = compensation_path(checkpoint.path, checkpoint.fingerprint, self.networks.synthesis)
-        if path.exists():
-            return self.compensation
-        return identity_compensation(checkpoint.fingerprint)
+        return self.compensation if path.exists() else identity_compensation("")
 
     def synthesise(self, mel: torch.Tensor) -> np.ndarray:
         """Waveform of a mel ``(1, frames, 64)``, as long as the input."""
@@ -141,11 +136,6 @@ class Job:
         """Decode latents plainly, as ``vae`` does."""
         waveform = self.synthesise(self.networks.decode(latents))
         return Output(waveform, MODEL_RATE, latents, **more)
-
-    def step(self, done: int, total: int) -> None:
-        """Tell whoever watches."""
-        if self.progress:
-            self.progress(done, total)
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 
@@ -26,7 +26,6 @@ def ddcm(
     """Diffusion whose noise is chosen from codebooks so that it ends at the input's latents.
 
     Args:
-        job: the clip.
         kbps: most kilobits a second, every bit of the file counted.
         steps: most UNet calls.
         codebook: ``cyclic``, ``gaussian``, ``turbo``, ``matching-pursuit`` or ``k-means``.
@@ -34,7 +33,10 @@ def ddcm(
             part of the file and of its bits.
         guidance: scale of classifier-free guidance; 1 is none.
     """
-    return _code(job, kbps, steps, codebook, prompt, guidance)
+    text = job.text(prompt) or None
+    guidance = guidance if text else 1.0
+    chosen = {"codebook": codebook, "prompt": text, "guidance": guidance, "seed": job.seed}
+    return _code(job, Settings(kbps=kbps, steps=steps, **chosen))
 
 
 def ddcm_quantised(
@@ -49,7 +51,6 @@ def ddcm_quantised(
     """The input's latent vectors replaced by a fitted codebook's, then DDCM towards those.
 
     Args:
-        job: the clip.
         kbps: most kilobits a second of DDCM, every bit of the file counted.
         steps: most UNet calls.
         codebook: as in ``ddcm``.
@@ -63,37 +64,23 @@ def ddcm_quantised(
     def prepare(latents: torch.Tensor) -> torch.Tensor:
         return vectors.soft(latents, temperature).to(latents)
 
-    return _code(job, kbps, steps, codebook, prepare=prepare)
+    settings = Settings(kbps=kbps, steps=steps, codebook=codebook, seed=job.seed)
+    return _code(job, settings, prepare)
 
 
 def _code(
-    job: Job,
-    kbps: float,
-    steps: int,
-    codebook: str,
-    prompt: str = "none",
-    guidance: float = 1.0,
-    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    job: Job, settings: Settings, prepare: Callable[[torch.Tensor], torch.Tensor] | None = None
 ) -> Output:
-    text = job.text(prompt)
-    settings = Settings(
-        kbps=kbps,
-        steps=steps,
-        codebook=codebook,
-        prompt=text or None,
-        guidance=guidance if text else 1.0,
-        seed=job.seed,
-    )
     encoded = Codec(job.networks).encode(
         # The file holds the level; the codec takes it off and finds the same.
         job.gain.undo(job.waveform),
         settings,
         original=(len(job.clip.samples), job.clip.sample_rate),
-        callback=lambda step: job.step(step.index + 1, steps),
+        callback=lambda step: job.step(step.index + 1, settings.steps),
         prepare=prepare,
     )
     latents = encoded.codes.latents
-    details: dict[str, Any] = {
+    details = {
         "file_kbps": encoded.sizes.kbps,
         "payload_kbps": encoded.sizes.payload_kbps,
         "steps": encoded.header.steps,

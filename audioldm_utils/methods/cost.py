@@ -27,8 +27,7 @@ class Cost:
     """What one clip cost.
 
     Attributes:
-        forward: forward calls of each of :data:`NETWORKS`.
-        backward: backward calls of each.
+        forward, backward: calls of each of :data:`NETWORKS`.
         seconds: wall-clock time, loading of networks and files excluded.
         peak_memory: largest while the method ran, MiB, weights and program included: on a CPU
             the resident set of the process, sampled every 50 ms (NaN without ``/proc``); on a
@@ -56,26 +55,19 @@ def _resident() -> float:
     return float("nan")
 
 
-class _Watch(threading.Thread):
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.start_level = self.peak = _resident()
-        self._done = threading.Event()
+def _count(cost: Cost, name: str, module: torch.nn.Module) -> torch.utils.hooks.RemovableHandle:
+    def after(_module: torch.nn.Module, _args: object, output: object) -> None:
+        tensor = output if isinstance(output, torch.Tensor) else output[0]
+        rows = len(tensor) if tensor.ndim > 1 else 1
+        cost.forward[name] += rows
 
-    def run(self) -> None:
-        while not self._done.wait(0.05):
-            self.peak = max(self.peak, _resident())
+        def back(_gradient: torch.Tensor) -> None:
+            cost.backward[name] += rows
 
-    def finish(self) -> None:
-        self._done.set()
-        self.join()
-        self.peak = max(self.peak, _resident())
+        if tensor.requires_grad:
+            tensor.register_hook(back)
 
-
-def _first_tensor(output: object) -> torch.Tensor:
-    if isinstance(output, torch.Tensor):
-        return output
-    return next(iter(output.values())) if isinstance(output, dict) else output[0]
+    return module.register_forward_hook(after)
 
 
 @contextmanager
@@ -85,33 +77,22 @@ def measured(checkpoint: Checkpoint, needs: tuple[str, ...]) -> Iterator[Cost]:
     ``needs``: the components that are watched (``vae``, ``vocoder``, ``unet``).
     """
     cost = Cost()
-    handles = []
-
-    def watch(name: str, module: torch.nn.Module) -> None:
-        def after(_module: torch.nn.Module, _args: object, output: object) -> None:
-            tensor = _first_tensor(output)
-            rows = len(tensor) if tensor.ndim > 1 else 1
-            cost.forward[name] += rows
-            if tensor.requires_grad:
-
-                def back(_gradient: torch.Tensor) -> None:
-                    cost.backward[name] += rows
-
-                tensor.register_hook(back)
-
-        handles.append(module.register_forward_hook(after))
-
+    watched = {name: checkpoint.part(name) for name in ("vocoder", "unet") if name in needs}
     if "vae" in needs:
-        watch("vae_encoder", checkpoint.vae.encoder)
-        watch("vae_decoder", checkpoint.vae.decoder)
-    for name in ("vocoder", "unet"):
-        if name in needs:
-            watch(name, checkpoint.part(name))
+        vae = checkpoint.vae
+        watched |= {"vae_encoder": vae.encoder, "vae_decoder": vae.decoder}
+    handles = [_count(cost, name, module) for name, module in watched.items()]
     device, cuda = checkpoint.device, checkpoint.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
         start = torch.cuda.memory_allocated(device) / 2**20
-    watcher = _Watch()
+    seen, done = [_resident()], threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.05):
+            seen.append(_resident())
+
+    watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
     began = time.perf_counter()
     try:
@@ -120,10 +101,12 @@ def measured(checkpoint: Checkpoint, needs: tuple[str, ...]) -> Iterator[Cost]:
         if cuda:
             torch.cuda.synchronize(device)
         cost.seconds = time.perf_counter() - began
-        watcher.finish()
+        done.set()
+        watcher.join()
+        seen.append(_resident())
         for handle in handles:
             handle.remove()
-        cost.peak_memory, before = watcher.peak, watcher.start_level
         if cuda:
-            cost.peak_memory, before = torch.cuda.max_memory_allocated(device) / 2**20, start
-        cost.memory_growth = cost.peak_memory - before
+            seen = [start, torch.cuda.max_memory_allocated(device) / 2**20]
+        cost.peak_memory = max(seen)
+        cost.memory_growth = cost.peak_memory - seen[0]

@@ -49,9 +49,9 @@ def _draw(generator: torch.Generator, like: torch.Tensor) -> torch.Tensor:
     return torch.randn(like.shape, generator=generator).to(like)
 
 
-def _noised(x0: torch.Tensor, abar: float, noise: torch.Tensor) -> torch.Tensor:
-    """Draw from q(x_t | x0) with the noise given."""
-    return math.sqrt(abar) * x0 + math.sqrt(1 - abar) * noise
+def _noised(x0: torch.Tensor, abar: float, generator: torch.Generator) -> torch.Tensor:
+    """Draw from q(x_t | x0)."""
+    return math.sqrt(abar) * x0 + math.sqrt(1 - abar) * _draw(generator, x0)
 
 
 @torch.no_grad()
@@ -67,7 +67,6 @@ def sdedit(
     """Noise the latents up to a strength and denoise them again.
 
     Args:
-        job: the clip.
         strength: share of the training schedule that is noised over; 0 is ``vae`` itself.
         steps: UNet calls from there down (twice as many with guidance).
         prompt: ``caption`` (the clip's, where it has one), ``none``, or a text.
@@ -79,10 +78,9 @@ def sdedit(
         return job.finish(job.latents, details={"steps": 0})
     model, text = _denoiser(job, prompt, guidance)
     generator = torch.Generator().manual_seed(job.seed)
-    x = _noised(job.latents, schedule.alphas_bar[0], _draw(generator, job.latents))
+    x = _noised(job.latents, schedule.alphas_bar[0], generator)
     for i, t in enumerate(schedule.timesteps):
-        noise = _draw(generator, x) if schedule.sigma(i) else None
-        x = schedule.step(i, x, model(x, t), noise)
+        x = schedule.step(i, x, model(x, t), _draw(generator, x))
         job.step(i + 1, len(schedule))
     return job.finish(x, details={"steps": len(schedule), "prompt": text})
 
@@ -106,7 +104,6 @@ def ddpm_inversion(
     The last map, where the schedule adds no noise, is the difference itself.
 
     Args:
-        job: the clip.
         steps: of the whole schedule; inversion and replay make that many UNet calls each.
         skip: share of the noisiest steps that the replay leaves out, so that an edit stays
             nearer to the input.
@@ -122,7 +119,7 @@ def ddpm_inversion(
         replay, text = _denoiser(job, target, target_guidance)
     generator = torch.Generator().manual_seed(job.seed)
     x0, count = job.latents, len(schedule)
-    path = [_noised(x0, abar, _draw(generator, x0)) for abar in schedule.alphas_bar] + [x0]
+    path = [*(_noised(x0, abar, generator) for abar in schedule.alphas_bar), x0]
     maps = []
     for i, t in enumerate(schedule.timesteps):
         mean = schedule.mean(i, path[i], source(path[i], t))
@@ -157,7 +154,6 @@ def guided(
     (Polyak 1969), in place of a constant for all steps.
 
     Args:
-        job: the clip.
         strength: where the reverse process starts, as in ``sdedit``; 0 is ``vae`` itself.
         steps: each is a forward and, with gradient ``unet``, a backward call of the UNet.
         distance: ``latent`` (squared distance of x0_hat to the input's latents) or ``mel``
@@ -177,7 +173,7 @@ def guided(
     through = gradient == "unet"
     model, text = _denoiser(job, prompt, guidance, grad=through)
     generator = torch.Generator().manual_seed(job.seed)
-    x = _noised(job.latents, schedule.alphas_bar[0], _draw(generator, job.latents))
+    x = _noised(job.latents, schedule.alphas_bar[0], generator)
     curve = []
     for i, t in enumerate(schedule.timesteps):
         x = x.detach().requires_grad_(through)
@@ -187,16 +183,12 @@ def guided(
             x0_hat = x0_hat.detach().requires_grad_(True)
         value, order = _distance(job, x0_hat, distance)
         curve.append(float(value.detach()))
-        if through:
-            inner, direction = torch.autograd.grad(value, (x0_hat, x))
-        else:
-            (inner,) = torch.autograd.grad(value, x0_hat)
-            direction = inner
+        gradients = torch.autograd.grad(value, (x0_hat, x) if through else (x0_hat,))
+        inner, direction = gradients[0], gradients[-1]
         length = order * curve[-1] / max(float(inner.norm()), 1e-12)
         direction = direction / direction.norm().clamp(min=1e-12)
-        noise = _draw(generator, x) if schedule.sigma(i) else None
         with torch.no_grad():
-            x = schedule.step(i, x.detach(), output.detach(), noise)
+            x = schedule.step(i, x.detach(), output.detach(), _draw(generator, x))
             x = x - scale * math.sqrt(schedule.next_bar[i]) * length * direction
         job.step(i + 1, len(schedule))
     details = {"distance_by_step": np.array(curve), "steps": len(schedule), "prompt": text}

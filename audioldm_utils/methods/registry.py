@@ -13,6 +13,7 @@ import re
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a method: its name, type, default, what it does, and its range."""
+    """One option of a method: its name, type, default, what it does, and a number's range."""
 
     name: str
     type: type
@@ -46,9 +47,9 @@ class Option:
         Raises:
             UserError: it cannot be one, or is out of range.
         """
+        kind = {bool: "true or false", str: "a text"}.get(self.type, self.bound)
         sentence = UserError(
-            f"option {self.name} of {method} must be {self.bound or _KINDS[self.type]}, "
-            f"not {bounds.shown(value)}."
+            f"option {self.name} of {method} must be {kind}, not {bounds.shown(value)}."
         )
         if self.type is bool:
             if (word := str(value).lower()) not in _WORDS:
@@ -64,7 +65,6 @@ class Option:
         return result
 
 
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -73,26 +73,24 @@ class Method:
     """A named method.
 
     Attributes:
-        name: as the command line takes it.
-        summary: one line.
-        paper: its source.
-        function: ``module:function`` under ``audioldm_utils.methods``.
+        name: as the command line takes it; its function's name has ``_`` in place of ``-``.
+        module: of the function, under ``audioldm_utils.methods``.
         needs: components of the checkpoint.
         fits: what must be fitted for the checkpoint, by the options with their defaults: the
             name of a part that ``audioldm-utils fit`` stores, or an empty text.
     """
 
     name: str
+    module: str
     summary: str
     paper: str
-    function: str
     needs: tuple[str, ...] = ("vae", "vocoder")
     fits: Callable[[dict[str, Any]], str] = lambda options: ""
 
     def load(self) -> Callable[..., Output]:
         """The function itself."""
-        module, name = self.function.split(":")
-        return getattr(importlib.import_module(f"audioldm_utils.methods.{module}"), name)
+        module = importlib.import_module(f"audioldm_utils.methods.{self.module}")
+        return getattr(module, self.name.replace("-", "_"))
 
     @property
     def options(self) -> dict[str, Option]:
@@ -129,95 +127,47 @@ def _argument_helps(doc: str) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in found}
 
 
-_AUDIOLDM2 = "Liu et al. 2023, arXiv 2308.05734"
 _DDCM = "Ohayon et al. 2025, arXiv 2502.01189"
 _DIFFUSION = ("vae", "vocoder", "unet")
+_COMPENSATION = "compensation"
 
 #: Every method, in the order of the book.
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("vae", "VAE and vocoder as they are", _AUDIOLDM2, "repair:vae"),
-        Method(
-            "vae-griffinlim",
-            "the VAE's mel through Griffin-Lim, without the vocoder",
-            "Griffin and Lim 1984; Perraudin et al. 2013",
-            "repair:vae_griffinlim",
-            ("vae",),
-        ),
-        Method(
-            "vae-inverse",
-            "the VAE's mel through a fitted inverse of the mel filterbank, then Griffin-Lim",
-            "this project; Siuzdak 2023, arXiv 2306.00814 (blocks)",
-            "repair:vae_inverse",
-            ("vae",),
-        ),
-        Method(
-            "vae-highfreq",
-            "4 to 8 kHz compensated, the band above 8 kHz extended",
-            "Dietz et al. 2002, AES 5553 (spectral band replication)",
-            "repair:vae_highfreq",
-            fits=lambda o: "compensation" if o["blind"] != "none" and not o["oracle"] else "",
-        ),
-        Method(
-            "vae-denoise",
-            "noise and artefacts suppressed, mel-consistent phase refinement",
-            "Griffin and Lim 1984; Sainburg et al. 2020 (noisereduce)",
-            "repair:vae_denoise",
-            fits=lambda o: "compensation" if o["fitted"] else "",
-        ),
-        Method(
-            "vae-refined",
-            "latents refined by gradient steps on the mel distance",
-            "Abdal et al. 2019, arXiv 1904.03189 (optimisation-based inversion)",
-            "repair:vae_refined",
-        ),
-        Method(
-            "vae-restored",
-            "all repairs together, each left out where it would hurt",
-            "this project",
-            "repair:vae_restored",
-            fits=lambda o: "compensation" if o["blind"] and o["iterations"] else "",
-        ),
-        Method(
-            "sdedit",
-            "latents noised up to a strength and denoised again",
-            "Meng et al. 2022, arXiv 2108.01073",
-            "diffusion:sdedit",
-            _DIFFUSION,
-        ),
-        Method(
-            "ddpm-inversion",
-            "edit-friendly inversion: exact noise maps, replayed",
-            "Huberman-Spiegelglas et al. 2024, arXiv 2304.06140",
-            "diffusion:ddpm_inversion",
-            _DIFFUSION,
-        ),
-        Method(
-            "guided",
-            "reverse diffusion guided by the distance to the input",
-            "Chung et al. 2023, arXiv 2209.14687",
-            "diffusion:guided",
-            _DIFFUSION,
-        ),
-        Method(
-            "ddcm",
-            "noise chosen from codebooks so that diffusion follows the input",
-            _DDCM,
-            "codec:ddcm",
-            _DIFFUSION,
-            fits=lambda o: "k-means" if o["codebook"] == "k-means" else "",
-        ),
-        Method(
-            "ddcm-quantised",
-            "latent vectors quantised by a codebook, then DDCM",
-            _DDCM + "; van den Oord et al. 2017, arXiv 1711.00937",
-            "codec:ddcm_quantised",
-            _DIFFUSION,
-            fits=lambda o: o["quantiser"],
-        ),
+        Method("vae", "repair", "VAE and vocoder as they are",
+               "Liu et al. 2023, arXiv 2308.05734"),
+        Method("vae-griffinlim", "repair", "the VAE's mel through Griffin-Lim, without the vocoder",
+               "Griffin and Lim 1984; Perraudin et al. 2013", ("vae",)),
+        Method("vae-inverse", "repair",
+               "the VAE's mel through a fitted inverse of the mel filterbank, then Griffin-Lim",
+               "this project; Siuzdak 2023, arXiv 2306.00814 (blocks)", ("vae",)),
+        Method("vae-highfreq", "repair", "4 to 8 kHz compensated, the band above 8 kHz extended",
+               "Dietz et al. 2002, AES 5553 (spectral band replication)",
+               fits=lambda o: _COMPENSATION if o["blind"] != "none" and not o["oracle"] else ""),
+        Method("vae-denoise", "repair",
+               "noise and artefacts suppressed, mel-consistent phase refinement",
+               "Griffin and Lim 1984; Sainburg et al. 2020 (noisereduce)",
+               fits=lambda o: _COMPENSATION if o["fitted"] else ""),
+        Method("vae-refined", "repair", "latents refined by gradient steps on the mel distance",
+               "Abdal et al. 2019, arXiv 1904.03189 (optimisation-based inversion)"),
+        Method("vae-restored", "repair", "all repairs together, each left out where it would hurt",
+               "this project",
+               fits=lambda o: _COMPENSATION if o["blind"] and o["iterations"] else ""),
+        Method("sdedit", "diffusion", "latents noised up to a strength and denoised again",
+               "Meng et al. 2022, arXiv 2108.01073", _DIFFUSION),
+        Method("ddpm-inversion", "diffusion",
+               "edit-friendly inversion: exact noise maps, replayed",
+               "Huberman-Spiegelglas et al. 2024, arXiv 2304.06140", _DIFFUSION),
+        Method("guided", "diffusion", "reverse diffusion guided by the distance to the input",
+               "Chung et al. 2023, arXiv 2209.14687", _DIFFUSION),
+        Method("ddcm", "codec", "noise chosen from codebooks so that diffusion follows the input",
+               _DDCM, _DIFFUSION, lambda o: o["codebook"] if o["codebook"] == "k-means" else ""),
+        Method("ddcm-quantised", "codec", "latent vectors quantised by a codebook, then DDCM",
+               f"{_DDCM}; van den Oord et al. 2017, arXiv 1711.00937",
+               _DIFFUSION, lambda o: o["quantiser"]),
     )
-}
+}  # fmt: skip
 
 
 def find_method(name: str) -> Method:
@@ -229,19 +179,14 @@ def find_method(name: str) -> Method:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What a method made of one clip, at the clip's own level and length.
+    """What a method made of one clip; what is not said here is said at its ``Output``.
 
     Attributes:
         options: those given, the rest being the method's defaults.
-        audio: ``(samples,)`` float32.
-        sample_rate: 16000, or the clip's own where the band was extended.
+        audio: ``(samples,)`` float32, at the clip's own level and length.
         latents: ``(8, frames / 4, 16)`` float32, scaled.
-        side_bits: bits that a decoder needs beside the latents; for the codec methods, which
-            send no latents, all bits.
         kbps: ``side_bits`` a second of the clip, in thousands.
         checkpoint: fingerprint.
-        oracle: the decoder was given the original: an upper bound, no method.
-        details: curves and figures of the method's own.
     """
 
     clip: str
@@ -288,6 +233,8 @@ def reconstruct(
             lacks a component or what must be fitted for it; before any clip is read.
     """
     from audioldm_utils.audio.clips import Clip as ClipType
+    from audioldm_utils.methods.base import Job
+    from audioldm_utils.methods.cost import measured
     from audioldm_utils.model.networks import Networks as NetworksType
 
     chosen = find_method(method)
@@ -300,43 +247,18 @@ def reconstruct(
     needs = tuple(n for n in chosen.needs if n != "vocoder" or networks.synthesis == n)
     for name in needs:
         networks.checkpoint.part(name)
-    several = [clips] if isinstance(clips, ClipType) else clips
-    return _run(several, chosen, needs, checked, networks, seed, progress)
+    function = chosen.load()
 
-
-def _check_fitted(networks: Networks, part: str) -> None:
-    """Refuse a checkpoint for which nothing of that name is fitted (UserError)."""
-    from audioldm_utils.ddcm.codebook.fitted import load_fitted
-    from audioldm_utils.methods.enhance.bands import load_compensation
-
-    place = networks.checkpoint.path, networks.checkpoint.fingerprint
-    fitted = part != "compensation"
-    _ = load_fitted(*place, part) if fitted else load_compensation(*place, networks.synthesis)
-
-
-def _run(
-    clips: Iterable[Clip],
-    method: Method,
-    needs: tuple[str, ...],
-    options: dict[str, Any],
-    networks: Networks,
-    seed: int,
-    progress: Callable[[str, int, int], None] | None,
-) -> Iterator[Reconstruction]:
-    from audioldm_utils.methods.base import Job
-    from audioldm_utils.methods.cost import measured
-
-    function = method.load()
-    for clip in clips:
+    def one(clip: Clip) -> Reconstruction:
         job = Job(clip, networks, seed)
         if progress:
-            job.progress = lambda done, total, name=clip.name: progress(name, done, total)
+            job.step = partial(progress, clip.name)
         with measured(networks.checkpoint, needs) as cost:
-            output = function(job, **options)
-        yield Reconstruction(
+            output = function(job, **checked)
+        return Reconstruction(
             clip=clip.name,
-            method=method.name,
-            options=options,
+            method=method,
+            options=checked,
             audio=job.own_level(output.waveform, output.sample_rate),
             sample_rate=output.sample_rate,
             latents=output.latents[0].detach().cpu(),
@@ -348,3 +270,15 @@ def _run(
             oracle=output.oracle,
             details=output.details,
         )
+
+    return map(one, [clips] if isinstance(clips, ClipType) else clips)
+
+
+def _check_fitted(networks: Networks, part: str) -> None:
+    """Refuse a checkpoint for which nothing of that name is fitted (UserError)."""
+    from audioldm_utils.ddcm.codebook.fitted import load_fitted
+    from audioldm_utils.methods.enhance.bands import load_compensation
+
+    place = networks.checkpoint.path, networks.checkpoint.fingerprint
+    fitted = part != _COMPENSATION
+    _ = load_fitted(*place, part) if fitted else load_compensation(*place, networks.synthesis)

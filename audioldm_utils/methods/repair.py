@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Annotated
 
 import librosa
@@ -43,7 +44,6 @@ def vae_griffinlim(job: Job, *, iterations: Annotated[int, bounds.ITERATIONS] = 
     """The VAE's mel through Griffin-Lim in place of the vocoder: the plain baseline.
 
     Args:
-        job: the clip.
         iterations: of Griffin-Lim.
     """
     return _synthesised(job, "griffin-lim", iterations)
@@ -53,7 +53,6 @@ def vae_inverse(job: Job, *, iterations: Annotated[int, bounds.ITERATIONS] = 32)
     """The VAE's mel through the fitted inverse of the filterbank, then Griffin-Lim.
 
     Args:
-        job: the clip.
         iterations: of Griffin-Lim.
     """
     return _synthesised(job, "inverse", iterations)
@@ -76,7 +75,6 @@ def vae_highfreq(
     """High frequencies put back.
 
     Args:
-        job: the clip.
         blind: compensation from 4 to 8 kHz that costs no bits. ``mel`` leads the waveform to
             the energies that the decoder's own mel stands for: corrected by what the VAE loses
             on other clips, and by how much energy a mel so tonal holds there. ``fitted`` knows
@@ -91,21 +89,17 @@ def vae_highfreq(
     mel = job.networks.decode(job.latents)
     waveform = job.synthesise(mel)
     if oracle:
-        wide = job.clip.sample_rate > MODEL_RATE
-        reference, rate = (
-            (job.original, job.clip.sample_rate) if wide else (job.waveform, MODEL_RATE)
-        )
+        rate = max(job.clip.sample_rate, MODEL_RATE)
+        reference = job.original if rate > MODEL_RATE else job.waveform
         full = bandwidth.oracle_crossover(reference, waveform, rate, bands.HIGH_BAND[0])
         return Output(full, rate, job.latents, oracle=True)
     high = bands.high_bands()
     if blind == "fitted":
-        gain = job.compensation.gain(bands.mel_of(waveform), high)
-        waveform = bands.apply_gain(waveform, gain)
+        gain = job.compensation.gain(bands.mel_of(waveform))
+        waveform = bands.apply_gain(waveform, gain * np.isin(np.arange(gain.shape[1]), high))
     elif blind == "mel":
         target = job.compensation.energy_target(mel[0].cpu().numpy())
-        waveform, _ = refine_phase(
-            waveform, target, BLIND_ROUNDS, bands=high, measure=log_energy_of
-        )
+        waveform, _ = refine_phase(waveform, target, BLIND_ROUNDS, high, log_energy_of)
     waveform, bits = _side_information(job, waveform, side_kbps)
     details = {"side_bits_4_to_8_khz": bits}
     output = Output(waveform, MODEL_RATE, job.latents, bits, details)
@@ -118,8 +112,8 @@ def _side_information(job: Job, waveform: np.ndarray, kbps: float) -> tuple[np.n
         return waveform, 0
     reference, estimate = bands.energy_of(job.waveform), bands.energy_of(waveform)
     budget = kbps * 1000 * job.seconds
-    data, bits = bands.encode_high_bands(reference, estimate, job.statistics, budget)
-    gain = bands.decode_high_bands(data, len(estimate), job.statistics)
+    statistics = job.statistics
+    gain, bits = bands.high_bands_by_side_information(reference, estimate, statistics, budget)
     return bands.apply_gain(waveform, gain), bits
 
 
@@ -149,7 +143,6 @@ def vae_denoise(
     """Noise and artefacts of VAE and vocoder suppressed; the decoder needs no bits for it.
 
     Args:
-        job: the clip.
         iterations: rounds of mel-consistent refinement, from the vocoder's phase.
         fitted: let that aim at the decoded mel less the noise that the VAE adds to quiet
             bands, as fitted on other clips.
@@ -160,23 +153,20 @@ def vae_denoise(
     target = mel[0].cpu().numpy()
     waveform = job.synthesise(mel)
     if fitted:
-        gain = job.compensation.gain(target, stage="mel")
-        target = target + np.clip(gain, -bands.MAX_CUT, 0)
+        target = target + np.clip(job.compensation.mel_gain(target), -bands.MAX_CUT, 0)
     if lines or gate:
-        idle = idle_answer(job)
-        if lines:
-            waveform = _without_lines(waveform, idle)
-        if gate:
-            waveform = noise.spectral_gate(waveform, MODEL_RATE, idle, gate)
+        idle = _idle_answer(job)
+        waveform = _without_lines(waveform, idle) if lines else waveform
+        waveform = noise.spectral_gate(waveform, MODEL_RATE, idle, gate) if gate else waveform
     own = bands.mel_of(waveform)
     target = only_cuts_below(target[: len(own)], own, QUIET)
     waveform, curve = refine_phase(waveform, target, iterations)
     return Output(waveform, MODEL_RATE, job.latents, details={"mel_error_by_round": curve})
 
 
-def idle_answer(job: Job, frames: int = 128) -> np.ndarray:
-    """What the synthesis makes of silence, ``(frames * 160,)``."""
-    silence = torch.full((1, frames, 64), job.networks.mel_config.silence)
+def _idle_answer(job: Job) -> np.ndarray:
+    """What the synthesis makes of 128 frames of silence, ``(samples,)``."""
+    silence = torch.full((1, 128, 64), job.networks.mel_config.silence)
     return job.networks.synthesise(silence, seed=job.seed)[0].cpu().numpy()
 
 
@@ -198,7 +188,6 @@ def vae_refined(
     """Latents refined by gradient steps on the multi-scale mel distance.
 
     Args:
-        job: the clip.
         steps: Adam steps; a forward and a backward call of the VAE's decoder each.
         learning_rate: in latent standard deviations a step.
         precision: of the gradient steps, ``float32`` or ``bfloat16``, which is faster on
@@ -215,8 +204,7 @@ def _refined(
 
     Kept on the job, so that an ablation refines a clip once.
     """
-    key = (steps, learning_rate, precision)
-    if key in job.refined:
+    if (key := (steps, learning_rate, precision)) in job.refined:
         return job.refined[key]
     check_choice("precision", precision, ("float32", "bfloat16"))
 
@@ -225,17 +213,16 @@ def _refined(
             return job.networks.decode_grad(latents).float()
 
     rows = job.latents.shape[2]
-    starts = list(range(0, max(rows - REFINE_ROWS // 4, 1), REFINE_ROWS))
+    starts = range(0, max(rows - REFINE_ROWS // 4, 1), REFINE_ROWS)
     refined, curves = [], []
-    for number, start in enumerate(starts):
-        stop = rows if number == len(starts) - 1 else start + REFINE_ROWS
+    for number, (start, stop) in enumerate(pairwise([*starts, rows])):
         latents, curve = refine_latents(
             job.latents[:, :, start:stop],
             job.mel[:, 4 * start : 4 * stop],
             decode,
             steps,
             learning_rate,
-            lambda done, _: job.step(number * steps + done, len(starts) * steps),  # noqa: B023
+            lambda done: job.step(number * steps + done, len(starts) * steps),  # noqa: B023
         )
         refined.append(latents)
         curves.append(curve[:, 0] * (stop - start) / rows)
@@ -254,14 +241,12 @@ def _rule(job: Job, waveform: np.ndarray) -> np.ndarray:
     if not job.waveform.any():
         return np.zeros(3)  # nothing betters silence
     pair = job.waveform, waveform, MODEL_RATE
-    bands_held = [band for band, (low, _) in metrics.BANDS.items() if low < MODEL_RATE / 2]
-    energies = [metrics.band_energy_error(*pair, band=band) for band in bands_held]
-    count = min(len(job.waveform), len(waveform))
+    held = [band for band, (low, _) in metrics.BANDS.items() if low < MODEL_RATE / 2]
+    energies = np.mean([metrics.band_energy_error(*pair, band=band) for band in held])
     options = {"n_fft": RULE_WINDOW, "hop_length": RULE_WINDOW // 4}
-    a, b = (np.abs(librosa.stft(x[:count], **options)) for x in pair[:2])
-    magnitudes = float(np.linalg.norm(a - b) / np.linalg.norm(a))
-    distances = [metrics.log_spectral_distance(*pair), float(np.mean(energies)), magnitudes]
-    return np.log(np.maximum(distances, 1e-6))
+    a, b = (np.abs(librosa.stft(x, **options)) for x in pair[:2])
+    magnitudes = np.linalg.norm(a - b) / np.linalg.norm(a)
+    return np.log(np.maximum([metrics.log_spectral_distance(*pair), energies, magnitudes], 1e-6))
 
 
 def _betters(score: np.ndarray, value: np.ndarray) -> bool:
@@ -290,7 +275,6 @@ def vae_restored(
     what judges the result, nor at the log-mel that refinement minimises.
 
     Args:
-        job: the clip.
         steps: latent refinement; 0 leaves it out.
         learning_rate: of it.
         precision: of it, ``float32`` or ``bfloat16``.
@@ -327,19 +311,18 @@ def vae_restored(
         if offer("refined", job.synthesise(decoded), flag=0):
             latents, mel = refined, decoded
     if iterations:
-        start = _without_lines(waveform, idle_answer(job)) if lines else waveform
+        start = _without_lines(waveform, _idle_answer(job)) if lines else waveform
         own = bands.mel_of(start)
         target = mel[0, : len(own)].cpu().numpy()
         quiet = only_cuts_below(target, own, QUIET)
         offer("phase", refine_phase(start, target, iterations)[0])
         offer("quiet", refine_phase(start, quiet, iterations)[0])
         if blind:
-            aimed = target + job.compensation.gain(target, stage="mel")
+            aimed = target + job.compensation.mel_gain(target)
             offer("compensation", refine_phase(start, aimed, iterations)[0])
     if side_kbps:
-        offer(
-            "envelope", *_side_information(job, waveform, side_kbps - SWITCHES / 1000 / job.seconds)
-        )
+        budget = side_kbps - SWITCHES / 1000 / job.seconds
+        offer("envelope", *_side_information(job, waveform, budget))
     details = {"side_bits_4_to_8_khz": bits, "parts": kept, "mel_distance_by_step": curve}
     output = Output(waveform, MODEL_RATE, latents, bits, details)
     return extended(job, output, extension_kbps if extend else 0.0)

@@ -14,21 +14,20 @@ like: they are reported, and they judge nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, NamedTuple
 
 from audioldm_utils.errors import UserError
-from audioldm_utils.metrics.aligned import (
-    log_mel_distance_aligned,
-    multi_resolution_stft_aligned,
-)
+from audioldm_utils.metrics.aligned import log_mel_distance_aligned, multi_resolution_stft_aligned
 from audioldm_utils.metrics.perception import pesq, stoi, visqol, visqol_speech
 from audioldm_utils.metrics.pitch import chroma_correlation, comb_excess, f0_error
 from audioldm_utils.metrics.pitch import comb_share as comb_share
 from audioldm_utils.metrics.signal import (
     BANDS,
     NotApplicable,
+    Samples,
     band_energy_bias,
     band_energy_error,
     correlation,
@@ -43,9 +42,6 @@ from audioldm_utils.metrics.signal import (
     validate,
 )
 from audioldm_utils.metrics.signal import DB_PER_NAT as DB_PER_NAT
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -73,70 +69,43 @@ class Metric:
 
 #: Every metric by name.
 REGISTRY: dict[str, Metric] = {
-    "snr": Metric(snr, "dB", "higher", "signal-to-noise ratio of the waveform"),
-    "si_sdr": Metric(si_sdr, "dB", "higher", "the same, blind to gain and polarity"),
-    "correlation": Metric(correlation, "1", "higher", "Pearson correlation of the waveforms"),
-    "mae": Metric(mae, "1", "lower", "mean absolute waveform difference, full scale 1"),
-    "hf_retention": Metric(hf_retention, "1", "one", "energy above 4 kHz, estimate over reference"),
-    "log_mel_distance": Metric(
-        log_mel_distance, "dB", "lower", "mean absolute log-mel difference, AudioLDM2's front end"
-    ),
-    "log_mel_nat": Metric(log_mel_nat, "nat", "lower", "the same in natural logarithms"),
-    "multi_resolution_stft": Metric(
-        multi_resolution_stft, "1", "lower", "multi-resolution STFT distance, auraloss's defaults"
-    ),
-    "log_mel_distance_aligned": Metric(
-        log_mel_distance_aligned,
-        "dB",
-        "lower",
-        "log-mel distance at the best lag within 10 ms",
-        default=False,
-    ),
-    "multi_resolution_stft_aligned": Metric(
-        multi_resolution_stft_aligned,
-        "1",
-        "lower",
-        "multi-resolution STFT distance at the best lag within 10 ms",
-        default=False,
-    ),
-    "chroma_correlation": Metric(
-        chroma_correlation, "1", "higher", "correlation of the chromas: pitch kept", default=False
-    ),
-    "comb_excess": Metric(
-        comb_excess,
-        "1",
-        "zero",
-        "buzz: share of energy in a comb of 100 Hz, less the reference's",
-        default=False,
-    ),
-    "log_spectral_distance": Metric(
-        log_spectral_distance, "dB", "lower", "RMS over frequency of the dB spectra's difference"
-    ),
-    "band_energy_bias": Metric(
-        band_energy_bias, "dB", "zero", "level in a band, signed", bands=tuple(BANDS)
-    ),
-    "band_energy_error": Metric(
-        band_energy_error, "dB", "lower", "mean level difference in a band", bands=tuple(BANDS)
-    ),
-    "visqol": Metric(visqol, "MOS", "higher", "ViSQOL, audio mode, 48 kHz; ceiling 4.73"),
-    "visqol_speech": Metric(
-        visqol_speech, "MOS", "higher", "ViSQOL, speech mode, 16 kHz", speech=True
-    ),
-    "stoi": Metric(stoi, "1", "higher", "short-time objective intelligibility", speech=True),
-    "f0_error": Metric(
-        f0_error,
-        "cent",
-        "lower",
-        "median error of the fundamental, frames voiced in both",
-        speech=True,
-        default=False,
-    ),
-    "pesq": Metric(pesq, "MOS", "higher", "wideband PESQ (optional package)", speech=True),
-}
+    metric.function.__name__: metric
+    for metric in (
+        Metric(snr, "dB", "higher", "signal-to-noise ratio of the waveform"),
+        Metric(si_sdr, "dB", "higher", "the same, blind to gain and polarity"),
+        Metric(correlation, "1", "higher", "Pearson correlation of the waveforms"),
+        Metric(mae, "1", "lower", "mean absolute waveform difference, full scale 1"),
+        Metric(hf_retention, "1", "one", "energy above 4 kHz, estimate over reference"),
+        Metric(log_mel_distance, "dB", "lower",
+               "mean absolute log-mel difference, AudioLDM2's front end"),
+        Metric(log_mel_nat, "nat", "lower", "the same in natural logarithms"),
+        Metric(multi_resolution_stft, "1", "lower",
+               "multi-resolution STFT distance, auraloss's defaults"),
+        Metric(log_mel_distance_aligned, "dB", "lower",
+               "log-mel distance at the best lag within 10 ms", default=False),
+        Metric(multi_resolution_stft_aligned, "1", "lower",
+               "multi-resolution STFT distance at the best lag within 10 ms", default=False),
+        Metric(chroma_correlation, "1", "higher", "correlation of the chromas: pitch kept",
+               default=False),
+        Metric(comb_excess, "1", "zero",
+               "buzz: share of energy in a comb of 100 Hz, less the reference's", default=False),
+        Metric(log_spectral_distance, "dB", "lower",
+               "RMS over frequency of the dB spectra's difference"),
+        Metric(band_energy_bias, "dB", "zero", "level in a band, signed", bands=tuple(BANDS)),
+        Metric(band_energy_error, "dB", "lower", "mean level difference in a band",
+               bands=tuple(BANDS)),
+        Metric(visqol, "MOS", "higher", "ViSQOL, audio mode, 48 kHz; ceiling 4.73"),
+        Metric(visqol_speech, "MOS", "higher", "ViSQOL, speech mode, 16 kHz", speech=True),
+        Metric(stoi, "1", "higher", "short-time objective intelligibility", speech=True),
+        Metric(f0_error, "cent", "lower", "median error of the fundamental, frames voiced in both",
+               speech=True, default=False),
+        Metric(pesq, "MOS", "higher", "wideband PESQ (optional package)", speech=True),
+    )
+}  # fmt: skip
+_BANDED = ("band_energy_bias", "band_energy_error", "log_spectral_distance")
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """One value: a metric, its band (``""`` is all frequencies), the value and its unit."""
 
     metric: str
@@ -145,8 +114,8 @@ class Score:
     unit: str
 
 
-def parse_names(names: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Metric names, or ``metric@band`` such as ``"log_spectral_distance@8-16 kHz"``.
+def parse_names(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Metric and band of names, or of ``metric@band`` such as ``"log_spectral_distance@8-16 kHz"``.
 
     Raises:
         UserError: an unknown metric, an unknown band, or a metric that has no bands.
@@ -157,31 +126,21 @@ def parse_names(names: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
         if metric not in REGISTRY:
             raise UserError(f"unknown metric {metric!r}; the metrics are {', '.join(REGISTRY)}.")
         if band and (band not in BANDS or metric not in _BANDED):
-            raise UserError(
-                f"{name!r}: bands are {', '.join(BANDS)}, for {' and '.join(sorted(_BANDED))}."
-            )
-        wanted.append((metric, (band,) if band else REGISTRY[metric].bands))
+            raise UserError(f"{name!r}: bands are {', '.join(BANDS)}, for {' and '.join(_BANDED)}.")
+        wanted += [(metric, one) for one in ((band,) if band else REGISTRY[metric].bands)]
     return wanted
-
-
-_BANDED = frozenset({"band_energy_bias", "band_energy_error", "log_spectral_distance"})
 
 
 def default_names(category: str | None = None) -> list[str]:
     """What is computed when nothing is named; of a class that begins with ``speech``, more."""
     speech = (category or "").startswith("speech")
-    return [
-        name
-        for name, metric in REGISTRY.items()
-        if metric.default
-        and (speech or not metric.speech)
-        and (name != "pesq" or find_spec("pesq"))
-    ]
+    names = [n for n, m in REGISTRY.items() if m.default and (speech or not m.speech)]
+    return [name for name in names if name != "pesq" or find_spec("pesq")]
 
 
 def evaluate_pair(
-    reference: npt.ArrayLike,
-    estimate: npt.ArrayLike,
+    reference: Samples,
+    estimate: Samples,
     sample_rate: int,
     names: Iterable[str] | None = None,
     category: str | None = None,
@@ -198,13 +157,9 @@ def evaluate_pair(
     """
     reference, estimate = validate(reference, estimate, sample_rate)
     scores = []
-    for name, bands in parse_names(default_names(category) if names is None else names):
-        metric = REGISTRY[name]
-        for band in bands:
-            options = {"band": band} if band else {}
-            try:
-                value = metric.function(reference, estimate, sample_rate, **options)
-            except NotApplicable:
-                continue
+    for name, band in parse_names(default_names(category) if names is None else names):
+        metric, options = REGISTRY[name], {"band": band} if band else {}
+        with suppress(NotApplicable):
+            value = metric.function(reference, estimate, sample_rate, **options)
             scores.append(Score(name, band, value, metric.unit))
     return scores

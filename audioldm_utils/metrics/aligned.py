@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,13 +18,11 @@ from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio.signals import resample
 from audioldm_utils.metrics.signal import (
     NotApplicable,
+    Samples,
     log_mel_distance,
     multi_resolution_stft,
     validate,
 )
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 #: Most that an estimate may come early or late, s.
 LARGEST_LAG = 0.010
@@ -33,9 +30,7 @@ LARGEST_LAG = 0.010
 COARSE, FINE = 0.0025, 0.0002
 
 
-def log_mel_distance_aligned(
-    reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int
-) -> float:
+def log_mel_distance_aligned(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """The smallest :func:`log_mel_distance` over lags of at most 10 ms either way, dB.
 
     Perfection is 0; lower is better. It forgives one delay of the whole clip, at any level and
@@ -50,9 +45,7 @@ def log_mel_distance_aligned(
     return _log_mel_search(x.tobytes(), y.tobytes(), sample_rate)[1]
 
 
-def multi_resolution_stft_aligned(
-    reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int
-) -> float:
+def multi_resolution_stft_aligned(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """The smallest :func:`multi_resolution_stft` over lags of at most 10 ms either way.
 
     Perfection is 0; lower is better. Tried are no lag and that of
@@ -93,23 +86,18 @@ def _smallest(
 ) -> tuple[int, float]:
     """Lag in samples by which the estimate comes late, and the distance there.
 
-    Args:
-        lags: those tried first, samples; then half a ``step`` about the best one, and so on.
-        step, finest: spacing, s, at the beginning and at the end of the search.
+    Tried are ``lags``, then half a ``step`` (s) about the best, and so on down to the ``finest``.
     """
     margin = round(LARGEST_LAG * rate)
     found: dict[int, float] = {}
-
-    def try_lags(wanted: Sequence[int]) -> int:
-        for lag in sorted({*wanted} - {*found}, key=abs):
+    while True:
+        for lag in sorted({*lags} - {*found}, key=abs):
             if abs(lag) <= margin:
                 moved = y[margin + lag : len(y) - margin + lag]
                 found[lag] = distance(x[margin : len(x) - margin], moved, rate)
-        return min(found, key=found.__getitem__)
-
-    best = try_lags(lags)
-    while step > finest:
+        best = min(found, key=found.__getitem__)
+        if step <= finest:
+            return best, found[best]
         step /= 2
         shift = max(1, round(step * rate))
-        best = try_lags([best - shift, best + shift])
-    return best, found[best]
+        lags = [best - shift, best + shift]

@@ -19,7 +19,6 @@ An envelope is linear, so that its frames' means do not hold all of its loudness
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -122,60 +121,17 @@ def correlate(
     return (_unit_vectors(a, remove) * _unit_vectors(b, remove)).sum(dim=1)
 
 
-def latent_correlation(
-    reference: torch.Tensor, estimate: torch.Tensor, remove: Remove = ""
-) -> torch.Tensor:
-    """``correlate`` for latents ``(batch, channels, time, frequency)``."""
-    return correlate(reference, estimate, "latent", remove)
-
-
-def log_mel_correlation(
-    reference: torch.Tensor, estimate: torch.Tensor, remove: Remove = ""
-) -> torch.Tensor:
-    """``correlate`` for log-mels ``(batch, frames, mels)``."""
-    return correlate(reference, estimate, "log-mel", remove)
-
-
-def envelope_correlation(
-    reference: torch.Tensor,
-    estimate: torch.Tensor,
-    sample_rate: int = 16000,
-    remove: Remove = "",
-) -> torch.Tensor:
-    """``correlate`` for the octave-band envelopes of waveforms ``(batch, samples)``."""
-    a, b = (band_envelope(waveform, sample_rate) for waveform in (reference, estimate))
-    return correlate(a, b, "envelope", remove)
-
-
-def waveform_correlation(
-    reference: torch.Tensor, estimate: torch.Tensor, remove: Remove = ""
-) -> torch.Tensor:
-    """``correlate`` for waveforms ``(batch, samples)``; one bin, so the mean goes either way."""
-    return correlate(reference, estimate, "waveform", remove)
-
-
 def correlation_matrix(
-    outputs: torch.Tensor | np.ndarray | Sequence[torch.Tensor],
-    inputs: torch.Tensor | np.ndarray | Sequence[torch.Tensor],
+    outputs: torch.Tensor | np.ndarray,
+    inputs: torch.Tensor | np.ndarray,
     representation: str,
     remove: Remove = "",
 ) -> np.ndarray:
     """Correlation of every output with every input, ``(outputs, inputs)``: the diagonal is matched.
 
-    Both are batches, or sequences of batches of one item each whose times differ; a pair of
-    different length is compared over the shorter one's time.
+    Both are batches, compared over the shorter one's time.
     """
-    if not isinstance(outputs, Sequence) and not isinstance(inputs, Sequence):
-        a, b = _bins(outputs, representation), _bins(inputs, representation)
-        length = min(a.shape[1], b.shape[1])
-        return (
-            _unit_vectors(a[:, :length], remove) @ _unit_vectors(b[:, :length], remove).T
-        ).numpy()
-    rows = [[_bins(item, representation) for item in items] for items in (outputs, inputs)]
-    matrix = np.empty((len(rows[0]), len(rows[1])))
-    for i, a in enumerate(rows[0]):
-        for j, b in enumerate(rows[1]):
-            length = min(a.shape[1], b.shape[1])
-            pair = [_unit_vectors(x[:, :length], remove) for x in (a, b)]
-            matrix[i, j] = float((pair[0] * pair[1]).sum())
-    return matrix
+    a, b = _bins(outputs, representation), _bins(inputs, representation)
+    length = min(a.shape[1], b.shape[1])
+    a, b = (_unit_vectors(bins[:, :length], remove) for bins in (a, b))
+    return (a @ b.T).numpy()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -12,10 +10,9 @@ import numpy as np
 
 from audioldm_utils.audio.signals import resample
 from audioldm_utils.errors import UserError
-from audioldm_utils.metrics.signal import NotApplicable, validate
+from audioldm_utils.metrics.signal import NotApplicable, Samples, validate
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from visqol import VisqolApi
 
 
@@ -27,43 +24,33 @@ def _visqol(mode: str) -> VisqolApi:
 
     provide()
     api = VisqolApi()
-    # The polynomial always: with the optional lattice the values would depend on what is
-    # installed.
+    # Never the optional lattice: the values would depend on what is installed.
     api.create(mode=mode, use_lattice_model=False if mode == "speech" else None)
     return api
 
 
-@contextmanager
-def _own_threads() -> Iterator[None]:
-    """Let ViSQOL's compiled loops use as many threads as torch does, and give those back.
-
-    Numba sets the OpenMP threads of the whole process to all cores, torch's too.
-    """
+def _visqol_score(
+    reference: Samples, estimate: Samples, sample_rate: int, mode: str, rate: int
+) -> float:
     import numba
     import torch
 
-    threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _visqol_score(
-    reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int, mode: str, rate: int
-) -> float:
     x, y = validate(reference, estimate, sample_rate)
     if len(x) < sample_rate:
         raise NotApplicable("ViSQOL needs at least 1 s")
     if not y.any():
         raise NotApplicable("the estimate is silent")
     x, y = (resample(signal, sample_rate, rate).astype(np.float64) for signal in (x, y))
-    with _own_threads():
+    # Numba sets the OpenMP threads of the whole process, torch's too, to all cores.
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
         return float(_visqol(mode).measure_from_arrays(x, y, rate).moslqo)
+    finally:
+        torch.set_num_threads(threads)
 
 
-def visqol(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+def visqol(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """ViSQOL, audio mode at 48 kHz: an estimated mean opinion score, 1 to 5.
 
     Perfection is 4.73 (it saturates there); higher is better. It aligns and levels the
@@ -73,7 +60,7 @@ def visqol(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) 
     return _visqol_score(reference, estimate, sample_rate, "audio", 48000)
 
 
-def visqol_speech(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+def visqol_speech(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """ViSQOL, speech mode at 16 kHz with the polynomial mapping, 1 to 5; for speech only.
 
     Perfection is 5; higher is better. More lenient than the original program's lattice.
@@ -81,7 +68,7 @@ def visqol_speech(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate
     return _visqol_score(reference, estimate, sample_rate, "speech", 16000)
 
 
-def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+def stoi(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """Short-time objective intelligibility, about 0 to 1; for speech only.
 
     Perfection is 1; higher is better. It is intelligibility, not quality, and needs 0.4 s of
@@ -98,13 +85,11 @@ def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
     return value
 
 
-def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+def pesq(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """Wideband PESQ at 16 kHz, -0.5 to 4.64; for speech only.
 
-    Perfection is 4.64; higher is better. ITU-T P.862.2.
-
-    Raises:
-        UserError: the optional package ``pesq`` (it needs a C compiler) is not installed.
+    Perfection is 4.64; higher is better. ITU-T P.862.2. UserError where the optional package
+    ``pesq`` is not installed.
     """
     try:
         import pesq as package

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike as Samples
 
 from audioldm_utils.audio.signals import normalise, resample
 from audioldm_utils.errors import UserError
 
 if TYPE_CHECKING:
-    import auraloss
-    import numpy.typing as npt
     import torch
 
 #: Bands in which energy and spectra are compared, Hz.
@@ -29,14 +28,12 @@ class NotApplicable(ValueError):
     """The metric is not defined for this pair (too short, no speech in it, silent)."""
 
 
-def validate(
-    reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int
-) -> tuple[np.ndarray, np.ndarray]:
+def validate(reference: Samples, estimate: Samples, rate: int) -> tuple[np.ndarray, np.ndarray]:
     """A pair as float64 ``(samples,)``.
 
     Raises:
-        ValueError: not one-dimensional, unequal lengths (both shapes are quoted), no
-            samples, NaN or infinite values, or a sample rate that is not positive.
+        ValueError: not one-dimensional, unequal lengths, no samples, NaN or infinite values, or a
+            sample rate that is not positive.
         NotApplicable: the reference is silent.
     """
     pair = np.asarray(reference, np.float64), np.asarray(estimate, np.float64)
@@ -50,8 +47,8 @@ def validate(
     for name, x in zip(("reference", "estimate"), pair, strict=True):
         if not np.isfinite(x).all():
             raise ValueError(f"the {name} has {int((~np.isfinite(x)).sum())} NaN or inf samples")
-    if sample_rate <= 0:
-        raise ValueError(f"sample_rate must be positive, got {sample_rate}")
+    if rate <= 0:
+        raise ValueError(f"sample_rate must be positive, got {rate}")
     if not pair[0].any():
         raise NotApplicable("the reference is silent")
     return pair
@@ -66,7 +63,7 @@ def _tensors(*signals: np.ndarray) -> list[torch.Tensor]:
 # Waveform
 
 
-def snr(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+def snr(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """Signal-to-noise ratio, dB: energy of the reference over that of the difference.
 
     Perfection is infinite (an exact copy reads above 140); higher is better; 0 is silence, -6.02
@@ -78,7 +75,7 @@ def snr(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> 
     return float(signal_noise_ratio(preds, target))
 
 
-def si_sdr(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+def si_sdr(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """Scale-invariant signal-to-distortion ratio, dB, means removed.
 
     Perfection is infinite; higher is better. Blind to gain and polarity, and like SNR
@@ -90,14 +87,11 @@ def si_sdr(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) 
     return float(scale_invariant_signal_distortion_ratio(preds, target, zero_mean=True))
 
 
-def correlation(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
-    """Pearson correlation of the samples, -1 to 1.
+def correlation(reference: Samples, estimate: Samples, sample_rate: int) -> float:
+    """Pearson correlation of the samples, -1 to 1; NotApplicable where either is constant.
 
     Perfection is 1; higher is better; -1 is inverted polarity, which sounds the same. Blind
     to gain and offset; governed by the strongest, lowest frequencies.
-
-    Raises:
-        NotApplicable: either signal is constant.
     """
     x, y = validate(reference, estimate, sample_rate)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -105,7 +99,7 @@ def correlation(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: 
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def mae(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+def mae(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """Mean absolute difference of the samples, full scale 1.
 
     Perfection is 0; lower is better. It depends on the recording's level, so it cannot
@@ -135,13 +129,11 @@ def _power(samples: bytes, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     padded = np.pad(np.frombuffer(samples), n_fft // 2, mode="reflect", reflect_type="odd")
     options = {"window": window, "center": False, "return_complex": True}
     spectrum = torch.stft(_tensors(padded)[0], n_fft, n_fft // 4, **options)
-    power = spectrum.abs().square().T.numpy()
-    power.flags.writeable = False
-    return np.fft.rfftfreq(n_fft, 1 / sample_rate), power
+    return np.fft.rfftfreq(n_fft, 1 / sample_rate), spectrum.abs().square().T.numpy()
 
 
 def _powers(
-    reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int, band: str
+    reference: Samples, estimate: Samples, sample_rate: int, band: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Power of reference and estimate in a band, and the reference's over all frequencies."""
     x, y = validate(reference, estimate, sample_rate)
@@ -156,7 +148,7 @@ def _powers(
 
 
 def hf_retention(
-    reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int, cutoff: float = 4000.0
+    reference: Samples, estimate: Samples, sample_rate: int, cutoff: float = 4000.0
 ) -> float:
     """High-frequency retention: energy above ``cutoff`` Hz, estimate over reference, a ratio.
 
@@ -176,7 +168,7 @@ def hf_retention(
 
 
 def band_energy_bias(
-    reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int, band: str = ""
+    reference: Samples, estimate: Samples, sample_rate: int, band: str = ""
 ) -> float:
     """Level of the estimate over the reference in a band, whole clip, dB, signed.
 
@@ -189,7 +181,7 @@ def band_energy_bias(
 
 
 def band_energy_error(
-    reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int, band: str = ""
+    reference: Samples, estimate: Samples, sample_rate: int, band: str = ""
 ) -> float:
     """Mean over frames of the absolute level difference in a band, dB.
 
@@ -203,21 +195,16 @@ def band_energy_error(
 
 
 def log_spectral_distance(
-    reference: npt.ArrayLike,
-    estimate: npt.ArrayLike,
-    sample_rate: int,
-    band: str = "",
-    floor_db: float = -80.0,
+    reference: Samples, estimate: Samples, sample_rate: int, band: str = ""
 ) -> float:
     """Log-spectral distance, dB: root mean square over frequency, mean over frames.
 
-    Perfection is 0; lower is better. Both spectra stop at ``floor_db`` re the reference's
-    largest bin. Linear in frequency: half of it is about the top octave, and noise that
-    differs only in its random fine structure already costs 7 to 8 dB.
-    Gray and Markel, IEEE Trans. ASSP 24 (1976).
+    Perfection is 0; lower is better. Both spectra stop 80 dB below the reference's largest bin.
+    Linear in frequency: half of it is about the top octave, and noise that differs only in its
+    random fine structure already costs 7 to 8 dB. Gray and Markel, IEEE Trans. ASSP 24 (1976).
     """
     x, y, whole = _powers(reference, estimate, sample_rate, band)
-    floor = whole.max() * 10 ** (floor_db / 10)
+    floor = whole.max() * 1e-8
     x, y = (10 * np.log10(np.maximum(power, floor)) for power in (x, y))
     return float(np.mean(np.sqrt(np.mean((x - y) ** 2, axis=1))))
 
@@ -231,18 +218,18 @@ def _log_mel(samples: bytes) -> torch.Tensor:
     return log_mel(_tensors(np.frombuffer(samples))[0][None])
 
 
-def log_mel_distance(
-    reference: npt.ArrayLike,
-    estimate: npt.ArrayLike,
-    sample_rate: int,
-    unit: Literal["dB", "nat"] = "dB",
-) -> float:
-    """Mean absolute difference of log-mels in AudioLDM2's own front end (16 kHz, 64 bands).
+def log_mel_distance(reference: Samples, estimate: Samples, sample_rate: int) -> float:
+    """Mean absolute difference of log-mels in AudioLDM2's own front end (16 kHz, 64 bands), dB.
 
     Perfection is 0; lower is better; 1 nat is 8.69 dB. Both signals get the offset and gain that
     bring the reference's peak to 0.5, so level errors count. Floor: 1e-5, as the model has it.
     Blind to phase, to everything above 8 kHz and to detail finer than a mel band.
     """
+    return log_mel_nat(reference, estimate, sample_rate) * DB_PER_NAT
+
+
+def log_mel_nat(reference: Samples, estimate: Samples, sample_rate: int) -> float:
+    """:func:`log_mel_distance` in nat, the unit in which models are trained."""
     x, y = validate(reference, estimate, sample_rate)
     from audioldm_utils.model.mel import MelConfig  # torch with it
 
@@ -251,25 +238,10 @@ def log_mel_distance(
         raise NotApplicable("a log-mel needs at least 0.064 s")
     x, gain = normalise(x.astype(np.float64))
     mels = [_log_mel(signal.tobytes()) for signal in (x, gain.apply(y.astype(np.float64)))]
-    nats = float((mels[1] - mels[0]).abs().mean())
-    return nats if unit == "nat" else nats * DB_PER_NAT
+    return float((mels[1] - mels[0]).abs().mean())
 
 
-def log_mel_nat(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
-    """:func:`log_mel_distance` in nat, the unit in which models are trained."""
-    return log_mel_distance(reference, estimate, sample_rate, unit="nat")
-
-
-@cache
-def _stft_loss() -> auraloss.freq.MultiResolutionSTFTLoss:
-    import auraloss
-
-    return auraloss.freq.MultiResolutionSTFTLoss()
-
-
-def multi_resolution_stft(
-    reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int
-) -> float:
+def multi_resolution_stft(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """Multi-resolution STFT distance with auraloss's defaults, over the whole clip.
 
     Spectral convergence plus mean absolute log magnitude, averaged over three resolutions
@@ -277,9 +249,11 @@ def multi_resolution_stft(
     values at different rates do not compare. Both signals get the gain that brings the
     reference's peak to 0.5. Blind to phase, though not to smeared attacks.
     """
+    import auraloss
+
     x, y = validate(reference, estimate, sample_rate)
     if len(x) < 2048:
         raise NotApplicable("the multi-resolution STFT needs at least 2048 samples")
     x, gain = normalise(x)
     target, preds = (signal.float()[None, None] for signal in _tensors(x, gain.apply(y)))
-    return float(_stft_loss()(preds, target))
+    return float(auraloss.freq.MultiResolutionSTFTLoss()(preds, target))

@@ -14,6 +14,7 @@ bootstrap», The American Statistician 69 (2015), section 5.3; p-values, Phipson
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -32,14 +33,11 @@ EXACT_CLIPS = 13
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over clips with its interval.
+    """A mean over ``n`` clips, in the unit of the values, with its interval.
 
     Attributes:
-        mean: arithmetic mean, in the unit of the values.
-        low, high: interval limits; NaN where fewer than two recordings, or an infinite value,
-            allow none.
-        n: number of clips.
-        recordings: that these are cut from, and that were drawn; ``n`` unless they are told.
+        low, high: NaN where fewer than two recordings, or an infinite value, allow none.
+        recordings: that the clips are cut from, and that were drawn; ``n`` unless they are told.
     """
 
     mean: float
@@ -51,10 +49,6 @@ class Interval:
     def __post_init__(self) -> None:
         if self.recordings < 0:
             object.__setattr__(self, "recordings", self.n)
-
-    def excludes(self, value: float) -> bool:
-        """Whether ``value`` lies outside the interval; never so for an interval of NaN."""
-        return bool(value < self.low or value > self.high)
 
     def as_dict(self) -> dict[str, float]:
         """Mean, limits and counts by their names, as a table or a file holds them."""
@@ -100,8 +94,7 @@ def _pairs(a: npt.ArrayLike, b: npt.ArrayLike, least: int = 1) -> tuple[np.ndarr
 def percentile_limits(means: np.ndarray, n: int, level: float = 0.95) -> tuple[float, float]:
     """Expanded percentile limits of bootstrap means, shape ``(draws,)``, of ``n`` recordings.
 
-    Plain percentiles are too narrow for few of them, by sqrt((n-1)/n) and by taking the normal in
-    place of Student's t.
+    Plain percentiles are too narrow by sqrt((n-1)/n), and take the normal for Student's t.
     """
     from scipy.stats import norm, t
 
@@ -113,10 +106,7 @@ def percentile_limits(means: np.ndarray, n: int, level: float = 0.95) -> tuple[f
 
 
 def recording_numbers(recordings: npt.ArrayLike | None, n: int) -> np.ndarray:
-    """Number of each clip's recording ``(n,)``, from 0 on in the order of their first clips.
-
-    ValueError unless there is one a clip.
-    """
+    """Number of each clip's recording ``(n,)``, from 0 on in the order of their first clips."""
     if recordings is None:
         return np.arange(n)
     names = np.asarray(recordings)
@@ -134,14 +124,10 @@ def _sums(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_means(values: np.ndarray, numbers: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """Means over the clips of recordings drawn with replacement.
+    """Means ``(draws, ...)`` over all clips of recordings drawn with replacement.
 
-    Args:
-        values: ``(clips, ...)``.
-        numbers: of :func:`recording_numbers`; the same arguments draw the same recordings.
-
-    Returns:
-        Shape ``(draws, ...)``; a draw's mean is over all clips of its recordings.
+    ``values`` are ``(clips, ...)``, ``numbers`` of :func:`recording_numbers`; with the same numbers
+    and seed the same recordings are drawn.
     """
     sums, sizes = _sums(values, numbers), np.bincount(numbers)
     drawn = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
@@ -166,12 +152,7 @@ def bootstrap_interval(
     array = clip_values(values)
     if array.ndim != 1:
         raise ValueError(f"values must be one a clip, shape (clips,), got {array.shape}")
-    n, numbers = len(array), recording_numbers(recordings, len(array))
-    units, mean = int(numbers.max()) + 1, float(array.mean())
-    if units < 2 or not np.isfinite(array).all():
-        return Interval(mean, float("nan"), float("nan"), n, recordings=units)
-    means = bootstrap_means(array, numbers, draws, seed)
-    return Interval(mean, *percentile_limits(means, units, level), n, recordings=units)
+    return _bootstrap(lambda mean: mean, [array], seed, draws, level, recordings)
 
 
 def bootstrap_reduction(
@@ -191,43 +172,42 @@ def bootstrap_reduction(
     Raises:
         ValueError: different lengths, no values, NaN, or a mean of 0 before.
     """
-    after, before = _pairs(after, before)
-    if before.mean() == 0:
+    pair = _pairs(after, before)
+    if pair[1].mean() == 0:
         raise ValueError("the mean before is 0: nothing to reduce")
 
-    def share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return 1 - (np.abs(a / b) if signed else a / b)
+    def share(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+        return 1 - (np.abs(after / before) if signed else after / before)
 
-    n, numbers = len(after), recording_numbers(recordings, len(after))
-    units, mean = int(numbers.max()) + 1, float(share(after.mean(), before.mean()))
-    if units < 2:
-        return Interval(mean, float("nan"), float("nan"), n, recordings=units)
-    shares = share(*(bootstrap_means(side, numbers, draws, seed) for side in (after, before)))
-    return Interval(mean, *percentile_limits(shares, units, level), n, recordings=units)
+    return _bootstrap(share, pair, seed, draws, level, recordings)
 
 
-def _signs(n: int, draws: int, seed: int) -> tuple[np.ndarray, bool]:
-    """Sign patterns ``(n, patterns)`` and whether they are all there are."""
-    if n <= EXACT_CLIPS:
-        bits = np.arange(2**n)[None] >> np.arange(n)[:, None] & 1
-        return 1.0 - 2.0 * bits, True
-    return np.random.default_rng(seed).choice([-1.0, 1.0], (n, draws)), False
+def _bootstrap(
+    statistic: Callable[..., np.ndarray],
+    samples: Sequence[np.ndarray],
+    seed: int,
+    draws: int,
+    level: float,
+    recordings: npt.ArrayLike | None,
+) -> Interval:
+    """A statistic of the means of samples ``(clips,)``, recordings drawn for all of them alike."""
+    n, numbers = len(samples[0]), recording_numbers(recordings, len(samples[0]))
+    units, mean = int(numbers.max()) + 1, float(statistic(*(x.mean() for x in samples)))
+    if units < 2 or not np.isfinite(samples).all():
+        return Interval(mean, np.nan, np.nan, n, recordings=units)
+    drawn = statistic(*(bootstrap_means(x, numbers, draws, seed) for x in samples))
+    return Interval(mean, *percentile_limits(drawn, units, level), n, recordings=units)
 
 
 def tail_counts(null: np.ndarray, observed: np.ndarray, alternative: Alternative) -> np.ndarray:
     """How many of ``null (..., draws)`` are at least as extreme as ``observed (...)``."""
     # Equal arrangements must count as equal although their sums are rounded differently.
     slack = 1e-12 * (1 + np.abs(observed))[..., None]
-    observed = observed[..., None]
-    if alternative == "two-sided":
-        hits = np.abs(null) >= np.abs(observed) - slack
-    elif alternative == "greater":
-        hits = null >= observed - slack
-    elif alternative == "less":
-        hits = null <= observed + slack
-    else:
+    sides = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}
+    if alternative not in sides:
         raise ValueError(f"alternative must be two-sided, greater or less, got {alternative!r}")
-    return hits.sum(axis=-1)
+    side = sides[alternative]
+    return (side(null) >= side(observed)[..., None] - slack).sum(axis=-1)
 
 
 def sign_flip_p(
@@ -240,46 +220,20 @@ def sign_flip_p(
     """P-values ``(...)`` that differences ``(..., clips)`` are symmetric about zero, by their mean.
 
     Leading axes are separate experiments. All clips of a recording change their sign together.
-    ``draws`` sign patterns are drawn where there are more than 13 recordings; below, all are used
-    and the p-value is exact.
+    Beyond 13 recordings ``draws`` sign patterns are drawn; otherwise all are used: it is exact.
     """
     array = clip_values(differences)
     shape, n = array.shape[:-1], array.shape[-1]
     sums = _sums(array.reshape(-1, n).T, recording_numbers(recordings, n))
     rows = np.ascontiguousarray(sums.T)
-    signs, exact = _signs(rows.shape[1], draws, seed)
-    hits = np.empty(len(rows), dtype=np.int64)
-    # Blocks keep the null distributions of many experiments out of memory at once.
-    for start in range(0, len(rows), 256):
-        block = rows[start : start + 256]
-        observed = block.sum(axis=1) / n
-        hits[start : start + 256] = tail_counts(block @ signs / n, observed, alternative)
-    p = hits / signs.shape[1] if exact else (1 + hits) / (1 + signs.shape[1])
+    units = rows.shape[1]
+    if exact := units <= EXACT_CLIPS:
+        signs = 1.0 - 2.0 * (np.arange(2**units)[None] >> np.arange(units)[:, None] & 1)
+    else:
+        signs = np.random.default_rng(seed).choice([-1.0, 1.0], (units, draws))
+    hits = tail_counts(rows @ signs / n, rows.sum(axis=1) / n, alternative)
+    p = hits / signs.shape[1] if exact else (1 + hits) / (1 + draws)
     return p.reshape(shape)
-
-
-def label_permutation_p(
-    a: npt.ArrayLike,
-    b: npt.ArrayLike,
-    alternative: Alternative = "two-sided",
-    draws: int = 9999,
-    seed: int = 0,
-) -> float:
-    """P-value that two unpaired groups come from one distribution; statistic: mean(a) - mean(b).
-
-    Exact where there are at most ``draws`` ways to split the groups.
-    """
-    from scipy.stats import permutation_test
-
-    found = permutation_test(
-        (clip_values(a), clip_values(b)),
-        lambda x, y, axis: x.mean(axis) - y.mean(axis),
-        vectorized=True,
-        n_resamples=draws,
-        alternative=alternative,
-        rng=seed,
-    )
-    return float(found.pvalue)
 
 
 def holm(p_values: npt.ArrayLike) -> np.ndarray:
@@ -312,10 +266,7 @@ def cohens_dz(differences: npt.ArrayLike) -> float:
 
 def cliffs_delta(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """P(a > b) - P(a < b) over all pairs: 1 if every a exceeds every b, 0 for no tendency."""
-    a, b = clip_values(a), np.sort(clip_values(b))
-    below = np.searchsorted(b, a, side="left").sum()
-    above = (len(b) - np.searchsorted(b, a, side="right")).sum()
-    return float((below - above) / (len(a) * len(b)))
+    return float(np.sign(np.subtract.outer(clip_values(a), clip_values(b))).mean())
 
 
 def compare_pairs(

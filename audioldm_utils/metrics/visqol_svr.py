@@ -11,17 +11,15 @@ Source: Chang and Lin, "LIBSVM", ACM TIST 2011, section 2.5.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from audioldm_utils.errors import UserError
 
 
-@dataclass(frozen=True)
-class Regression:
+class Regression(NamedTuple):
     """A support vector regression: vectors (vectors, features), coefficients (vectors,)."""
 
     vectors: np.ndarray
@@ -30,11 +28,7 @@ class Regression:
     rho: float
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Predictions, shape (items,), for features of shape (items, features)."""
-        if features.ndim != 2 or features.shape[1] != self.vectors.shape[1]:
-            raise ValueError(
-                f"features must be (items, {self.vectors.shape[1]}), not {features.shape}"
-            )
+        """Predictions ``(items,)`` for features ``(items, features)``."""
         distances = ((features[:, None] - self.vectors) ** 2).sum(-1)
         return np.exp(-self.gamma * distances) @ self.coefficients - self.rho
 
@@ -52,17 +46,13 @@ def svm_load_model(path: str | Path) -> Regression:
 
 
 def svm_predict(
-    labels: Sequence[float],
-    rows: Sequence[Mapping[int, float]],
-    model: Regression,
-    options: str = "",
-) -> tuple[list[float], tuple[float, float, float], list[list[float]]]:
+    _labels: list[float], rows: list[dict[int, float]], model: Regression, _options: str = ""
+) -> tuple[list[float], tuple[float, ...], list[list[float]]]:
     """Predict as libsvm's function of this name does, for the one way ViSQOL calls it.
 
-    ``rows`` have feature number, from 1, to value; labels and options are not used. Gives the
-    predictions; figures of accuracy, all NaN; the predictions again, each in a list.
+    ``rows`` have feature number, from 1, to value. Gives the predictions; figures of accuracy, all
+    NaN; the predictions again, each in a list.
     """
-    del labels, options
     width = model.vectors.shape[1]
     predictions = model(np.array([[row.get(i + 1, 0.0) for i in range(width)] for row in rows]))
     return predictions.tolist(), (np.nan,) * 3, predictions[:, None].tolist()

@@ -36,7 +36,8 @@ def test_blind_compensation_finds_a_known_loss_on_other_clips():
     _, y = dulled(judged)
     high = bands.high_bands()[1:]
     before = bands.mel_of(y) - bands.mel_of(judged)
-    fixed = bands.apply_gain(y, fit.gain(bands.mel_of(y), bands.high_bands()))
+    in_high = np.isin(np.arange(64), bands.high_bands())
+    fixed = bands.apply_gain(y, fit.gain(bands.mel_of(y)) * in_high)
     after = bands.mel_of(fixed) - bands.mel_of(judged)
     assert before[:, high].mean() == pytest.approx(-1, abs=0.1)
     assert abs(after[:, high].mean()) < 0.2 * abs(before[:, high].mean())
@@ -132,10 +133,8 @@ def test_side_information_halves_the_band_error_within_its_rate():
     y = bands.apply_gain(x, shape)
     fit = bands.identity_compensation("a" * 64)
     reference, estimate = bands.energy_of(x), bands.energy_of(y)
-    data, bits = bands.encode_high_bands(reference, estimate, fit, 400)
+    gain, bits = bands.high_bands_by_side_information(reference, estimate, fit, 400)
     assert 0 < bits <= 400
-    assert bits <= 8 * len(data) < bits + 8
-    gain = bands.decode_high_bands(data, len(reference), fit)
     assert not gain[:, :50].any()
     fixed = bands.energy_of(bands.apply_gain(y, gain))
     high = bands.high_bands()

@@ -49,7 +49,7 @@ def test_arithmetic_coder_round_trip_and_rate():
     rng = np.random.default_rng(1)
     probability = 400
     bits = (rng.random(5000) < probability / coding.PROBABILITY_TOTAL).astype(int)
-    writer = coding.BitWriter()
+    writer = coding.BitCoder()
     for bit in bits:
         writer.bit(int(bit), probability)
     writer.number(37, 6)
@@ -60,9 +60,9 @@ def test_arithmetic_coder_round_trip_and_rate():
     assert len(data) == -(-length // 8)
     # Whatever follows in the stream must not matter.
     for tail in (b"", b"\xff\xff", b"\x00"):
-        reader = coding.BitReader(data + tail if length % 8 == 0 else data)
-        assert [reader.bit(probability) for _ in bits] == bits.tolist()
-        assert reader.number(6) == 37
+        reader = coding.BitCoder(data + tail if length % 8 == 0 else data)
+        assert [reader.bit(one=probability) for _ in bits] == bits.tolist()
+        assert reader.number(width=6) == 37
 
 
 @pytest.mark.parametrize("frames", [5, 32, 75])
@@ -71,11 +71,11 @@ def test_field_decodes_as_the_encoder_said(frames, predict):
     rng = np.random.default_rng(frames)
     field = np.cumsum(rng.standard_normal((frames, 6)), 0) * 0.3 + 2
     coder = coding.FieldCoder(coding.smooth_scale(32, 6, 1.0, 3, 2), predict_mean=predict)
-    writer = coding.BitWriter()
-    said = coder.write(writer, field, 14)
+    writer = coding.BitCoder()
+    said = coder.code(writer, field, 14)
     data, bits = writer.finish()
     assert bits <= 8 * len(data) < bits + 8
-    assert np.array_equal(coder.read(coding.BitReader(data), frames), said)
+    assert np.array_equal(coder.code(coding.BitCoder(data), np.zeros((frames, 6))), said)
     assert np.abs(said - field).mean() < 0.4
 
 
@@ -86,6 +86,7 @@ def test_field_keeps_within_its_budget_and_spends_it():
     for budget in (100, 400, 1600):
         data, bits = coder.encode(field, budget)
         assert 0.6 * budget < bits <= budget
+        assert bits <= 8 * len(data) < bits + 8
         errors.append(np.abs(coder.decode(data, 160) - field).mean())
     assert errors[0] > errors[1] > errors[2]
 
@@ -158,6 +159,14 @@ def test_extension_of_a_narrow_clip_is_nothing():
     extension = bandwidth.encode_extension(x, x, RATE)
     assert extension.bits == 0
     assert np.array_equal(bandwidth.decode_extension(extension, x), x)
+
+
+def test_extension_without_a_budget_is_one_bit(wide):
+    x, low, rate = wide
+    extension = bandwidth.encode_extension(x, low, rate, kbps=0.005)
+    assert extension.bits == 1
+    full = bandwidth.decode_extension(extension, low)
+    assert np.array_equal(full, bandwidth.upsample(low, rate, len(x)))
 
 
 def test_oracle_takes_the_original_above(wide):

@@ -50,12 +50,6 @@ def test_equals_libsvm():
     assert nested == [[value] for value in got]
 
 
-def test_wrong_width_is_refused():
-    model = visqol_svr.svm_load_model(MODEL)
-    with pytest.raises(ValueError, match=r"\(items, 32\), not \(1, 31\)"):
-        model(np.zeros((1, 31)))
-
-
 def test_another_model_is_refused(tmp_path):
     path = tmp_path / "model.txt"
     path.write_text("svm_type c_svc\nkernel_type linear\nSV\n1 1:0\n")

@@ -46,7 +46,7 @@ def test_method_table_is_the_registry():
 def test_each_method_names_its_function_and_its_papers(row):
     name, _, function, papers = row
     module, _, defined = function.rpartition(".")
-    assert METHODS[name].function == f"{module.rpartition('.')[2]}:{defined}"
+    assert (METHODS[name].module, name.replace("-", "_")) == (module.rpartition(".")[2], defined)
     source = ROOT / "audioldm_utils" / f"{module.replace('.', '/')}.py"
     names = {node.name for node in ast.parse(source.read_text()).body if hasattr(node, "name")}
     assert defined in names

@@ -181,8 +181,8 @@ def experiment(seed, follow, clips=24):
     classes = [f"class {i % 4}" for i in range(clips)]
     matched, null, matrices = {}, {}, {}
     for name, remove in (("latent", ""), ("latent, bin mean removed", "bins")):
-        matched[name] = correlation.latent_correlation(x, y, remove).numpy()
-        null[name] = correlation.latent_correlation(x, random, remove).numpy()
+        matched[name] = correlation.correlate(x, y, "latent", remove).numpy()
+        null[name] = correlation.correlate(x, random, "latent", remove).numpy()
         matrices[name] = correlation.correlation_matrix(y, x, "latent", remove)
     return matched, {"random indices": null}, matrices, classes
 

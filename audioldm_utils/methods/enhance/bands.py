@@ -13,10 +13,8 @@ Gains are natural logarithms, ``(frames, n_mels)``, on the front end's frame gri
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import scipy.ndimage
@@ -25,6 +23,7 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 from audioldm_utils.methods.enhance.coding import FieldCoder, smooth_scale
 from audioldm_utils.methods.enhance.stft import (
+    MEL,
     Stft,
     band_centres,
     bands_to_bins,
@@ -33,7 +32,6 @@ from audioldm_utils.methods.enhance.stft import (
     mel_weights,
 )
 from audioldm_utils.model.fits import fitted_path
-from audioldm_utils.model.mel import MelConfig
 
 #: Largest boost and cut that any repair applies, natural logarithm (17 dB and 35 dB).
 MAX_BOOST, MAX_CUT = 2.0, 4.0
@@ -50,10 +48,9 @@ _STFT = Stft()
 _ARRAYS = ("levels", "table", "mel_table", "tonalities", "concentration", "scale")
 
 
-def high_bands(config: MelConfig = MelConfig()) -> np.ndarray:
+def high_bands() -> np.ndarray:
     """Indices of the mel bands whose centre lies from 4 to 8 kHz."""
-    centres = band_centres(config)
-    return np.flatnonzero((centres >= HIGH_BAND[0]) & (centres < HIGH_BAND[1]))
+    return np.flatnonzero((band_centres() >= HIGH_BAND[0]) & (band_centres() < HIGH_BAND[1]))
 
 
 def mel_of(waveform: np.ndarray) -> np.ndarray:
@@ -76,20 +73,18 @@ def tonality(mel: np.ndarray) -> np.ndarray:
     return np.abs(standing).mean(1)
 
 
-def apply_gain(
-    waveform: np.ndarray, gain: np.ndarray, limits: tuple[float, float] = (-MAX_CUT, MAX_BOOST)
-) -> np.ndarray:
+def apply_gain(waveform: np.ndarray, gain: np.ndarray) -> np.ndarray:
     """Multiply the bands of a 16 kHz waveform ``(samples,)`` by ``exp(gain)``, its phases kept.
 
-    The gain ``(frames, n_mels)``, clipped to ``limits``, is interpolated between the bands; between
-    the frames overlapping windows cross-fade it.
+    The gain ``(frames, n_mels)``, at most :data:`MAX_BOOST` and :data:`MAX_CUT`, is interpolated
+    between the bands; between the frames overlapping windows cross-fade it.
     """
-    expected = (_STFT.frames(len(waveform)), MelConfig().n_mels)
+    expected = (_STFT.frames(len(waveform)), MEL.n_mels)
     if gain.shape != expected:
         raise ValueError(f"gain must be {expected} for this waveform, got shape {gain.shape}")
     if not len(gain):
         return waveform.astype(np.float32)
-    bins = np.exp(np.clip(gain, *limits).astype(np.float32) @ bands_to_bins())
+    bins = np.exp(np.clip(gain, -MAX_CUT, MAX_BOOST).astype(np.float32) @ bands_to_bins())
     spectrum = _STFT.analyse(waveform) * _STFT.spread(bins)
     return _STFT.synthesise(spectrum, len(waveform))
 
@@ -124,27 +119,21 @@ class Compensation:
     tonalities: np.ndarray
     concentration: np.ndarray
     scale: np.ndarray
-    clips: tuple[str, ...] = field(default=())
+    clips: tuple[str, ...] = ()
 
-    def gain(
-        self,
-        mel: np.ndarray,
-        bands: Sequence[int] | np.ndarray | None = None,
-        stage: Literal["waveform", "mel"] = "waveform",
-    ) -> np.ndarray:
-        """Gain ``(frames, n_mels)`` for a reconstruction's own log-mel; 0 outside ``bands``.
+    def gain(self, mel: np.ndarray) -> np.ndarray:
+        """Gain ``(frames, n_mels)`` for the log-mel of the vocoder's waveform."""
+        return read_table(self.levels, self.table, mel)
 
-        ``stage`` says whether ``mel`` is the VAE's decoded one or that of the vocoder's waveform.
-        """
-        table = self.table if stage == "waveform" else self.mel_table
-        gain = read_table(self.levels, table, mel)
-        return gain if bands is None else gain * np.isin(np.arange(gain.shape[1]), bands)
+    def mel_gain(self, mel: np.ndarray) -> np.ndarray:
+        """The same for the VAE's decoded log-mel."""
+        return read_table(self.levels, self.mel_table, mel)
 
     def energy_target(self, mel: np.ndarray) -> np.ndarray:
         """Log energy that the original is likely to have, nat, by the VAE's decoded log-mel."""
         tonal = np.broadcast_to(tonality(mel)[:, None], mel.shape)
         held = read_table(self.tonalities, self.concentration, tonal)
-        return mel + self.gain(mel, stage="mel") + held
+        return mel + self.mel_gain(mel) + held
 
     def to_json(self) -> str:
         """Text form, rounded to 1e-4 nat; one row of the table a line."""
@@ -160,21 +149,17 @@ class Compensation:
         return "{\n" + ",\n".join(f' "{name}": {text}' for name, text in texts.items()) + "\n}\n"
 
     @classmethod
-    def from_json(cls, text: str, source: str = "compensation") -> Compensation:
-        """The inverse of :meth:`to_json`; UserError if the text is not such a file."""
+    def from_json(cls, text: str, source: str) -> Compensation:
+        """The inverse of :meth:`to_json`; UserError if the text, of ``source``, is no such file."""
         try:
             content = json.loads(text)
             arrays = {name: np.array(content[name], float) for name in _ARRAYS}
             fit = cls(str(content["fingerprint"]), **arrays, clips=tuple(content["clips"]))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{source}: not a compensation file ({error}); fit it again") from error
-        width = MelConfig().n_mels
-        for name, shape in (
-            ("table", (len(fit.levels), width)),
-            ("mel_table", (len(fit.levels), width)),
-            ("concentration", (len(fit.tonalities), width)),
-            ("scale", (BLOCK, len(high_bands()))),
-        ):
+        knots = {"table": fit.levels, "mel_table": fit.levels, "concentration": fit.tonalities}
+        shapes = {name: (len(at), MEL.n_mels) for name, at in knots.items()}
+        for name, shape in (shapes | {"scale": (BLOCK, len(high_bands()))}).items():
             if arrays[name].shape != shape:
                 raise UserError(f"{source}: its {name} has the wrong shape; fit it again")
         return fit
@@ -191,42 +176,33 @@ def noise_concentration() -> np.ndarray:
 
 def identity_compensation(fingerprint: str) -> Compensation:
     """A compensation that changes nothing, with plausible statistics for the coder."""
-    flat = np.zeros((2, MelConfig().n_mels))
-    return Compensation(
-        fingerprint,
-        np.array([MelConfig().silence, 2.0]),
-        flat,
-        flat,
-        np.array([0.0, 1.0]),
-        np.tile(noise_concentration(), (2, 1)),
-        smooth_scale(BLOCK, len(high_bands()), 0.6, 4.0, 2.0),
-    )
+    levels, flat = np.array([MEL.silence, 2.0]), np.zeros((2, MEL.n_mels))
+    noise = np.tile(noise_concentration(), (2, 1))
+    scale = smooth_scale(BLOCK, len(high_bands()), 0.6, 4.0, 2.0)
+    return Compensation(fingerprint, levels, flat, flat, np.array([0.0, 1.0]), noise, scale)
 
 
 def relevant_difference(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     """Reference minus estimate, both floored where the clip's loudest value masks them."""
-    floor = max(float(reference.max()) - RELEVANT, MelConfig().silence)
+    floor = max(float(reference.max()) - RELEVANT, MEL.silence)
     return np.maximum(reference, floor) - np.maximum(estimate, floor)
 
 
-def encode_high_bands(
+def high_bands_by_side_information(
     reference: np.ndarray, estimate: np.ndarray, fit: Compensation, budget: float
-) -> tuple[bytes, int]:
-    """Side information for 4 to 8 kHz: what ``estimate`` lacks of ``reference``.
+) -> tuple[np.ndarray, int]:
+    """What ``estimate`` lacks of ``reference`` from 4 to 8 kHz, as a decoder gets it.
 
     Both are log energies ``(frames, n_mels)``, :func:`energy_of`; ``fit.scale`` is the coder's
-    statistics. Returns the coded bytes and their exact number, at most ``budget`` (or 1), of bits.
+    statistics. Returns the gain ``(frames, n_mels)``, 0 below 4 kHz, decoded from the coded bytes,
+    and the exact number of bits in these, at most ``budget`` (or 1).
     """
-    high = high_bands()
+    high, coder = high_bands(), FieldCoder(fit.scale)
     missing = relevant_difference(reference[:, high], estimate[:, high])
-    return FieldCoder(fit.scale).encode(missing, budget)
-
-
-def decode_high_bands(data: bytes, frames: int, fit: Compensation) -> np.ndarray:
-    """Gain ``(frames, n_mels)`` from the side information; 0 below 4 kHz."""
-    gain = np.zeros((frames, MelConfig().n_mels))
-    gain[:, high_bands()] = FieldCoder(fit.scale).decode(data, frames)
-    return gain
+    data, bits = coder.encode(missing, budget)
+    gain = np.zeros(reference.shape)
+    gain[:, high] = coder.decode(data, len(gain))
+    return gain, bits
 
 
 def compensation_path(checkpoint: str | Path, fingerprint: str, synthesis: str = "vocoder") -> Path:

@@ -11,17 +11,18 @@ Everything here works on single waveforms ``(samples,)``, float32.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.ndimage
 
 from audioldm_utils.audio import MODEL_RATE
-from audioldm_utils.methods.enhance.coding import BitReader, BitWriter, FieldCoder, smooth_scale
+from audioldm_utils.audio.signals import fit_length, resample
+from audioldm_utils.methods.enhance.coding import NOTHING, BitCoder, FieldCoder, smooth_scale
 from audioldm_utils.methods.enhance.stft import Stft
 
-#: The model's own rate, Hz, and the crossover: centre and width of the cross-fade, Hz. The
-#: resampler to 16 kHz rolls off from 7.3 kHz, so that the carrier takes over before.
+#: The crossover: centre and width of the cross-fade, Hz. The resampler to 16 kHz rolls off from
+#: 7.3 kHz, so that the carrier takes over before.
 CROSSOVER, FADE = 7400.0, 600.0
 #: Width of an envelope band, Hz, and frames in a coded block.
 BAND_WIDTH, BLOCK = 1500.0, 32
@@ -37,11 +38,9 @@ CARRIERS = {
     "calm copy": (True, 0.0, 2, 6),
     "calm noise": (False, 0.0, 2, 6),
 }
-CARRIER_BITS = 2
 
 
-@dataclass(frozen=True)
-class Extension:
+class Extension(NamedTuple):
     """Coded side information, its exact length in bits, and the clip's rate (Hz) and samples."""
 
     data: bytes
@@ -50,28 +49,26 @@ class Extension:
     samples: int
 
 
-class _Grid:
+class _Grid(Stft):
     """Bands and frames of one sample rate."""
 
     def __init__(self, sample_rate: int) -> None:
         # About 23 ms at any rate: short enough for attacks, long enough for 1.5 kHz bands.
         n_fft = 2 ** round(np.log2(sample_rate * 0.0232))
-        self.stft = Stft(n_fft, n_fft // 2 // 2)
+        super().__init__(n_fft, n_fft // 4)
         self.frequencies = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
         low = CROSSOVER - FADE / 2
-        count = max(1, round((sample_rate / 2 - low) / BAND_WIDTH))
-        edges = np.linspace(low, sample_rate / 2, count + 1)
-        self.first = int(np.searchsorted(self.frequencies, low))
+        self.bands = max(1, round((sample_rate / 2 - low) / BAND_WIDTH))
+        edges = np.linspace(low, sample_rate / 2, self.bands + 1)
         self.edges = np.searchsorted(self.frequencies, edges)
+        self.first = int(self.edges[0])
         self.edges[-1] = len(self.frequencies)
-        self.bands = count
-        self.coder = FieldCoder(smooth_scale(BLOCK, count, 0.8, 3.0, 2.0), predict_mean=True)
+        self.coder = FieldCoder(smooth_scale(BLOCK, self.bands, 0.8, 3.0, 2.0), predict_mean=True)
         # Envelope of every bin by linear interpolation between the bands' centres.
         centres = (self.edges[:-1] + self.edges[1:] - 1) / 2
         bins = np.arange(self.first, len(self.frequencies))
-        self.interpolation = np.stack(
-            [np.interp(bins, centres, row) for row in np.eye(count)]
-        ).astype(np.float32)
+        rows = [np.interp(bins, centres, row) for row in np.eye(self.bands)]
+        self.interpolation = np.stack(rows).astype(np.float32)
 
     def fade(self, frequency: float) -> np.ndarray:
         """Amplitude ``(bins,)``, from 0 to 1 over :data:`FADE` Hz around ``frequency``."""
@@ -86,29 +83,26 @@ class _Grid:
         partial in a band would otherwise lift all of the band's noise to its own level.
         """
         power = np.square(np.abs(spectrum), dtype=np.float64) + 1e-20
-        bands = [power[:, a:b] for a, b in zip(self.edges[:-1], self.edges[1:], strict=True)]
+        bands = np.split(power, self.edges[:-1], axis=1)[1:]
         loud = np.stack([np.log(band.mean(1)) for band in bands], axis=1)
         typical = np.stack([np.log(band).mean(1) for band in bands], axis=1)
         return 0.25 * (loud + np.minimum(typical + np.euler_gamma, loud))
 
-    def prediction(self, spectrum: np.ndarray) -> np.ndarray:
-        """Log amplitude ``(frames,)`` of 5.5 to 7 kHz, which the decoder has."""
+    def predicted(self, base: np.ndarray) -> tuple[float, np.ndarray]:
+        """What a decoder knows of the envelope from the spectrum that it has.
+
+        The lowest level worth sending, :data:`RANGE_DB` below the loudest bin, and how far
+        5.5 to 7 kHz lie above it, ``(frames, 1)``; both log amplitudes.
+        """
+        floor = float(np.log(np.abs(base).max() + 1e-12)) - RANGE_DB * np.log(10) / 20
         band = (self.frequencies >= 5500) & (self.frequencies < 7000)
-        power = np.square(np.abs(spectrum[:, band]), dtype=np.float64).mean(1)
-        return 0.5 * np.log(power + 1e-20)
+        power = np.square(np.abs(base[:, band]), dtype=np.float64).mean(1)
+        return floor, np.maximum(0.5 * np.log(power + 1e-20), floor)[:, None] - floor
 
 
 def upsample(waveform: np.ndarray, sample_rate: int, samples: int) -> np.ndarray:
     """A 16 kHz waveform at ``sample_rate``, cut or zero-padded to ``samples``."""
-    import soxr
-
-    out = soxr.resample(np.asarray(waveform, np.float32), MODEL_RATE, sample_rate, quality="HQ")
-    return np.pad(out, (0, max(0, samples - len(out))))[:samples].astype(np.float32)
-
-
-def _floor(base: np.ndarray) -> float:
-    """Lowest level worth sending, log amplitude: :data:`RANGE_DB` below the loudest bin."""
-    return float(np.log(np.abs(base).max() + 1e-12)) - RANGE_DB * np.log(10) / 20
+    return fit_length(resample(waveform, MODEL_RATE, sample_rate), samples)
 
 
 def encode_extension(
@@ -122,40 +116,31 @@ def encode_extension(
     """
     samples = len(reference)
     grid = _Grid(max(sample_rate, MODEL_RATE))
-    if sample_rate <= MODEL_RATE or not grid.stft.frames(samples):
+    if sample_rate <= MODEL_RATE or not grid.frames(samples):
         return Extension(b"", 0, sample_rate, samples)
-    spectrum = grid.stft.analyse(upsample(low, sample_rate, samples))
-    base = grid.stft.core(spectrum)
-    floor = _floor(base)
-    target = np.maximum(grid.envelope(grid.stft.core(grid.stft.analyse(reference))), floor)
-    guide = np.maximum(grid.prediction(base), floor)[:, None]
+    floor, guide = grid.predicted(grid.core(grid.analyse(upsample(low, sample_rate, samples))))
+    target = np.maximum(grid.envelope(grid.core(grid.analyse(reference))), floor) - floor
     budget = kbps * 1000 * samples / sample_rate - 8
-    best: tuple[float, int, int] | None = None
+    tried = []
     for choice, share in enumerate(PREDICTIONS):
-        field = target - floor - share * (guide - floor)
+        field = target - share * guide
         step = grid.coder.finest_step(field, budget)
-        if step is None:
-            continue
-        error = float(np.abs(grid.coder.write(BitWriter(), field, step) - field).mean())
-        if best is None or error < best[0]:
-            best = (error, choice, step)
-    if best is None:
-        return Extension(b"\0", 1, sample_rate, samples)
-
-    def extension(carrier: int) -> Extension:
-        writer = BitWriter()
+        if step is not None:
+            error = float(np.abs(grid.coder.code(BitCoder(), field, step) - field).mean())
+            tried.append((error, choice, step))
+    if not tried:
+        return Extension(*NOTHING, sample_rate, samples)
+    _, choice, step = min(tried)
+    candidates = []
+    for carrier in range(len(CARRIERS)):
+        writer = BitCoder()
         writer.bit(1)
-        writer.number(carrier, CARRIER_BITS)
-        writer.number(best[1], 2)
-        field = target - floor - PREDICTIONS[best[1]] * (guide - floor)
-        grid.coder.write(writer, field, best[2])
-        return Extension(*writer.finish(), sample_rate, samples)
-
-    candidates = [extension(number) for number in range(len(CARRIERS))]
-    distances = [
-        _distance(reference, decode_extension(candidate, low, seed), sample_rate)
-        for candidate in candidates
-    ]
+        writer.number(carrier, 2)
+        writer.number(choice, 2)
+        grid.coder.code(writer, target - PREDICTIONS[choice] * guide, step)
+        candidates.append(Extension(*writer.finish(), sample_rate, samples))
+    made = [decode_extension(candidate, low, seed) for candidate in candidates]
+    distances = [_distance(reference, waveform, sample_rate) for waveform in made]
     return candidates[int(np.argmin(distances))]
 
 
@@ -167,15 +152,6 @@ def _distance(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> 
     floor = 1e-4 * first.max() + 1e-12
     ratio = np.maximum(first[:, above:], floor) / np.maximum(second[:, above:], floor)
     return float(np.sqrt(np.square(20 * np.log10(ratio)).mean(1)).mean())
-
-
-def _read_envelope(reader: BitReader, grid: _Grid, base: np.ndarray) -> np.ndarray:
-    floor = _floor(base)
-    guide = np.maximum(grid.prediction(base), floor)[:, None]
-    share = PREDICTIONS[reader.number(2)]
-    envelope = grid.coder.read(reader, len(base)) + floor + share * (guide - floor)
-    # Nothing at the floor is meant to sound.
-    return np.where(envelope <= floor + 0.2, -50.0, envelope)
 
 
 def _copy_up(grid: _Grid, base: np.ndarray) -> np.ndarray:
@@ -192,17 +168,9 @@ def _copy_up(grid: _Grid, base: np.ndarray) -> np.ndarray:
     return copy
 
 
-def _level(grid: _Grid, carrier: np.ndarray) -> np.ndarray:
-    """Divide a carrier by its own envelope."""
-    full = np.zeros((len(carrier), len(grid.frequencies)), np.complex64)
-    full[:, grid.first :] = carrier
-    envelope = grid.envelope(full)
-    return carrier * np.exp(-np.maximum(envelope, envelope.max() - 12) @ grid.interpolation)
-
-
 def _calm(high: np.ndarray, grid: _Grid, shrink: float, longer: int, rounds: int) -> np.ndarray:
     """Shrink a waveform's log-magnitude fluctuations around its smooth spectrum."""
-    stft = Stft(grid.stft.n_fft * longer, grid.stft.hop * longer)
+    stft = Stft(grid.n_fft * longer, grid.hop * longer)
     first = grid.first * longer
     width = max(3, round(750 * longer / grid.frequencies[1]))
     target: np.ndarray | None = None
@@ -228,18 +196,20 @@ def _fill(
 ) -> np.ndarray:
     """Spectrum of the band above the crossover, below it zero."""
     copy, shrink, longer, rounds = CARRIERS[carrier]
-    if copy:
-        source = _copy_up(grid, spectrum)
-    else:
-        count = (len(spectrum) + 1) * grid.stft.hop
-        white = np.random.default_rng(seed).standard_normal(count, dtype=np.float32)
-        source = grid.stft.analyse(white)[: len(spectrum), grid.first :]
     high = np.zeros_like(spectrum)
-    gain = np.exp(grid.stft.spread(envelope) @ grid.interpolation)
-    high[:, grid.first :] = _level(grid, source) * gain
+    if copy:
+        high[:, grid.first :] = _copy_up(grid, spectrum)
+    else:
+        count = (len(spectrum) + 1) * grid.hop
+        white = np.random.default_rng(seed).standard_normal(count, dtype=np.float32)
+        high[:, grid.first :] = grid.analyse(white)[: len(spectrum), grid.first :]
+    # Divided by its own envelope, a carrier is even within each band.
+    own = grid.envelope(high)
+    even = np.exp(-np.maximum(own, own.max() - 12) @ grid.interpolation)
+    gain = np.exp(grid.spread(envelope) @ grid.interpolation)
+    high[:, grid.first :] = high[:, grid.first :] * even * gain
     if shrink < 1:
-        calm = _calm(grid.stft.synthesise(high, samples), grid, shrink, longer, rounds)
-        high = grid.stft.analyse(calm)
+        high = grid.analyse(_calm(grid.synthesise(high, samples), grid, shrink, longer, rounds))
     return high
 
 
@@ -252,19 +222,20 @@ def decode_extension(
     envelope-shaped noise that the others are judged by.
     """
     base = upsample(low, extension.sample_rate, extension.samples)
-    if not extension.bits:
+    reader = BitCoder(extension.data)
+    if not extension.bits or not reader.bit():
         return base
     grid = _Grid(extension.sample_rate)
-    spectrum = grid.stft.analyse(base)
-    reader = BitReader(extension.data)
-    if not reader.bit():
-        return base
-    chosen = list(CARRIERS)[reader.number(CARRIER_BITS)]
-    envelope = _read_envelope(reader, grid, grid.stft.core(spectrum))
+    spectrum = grid.analyse(base)
+    chosen, share = list(CARRIERS)[reader.number(width=2)], PREDICTIONS[reader.number(width=2)]
+    floor, guide = grid.predicted(grid.core(spectrum))
+    envelope = grid.coder.code(reader, np.zeros((len(guide), grid.bands))) + floor + share * guide
+    # Nothing at the floor is meant to sound.
+    envelope = np.where(envelope <= floor + 0.2, -50.0, envelope)
     high = _fill(grid, envelope, spectrum, extension.samples, carrier or chosen, seed)
     # At equal power: the two sides are not coherent.
     fade = grid.fade(CROSSOVER).astype(np.float32)
-    return grid.stft.synthesise(spectrum * np.sqrt(1 - fade**2) + high * fade, extension.samples)
+    return grid.synthesise(spectrum * np.sqrt(1 - fade**2) + high * fade, extension.samples)
 
 
 def oracle_crossover(
@@ -275,8 +246,7 @@ def oracle_crossover(
     The upper bound of any band extension. Both are cross-faded over :data:`FADE` Hz.
     """
     grid = _Grid(max(sample_rate, 4000))
-    stft = grid.stft
     own = upsample(low, sample_rate, len(reference)) if sample_rate != MODEL_RATE else low
     fade = grid.fade(frequency) ** 2
-    spectrum = stft.analyse(own) * (1 - fade) + stft.analyse(reference) * fade
-    return stft.synthesise(spectrum.astype(np.complex64), len(reference))
+    spectrum = grid.analyse(own) * (1 - fade) + grid.analyse(reference) * fade
+    return grid.synthesise(spectrum.astype(np.complex64), len(reference))

@@ -42,7 +42,7 @@ def refine_latents(
     decode: Callable[[torch.Tensor], torch.Tensor],
     steps: int = 50,
     learning_rate: float = 0.3,
-    callback: Callable[[int, np.ndarray], None] | None = None,
+    callback: Callable[[int], None] | None = None,
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Adam on the latents, batched; each item is as if it were alone.
 
@@ -53,7 +53,7 @@ def refine_latents(
         steps: gradient steps, one forward and one backward pass of the decoder each.
         learning_rate: largest, in latent standard deviations a step; it rises over the first
             tenth of the steps and falls as a cosine.
-        callback: gets each step's number and the distances ``(batch,)``.
+        callback: gets each step's number.
 
     Returns:
         The best latents of each item and the curve ``(steps + 1, batch)`` of distances, nat.
@@ -65,20 +65,18 @@ def refine_latents(
     lowest = torch.full((len(latents),), torch.inf, device=latents.device)
     curve = []
     for step in range(steps + 1):
-        last = step == steps
-        with torch.set_grad_enabled(not last):
+        with torch.set_grad_enabled(step < steps):
             distance = mel_distance(mel, decode(variable))
-        improved = distance.detach() < lowest
-        lowest = torch.where(improved, distance.detach(), lowest)
-        best[improved] = variable.detach()[improved]
-        curve.append(distance.detach().cpu().numpy())
+        found = distance.detach()
+        improved = found < lowest
+        best[improved], lowest[improved] = variable.detach()[improved], found[improved]
+        curve.append(found.cpu().numpy())
         if callback:
-            callback(step, curve[-1])
-        if last:
-            break
-        rise = min(1.0, 0.1 + 10 * step / steps)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * rise * (0.52 + 0.48 * np.cos(np.pi * step / steps))
-        (variable.grad,) = torch.autograd.grad(distance.sum(), variable)
-        optimiser.step()
+            callback(step)
+        if step < steps:
+            rise = min(1.0, 0.1 + 10 * step / steps)
+            fall = 0.52 + 0.48 * np.cos(np.pi * step / steps)
+            optimiser.param_groups[0]["lr"] = learning_rate * rise * fall
+            (variable.grad,) = torch.autograd.grad(distance.sum(), variable)
+            optimiser.step()
     return best, np.stack(curve)

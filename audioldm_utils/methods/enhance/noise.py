@@ -11,6 +11,10 @@ import scipy.signal
 
 #: Decibels below the reference's loudest frame that all levels are floored at.
 FLOOR_DB = -80.0
+#: How far a line's median level stands over its neighbourhood, and over the reference's, dB.
+EXCESS = 9.0
+#: Width of a notch at -3 dB, Hz.
+NOTCH = 8.0
 
 
 def check_pair(reference: np.ndarray, estimate: np.ndarray, seconds: float, rate: int) -> None:
@@ -45,21 +49,15 @@ def _prominence(waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.
     return frequencies, level - scipy.ndimage.median_filter(level, 41, mode="nearest")
 
 
-def hum_lines(
-    reference: np.ndarray, estimate: np.ndarray, sample_rate: int, excess: float = 9.0
-) -> np.ndarray:
-    """Frequencies, Hz, of steady lines that only the estimate has.
-
-    A line's median level over time stands at least ``excess`` dB over its neighbourhood, and
-    as much further over it than in the reference.
-    """
+def hum_lines(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Frequencies, Hz, of steady lines that only the estimate has, by :data:`EXCESS`."""
     check_pair(reference, estimate, 0.25, sample_rate)
     frequencies, before = _prominence(reference, sample_rate)
     _, after = _prominence(estimate, sample_rate)
     # A reference's line may fall in a bin beside: compare with the largest of three.
     before = scipy.ndimage.maximum_filter1d(before, 3)
     peak = after == scipy.ndimage.maximum_filter1d(after, 7)
-    return frequencies[peak & (after > excess) & (after - before > excess)]
+    return frequencies[peak & (after > EXCESS) & (after - before > EXCESS)]
 
 
 def onsets(waveform: np.ndarray, sample_rate: int, rise: float = 15.0) -> np.ndarray:
@@ -70,46 +68,30 @@ def onsets(waveform: np.ndarray, sample_rate: int, rise: float = 15.0) -> np.nda
     # The loudest of the eight frames before each frame.
     padded = np.concatenate([np.full(8, level[0]), level])
     before = np.lib.stride_tricks.sliding_window_view(padded, 8)[: len(level)].max(1)
-    jump = (level - before > rise) & (level > -40)
-    frames = [f for f in np.flatnonzero(jump) if f >= 10]
     kept: list[int] = []
-    for frame in frames:
-        if not kept or frame - kept[-1] >= 20:
+    for frame in np.flatnonzero((level - before > rise) & (level > -40)):
+        if frame >= 10 and (not kept or frame - kept[-1] >= 20):
             kept.append(int(frame))
     return np.array(kept, int) * hop
 
 
-def suppress_lines(
-    waveform: np.ndarray, frequencies: np.ndarray, sample_rate: int, width: float = 8.0
-) -> np.ndarray:
-    """Notch steady lines out, forwards and backwards, so that nothing is delayed.
-
-    Args:
-        waveform: ``(samples,)``.
-        frequencies: Hz; those at or above the Nyquist frequency are ignored.
-        sample_rate: Hz.
-        width: of each notch at -3 dB, Hz.
-    """
+def suppress_lines(waveform: np.ndarray, frequencies: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Notch steady lines (Hz) out, forwards and backwards, so that nothing is delayed."""
     out = np.asarray(waveform, np.float64)
     for frequency in frequencies:
-        if width < frequency < sample_rate / 2 - width:
-            numerator, denominator = scipy.signal.iirnotch(
-                frequency, frequency / width, fs=sample_rate
-            )
-            out = scipy.signal.filtfilt(numerator, denominator, out)
+        if NOTCH < frequency < sample_rate / 2 - NOTCH:
+            notch = scipy.signal.iirnotch(frequency, frequency / NOTCH, fs=sample_rate)
+            out = scipy.signal.filtfilt(*notch, out)
     return out.astype(np.float32)
 
 
 def spectral_gate(
-    waveform: np.ndarray, sample_rate: int, noise: np.ndarray, strength: float = 1.0
+    waveform: np.ndarray, sample_rate: int, noise: np.ndarray, strength: float
 ) -> np.ndarray:
     """Stationary spectral gating by the library noisereduce (Sainburg 2020).
 
-    Args:
-        waveform: ``(samples,)``.
-        sample_rate: Hz.
-        noise: a sample of the noise alone, such as the vocoder's answer to silence.
-        strength: share of the gated noise to remove, 0 to 1.
+    ``noise`` is a sample of it alone, such as the vocoder's answer to silence; ``strength``, 0 to
+    1, the share of it to remove.
     """
     import noisereduce
 
