@@ -32,12 +32,9 @@ def _checkpoint(name: str) -> Checkpoint:
 def measure(task: Task) -> pd.DataFrame:
     """Reconstruct a clip by a method and measure the result against the original.
 
-    Returns:
-        A results table; ``stage`` is the task's label. An oracle's method is marked as one.
-
-    Raises:
-        UserError: clip, checkpoint or package are not what was planned with, or the clip
-            cannot be used.
+    In the results table ``stage`` is the task's label; an oracle's method is marked as one. A
+    UserError if clip, checkpoint or package are not what was planned with, or the clip cannot be
+    used.
     """
     from audioldm_utils import metrics
     from audioldm_utils.audio import clips as audio
@@ -50,9 +47,8 @@ def measure(task: Task) -> pd.DataFrame:
         raise UserError(f"{path}: the clip is gone, or this worker cannot see its folder")
     if sha256_file(path) != task.content:
         raise UserError(f"{path} changed while the sweep ran; give the same command again")
-    belongs = {"recording": task.recording, "collection": task.collection}
-    info = audio.ClipInfo(path, task.clip, task.caption, task.category, **belongs)
-    clip = audio.load_clip(info, max_seconds=task.max_seconds)
+    about = task.clip, task.caption, task.category, False, task.recording, task.collection
+    clip = audio.load_clip(audio.ClipInfo(path, *about), task.max_seconds)
     checkpoint = _checkpoint(task.checkpoint)
     if checkpoint.fingerprint != task.fingerprint:
         raise UserError(
