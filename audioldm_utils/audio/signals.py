@@ -80,10 +80,8 @@ def lag(
 
     pair = [np.asarray(x, np.float64) for x in (reference, estimate)]
     if any(x.ndim != 1 or not len(x) for x in pair) or max_lag < 0:
-        raise ValueError(
-            f"lag wants two (n,) signals and max_lag >= 0, got shapes {pair[0].shape} and "
-            f"{pair[1].shape}, max_lag {max_lag}"
-        )
+        given = f"{pair[0].shape}, {pair[1].shape}, max_lag {max_lag}"
+        raise ValueError(f"lag wants two (n,) signals and max_lag >= 0, got {given}")
     if on == "envelope":
         pair = [np.abs(hilbert(x)) for x in pair]
     elif on != "waveform":

@@ -29,10 +29,8 @@ def read_run(path: str | Path) -> pd.DataFrame:
         return read(path)
     if (path / "results.parquet").is_file():
         return read(path / "results.parquet")
-    stems = {p.with_suffix(""): p for p in sorted(path.rglob("[!.]*.csv"))}
-    stems |= {p.with_suffix(""): p for p in sorted(path.rglob("[!.]*.parquet"))}
     tables = []
-    for file in stems.values():
+    for file in {file.with_suffix(""): file for file in _tables_below(path)}.values():
         try:
             tables.append(read(file))
         except UserError as error:
@@ -49,12 +47,16 @@ def tables_of(path: str | Path) -> list[Path]:
     if not path.is_dir():
         return [path.with_suffix(suffix) for suffix in (path.suffix, ".csv", ".parquet")]
     found = []
-    for suffix in ("csv", "parquet"):
-        for file in sorted(path.rglob(f"[!.]*.{suffix}")):
-            with file.open("rb") as handle:
-                if b",mean_a,mean_b,difference," not in handle.readline(1000):
-                    found.append(file)
+    for file in _tables_below(path):
+        with file.open("rb") as handle:
+            if b",mean_a,mean_b,difference," not in handle.readline(1000):
+                found.append(file)
     return found
+
+
+def _tables_below(folder: Path) -> list[Path]:
+    """Files by name, those in Parquet after those in CSV."""
+    return [p for kind in ("csv", "parquet") for p in sorted(folder.rglob(f"[!.]*.{kind}"))]
 
 
 def compare_runs(

@@ -155,7 +155,6 @@ def differences(
 
     Args:
         asked: name of each pair and the two: ``{"VAE": ({"method": "vae"}, {"method": "mel"})}``.
-        seed: of bootstrap and permutation.
         over: as in :func:`summarise`.
 
     Returns:
@@ -209,9 +208,8 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
         if header in line:
             raise ValueError(f"several cells for {rows} {row[rows]!r} and {name}; select first")
         line[header] = proper_minus(cell)
-        counts = [count for count in line.get("n", "").split("/") if count]
         count = count_text(row["n"], row.get(f"{over}s", row["n"]), over)
-        line["n"] = "/".join(dict.fromkeys([*counts, count]))
+        line["n"] = "/".join(dict.fromkeys([*filter(None, line.get("n", "").split("/")), count]))
     wide = pd.DataFrame.from_dict(lines, orient="index")
     wide = wide[[column for column in wide.columns if column != "n"] + ["n"]]
     corner = f"{rows}; {summary.attrs.get('aggregator', 'mean over clips')}"

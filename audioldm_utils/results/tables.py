@@ -93,9 +93,9 @@ def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
     if "clip" in table.columns:
         known = {"recording": table["clip"], "collection": ""}
         table = table.assign(**{k: v for k, v in known.items() if k not in table.columns})
-    if set(table.columns) != set(COLUMNS):
-        missing = [column for column in COLUMNS if column not in table.columns]
-        foreign = [str(column) for column in table.columns if column not in COLUMNS]
+    missing = [column for column in COLUMNS if column not in table.columns]
+    foreign = [str(column) for column in table.columns if column not in COLUMNS]
+    if missing or foreign:
         raise UserError(
             f"{source} is no results table: columns missing {missing}, not known {foreign}; "
             f"a results table has {', '.join(COLUMNS)}"
@@ -109,8 +109,8 @@ def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
     for column in COLUMNS:
         if column not in ("value", "seed"):
             table[column] = table[column].fillna("").astype("str")
-    for row in table[table["value"].isna()].to_dict("records"):
-        said = f"{source} has no value for {row['metric']} of clip {row['clip']!r}"
+    for row in table[table["value"].isna()].itertuples():
+        said = f"{source} has no value for {row.metric} of clip {row.clip!r}"
         raise UserError(f"{said}; leave such rows out")
     unknown = sorted(set(table["unit"]) - UNITS)
     if unknown:

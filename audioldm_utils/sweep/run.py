@@ -216,7 +216,8 @@ def _write_failures(failures: Mapping[str, str], path: Path) -> None:
     """The list of what failed; none is left of an earlier run when nothing failed."""
     import pandas as pd
 
-    path.unlink(missing_ok=True)
     if failures:
         rows = pd.DataFrame(sorted(failures.items()), columns=["what", "reason"])
         atomic_write(path, rows.to_csv(index=False, lineterminator="\n"))
+    else:
+        path.unlink(missing_ok=True)
