@@ -49,7 +49,6 @@ def plan_chapters(sweep: Sweep, out: str | Path, fingerprint: Callable[[str], st
                         method=name,
                         options=json.dumps(parameters, sort_keys=True),
                         label=label(parameters),
-                        chapter=True,
                         code=code.hexdigest(),
                         notebooks=str(sweep.notebooks),
                         out=str(Path(out).resolve() / "chapters"),

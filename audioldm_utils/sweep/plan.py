@@ -55,7 +55,6 @@ class Task:
     recording: str = ""
     collection: str = ""
     fits: str = ""  # digest of what is fitted to the checkpoint
-    chapter: bool = False
     notebooks: str = ""  # folder of a chapter
     out: str = ""  # folder that a chapter writes to
 
