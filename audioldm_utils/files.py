@@ -24,8 +24,7 @@ PATIENCE = 2.0
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``, with its suffix; rename it if the block succeeds.
 
-    Raises:
-        OSError: the file cannot be written; it names ``path``, never the temporary file.
+    An OSError names ``path``, never the temporary file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,13 +71,9 @@ def sha256_file(path: str | Path) -> str:
 def folder_lock(folder: str | Path) -> Iterator[int]:
     """Hold ``folder/.lock`` while the block runs; the folder is made if need be.
 
-    The file stays, empty; only the system's lock on it counts.
-
-    Yields:
-        The lock's descriptor. A process that inherits it holds the lock as long as it lives.
-
-    Raises:
-        UserError: another run holds the folder, or it cannot be written to.
+    The file stays, empty; only the system's lock on it counts. A process that inherits the
+    descriptor that is given holds the lock as long as it lives. A UserError if another run holds
+    the folder, or it cannot be written to.
     """
     folder, held = Path(folder), []
     lock = FileLock(folder / ".lock", timeout=PATIENCE, on_acquired=held.append)
@@ -107,9 +102,8 @@ def package_hash(
 ) -> str:
     """SHA-256 over names and contents of the package's files, for fingerprints of results.
 
-    Args:
-        left_out: modules (without suffix) and folders that the results do not depend on.
-        suffixes: of the files that count.
+    ``suffixes`` are those of the files that count; modules (without suffix) and folders that are
+    ``left_out`` do not.
     """
     package = package or Path(__file__).resolve().parent
     digest = hashlib.sha256()

@@ -47,14 +47,9 @@ def check_outputs(
 ) -> None:
     """Refuse files that cannot or must not be written. Nothing is made or changed.
 
-    Args:
-        inputs: what the run reads; a symbolic or a hard link is the same file. Missing ones
-            are passed over.
-        kind: which suffixes the outputs may have; None means any.
-
-    Raises:
-        UserError: wrong suffix, an input of the same run, a folder, no ordinary file,
-            write-protected, two outputs of one name, or no folder that can be written to.
+    A UserError for a suffix that is not of the kind, an input of the same run (a symbolic or a
+    hard link is the same file), a folder, no ordinary file, write protection, two outputs of one
+    name, or no folder that can be written to.
     """
     outputs = [Path(path) for path in outputs]
     read = {file: path for path in inputs if (file := _file(path)) is not None}
@@ -81,12 +76,11 @@ def check_outputs(
 def check_folder(folder: str | Path, maker: str, only: frozenset[str] | None = None) -> None:
     """Refuse an output folder that holds what its maker did not write; it need not exist.
 
-    Args:
-        maker: the command that fills it, as :func:`mark_folder` noted.
-        only: names that count as something; None means all.
+    A UserError if it is not empty and not its maker's (the command that fills it, as
+    :func:`mark_folder` noted), a file, or not to be written to.
 
-    Raises:
-        UserError: not empty and not its maker's, a file, or not to be written to.
+    Args:
+        only: names that count as something; None means all.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -118,11 +112,7 @@ def _maker(folder: Path) -> str | None:
 
 
 def _file(path: str | Path) -> tuple[int, int] | None:
-    """What identifies a file, whichever path leads to it; None if it is not there.
-
-    Raises:
-        UserError: the path cannot be looked at, such as a name that is too long.
-    """
+    """What identifies a file, whichever path leads to it; None if it is not there."""
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +21,7 @@ import soundfile as sf
 
 from audioldm_utils import bounds
 from audioldm_utils.audio import MODEL_RATE
-from audioldm_utils.audio.captions import caption_from_name
-from audioldm_utils.audio.containers import check_header
-from audioldm_utils.audio.origins import collection, recordings
+from audioldm_utils.audio.origins import caption_from_name, collection, recordings
 from audioldm_utils.audio.signals import (  # noqa: F401 - users find them here
     SILENCE,
     Gain,
@@ -36,42 +36,32 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 from audioldm_utils.outputs import AUDIO
 
-#: Shortest clip, seconds; the front end itself needs 433 samples at 16 kHz (0.027 s).
-MIN_SECONDS = bounds.CLIP_SECONDS.low
-
 # The last eight are audio that libsndfile does not read: found, so that its owner is told.
-_AUDIO_SUFFIXES = tuple(
+_AUDIO_SUFFIXES = {
     f".{name}"
     for name in (
         *("wav", "wave", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "au", "snd"),
         *("caf", "w64", "rf64", "voc", "m4a", "aac", "mp4", "wma", "ape", "wv", "amr", "ac3"),
     )
-)
+}
 _BLOCK = 1 << 20
+#: Most channels of a file (7.1 surround has eight).
+_MAX_CHANNELS = 8
+# What libsndfile notes when the samples, or in RF64 and Wave64 the whole file, end too early.
+_CUT = re.compile(r"^ *(?:data|SSND|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)", re.M)
 
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """A clip that was found but not read.
-
-    Attributes:
-        path: the file.
-        name: unique among the clips found together; the stem unless two files share it.
-        caption: from the manifest, else the words of the file's name, else None.
-        category: the manifest's ``class``, or None.
-        named: whether the caption is no more than the file's name.
-        recording: name of the first clip of its recording (:mod:`~audioldm_utils.audio.origins`);
-            its own unless a manifest tells more.
-        collection: whose collection it comes from; empty where no manifest tells.
-    """
+    """A clip that was found but not read; see :mod:`~audioldm_utils.audio.origins`."""
 
     path: Path
-    name: str
-    caption: str | None = None
-    category: str | None = None
-    named: bool = False
-    recording: str = ""
-    collection: str = ""
+    name: str  # unique among the clips found together; the stem unless two files share it
+    caption: str | None = None  # from the manifest, else the words of the file's name
+    category: str | None = None  # the manifest's ``class``
+    named: bool = False  # whether the caption is no more than the file's name
+    recording: str = ""  # name of its first clip; this one's own unless a manifest tells more
+    collection: str = ""  # whose collection it comes from, if a manifest tells
 
     def __post_init__(self) -> None:
         if not self.recording:
@@ -80,8 +70,7 @@ class ClipInfo:
     @property
     def labels(self) -> dict[str, str | None]:
         """What a row of results tells about the clip besides its name."""
-        belongs = {"recording": self.recording, "collection": self.collection}
-        return {"category": self.category, **belongs}
+        return {name: getattr(self, name) for name in ("category", "recording", "collection")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,14 +115,10 @@ def find_clips(folder: str | Path) -> list[ClipInfo]:
         return [_named(folder)]
     if not folder.is_dir():
         raise UserError(f"{folder}: no such file or folder; give a folder of audio files.")
-    manifest, sibling = tables(folder)
-    rows = None
-    if manifest.is_file():
-        rows = _read_table(manifest)
-    elif sibling.is_file():
-        # A table beside the folder may be about something else, such as its results.
-        rows = _read_table(sibling, required=False)
-    if rows is not None:
+    table = next((table for table in tables(folder) if table.is_file()), None)
+    # One beside the folder may be about something else, such as its results.
+    rows = table and _read_table(table, required=table.parent == folder)
+    if rows:
         return rows
     files = [
         path
@@ -149,7 +134,7 @@ def find_clips(folder: str | Path) -> list[ClipInfo]:
 
 def _told_apart(found: Sequence[ClipInfo], first: Sequence[int]) -> list[ClipInfo]:
     """Clips under names of their own; ``first`` is the first clip of each one's recording."""
-    stems = [info.path.stem for info in found]
+    stems = [info.name for info in found]
     # Two files of one stem (a.wav, a.flac) are told apart by their suffix.
     names = [info.name if stems.count(info.name) == 1 else info.path.name for info in found]
     return [
@@ -164,11 +149,11 @@ def _named(path: Path, category: str | None = None) -> ClipInfo:
     return ClipInfo(path, path.stem, caption, category, named=caption is not None)
 
 
-def _read_table(table: Path, required: bool = True) -> list[ClipInfo] | None:
+def _read_table(table: Path, required: bool) -> list[ClipInfo] | None:
     try:
         with table.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle)
-            columns, rows = reader.fieldnames or [], list(reader)
+            columns, rows = reader.fieldnames or [], [row for row in reader if row.get("file")]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table}: not a CSV table in UTF-8 ({error}); save it again.") from error
     if "file" not in columns:
@@ -178,7 +163,6 @@ def _read_table(table: Path, required: bool = True) -> list[ClipInfo] | None:
             f"{table}: the table has no column 'file' (it has {', '.join(columns) or 'none'}); "
             "name the column of file names 'file'."
         )
-    rows = [row for row in rows if row["file"]]
     if not rows:
         raise UserError(f"{table}: the table lists no files; add rows or remove the table.")
     found = [
@@ -207,11 +191,8 @@ def tables(folder: Path) -> tuple[Path, Path]:
 def load_clip(source: str | Path | ClipInfo, max_seconds: float | None = None) -> Clip:
     """Read a file of any format that libsndfile knows, any rate, 1 to 8 channels, any length.
 
-    Samples are kept as stored: no gain, no clipping, no resampling.
-
-    Args:
-        source: a path, or what :func:`find_clips` gave (its caption and class are kept).
-        max_seconds: read no more than this from the start.
+    Samples are kept as stored: no gain, no clipping, no resampling. Of what :func:`find_clips`
+    gave, caption and class are kept. No more than ``max_seconds`` from the start are read.
 
     Raises:
         UserError: missing, a folder, empty, not audio, corrupt or cut short, shorter than
@@ -230,11 +211,14 @@ def load_clip(source: str | Path | ClipInfo, max_seconds: float | None = None) -
         if path.stat().st_size == 0:
             raise UserError(f"{path}: the file is empty (0 bytes); export it again.")
         with path.open("rb") as handle, sf.SoundFile(handle) as file:
-            rate, channels, promised = file.samplerate, file.channels, file.frames
-            check_header(path, rate, channels, promised)
-            limit = None if max_seconds is None else round(max_seconds * rate)
+            _check_header(path, file)
+            rate = file.samplerate
+            limit = sys.maxsize if max_seconds is None else round(max_seconds * rate)
             samples, loudest = _read_mono(file, limit)
-            lossy = file.format == "MP3"
+            expected = min(limit, file.frames)
+            # MP3 headers may only estimate the length; others may leave it open.
+            if file.format == "MP3" or expected >= 1 << 62:
+                expected = 0
     except sf.LibsndfileError as error:
         raise UserError(
             f"{path}: cannot be read as audio ({error.error_string.rstrip('.')}); "
@@ -242,25 +226,42 @@ def load_clip(source: str | Path | ClipInfo, max_seconds: float | None = None) -
         ) from error
     except PermissionError as error:
         raise UserError(f"{path}: no permission to read the file.") from error
-    expected = promised if limit is None else min(limit, promised)
-    # MP3 headers may only estimate the length.
-    whole = lossy or len(samples) >= expected or expected >= 1 << 62
-    _check_samples(path, samples, rate, None if whole else expected, loudest)
+    _check_samples(path, samples, rate, expected, loudest)
     about = info.caption, info.category, info.recording, info.collection
     return Clip(info.name, samples, rate, path, *about)
 
 
+def _check_header(path: Path, file: sf.SoundFile) -> None:
+    """Refuse what no clip can be, and fewer bytes of samples than the header promises."""
+    found = _CUT.search(file.extra_info)
+    promised, there = map(int, found.groups()) if found else (0, 0)
+    there += 12 * (file.format == "CAF")  # bytes that libsndfile leaves out
+    if file.channels > _MAX_CHANNELS:
+        wrong = f"{file.channels} channels; at most {_MAX_CHANNELS} are read, mix it down first."
+    elif file.frames == 0:
+        wrong = "the file holds no samples (zero length); export it again."
+    elif file.samplerate < 1000:
+        wrong = f"a sample rate of {file.samplerate} Hz is too low; 1000 Hz or more needed."
+    elif promised > there and promised != 0xFFFFFFFF:  # which leaves the size open
+        wrong = f"the file is cut short or corrupt ({promised - there} bytes of the samples that"
+        wrong += " its header promises are missing); export it again."
+    else:
+        return
+    raise UserError(f"{path}: {wrong}")
+
+
 def _check_samples(
-    path: Path, samples: np.ndarray, rate: int, expected: int | None, loudest: float
+    path: Path, samples: np.ndarray, rate: int, expected: int, loudest: float
 ) -> None:
-    """Refuse what nothing can be made of; ``expected`` samples where fewer could be read."""
+    """Refuse what nothing can be made of, and fewer samples than expected."""
     bad = len(samples) - int(np.isfinite(samples).sum())
-    if expected is not None:
+    least = bounds.CLIP_SECONDS.low
+    if len(samples) < expected:
         wrong = f"the file is cut short or corrupt ({len(samples)} of {expected} samples could be"
         wrong += " read); export it again."
-    elif len(samples) < MIN_SECONDS * rate:
+    elif len(samples) < least * rate:
         wrong = f"too short ({len(samples)} samples, {len(samples) / rate:.4f} s); at least"
-        wrong += f" {MIN_SECONDS} s are needed."
+        wrong += f" {least} s are needed."
     elif bad:
         wrong = f"{bad} samples are NaN or infinite; export it again."
     elif loudest < 2 * SILENCE:
@@ -274,22 +275,14 @@ def _check_samples(
     raise UserError(f"{path}: {wrong}")
 
 
-def _read_mono(file: sf.SoundFile, limit: int | None) -> tuple[np.ndarray, float]:
+def _read_mono(file: sf.SoundFile, limit: int) -> tuple[np.ndarray, float]:
     """The mean of the channels, and the largest swing of any; a block is in memory at a time."""
-    blocks: list[np.ndarray] = []
-    low, high = np.full(file.channels, np.inf), np.full(file.channels, -np.inf)
-    read = 0
-    while limit is None or read < limit:
-        count = _BLOCK if limit is None else min(_BLOCK, limit - read)
-        block = file.read(count, dtype="float32", always_2d=True)
-        if not len(block):
-            break
-        low = np.minimum(low, block.min(axis=0))
-        high = np.maximum(high, block.max(axis=0))
-        blocks.append(block[:, 0].copy() if file.channels == 1 else block.mean(axis=1))
-        read += len(block)
-    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    return samples, float((high - low).max()) if blocks else 0.0
+    blocks, low, high = [np.zeros(0, np.float32)], np.inf, -np.inf
+    while len(block := file.read(min(_BLOCK, limit), dtype="float32", always_2d=True)):
+        limit -= len(block)
+        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+        blocks.append(block.mean(axis=1))
+    return np.concatenate(blocks), float(np.max(high - low))
 
 
 def to_model_rate(clip: Clip) -> np.ndarray:
@@ -298,17 +291,10 @@ def to_model_rate(clip: Clip) -> np.ndarray:
 
 
 def save(path: str | Path, x: np.ndarray, rate: int, bits: Literal[16, 24] = 16) -> float:
-    """Write a WAV or FLAC file, whole or not at all; never clip.
+    """Write a WAV or FLAC file, whole or not at all; integer PCM, no dither; never clip.
 
-    If the peak exceeds full scale, the whole clip is scaled to it, with a warning.
-
-    Args:
-        x: ``(n,)`` or ``(n, channels)``, full scale ±1.
-        rate: Hz.
-        bits: 16 or 24 bits a sample, integer PCM, no dither (same input, same bytes).
-
-    Returns:
-        The gain applied; 1.0 unless the peak exceeded full scale.
+    ``x`` is ``(n,)`` or ``(n, channels)``, full scale ±1, at ``rate`` Hz. If its peak exceeds
+    full scale, the whole clip is scaled to it, with a warning; the gain is returned, else 1.0.
 
     Raises:
         UserError: another suffix, or the file cannot be written.

@@ -1,4 +1,4 @@
-"""Which clips belong together: what they were cut from, by the columns of a manifest.
+"""What the name of a clip's file and the columns of a manifest tell: caption and recording.
 
 Clips of one recording are no independent observations: a mean over four strings of one sitar says
 less than one over four instruments. Intervals and tests therefore draw whole recordings.
@@ -8,6 +8,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+
+#: Words about the file and not about its sound.
+_ABOUT_FILES = {
+    *("audio", "clip", "copy", "edit", "export", "file", "final", "img", "khz", "mine", "mix"),
+    *("mono", "mov", "new", "old", "output", "raw", "rec", "recording", "ref", "reference"),
+    *("sample", "song", "sound", "stereo", "take", "temp", "test", "tmp", "track", "trim"),
+    *("unknown", "untitled", "version", "vid", "wav"),
+}
+_JOINING = {"a", "an", "and", "at", "by", "for", "from", "in", "into", "of", "on", "the", "to",
+            "with"}  # fmt: skip
+
+
+def caption_from_name(stem: str) -> str | None:
+    """The words of a file name in lower case, or None where they say nothing about the sound.
+
+    Words are told apart by ``_``, ``-``, ``.``, spaces and capitals; numbers, codes such as
+    ``1-100032-A``, words without a vowel and words about the file itself are left out: so
+    ``DogBarking-2`` is ``dog barking``, and ``track_03`` nothing.
+    """
+    chunks = [chunk.strip("0123456789") for chunk in re.split(r"[\W_]+", stem)]
+    words = [
+        word.lower()
+        for chunk in chunks
+        if not re.search(r"\d", chunk)  # else a code, such as a1b2c3
+        for word in re.split(r"(?<=[^\W\d_A-Z])(?=[A-Z])", chunk)
+    ]
+    kept = [word for word in words if word in _JOINING or _says_something(word)]
+    while kept and kept[0] in _JOINING - {"a", "an", "the"}:
+        kept.pop(0)
+    while kept and kept[-1] in _JOINING:
+        kept.pop()
+    return " ".join(kept) or None
+
+
+def _says_something(word: str) -> bool:
+    if not word or word in _ABOUT_FILES:
+        return False
+    return not word.isascii() or (len(word) > 2 and re.search("[aeiouy]", word) is not None)
 
 
 def recordings(rows: Sequence[Mapping[str, str]], takes: bool = True) -> list[int]:

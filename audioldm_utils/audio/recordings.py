@@ -8,8 +8,9 @@ notes beside the files. What is licensed for non-commercial use only is left out
 from __future__ import annotations
 
 import csv
+import io
 from argparse import ArgumentTypeError
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -19,7 +20,7 @@ import soundfile
 
 from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
-from audioldm_utils.files import atomic_path, user_cache
+from audioldm_utils.files import atomic_path, atomic_write, user_cache
 from audioldm_utils.outputs import check_folder, check_outputs
 
 REGISTRY = Path(__file__).with_name("recordings.csv")
@@ -54,11 +55,7 @@ COLUMNS += ("url", "sha256", "start_s", "length_s")
 
 
 def read_registry(path: str | Path = REGISTRY) -> dict[str, Recording]:
-    """The registry's entries by name, in its order.
-
-    Raises:
-        UserError: The file is missing, lacks a column, or an entry cannot be right.
-    """
+    """The registry's entries by name, in its order; a UserError where it cannot be right."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist; name a registry of recordings (CSV).")
@@ -99,8 +96,7 @@ def _entry(path: Path, row: dict[str, str]) -> Recording:
 def fetch(recording: Recording, cache: str | Path | None = None, progress: bool = False) -> Path:
     """The whole file of a recording, downloaded unless the folder ``cache`` (the user's) has it.
 
-    Raises:
-        UserError: The address does not answer, or gives another file than the registry's.
+    A UserError if the address does not answer, or gives another file than the registry's.
     """
     import pooch
     import requests
@@ -116,30 +112,21 @@ def fetch(recording: Recording, cache: str | Path | None = None, progress: bool 
             recording.url, f"sha256:{recording.sha256}", target.name, folder, downloader=downloader
         )
     except requests.HTTPError as error:
-        raise UserError(
-            f"{recording.url} answers {error.response.status_code} {error.response.reason} "
-            f"for recording {recording.name!r}; {by_hand}."
-        ) from error
-    except requests.RequestException as error:
-        raise UserError(
-            f"{recording.url} cannot be reached for recording {recording.name!r}; connect to "
-            f"the network, or {by_hand}."
-        ) from error
-    except ValueError as error:
-        # pooch's own answer to a wrong checksum; the download is removed by then.
-        raise UserError(
-            f"{recording.url} gives another file than the registry's recording "
-            f"{recording.name!r} (SHA-256 {recording.sha256[:12]}...); nothing was kept; {by_hand}."
-        ) from error
-    return Path(found)
+        answer = f"{error.response.status_code} {error.response.reason}"
+        wrong = f"answers {answer} for recording {recording.name!r}; {by_hand}."
+    except requests.RequestException:
+        wrong = f"cannot be reached for recording {recording.name!r}; connect to the network, or"
+        wrong += f" {by_hand}."
+    except ValueError:  # pooch's own answer to a wrong checksum; the download is removed by then
+        wrong = f"gives another file than the registry's recording {recording.name!r} (SHA-256"
+        wrong += f" {recording.sha256[:12]}...); nothing was kept; {by_hand}."
+    else:
+        return Path(found)
+    raise UserError(f"{recording.url} {wrong}")
 
 
 def excerpt(recording: Recording, path: str | Path) -> tuple[np.ndarray, int]:
-    """The excerpt's samples, float64 of shape (samples, channels), and the rate in Hz.
-
-    Raises:
-        UserError: The file ends before the excerpt begins.
-    """
+    """The excerpt's samples, float64 of shape (samples, channels), and the rate in Hz."""
     with soundfile.SoundFile(path) as handle:
         first = round(recording.start * handle.samplerate)
         if first >= len(handle):
@@ -162,18 +149,12 @@ def make_folder(
     """Fetch recordings and write their excerpts with a manifest, as a folder of clips.
 
     Each excerpt becomes ``out/NAME.flac`` at its own rate; all files are fetched before the
-    first is written.
+    first is written. A name that is not in the registry, a file that cannot be had, or a folder
+    that holds what this did not write is a UserError.
 
     Args:
-        names: Which recordings (default: all of the registry).
-        cache: Folder of downloads (default: the user's).
-
-    Returns:
-        Paths of the excerpts, in the registry's order.
-
-    Raises:
-        UserError: A name is not in the registry, a file cannot be had, or the folder holds
-            what this did not write.
+        names: which recordings (default: all), in the registry's order.
+        cache: folder of downloads (default: the user's).
     """
     entries = read_registry(registry)
     unknown = [name for name in names if name not in entries]
@@ -188,7 +169,16 @@ def make_folder(
         samples = samples / max(1.0, np.abs(samples).max())  # lossy sources may overshoot
         with atomic_path(path) as temporary:
             soundfile.write(temporary, samples, rate, format="FLAC", subtype="PCM_16")
-    _write_manifest(Path(out) / "manifest.csv", chosen, known)
+    rows = {row["file"]: row for row in known}
+    for entry, path in zip(chosen, paths, strict=True):
+        row = {name: getattr(entry, name, "") for name in _MANIFEST}
+        changes = f"excerpt from {entry.start:g} s, at most {entry.length:g} s"
+        rows[path.name] = row | {"file": path.name, "class": entry.category, "changes": changes}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _MANIFEST, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows.values())
+    atomic_write(Path(out) / "manifest.csv", text.getvalue())
     return paths
 
 
@@ -198,11 +188,7 @@ _MANIFEST += ("class", "changes")
 
 
 def _listed(out: Path) -> list[dict[str, str]]:
-    """The manifest's rows of an earlier run, which a later one for other names keeps.
-
-    Raises:
-        UserError: The folder holds something, but no manifest that this wrote.
-    """
+    """The manifest's rows of an earlier run; a UserError for a folder that this did not write."""
     path = out / "manifest.csv"
     if path.is_file():
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as handle:
@@ -212,22 +198,3 @@ def _listed(out: Path) -> list[dict[str, str]]:
                 return list(reader)
     check_folder(out, "recordings")
     return []
-
-
-def _write_manifest(
-    path: Path, chosen: Iterable[Recording], known: Sequence[dict[str, str]]
-) -> None:
-    """A row an excerpt: those of this run, and the ones of earlier runs beside them."""
-    rows = {row["file"]: row for row in known}
-    for entry in chosen:
-        row = {name: getattr(entry, name, "") for name in _MANIFEST}
-        row["file"], row["class"] = f"{entry.name}.flac", entry.category
-        row["changes"] = f"excerpt from {entry.start:g} s, at most {entry.length:g} s"
-        rows[row["file"]] = row
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as handle,
-    ):
-        writer = csv.DictWriter(handle, _MANIFEST, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows.values())

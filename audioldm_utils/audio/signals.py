@@ -35,10 +35,9 @@ class Gain:
 
 
 def resample(x: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """``(n,)`` or ``(n, channels)`` at another rate by soxr's HQ setting, without delay.
+    """``(n,)`` or ``(n, channels)`` at another rate (Hz) by soxr's HQ setting, without delay.
 
-    Returns:
-        float32, ``round(n * to_rate / from_rate)`` samples.
+    Float32, ``round(n * to_rate / from_rate)`` samples.
     """
     if from_rate <= 0 or to_rate <= 0:
         raise ValueError(f"sample rates must be positive, got {from_rate} and {to_rate}")
@@ -53,13 +52,9 @@ def resample(x: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 
 
 def normalise(x: np.ndarray) -> tuple[np.ndarray, Gain]:
-    """AudioLDM2's level: subtract the mean, scale the peak to 0.5.
+    """AudioLDM2's level: subtract the mean, scale the peak to 0.5; and the gain that undoes it.
 
-    Returns:
-        The samples (same shape and dtype), and the gain that undoes it.
-
-    Raises:
-        ValueError: the samples are silent or not finite.
+    A ValueError if the samples are silent or not finite.
     """
     mean = float(np.mean(x, dtype=np.float64))
     peak = float(np.max(np.abs(x - mean))) if x.size else 0.0
@@ -77,21 +72,16 @@ def lag(
 ) -> int:
     """How many samples later the estimate comes, by the peak of the cross-correlation.
 
-    :func:`shift` by it puts the estimate on the reference.
-
-    Args:
-        max_lag: search from ``-max_lag`` to ``max_lag`` samples.
-        on: ``"waveform"`` compares samples and ignores polarity; ``"envelope"`` compares
-            Hilbert envelopes, for outputs whose phase was made up (vocoder, Griffin-Lim).
+    It is at most ``max_lag`` either way; :func:`shift` by it puts the estimate on the reference.
+    ``"waveform"`` compares samples and ignores polarity; ``"envelope"`` compares Hilbert
+    envelopes, for outputs whose phase was made up (vocoder, Griffin-Lim).
     """
     from scipy.signal import correlate, correlation_lags, hilbert
 
     pair = [np.asarray(x, np.float64) for x in (reference, estimate)]
     if any(x.ndim != 1 or not len(x) for x in pair) or max_lag < 0:
-        raise ValueError(
-            f"lag wants two (n,) signals and max_lag >= 0, got shapes {pair[0].shape} and "
-            f"{pair[1].shape}, max_lag {max_lag}"
-        )
+        given = f"{pair[0].shape}, {pair[1].shape}, max_lag {max_lag}"
+        raise ValueError(f"lag wants two (n,) signals and max_lag >= 0, got {given}")
     if on == "envelope":
         pair = [np.abs(hilbert(x)) for x in pair]
     elif on != "waveform":
@@ -99,10 +89,9 @@ def lag(
     pair = [x - x.mean() for x in pair]
     correlation = correlate(pair[1], pair[0], method="fft")
     lags = correlation_lags(len(pair[1]), len(pair[0]))
-    if on == "waveform":
-        correlation = np.abs(correlation)
     inside = np.abs(lags) <= max_lag
-    return int(lags[inside][np.argmax(correlation[inside])])
+    likeness = np.abs(correlation) if on == "waveform" else correlation
+    return int(lags[inside][np.argmax(likeness[inside])])
 
 
 def shift(x: np.ndarray, samples: int) -> np.ndarray:
@@ -122,13 +111,10 @@ def fit_length(x: np.ndarray, samples: int) -> np.ndarray:
     return y
 
 
-def match_loudness(
-    x: np.ndarray, reference: np.ndarray, sample_rate: int | None = None
-) -> np.ndarray:
+def match_loudness(x: np.ndarray, reference: np.ndarray, sample_rate: int) -> np.ndarray:
     """Scale ``x`` to the loudness of the reference, for listening only, never for a metric.
 
-    With a sample rate, both are weighted with the K curve of ITU-R BS.1770 (ungated);
-    without, plain RMS is matched. The result may exceed full scale.
+    Both are weighted with the K curve of ITU-R BS.1770 (ungated). The result may exceed full scale.
     """
     wanted, got = _loudness(reference, sample_rate), _loudness(x, sample_rate)
     if got < SILENCE:
@@ -136,17 +122,11 @@ def match_loudness(
     return (np.asarray(x) * (wanted / got)).astype(np.asarray(x).dtype)
 
 
-def _loudness(x: np.ndarray, sample_rate: int | None) -> float:
-    x = np.asarray(x, np.float64)
-    if sample_rate is not None:
-        x = _k_weight(x, sample_rate)
-    return float(np.sqrt(np.mean(x**2))) if x.size else 0.0
-
-
-def _k_weight(x: np.ndarray, sample_rate: int) -> np.ndarray:
-    """BS.1770's shelf and high-pass; analogue prototypes mapped by the bilinear transform."""
+def _loudness(x: np.ndarray, sample_rate: int) -> float:
+    """RMS after BS.1770's shelf and high-pass; prototypes mapped by the bilinear transform."""
     from scipy.signal import lfilter
 
+    x = np.asarray(x, np.float64)
     for kind, frequency, quality in (("shelf", 1681.974, 0.7071752), ("highpass", 38.13547, 0.5)):
         k = np.tan(np.pi * min(frequency / sample_rate, 0.49))
         bottom = np.array([1 + k / quality + k * k, 2 * (k * k - 1), 1 - k / quality + k * k])
@@ -158,4 +138,4 @@ def _k_weight(x: np.ndarray, sample_rate: int) -> np.ndarray:
         else:
             top = np.array([1.0, -2.0, 1.0]) * bottom[0]
         x = lfilter(top / bottom[0], bottom / bottom[0], x)
-    return x
+    return float(np.sqrt(np.mean(x**2))) if x.size else 0.0

@@ -31,12 +31,9 @@ class Survey:
     """What a folder holds."""
 
     usable: list[ClipInfo]
-    refused: list[str]
-    """A sentence for each clip that cannot be used; it names the file."""
-    longer: list[str]
-    """Names of usable clips of which only the first :data:`LONGEST` seconds are used."""
-    ignored: list[str]
-    """Names of files that are no audio by their suffix."""
+    refused: list[str]  # a sentence for each clip that cannot be used; it names the file
+    longer: list[str]  # names of usable clips of which only the first LONGEST seconds are used
+    ignored: list[str]  # names of files that are no audio by their suffix
 
     def sentences(self) -> list[str]:
         """What the reader should know, a line each; none where there is nothing to say."""
@@ -58,12 +55,8 @@ class Survey:
 def survey(folder: str | Path, limit: int = 0) -> Survey:
     """Open every clip of a folder and sort out what cannot be used.
 
-    Args:
-        folder: as in :func:`~audioldm_utils.audio.clips.find_clips`.
-        limit: stop after so many usable clips; 0 for all.
-
-    Raises:
-        UserError: no such folder, no audio in it, or none of it can be used.
+    It stops after ``limit`` usable clips; 0 is all. A UserError if there is no such folder, no
+    audio in it, or none of it can be used.
     """
     folder = Path(folder)
     bounds.CLIPS_OR_ALL.check("limit", limit)
@@ -101,8 +94,7 @@ def loaded(
 ) -> Iterator[Clip]:
     """The clips that can be loaded, one after another; says of each other why it is left out.
 
-    Raises:
-        UserError: none of them can be used.
+    A UserError if none of them can be used.
     """
     some, last = False, None
     for info in infos:

@@ -10,20 +10,10 @@ from typing import TYPE_CHECKING, Any
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path
 from audioldm_utils.metrics.statistics import holm
-from audioldm_utils.results.summaries import (
-    concat,
-    count_text,
-    directions,
-    paired,
-    per_clip,
-    read,
-    select,
-    units,
-)
+from audioldm_utils.results.summaries import count_text, directions, paired, per_clip, units
+from audioldm_utils.results.tables import concat, read, select
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pandas as pd
 
 
@@ -31,20 +21,16 @@ def read_run(path: str | Path) -> pd.DataFrame:
     """All results of a run: a table, a sweep's folder, or every table below a folder.
 
     A sweep's folder is read from its ``results.parquet``; else a table that lies as CSV and as
-    Parquet is read once, and files that are no results tables are passed over.
-
-    Raises:
-        UserError: nothing there, or no results table in the folder.
+    Parquet is read once, and files that are no results tables are passed over. A UserError if
+    nothing is there, or no results table in the folder.
     """
     path = Path(path)
     if not path.is_dir():
         return read(path)
     if (path / "results.parquet").is_file():
         return read(path / "results.parquet")
-    stems = {p.with_suffix(""): p for p in sorted(path.rglob("[!.]*.csv"))}
-    stems |= {p.with_suffix(""): p for p in sorted(path.rglob("[!.]*.parquet"))}
     tables = []
-    for file in stems.values():
+    for file in {file.with_suffix(""): file for file in _tables_below(path)}.values():
         try:
             tables.append(read(file))
         except UserError as error:
@@ -61,12 +47,16 @@ def tables_of(path: str | Path) -> list[Path]:
     if not path.is_dir():
         return [path.with_suffix(suffix) for suffix in (path.suffix, ".csv", ".parquet")]
     found = []
-    for suffix in ("csv", "parquet"):
-        for file in sorted(path.rglob(f"[!.]*.{suffix}")):
-            with file.open("rb") as handle:
-                if b",mean_a,mean_b,difference," not in handle.readline(1000):
-                    found.append(file)
+    for file in _tables_below(path):
+        with file.open("rb") as handle:
+            if b",mean_a,mean_b,difference," not in handle.readline(1000):
+                found.append(file)
     return found
+
+
+def _tables_below(folder: Path) -> list[Path]:
+    """Files by name, those in Parquet after those in CSV."""
+    return [p for kind in ("csv", "parquet") for p in sorted(folder.rglob(f"[!.]*.{kind}"))]
 
 
 def compare_runs(
@@ -75,9 +65,7 @@ def compare_runs(
     metrics: Sequence[str] | None = None,
     methods: tuple[str, str] | None = None,
     level: float = 0.95,
-    draws: int = 2000,
     seed: int = 0,
-    better: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Paired differences ``a - b`` for each method, stage, metric and band of both runs.
 
@@ -85,8 +73,7 @@ def compare_runs(
         a, b: results tables; clips are paired by name, seeds averaged within the clip.
         metrics: only these.
         methods: compare this method of ``a`` with that one of ``b``.
-        level, draws, seed: as in ``statistics.compare_pairs``.
-        better: metric to ``higher`` or ``lower``; :func:`directions` by default.
+        level, seed: as in ``statistics.compare_pairs``.
 
     Returns:
         One row a comparison: its names, ``unit``, ``n`` (clips), ``mean_a``, ``mean_b``,
@@ -105,7 +92,7 @@ def compare_runs(
         a, b = select(a, method=methods[0]), select(b, method=methods[1])
         name = " - ".join(dict.fromkeys(methods))
         a, b = a.assign(method=name), b.assign(method=name)
-    better = directions() if better is None else better
+    better = directions()
     cell = ["method", "stage", "metric", "band", "unit"]
     groups = [dict(list(table.groupby(cell))) for table in (a, b)]
     rows = []
@@ -118,27 +105,24 @@ def compare_runs(
             continue
         row = dict(zip(cell, key, strict=True)) | {"n": len(shared)}
         x, y = finite[0][shared].to_numpy(), finite[1][shared].to_numpy()
-        row |= paired(x, y, seed, draws, level, units(a, shared))
-        if len(shared) == 1:
-            row["p"] = 1.0
-        rows.append(row | {"same": bool((x == y).all())})
+        row |= paired(x, y, units(a, shared), seed, level)
+        rows.append(row | {"verdict": "equal" if (x == y).all() else ""})
     if not rows:
         raise UserError(
             "the two runs have nothing in common: no clip with the same method, stage and metric "
             f"(A: {_contents(a)}; B: {_contents(b)})"
         )
     table = pd.DataFrame(rows)
-    table["p"] = holm(table["p"])
+    table["p"] = holm(table["p"].fillna(1.0))  # one clip has none
     table["verdict"] = [
-        _verdict(row, better.get(row.metric, ""), 1 - level) for row in table.itertuples()
+        row.verdict or _verdict(row, better.get(row.metric, ""), 1 - level)
+        for row in table.itertuples()
     ]
-    return table.drop(columns="same")
+    return table
 
 
 def _verdict(row: Any, direction: str, alpha: float) -> str:
     """A claim needs the interval and the corrected p-value; empty for a neutral measure."""
-    if row.same:
-        return "equal"
     if direction not in ("higher", "lower"):
         return ""
     if row.p >= alpha or not (row.low > 0 or row.high < 0):

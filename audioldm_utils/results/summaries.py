@@ -41,8 +41,7 @@ def per_clip(table: pd.DataFrame) -> pd.Series:
 def units(table: pd.DataFrame, clips: Iterable[str], over: str = "recording") -> np.ndarray:
     """What each of the clips belongs to, as a table says: what intervals and tests are over.
 
-    Args:
-        over: ``recording``, or ``collection`` (a recording of none counts for itself).
+    That is ``recording``, or ``collection`` (a recording of none counts for itself).
     """
     if over not in ("recording", "collection"):
         raise ValueError(f"over must be recording or collection, got {over!r}")
@@ -91,15 +90,14 @@ def summarise(
     by = list(by) if "metric" in by else [*by, "metric"]
     better = directions() if better is None else better
     names = table["clip"].unique()
-    unit_of = dict(zip(names, units(table, names, over), strict=True))
+    unit_of = pd.Series(units(table, names, over), names)
     rows = []
     for key, group in table.groupby(by, sort=True):
         values = per_clip(group)
-        belongs = [unit_of[clip] for clip in values.index]
+        belongs = unit_of[values.index].to_numpy()
         found = bootstrap_interval(values.to_numpy(), seed, draws, level, belongs)
-        row = dict(zip(by, key, strict=True))
+        row = dict(zip(by, key, strict=True)) | asdict(found) | {f"{over}s": found.recordings}
         arrow = ARROWS[better.get(row["metric"], "")]
-        row |= asdict(found) | {f"{over}s": found.recordings}
         rows.append({**row, "unit": group["unit"].iloc[0], "better": arrow})
     columns = [*by, "mean", "low", "high", "n", f"{over}s", "unit", "better"]
     summary = pd.DataFrame(rows, columns=columns)
@@ -130,22 +128,16 @@ def pairs(
 
 
 def paired(
-    x: np.ndarray,
-    y: np.ndarray,
-    seed: int = 0,
-    draws: int = 2000,
-    level: float = 0.95,
-    recordings: Sequence[str] | np.ndarray | None = None,
+    x: np.ndarray, y: np.ndarray, recordings: np.ndarray, seed: int = 0, level: float = 0.95
 ) -> dict[str, float]:
     """Means of paired values, their difference and its test; one clip has no interval or p.
 
-    Args:
-        recordings: of each clip (:func:`units`); every clip is its own by default.
+    ``recordings`` are those of each clip (:func:`units`).
     """
     if len(x) == 1:
         found = {"mean_a": x[0], "mean_b": y[0], "difference": x[0] - y[0]}
         return found | dict.fromkeys(("low", "high", "p", "d_z"), math.nan) | {"recordings": 1}
-    pair = compare_pairs(x, y, seed, draws, level, recordings)
+    pair = compare_pairs(x, y, seed, 2000, level, recordings)
     found = {"mean_a": pair.mean_a, "mean_b": pair.mean_b, "difference": pair.mean}
     names = ("low", "high", "p", "d_z", "recordings")
     return found | {name: getattr(pair, name) for name in names}
@@ -163,7 +155,6 @@ def differences(
 
     Args:
         asked: name of each pair and the two: ``{"VAE": ({"method": "vae"}, {"method": "mel"})}``.
-        seed: of bootstrap and permutation.
         over: as in :func:`summarise`.
 
     Returns:
@@ -179,12 +170,11 @@ def differences(
         x, y = pairs(table, a, b, metric, band)
         if len(x):
             sides, belongs = (x.to_numpy(float), y.to_numpy(float)), units(table, x.index, over)
-            found[name] = {**paired(*sides, seed, recordings=belongs), "n": len(x)}
-    columns = {"mean_a": "first", "mean_b": "second", "difference": "difference"}
-    columns |= {"low": "low", "high": "high", "p": "p, Holm", "n": "n"}
-    columns["recordings"] = f"{over}s"
-    out = pd.DataFrame(list(found.values()), index=pd.Index(list(found), tupleize_cols=False),
-                       columns=list(columns)).rename(columns=columns)  # fmt: skip
+            found[name] = {**paired(*sides, belongs, seed), "n": len(x)}
+    names = {"mean_a": "first", "mean_b": "second", "p": "p, Holm", "recordings": f"{over}s"}
+    columns = ["mean_a", "mean_b", "difference", "low", "high", "p", "n", "recordings"]
+    index = pd.Index(list(found), tupleize_cols=False)
+    out = pd.DataFrame(list(found.values()), index, columns).rename(columns=names)
     told = out["p, Holm"].notna()
     if told.any():
         out.loc[told, "p, Holm"] = holm(out.loc[told, "p, Holm"])
@@ -218,9 +208,8 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
         if header in line:
             raise ValueError(f"several cells for {rows} {row[rows]!r} and {name}; select first")
         line[header] = proper_minus(cell)
-        counts = [count for count in line.get("n", "").split("/") if count]
         count = count_text(row["n"], row.get(f"{over}s", row["n"]), over)
-        line["n"] = "/".join(dict.fromkeys([*counts, count]))
+        line["n"] = "/".join(dict.fromkeys([*filter(None, line.get("n", "").split("/")), count]))
     wide = pd.DataFrame.from_dict(lines, orient="index")
     wide = wide[[column for column in wide.columns if column != "n"] + ["n"]]
     corner = f"{rows}; {summary.attrs.get('aggregator', 'mean over clips')}"

@@ -59,8 +59,7 @@ class ResultsBuilder:
     ) -> None:  # fmt: skip
         """One number about one clip; ``recording`` is the clip itself unless it is named.
 
-        Raises:
-            ValueError: NaN, an unknown unit, or an empty clip, metric or method.
+        NaN, an unknown unit, or an empty clip, metric or method is a ValueError.
         """
         method = self.method if method is None else method
         value = float(value)
@@ -85,22 +84,18 @@ class ResultsBuilder:
 def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
     """The table with its columns in order, its types set, its rows sorted.
 
-    Args:
-        source: what to call it in an error, such as the file name.
-
-    Raises:
-        UserError: columns missing or foreign, NaN, text that is not a number, an unknown
-            unit, two units of one metric, two classes, recordings or collections of one clip, or
-            a row given twice.
+    An error calls it ``source``: a UserError for columns missing or foreign, NaN, text that is not
+    a number, an unknown unit, two units of one metric, two classes, recordings or collections of
+    one clip, or a row given twice.
     """
     import pandas as pd
 
     if "clip" in table.columns:
         known = {"recording": table["clip"], "collection": ""}
         table = table.assign(**{k: v for k, v in known.items() if k not in table.columns})
-    if set(table.columns) != set(COLUMNS):
-        missing = [column for column in COLUMNS if column not in table.columns]
-        foreign = [str(column) for column in table.columns if column not in COLUMNS]
+    missing = [column for column in COLUMNS if column not in table.columns]
+    foreign = [str(column) for column in table.columns if column not in COLUMNS]
+    if missing or foreign:
         raise UserError(
             f"{source} is no results table: columns missing {missing}, not known {foreign}; "
             f"a results table has {', '.join(COLUMNS)}"
@@ -114,8 +109,8 @@ def validate(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
     for column in COLUMNS:
         if column not in ("value", "seed"):
             table[column] = table[column].fillna("").astype("str")
-    for row in table[table["value"].isna()].to_dict("records"):
-        said = f"{source} has no value for {row['metric']} of clip {row['clip']!r}"
+    for row in table[table["value"].isna()].itertuples():
+        said = f"{source} has no value for {row.metric} of clip {row.clip!r}"
         raise UserError(f"{said}; leave such rows out")
     unknown = sorted(set(table["unit"]) - UNITS)
     if unknown:
@@ -150,19 +145,16 @@ def concat(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
     """Rows whose columns have the given values (or any of a list); ``category`` is ``class``.
 
-    Raises:
-        UserError: no row is left; the message names what is there.
+    Where no row is left, a UserError names what is there.
     """
-    chosen = table
     for column, value in values.items():
         column = "class" if column == "category" else column
         members = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
-        found = chosen[chosen[column].isin(members)]
-        if found.empty:
-            there = sorted(map(str, chosen[column].unique()))
-            raise UserError(f"no results with {column} {value!r}; there are {', '.join(there)}")
-        chosen = found
-    return chosen
+        there, table = table[column].unique(), table[table[column].isin(members)]
+        if table.empty:
+            listed = ", ".join(sorted(map(str, there)))
+            raise UserError(f"no results with {column} {value!r}; there are {listed}")
+    return table
 
 
 def from_csv(source: Path | IO[str], name: str) -> pd.DataFrame:
@@ -181,8 +173,7 @@ def to_csv(table: pd.DataFrame) -> str:
 def read(path: str | Path) -> pd.DataFrame:
     """A results table from CSV or Parquet, or from a folder of Parquet files, checked.
 
-    Raises:
-        UserError: missing, unreadable, or no results table.
+    A UserError if it is missing, unreadable, or no results table.
     """
     import pandas as pd
     import pyarrow
@@ -207,11 +198,11 @@ def write(
     """Write the table as CSV and as Parquet, and its provenance as JSON, side by side.
 
     They are renamed when all are complete, so that a full disk leaves what stood there before.
+    The sidecar also gets the SHA-256 of the CSV, the number of rows and of clips.
 
     Args:
         path: where, with or without one of the suffixes.
-        provenance: from ``evidence.provenance``; the sidecar also gets the SHA-256 of the
-            CSV, the number of rows and of clips.
+        provenance: from ``evidence.provenance``; without it there is no sidecar.
 
     Returns:
         The paths by suffix: ``csv``, ``parquet`` and, if given, ``json``.
@@ -222,7 +213,7 @@ def write(
     table = validate(table)
     path = Path(path)
     stem = path.with_suffix("") if path.suffix in (".csv", ".parquet", ".json") else path
-    suffixes = ("csv", "parquet") if provenance is None else ("csv", "parquet", "json")
+    suffixes = ("csv", "parquet", "json")[: 2 if provenance is None else 3]
     paths = {suffix: stem.with_name(f"{stem.name}.{suffix}") for suffix in suffixes}
     try:
         with ExitStack() as stack:

@@ -24,13 +24,8 @@ if TYPE_CHECKING:
 def plan_chapters(sweep: Sweep, out: str | Path, fingerprint: Callable[[str], str]) -> list[Task]:
     """One task for each chapter, checkpoint and combination of parameters.
 
-    Args:
-        sweep: as read; its parameters are checked against what the chapters declare.
-        out: the sweep's folder; a task's notebooks and tables go to ``chapters/`` there.
-        fingerprint: gives a checkpoint's fingerprint by its name.
-
-    Raises:
-        UserError: no such chapter, or a parameter that it does not take.
+    A task's notebooks and tables go to ``out/chapters``; ``fingerprint`` gives a checkpoint's by
+    its name. No such chapter, or a parameter that it does not take, is a UserError.
     """
     there = chapters.find_chapters(sweep.notebooks)
     content = execution.hash_tree([sweep.audio, tables(sweep.audio)[1]])
@@ -54,7 +49,6 @@ def plan_chapters(sweep: Sweep, out: str | Path, fingerprint: Callable[[str], st
                         method=name,
                         options=json.dumps(parameters, sort_keys=True),
                         label=label(parameters),
-                        chapter=True,
                         code=code.hexdigest(),
                         notebooks=str(sweep.notebooks),
                         out=str(Path(out).resolve() / "chapters"),
@@ -67,14 +61,9 @@ def run_chapter(task: Task, device: str = "cpu") -> pd.DataFrame:
     """Run a chapter, and those that it reads from, and give the tables that it wrote.
 
     The worker must see the notebooks and write to the sweep's folder. Each task has its own
-    folder there, named by its key; what is in it already and still right is kept.
-
-    Returns:
-        All results tables of the chapter; ``stage`` is followed by the parameters swept over,
-        and rows without a checkpoint have the task's.
-
-    Raises:
-        UserError: the chapter failed, or wrote no results table.
+    folder there, named by its key; what is in it already and still right is kept. In the tables
+    ``stage`` is followed by the parameters swept over, and rows without a checkpoint have the
+    task's. A UserError if the chapter failed, or wrote no results table.
     """
     chosen = chapters.select(chapters.find_chapters(task.notebooks), [task.method])
     layout = execution.Layout(Path(task.out) / f"{task.method}-{task.key[:12]}")

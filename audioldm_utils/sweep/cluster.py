@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 import dask
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
-from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import available_cores, thread_limits
 
@@ -54,19 +53,15 @@ def connect(
 ) -> Iterator[Client]:
     """A client of the cluster, which is closed at the end if it was started here.
 
+    A UserError if the address is malformed, nothing answers there, or it has no worker.
+
     Args:
         scheduler: address of an existing one, such as ``tcp://127.0.0.1:8786``; None starts
             worker processes on this machine.
         workers: how many to start; None means cores / threads. Not for an existing scheduler.
         threads: numerical threads a worker.
         patience: seconds to wait for the scheduler and for its first worker.
-
-    Raises:
-        UserError: the address is malformed, nothing answers there, or it has no worker.
     """
-    bounds.PROCESSES.check("threads", threads)
-    if workers is not None:
-        bounds.PROCESSES.check("workers", workers)
     with dask.config.set(_SETTINGS), ExitStack() as stack:
         if scheduler is None:
             cluster = LocalCluster(
@@ -92,10 +87,8 @@ def _joined(scheduler: str, workers: int | None, patience: float, stack: ExitSta
     try:
         client = stack.enter_context(Client(scheduler, timeout=patience))
     except OSError:
-        raise UserError(
-            f"no scheduler answers at {scheduler}; start one with `dask scheduler` and workers "
-            f"with {start}"
-        ) from None
+        said = f"no scheduler answers at {scheduler}; start one with `dask scheduler` and workers"
+        raise UserError(f"{said} with {start}") from None
     try:
         client.wait_for_workers(1, timeout=patience)
     except TimeoutError:

@@ -27,14 +27,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
@@ -66,9 +59,8 @@ def _checked_value(name: str, value: Any, depth: int = 0) -> Any:
     """A value of an option: a number, text or truth value, or a list of them as an axis."""
     if isinstance(value, list) and depth < 2:  # an axis of a parameter that is itself a list
         if not value and depth == 0:
-            raise ValueError(
-                f"{name} is an empty list, which leaves nothing to run; give it values"
-            )
+            said = f"{name} is an empty list, which leaves nothing to run"
+            raise ValueError(f"{said}; give it values")
         return [_checked_value(name, item, depth + 1) for item in value]
     if value is None or isinstance(value, str | bool):
         return value
@@ -122,20 +114,16 @@ class Sweep(BaseModel):
     notebooks: Annotated[str, AfterValidator(_inside)] = Field("notebooks", validate_default=True)
 
 
-_BOTH = ("audio", "checkpoints")
 #: Entries of a sweep over methods, and of one over chapters.
-ENTRIES = {
-    "methods": (*_BOTH, "methods", "limit", "max_seconds", "seeds", "metrics"),
-    "chapters": (*_BOTH, "chapters", "parameters", "notebooks"),
-}
+_METHODS = ("audio", "checkpoints", "methods", "limit", "max_seconds", "seeds", "metrics")
+_CHAPTERS = ("audio", "checkpoints", "chapters", "parameters", "notebooks")
 
 
 def read_sweep(path: str | Path) -> Sweep:
     """Read and check a sweep file.
 
-    Raises:
-        UserError: the file is missing or no YAML mapping; an entry is unknown, missing, of the
-            wrong type or out of range; or the grid has no cell or too many.
+    A UserError if it is missing or no YAML mapping; an entry is unknown, missing, of the wrong
+    type or out of range; or the grid has no cell or too many.
     """
     import yaml
 
@@ -150,7 +138,7 @@ def read_sweep(path: str | Path) -> Sweep:
         raise UserError(f"{path} must hold entries such as `audio: data/audio`")
     if ("methods" in entries) == ("chapters" in entries):
         raise UserError(f"{path} must have either `methods` or `chapters`")
-    known = ENTRIES["methods" if "methods" in entries else "chapters"]
+    known = _METHODS if "methods" in entries else _CHAPTERS
     foreign = ", ".join(sorted(set(map(str, entries)) - set(known)))
     if foreign:
         raise UserError(f"{path} has unknown entries {foreign}; known: {', '.join(known)}")
@@ -160,19 +148,14 @@ def read_sweep(path: str | Path) -> Sweep:
     try:
         sweep = Sweep.model_validate({**entries, "path": place}, context=place.parent)
     except ValidationError as error:
-        raise UserError(f"{path}: {_sentence(error)}") from None
+        first = error.errors()[0]
+        if first["type"] == "value_error":
+            raise UserError(f"{path}: {first['ctx']['error']}") from None
+        name, said = ".".join(map(str, first["loc"])), first["msg"]
+        said = f"{name} {re.sub('^(Input|List|String) ', '', said)}"
+        raise UserError(f"{path}: {said}, got {bounds.shown(first['input'])}") from None
     check_count(sweep, 1)
     return sweep
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first thing that is wrong with a sweep file."""
-    first = error.errors()[0]
-    if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
-    name = ".".join(map(str, first["loc"]))
-    said = re.sub("^(Input|List|String) ", "", first["msg"])
-    return f"{name} {said}, got {bounds.shown(first['input'])}"
 
 
 def check_count(sweep: Sweep, clips: int) -> None:

@@ -36,27 +36,17 @@ _PLACES = {"path", "checkpoint", "notebooks", "out"}
 
 @dataclass(frozen=True)
 class Task:
-    """One cell of the grid, small enough to send to any worker.
+    """One cell of the grid, small enough to send to any worker; of a method or of a chapter."""
 
-    Attributes:
-        path: the clip, or the folder of clips for a chapter; workers must see it.
-        content: SHA-256 of the clip's bytes, or of the folder's.
-        checkpoint, fingerprint: as named, and what its files are.
-        method, options: or a chapter and its parameters; options as sorted JSON.
-        label: the options in words, for the column ``stage``.
-        fits: digest of what is fitted to the checkpoint.
-        code: hash of the code (and notebooks, and evidence) that the result depends on.
-        notebooks, out: for a chapter, the folder it lies in and the one it writes to.
-    """
-
-    path: str
+    path: str  # the clip, or the folder of clips for a chapter; workers must see it
     clip: str
-    content: str
-    checkpoint: str
-    fingerprint: str
-    method: str
-    options: str = "{}"
-    label: str = ""
+    content: str  # SHA-256 of the clip's bytes, or of the folder's
+    checkpoint: str  # as named
+    fingerprint: str  # of the checkpoint's files
+    method: str  # or a chapter
+    options: str  # or a chapter's parameters, as sorted JSON
+    label: str  # the options in words, for the column ``stage``
+    code: str  # hash of the code (and notebooks, and evidence) that the result depends on
     seed: int = 0
     metrics: tuple[str, ...] | None = None
     max_seconds: float | None = None
@@ -64,11 +54,9 @@ class Task:
     category: str | None = None
     recording: str = ""
     collection: str = ""
-    code: str = ""
-    fits: str = ""
-    chapter: bool = False
-    notebooks: str = ""
-    out: str = ""
+    fits: str = ""  # digest of what is fitted to the checkpoint
+    notebooks: str = ""  # folder of a chapter
+    out: str = ""  # folder that a chapter writes to
 
     @property
     def key(self) -> str:
@@ -105,20 +93,18 @@ def plan_methods(
     sweep: Sweep,
     clips: Sequence[ClipInfo],
     fingerprint: Callable[[str], str],
-    methods: Collection[str] | None = None,
+    methods: Collection[str],
 ) -> tuple[list[Task], dict[str, str]]:
-    """All tasks of a sweep over methods, checkpoint by checkpoint, clip by clip.
+    """All tasks of a sweep over methods, checkpoint by checkpoint, clip by clip, each once.
+
+    Beside them come the clips that cannot even be opened, with the reason.
 
     Args:
-        sweep: as read.
         clips: as ``audio.clips.find_clips`` gives them.
         fingerprint: gives a checkpoint's fingerprint by its name.
         methods: the known ones; a sweep that names another is refused.
-
-    Returns:
-        The tasks, each once; and clips that cannot even be opened, with the reason.
     """
-    for name, _ in sweep.methods if methods is not None else ():
+    for name, _ in sweep.methods:
         if name not in methods:
             raise UserError(f"{sweep.path}: no method {name!r}; there are {', '.join(methods)}")
     chosen = clips[: sweep.limit]
@@ -131,7 +117,7 @@ def plan_methods(
             broken[clip.name] = f"{clip.path}: {error.strerror or error}"
     tasks = (
         Task(
-            path=str(Path(clip.path).resolve()),
+            path=str(clip.path.resolve()),
             clip=clip.name,
             content=contents[clip.name],
             checkpoint=checkpoint,
@@ -143,16 +129,14 @@ def plan_methods(
             metrics=sweep.metrics,
             max_seconds=sweep.max_seconds,
             caption=clip.caption,
-            category=clip.category,
-            recording=clip.recording,
-            collection=clip.collection,
             code=code_hash(),
+            **clip.labels,
         )
         for checkpoint in sweep.checkpoints
         for method, choices in sweep.methods
         for options in grid(choices)
         for seed in sweep.seeds
-        for clip in clips
+        for clip in chosen
         if clip.name in contents
     )
     return list({task.key: task for task in tasks}.values()), broken

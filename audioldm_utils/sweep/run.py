@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +15,11 @@ from tqdm.auto import tqdm
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write, folder_lock
-from audioldm_utils.results import evidence
-from audioldm_utils.results import summaries as results
+from audioldm_utils.results.evidence import provenance
+from audioldm_utils.results.tables import concat, from_csv, to_csv, write
 from audioldm_utils.sweep.cluster import connect
 from audioldm_utils.sweep.file import Sweep
 from audioldm_utils.sweep.plan import Task
-from audioldm_utils.sweep.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,18 +29,54 @@ if TYPE_CHECKING:
 TaskFunction = Callable[[Task], "pd.DataFrame"]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a sweep did: tasks computed and known from before, and what failed with the reason.
+class Store:
+    """The folder of finished tasks, made on the first write; one file each, found by its key.
 
-    ``paths`` are those of the results by suffix, if there are any; ``seconds`` of wall time.
+    A part is the task's key, the SHA-256 of its rows, and the rows as CSV. One that is damaged,
+    truncated or misnamed counts as not there, and is computed again.
     """
 
-    computed: int
-    reused: int
-    failures: Mapping[str, str]
-    paths: Mapping[str, Path]
-    seconds: float
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def path(self, key: str) -> Path:
+        """Where the part of a task lies. Not ``.csv``: it is no results table to read."""
+        return self.folder / f"{key[:32]}.part"
+
+    def write(self, key: str, table: pd.DataFrame) -> None:
+        """Keep a task's rows; a UserError where the folder or the disk does not take them."""
+        rows = to_csv(table)
+        try:
+            atomic_write(self.path(key), f"{_head(key, rows)}\n{rows}")
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: results cannot be kept ({error.strerror or error}); what was kept "
+                "stays: make room or name another folder, and give the same command again"
+            ) from error
+
+    def read(self, key: str) -> pd.DataFrame | None:
+        """A task's rows; None if it is not done or its part is damaged."""
+        try:
+            head, _, rows = self.path(key).read_bytes().decode().partition("\n")
+        except (OSError, UnicodeDecodeError):
+            return None
+        whole = head == _head(key, rows)
+        return from_csv(io.StringIO(rows), "a part of the sweep") if whole else None
+
+
+def _head(key: str, rows: str) -> str:
+    return f"{key} {hashlib.sha256(rows.encode()).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep did."""
+
+    computed: int  # tasks
+    reused: int  # tasks that were known from before
+    failures: Mapping[str, str]  # what failed, with the reason
+    paths: Mapping[str, Path]  # of the results, if there are any, by suffix
+    seconds: float  # of wall time
 
 
 def run_sweep(
@@ -64,21 +99,18 @@ def run_sweep(
 
     Args:
         sweep: for provenance.
-        tasks: the grid.
         out: gets ``parts/`` (finished tasks), ``results.parquet``, ``.csv`` and ``.json``,
             and ``failures.csv`` if there are any.
         function: computes one task.
         broken: clips that could not be opened, with the reason; reported with the failures.
-        scheduler, workers, threads: see ``cluster.connect``.
-        progress: whether a bar is shown.
-        patience: seconds to wait for the scheduler, and for a worker when there is none.
+        scheduler, workers, threads, patience: see ``cluster.connect``.
 
     Raises:
         UserError: the folder is in use or cannot be written to, the cluster cannot be
             reached or is lost; what was done is kept.
     """
-    start = time.monotonic()
-    out, store = Path(out), Store(Path(out) / "parts")
+    start, out = time.monotonic(), Path(out)
+    store = Store(out / "parts")
     failures = dict(broken or {})
     with folder_lock(out):
         tables = {task.key: table for task in tasks if (table := store.read(task.key)) is not None}
@@ -105,11 +137,7 @@ def run_sweep(
 def _finished(
     client: Client, tasks: Sequence[Task], function: TaskFunction, patience: float
 ) -> Iterator[tuple[Task, pd.DataFrame | str]]:
-    """Each task with its rows or the reason of its failure, as they come.
-
-    Raises:
-        UserError: the scheduler is lost, or no worker has been there for ``patience``.
-    """
+    """Each task with its rows or the reason of its failure, as they come."""
     from distributed import as_completed
 
     pending: dict[Future, Task] = {
@@ -144,7 +172,7 @@ def _finished(
 
 
 def _fetch(client: Client, future: Future, patience: float) -> pd.DataFrame | str | None:
-    """A finished task's rows, the reason of its failure, or None.
+    """A finished task's rows, or the reason of its failure.
 
     None if its worker died before it could send them, so that it is being done again; a
     TimeoutError if that takes longer than ``patience``.
@@ -172,7 +200,7 @@ def _write_results(
     done = [task for task in tasks if task.key in tables]
     if not done:
         return {}
-    made = evidence.provenance(
+    made = provenance(
         f"audioldm-utils sweep {sweep.path.name}",
         [sweep.path],
         sorted({task.seed for task in tasks}),
@@ -181,15 +209,15 @@ def _write_results(
         tasks=len(tasks),
         tasks_done=len(done),
     )
-    return results.write(results.concat([tables[task.key] for task in done]), out / "results", made)
+    return write(concat(tables[task.key] for task in done), out / "results", made)
 
 
 def _write_failures(failures: Mapping[str, str], path: Path) -> None:
     """The list of what failed; none is left of an earlier run when nothing failed."""
-    if not failures:
+    import pandas as pd
+
+    if failures:
+        rows = pd.DataFrame(sorted(failures.items()), columns=["what", "reason"])
+        atomic_write(path, rows.to_csv(index=False, lineterminator="\n"))
+    else:
         path.unlink(missing_ok=True)
-        return
-    text = io.StringIO()
-    rows = [("what", "reason"), *sorted(failures.items())]
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    atomic_write(path, text.getvalue())

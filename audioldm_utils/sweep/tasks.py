@@ -42,16 +42,13 @@ def _number() -> int:
 def measure(task: Task, device: str = "cpu") -> pd.DataFrame:
     """Reconstruct a clip by a method and measure the result against the original.
 
+    In the results table ``stage`` is the task's label; an oracle's method is marked as one. A
+    UserError if clip, checkpoint or package are not what was planned with, or the clip cannot be
+    used.
+
     Args:
         task: what to do.
         device: where the networks run. ``cuda`` with several GPUs: each worker has its own.
-
-    Returns:
-        A results table; ``stage`` is the task's label. An oracle's method is marked as one.
-
-    Raises:
-        UserError: clip, checkpoint or package are not what was planned with, or the clip
-            cannot be used.
     """
     from audioldm_utils import metrics
     from audioldm_utils.audio import clips as audio

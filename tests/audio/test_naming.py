@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import soundfile as sf
 
-from audioldm_utils.audio.captions import caption_from_name
 from audioldm_utils.audio.clips import find_clips, load_clip
+from audioldm_utils.audio.origins import caption_from_name
 from tests.sounds import noise_clip
 
 

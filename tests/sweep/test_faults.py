@@ -18,7 +18,7 @@ from audioldm_utils.files import folder_lock
 from audioldm_utils.results import comparison
 from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep import run
-from audioldm_utils.sweep.store import Store
+from audioldm_utils.sweep.run import Store
 from tests import sweep_tasks
 from tests.demo_sweep import in_process, make_tasks, without_timings  # noqa: F401
 
@@ -65,7 +65,7 @@ def test_disk_full(small_disk):
     with pytest.raises(UserError, match=r"cannot be kept \(No space left on device\)"):
         store.write("b" * 64, table(3000))
     assert contents(folder / "parts") == before
-    differences = comparison.compare_runs(table(20), table(20), better={})
+    differences = comparison.compare_runs(table(20), table(20))
     with pytest.raises(UserError, match=r"d\.csv could not be written: No space left"):
         comparison.write_differences(differences.loc[[0] * 3000], folder / "d.csv")
     assert sorted(p.name for p in folder.iterdir()) == ["parts", "t.csv", "t.parquet"]

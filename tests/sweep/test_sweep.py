@@ -18,7 +18,7 @@ from audioldm_utils.files import folder_lock
 from audioldm_utils.results import comparison
 from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep import plan, run
-from audioldm_utils.sweep.store import Store
+from audioldm_utils.sweep.run import Store
 from tests import sweep_tasks
 from tests.demo_sweep import FINGERPRINT, in_process, make_tasks, without_timings
 
@@ -53,7 +53,8 @@ def test_sweep_resumes_and_reports_broken_clips(tmp_path, monkeypatch, in_proces
     clips = [
         ClipInfo(p, p.stem, category="rain") for p in sorted((tmp_path / "clips").glob("*.wav"))
     ]
-    mended, _ = plan.plan_methods(sweep, clips[:2] + clips[3:], lambda name: FINGERPRINT)
+    given = clips[:2] + clips[3:], lambda name: FINGERPRINT, ["vae", "ddcm"]
+    mended, _ = plan.plan_methods(sweep, *given)
     second = run.run_sweep(sweep, mended, out, sweep_tasks.mark, workers=1, progress=False)
     assert (second.computed, second.reused, dict(second.failures)) == (7, 11, {})
     lines = (tmp_path / "clips" / "computed.txt").read_text().splitlines()

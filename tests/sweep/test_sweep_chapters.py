@@ -10,7 +10,7 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep.chapters import plan_chapters, run_chapter
 from audioldm_utils.sweep.file import read_sweep
-from audioldm_utils.sweep.store import Store
+from audioldm_utils.sweep.run import Store
 
 CHAPTER = """# ---
 # jupyter:

@@ -13,7 +13,7 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.model.checkpoint_fingerprint import fingerprint
 from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep.file import read_sweep
-from audioldm_utils.sweep.store import Store
+from audioldm_utils.sweep.run import Store
 from audioldm_utils.sweep.tasks import measure
 from tests import sweep_tasks
 from tests.demo_sweep import in_process  # noqa: F401

@@ -10,7 +10,7 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.results import summaries as results
 from audioldm_utils.sweep import plan
 from audioldm_utils.sweep.file import read_sweep
-from audioldm_utils.sweep.store import Store
+from audioldm_utils.sweep.run import Store
 from tests import sweep_tasks
 from tests.demo_sweep import FINGERPRINT, make_clips, make_sweep, make_tasks
 
@@ -100,7 +100,7 @@ def test_a_grid_times_its_clips_is_bounded_too(tmp_path):
     seeds = ", ".join(map(str, range(1000)))
     sweep = make_sweep(tmp_path, f"methods: [vae]\nseeds: [{seeds}]\n")
     with pytest.raises(UserError, match="asks for 101000 tasks"):
-        plan.plan_methods(sweep, [None] * 101, lambda name: FINGERPRINT)
+        plan.plan_methods(sweep, [None] * 101, lambda name: FINGERPRINT, ["vae"])
 
 
 def test_missing_sweep_file(tmp_path):
@@ -138,7 +138,7 @@ def test_a_clip_that_is_gone_is_named_and_the_rest_planned(tmp_path):
     sweep = make_sweep(tmp_path)
     clips = make_clips(tmp_path / "clips")
     clips[1].path.unlink()
-    tasks, broken = plan.plan_methods(sweep, clips, lambda name: FINGERPRINT)
+    tasks, broken = plan.plan_methods(sweep, clips, lambda name: FINGERPRINT, ["vae", "ddcm"])
     assert len(tasks) == 12
     assert list(broken) == ["clip1"]
     assert "No such file" in broken["clip1"]

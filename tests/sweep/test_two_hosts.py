@@ -18,7 +18,7 @@ import pytest
 from distributed import Client
 
 from audioldm_utils.sweep import run
-from audioldm_utils.sweep.store import Store
+from audioldm_utils.sweep.run import Store
 from tests import sweep_tasks
 from tests.demo_sweep import make_tasks, without_timings
 

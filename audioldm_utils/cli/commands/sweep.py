@@ -45,8 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the sweep; 1 if anything failed."""
     from audioldm_utils.sweep.file import read_sweep
-    from audioldm_utils.sweep.run import run_sweep
-    from audioldm_utils.sweep.store import Store
+    from audioldm_utils.sweep.run import Store, run_sweep
 
     if not args.scheduler:
         check_device(args.device)
