@@ -26,9 +26,6 @@ from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 
-COMMON = ("audio_dir", "checkpoint", "out_dir", "evidence_dir", "seed", "limit")
-"""Parameters that every chapter that needs them spells alike."""
-
 _NAME = re.compile(r"\d\d_[a-z0-9_]+")
 #: What a declared type may be made of; for float an int will do.
 _TYPES = {kind.__name__: kind for kind in (str, int, float, bool, list, dict)}

@@ -260,11 +260,8 @@ def _stop_on_failure(
 
 @contextlib.contextmanager
 def _worker_options(threads: int, layout: Layout, lock: int | None) -> Iterator[dict[str, Any]]:
-    """Options of ``Popen`` for workers: environment, and what ties them to this process.
-
-    A kernel specification written here comes before any that the user has under the name
-    ``python3``, which may belong to another interpreter.
-    """
+    """Options of ``Popen`` for workers: environment, and what ties them to this process."""
+    # Comes before any kernel that the user has as python3, perhaps of another interpreter.
     folder = layout.out.resolve() / ".kernel"
     launch = command("ipykernel_launcher", "-f", "{connection_file}")
     specification = {"argv": launch, "display_name": "Python 3", "language": "python"}
