@@ -20,25 +20,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 
-COMMON = ("audio_dir", "checkpoint", "out_dir", "evidence_dir", "seed", "limit")
-"""Parameters that every chapter that needs them spells alike."""
-
 _NAME = re.compile(r"\d\d_[a-z0-9_]+")
-_SCALARS: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "list": (list,),
-    "tuple": (list, tuple),
-    "dict": (dict,),
-}
+#: What a declared type may be made of; for float an int will do.
+_TYPES = {kind.__name__: kind for kind in (str, int, float, bool, list, dict)}
+_TYPES |= {"tuple": list | tuple, "Optional": Optional}
 
 
 @dataclass(frozen=True)
@@ -112,9 +103,7 @@ def find_chapters(folder: str | Path) -> list[Chapter]:
 def select(chapters: Sequence[Chapter], wanted: Iterable[str] | None) -> list[Chapter]:
     """The wanted chapters of all, and those that they read from, each after what it reads.
 
-    Args:
-        chapters: all there are.
-        wanted: numbers (``"01"``) or names (``"01_bottleneck_analysis"``); None means all.
+    ``wanted`` are numbers (``"01"``) or names (``"01_bottleneck_analysis"``); None means all.
 
     Raises:
         UserError: an unknown or ambiguous name, an unknown or circular dependency.
@@ -127,27 +116,22 @@ def select(chapters: Sequence[Chapter], wanted: Iterable[str] | None) -> list[Ch
         if len(matches) != 1:
             raise UserError(f"{word!r} names no chapter; the chapters are: {choices}.")
         pending += matches
-    graph: dict[str, tuple[str, ...]] = {}
+    chosen: set[str] = set()
     while pending:
         name = pending.pop()
-        if name in graph:
-            continue
-        graph[name] = names[name].after
-        for earlier in names[name].after:
-            if earlier not in names:
-                raise UserError(
-                    f"{name} says that it reads from {earlier!r}, which is no chapter; "
-                    f"the chapters are: {choices}."
-                )
-            pending.append(earlier)
+        chosen.add(name)
+        if unknown := [earlier for earlier in names[name].after if earlier not in names]:
+            raise UserError(
+                f"{name} says that it reads from {unknown[0]!r}, which is no chapter; "
+                f"the chapters are: {choices}."
+            )
+        pending += set(names[name].after) - chosen
+    graph = {name: names[name].after for name in names if name in chosen}
     try:
-        in_book_order = {name: graph[name] for name in names if name in graph}
-        order = list(graphlib.TopologicalSorter(in_book_order).static_order())
+        return [names[name] for name in graphlib.TopologicalSorter(graph).static_order()]
     except graphlib.CycleError as error:
-        raise UserError(
-            f"chapters read from each other in a circle: {', '.join(error.args[1])}."
-        ) from error
-    return [names[name] for name in order]
+        circle = ", ".join(error.args[1])
+        raise UserError(f"chapters read from each other in a circle: {circle}.") from error
 
 
 def check_parameters(
@@ -159,8 +143,7 @@ def check_parameters(
     other value must have the declared type already.
 
     Raises:
-        UserError: a name that no chapter declares, a value of another type, or a number out
-            of range; the message names the notebook, the parameter and the choices.
+        UserError: a name that no chapter declares, another type, or a number out of range.
     """
     taken: dict[str, dict[str, Any]] = {chapter.name: {} for chapter in chapters}
     for name, value in given.items():
@@ -192,25 +175,18 @@ def fits(value: Any, kind: str) -> bool:
     ``dict[K, V]`` and ``Optional[T]``; papermill itself overlooks lines with other types, such
     as ``T | None``. A line without a type (papermill calls it ``None``) takes anything.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     if kind == "None":
         return True
-    return _fits(value, ast.parse(kind, mode="eval").body)
-
-
-def _fits(value: Any, kind: ast.expr) -> bool:
-    match kind:
-        case ast.Name(id=name) if name in _SCALARS:
-            accepted = isinstance(value, _SCALARS[name])
-            return accepted and (name == "bool" or not isinstance(value, bool))
-        case ast.Subscript(value=ast.Name(id="Optional"), slice=inner):
-            return value is None or _fits(value, inner)
-        case ast.Subscript(value=ast.Name(id="list"), slice=inner):
-            return isinstance(value, list) and all(_fits(item, inner) for item in value)
-        case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, item])):
-            return isinstance(value, dict) and all(
-                _fits(k, key) and _fits(v, item) for k, v in value.items()
-            )
-    raise UserError(f"the declared type {ast.unparse(kind)!r} of a parameter is not understood.")
+    try:
+        declared = eval(kind, {"__builtins__": {}}, _TYPES)
+        TypeAdapter(declared).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    except (NameError, TypeError, SyntaxError) as error:
+        raise UserError(f"the declared type {kind!r} of a parameter is not understood.") from error
+    return True
 
 
 def defaults(chapters: Iterable[Chapter]) -> dict[str, dict[str, Any]]:
@@ -241,15 +217,9 @@ def is_paired(path: str | Path) -> bool:
     import jupytext
     from jupytext.compare import NotebookDifference, compare_notebooks
 
-    path = Path(path)
+    both = [jupytext.read(Path(path).with_suffix(suffix)) for suffix in (".ipynb", ".py")]
     try:
-        compare_notebooks(
-            jupytext.read(path),
-            jupytext.read(path.with_suffix(".py")),
-            fmt="py:percent",
-            compare_outputs=False,
-            compare_ids=False,
-        )
+        compare_notebooks(*both, fmt="py:percent", compare_outputs=False, compare_ids=False)
     except NotebookDifference:
         return False
     return True
@@ -273,9 +243,8 @@ def write_pair(source: str | Path) -> Path:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     # The field by which jupytext marks who wrote the text side says nothing here.
     notebook.metadata.get("jupytext", {}).pop("text_representation", None)
-    notebook.metadata.setdefault(
-        "kernelspec", {"display_name": "Python 3", "language": "python", "name": "python3"}
-    )
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata.setdefault("kernelspec", kernel)
     notebook.metadata.setdefault("language_info", {"name": "python"})
     atomic_write(source.with_suffix(".ipynb"), nbformat.writes(notebook) + "\n")
     return source.with_suffix(".ipynb")

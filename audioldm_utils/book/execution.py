@@ -102,17 +102,12 @@ def chapter_key(
 
 def read_stamp(layout: Layout, chapter: str) -> Stamp | None:
     """The stamp of a chapter whose files are all still there in their sizes, else None."""
-    path = layout.stamp(chapter)
-    if not path.is_file():
-        return None
     try:
-        stamp = Stamp(**json.loads(path.read_text()))
-    except (json.JSONDecodeError, TypeError):
-        return None  # of another version, or damaged: the chapter runs again
-    kept = all(
-        (layout.out / name).is_file() and (layout.out / name).stat().st_size == size
-        for name, size in stamp.files.items()
-    )
+        stamp = Stamp(**json.loads(layout.stamp(chapter).read_text()))
+    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        return None  # none, of another version, or damaged: the chapter runs again
+    places = {layout.out / name: size for name, size in stamp.files.items()}
+    kept = all(path.is_file() and path.stat().st_size == size for path, size in places.items())
     return stamp if kept else None
 
 
@@ -133,9 +128,7 @@ def run_chapters(
     this process, however it ends.
 
     Args:
-        chapters: in an order in which each comes after those that it reads.
         parameters: chapter name to all injected parameters, results folder included.
-        layout: of the output folder.
         root: project folder; kernels run there.
         inputs: hash of environment, audio, checkpoint and evidence.
         jobs: workers at once; each gets cores / jobs threads.
@@ -162,26 +155,14 @@ def run_chapters(
         while sorter.is_active():
             for name in sorter.get_ready():
                 chapter = names[name]
-                missing = [earlier for earlier in chapter.after if earlier not in stamps]
-                if missing:
-                    failures.setdefault(name, f"{name} was not run, since {missing[0]} failed")
+                if missing := [earlier for earlier in chapter.after if earlier not in stamps]:
+                    failures[name] = f"{name} was not run, since {missing[0]} failed"
                     sorter.done(name)
                     continue
-                key = chapter_key(
-                    chapter, parameters[name], inputs, {n: stamps[n].key for n in chapter.after}
-                )
-                kept = read_stamp(layout, name)
-                if kept and kept.key == key:
-                    kept.reused = True
-                    stamps[name] = kept
-                    report("reused", name, asdict(kept))
-                    sorter.done(name)
-                    continue
+                read = {earlier: stamps[earlier].key for earlier in chapter.after}
+                key = chapter_key(chapter, parameters[name], inputs, read)
                 job = (chapter, parameters[name], key, layout, root, options, workers, report)
-                work = pool.submit(_run_one, *job)
-                running[work] = name
-            if not running:
-                continue
+                running[pool.submit(_run_one, *job)] = name
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for work in finished:
                 name = running.pop(work)
@@ -208,18 +189,22 @@ def _run_one(
     workers: set[subprocess.Popen[str]],
     report: Callable[[str, str, Mapping[str, Any]], None],
 ) -> Stamp:
-    """Run one chapter in a worker; its results folder is put back as it was if it fails."""
-    name, results = chapter.name, layout.results(chapter.name)
-    temporary = layout.running(name)
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    layout.log(name).parent.mkdir(parents=True, exist_ok=True)
+    """Run one chapter in a worker, unless what it left is right; see ``replacing``."""
+    name, temporary, log = chapter.name, layout.running(chapter.name), layout.log(chapter.name)
+    kept = read_stamp(layout, name)
+    if kept and kept.key == key:
+        kept.reused = True
+        report("reused", name, asdict(kept))
+        return kept
+    for path in (temporary, log):
+        path.parent.mkdir(parents=True, exist_ok=True)
     job = {"notebook": str(chapter.path.resolve()), "output": str(temporary.resolve())}
     job |= {"parameters": dict(parameters), "cwd": str(root)}
     with replacing(layout, name):
         report("started", name, {"cells": chapter.cells})
         outcome: dict[str, Any] = {}
-        with layout.log(name).open("w") as log:
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
+        with log.open("w") as said:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said}
             work = command("audioldm_utils.book.worker")
             worker = subprocess.Popen(work, text=True, **pipes, **options)
             workers.add(worker)
@@ -239,22 +224,18 @@ def _run_one(
                 workers.discard(worker)
         if outcome.get("event") != "finished":
             report("failed", name, outcome)
-            reached = layout.log(name).with_suffix(".ipynb")
-            said = (
-                f": its kernel died (exit status {worker.returncode}); the log is "
-                f"{layout.log(name)}."
+            if outcome.get("event") != "failed":
+                died = f"its kernel died (exit status {worker.returncode}); the log is {log}."
+                raise ChapterError(f"{chapter.path.name}: {died}")
+            reached = log.with_suffix(".ipynb")
+            os.replace(temporary, reached)
+            raise ChapterError(
+                f"{chapter.path.name}, cell {outcome['cell']} (`{outcome['line']}`) failed: "
+                f"{outcome['error']} The notebook as far as it came is {reached}."
             )
-            if outcome.get("event") == "failed":
-                os.replace(temporary, reached)
-                said = (
-                    f", cell {outcome['cell']} (`{outcome['line']}`) failed: {outcome['error']} "
-                    f"The notebook as far as it came is {reached}."
-                )
-            raise ChapterError(f"{chapter.path.name}{said}")
-        left = sorted(p for p in results.rglob("*") if p.is_file())
-        sizes = {layout.executed(name): temporary.stat().st_size}
-        sizes |= {path: path.stat().st_size for path in left}
-        files = {p.relative_to(layout.out).as_posix(): size for p, size in sizes.items()}
+        left = {layout.executed(name): temporary}
+        left |= {p: p for p in sorted(layout.results(name).rglob("*")) if p.is_file()}
+        files = {p.relative_to(layout.out).as_posix(): q.stat().st_size for p, q in left.items()}
         cost = outcome["seconds"], outcome["peak_mb"], chapter.cells
         stamp = Stamp(name, key, *cost, files)
         # From here on the new results count; the notebook follows, even after a kill.
@@ -279,22 +260,17 @@ def _stop_on_failure(
 
 @contextlib.contextmanager
 def _worker_options(threads: int, layout: Layout, lock: int | None) -> Iterator[dict[str, Any]]:
-    """Options of ``Popen`` for workers: environment, and what ties them to this process.
-
-    A kernel specification written here comes before any that the user has under the name
-    ``python3``, which may belong to another interpreter.
-    """
+    """Options of ``Popen`` for workers: environment, and what ties them to this process."""
+    # Comes before any kernel that the user has as python3, perhaps of another interpreter.
     folder = layout.out.resolve() / ".kernel"
     launch = command("ipykernel_launcher", "-f", "{connection_file}")
     specification = {"argv": launch, "display_name": "Python 3", "language": "python"}
     atomic_write(folder / "kernels" / "python3" / "kernel.json", json.dumps(specification))
     environment = os.environ | thread_limits(threads)
-    for variable, first in (
-        ("JUPYTER_PATH", folder),
-        ("PYTHONPATH", Path(__file__).resolve().parents[2]),
-    ):
-        rest = environment.get(variable)
-        environment[variable] = f"{first}{os.pathsep}{rest}" if rest else str(first)
+    package = Path(__file__).resolve().parents[2]
+    for variable, first in (("JUPYTER_PATH", folder), ("PYTHONPATH", package)):
+        both = [str(first), environment.get(variable)]
+        environment[variable] = os.pathsep.join(filter(None, both))
     environment["IPYTHONDIR"] = str(folder / "ipython")
     environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     environment[PAGE_VARIABLE] = str(layout.notebooks.resolve())

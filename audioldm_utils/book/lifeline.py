@@ -4,8 +4,7 @@
 ``MODULE:FUNCTION`` calls a function, but tied: the process holds the reading end of a pipe whose
 writing end only its parent holds. When the parent is gone, even by ``kill -9``, the system
 closes that end, and the process ends at once. A tied process also inherits the parent's lock
-(``files.folder_lock``), so that the lock is held until the last of them is gone. Each ties those
-that it starts in turn, so that none is left.
+(``files.folder_lock``), which is held until the last is gone, and ties those that it starts.
 
 Only POSIX systems pass descriptors on; elsewhere the module is run as it is.
 """
@@ -32,12 +31,9 @@ _lock: int | None = None
 def lifeline(lock: int | None = None) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
     """What processes must be started with to be tied to this one while the block runs.
 
-    Args:
-        lock: descriptor of a lock that they shall hold too; None means the inherited one.
-
-    Yields:
-        Variables for their environment, and descriptors to pass on (``pass_fds`` of ``Popen``);
-        they must be started by :func:`command`.
+    Gives variables for their environment and descriptors to pass on (``pass_fds`` of ``Popen``);
+    :func:`command` starts them. ``lock`` is the descriptor of one that they shall hold too; None
+    means the inherited one.
     """
     if os.name != "posix":
         yield {}, ()
@@ -58,10 +54,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def tie() -> None:
-    """End this process, and the group that it leads, as soon as its parent is gone.
-
-    Does nothing where the process was not started through :func:`lifeline`.
-    """
+    """End this process, and the group that it leads, when the parent that tied it is gone."""
     global _lock
     # Taken out, since what this process starts has these descriptors only if they are passed on.
     passed = [int(number) for number in os.environ.pop(VARIABLE, "").split(",") if number]

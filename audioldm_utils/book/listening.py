@@ -68,7 +68,6 @@ def players(
     row would clip, all of it is made softer.
 
     Args:
-        rows: at least one, each with at least one take.
         folder: for the files, usually ``Path(out_dir) / "listening"``.
         caption: what to notice.
         audio_format: 16-bit FLAC, or MP3 for many or long takes.
@@ -115,9 +114,10 @@ def match(takes: Sequence[Take]) -> list[np.ndarray]:
     """
     from audioldm_utils.audio.clips import match_loudness, resample
 
-    first, *others = (np.asarray(take.samples, np.float32) for take in takes)
+    first = np.asarray(takes[0].samples, np.float32)
     matched = [first]
-    for take, samples in zip(takes[1:], others, strict=True):
+    for take in takes[1:]:
+        samples = np.asarray(take.samples, np.float32)
         rate = min(take.sample_rate, takes[0].sample_rate)
         ours = resample(samples, take.sample_rate, rate)
         theirs = resample(first, takes[0].sample_rate, rate)
@@ -179,7 +179,6 @@ def abx(pairs: Sequence[tuple[str, Take, Take]], folder: str | Path, trials: int
 
     Args:
         pairs: clip name and the two takes; the second is matched to the first in loudness.
-        folder: for the audio files.
         trials: how many make a test, 1 to 100.
 
     Raises:
@@ -200,10 +199,11 @@ def abx(pairs: Sequence[tuple[str, Take, Take]], folder: str | Path, trials: int
             entry[key] = link(sound)
         listed.append(entry)
     data = json.dumps({"trials": trials, "pairs": listed}).replace("<", "\\u003c")
+    first = {**listed[0], "X": listed[0]["A"]}
     sounds = "".join(
         f'<label class="au-abx-sound"><b>{name}</b><audio controls preload="metadata" '
-        f'src="{listed[0][source]}" aria-label="sound {name}" data-name="{name}"></audio></label>'
-        for name, source in (("A", "A"), ("B", "B"), ("X", "A"))
+        f'src="{first[name]}" aria-label="sound {name}" data-name="{name}"></audio></label>'
+        for name in "ABX"
     )
     body = (
         f'<script type="application/json" class="au-data">{data}</script>'

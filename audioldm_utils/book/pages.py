@@ -95,13 +95,10 @@ def fill(
 
     def value(match: re.Match[str]) -> str:
         source, key = match.groups()
-        if key is None:
-            known, name = facts, source
-            refused = f"{{{{{source}}}}}; there are"
-        else:
+        known, name, refused = facts, source, f"{{{{{source}}}}}; there are"
+        if key is not None:
             chapter, name = _chapter_of(source, values), key
-            known = values[chapter]
-            refused = f"{source}:{key}, but {chapter} glues only"
+            known, refused = values[chapter], f"{source}:{key}, but {chapter} glues only"
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
             raise UserError(f"{page} asks for {refused}: {listed}.")
@@ -118,10 +115,9 @@ def fill(
         lines = block.split("\n")
         if not answerable(block):
             # Lists and tables lose a line, other paragraphs go as a whole; fences stay closed.
-            itemised = all(_ITEM.match(line) or _FENCE.match(line) for line in lines)
-            lines = [
-                line for line in lines if _FENCE.match(line) or (itemised and answerable(line))
-            ]
+            fences = [line for line in lines if _FENCE.match(line)]
+            itemised = all(_ITEM.match(line) for line in lines if line not in fences)
+            lines = [x for x in lines if x in fences or (itemised and answerable(x))]
             if len(lines) > 1 and _RULE.fullmatch(lines[-1]):
                 lines = []  # of a table its head alone is left
         blocks.append(_REFERENCE.sub(value, "\n".join(lines)))
@@ -162,22 +158,16 @@ def dress(notebook: NotebookNode) -> None:
         for output in cell.outputs:
             if output.output_type == "stream":
                 output.text = visible(output.text, keep="\n\t")
-        figures = [
-            output
-            for output in cell.outputs
-            if FIGURE_KEY in output.get("metadata", {}) and not output.metadata.get("scrapbook")
-        ]
+        said = [output for output in cell.outputs if FIGURE_KEY in output.get("metadata", {})]
+        figures = [output for output in said if not output.metadata.get("scrapbook")]
         if len(figures) > 1:
             raise UserError(f"cell {index + 1} shows {len(figures)} figures: one a cell, please.")
         for output in figures:
             figure = output.metadata.pop(FIGURE_KEY)
             output.data.pop("text/html", None)
+            told = {"name": figure["name"], "caption": markdown(figure["caption"])}
             cell.metadata["mystnb"] = {
-                "figure": {
-                    "name": figure["name"],
-                    "caption": markdown(figure["caption"]),
-                    "align": "center",
-                },
+                "figure": told | {"align": "center"},
                 "image": {"alt": one_line(figure["alt"])},
             }
     notebook.metadata.pop("papermill", None)
@@ -218,14 +208,11 @@ def stage(
 ) -> Path:
     """Write the folder that Jupyter Book builds and return it.
 
-    Args:
-        book: the project's ``book`` folder.
-        layout: of the output folder.
-        chapters: those of this build, all executed.
-        stamps: chapter name to what its run cost.
-        facts: Markdown by name for ``{{name}}``; four tables of chapters are added.
+    ``chapters`` are those of this build, all executed; ``facts`` is Markdown by name for
+    ``{{name}}``, to which four tables of chapters are added.
     """
     import nbformat
+    import yaml
 
     # They come in the order in which they ran; the reader's is that of their numbers.
     chapters = sorted(chapters, key=lambda chapter: chapter.name)
@@ -243,30 +230,23 @@ def stage(
         "downloads": download_list(book, layout, chapters),
     }
     texts = {PurePosixPath(p.relative_to(folder).as_posix()): p for p in folder.rglob("*.md")}
-    pages = [*texts, *(PurePosixPath(f"notebooks/{name}.ipynb") for name in notebooks)]
+    executed = {PurePosixPath(f"notebooks/{name}.ipynb"): n for name, n in notebooks.items()}
 
     def finish(text: str, page: PurePosixPath) -> str:
         # Links first: what is put in is never read again.
-        return fill(drop_dead_links(text, page, pages), page, values, facts)
+        return fill(drop_dead_links(text, page, [*texts, *executed]), page, values, facts)
 
     for page, path in texts.items():
         path.write_text(finish(path.read_text(encoding="utf-8"), page), encoding="utf-8")
     (folder / "notebooks").mkdir(exist_ok=True)
-    for name, notebook in notebooks.items():
-        page = PurePosixPath(f"notebooks/{name}.ipynb")
+    for page, notebook in executed.items():
         dress(notebook)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = finish(cell.source, page)
         nbformat.write(notebook, folder / page)
-    _drop_empty_parts(folder / "_toc.yml", folder)
-    return folder
-
-
-def _drop_empty_parts(toc: Path, folder: Path) -> None:
-    """A part of the contents whose patterns find nothing would be an error."""
-    import yaml
-
+    # A part of the contents whose patterns find nothing would be an error.
+    toc = folder / "_toc.yml"
     contents = yaml.safe_load(toc.read_text(encoding="utf-8"))
     contents["parts"] = [
         part
@@ -274,6 +254,7 @@ def _drop_empty_parts(toc: Path, folder: Path) -> None:
         if any("glob" not in item or any(folder.glob(item["glob"])) for item in part["chapters"])
     ]
     toc.write_text(yaml.safe_dump(contents, sort_keys=False), encoding="utf-8")
+    return folder
 
 
 def execution_table(chapters: Iterable[Chapter], stamps: Mapping[str, Stamp]) -> str:
@@ -306,12 +287,11 @@ def parameter_tables(chapters: Iterable[Chapter]) -> str:
     """One table a chapter: parameter, type, default, meaning."""
     blocks = []
     for chapter in chapters:
-        rows = [
+        rows = []
+        for p in chapter.parameters:
+            cells = f"`{p.name}`", f"`{p.kind}`", f"`{p.default}`", p.help
             # A bar inside a cell ends it even within code, unless it is escaped.
-            "| {} |".format(" | ".join(cell.replace("|", "\\|") for cell in cells))
-            for p in chapter.parameters
-            for cells in [(f"`{p.name}`", f"`{p.kind}`", f"`{p.default}`", p.help)]
-        ]
+            rows.append("| {} |".format(" | ".join(c.replace("|", "\\|") for c in cells)))
         head = [f"**{chapter.title}** (`{chapter.path.name}`)", ""]
         head += ["| Parameter | Type | Default | Meaning |", "|:--|:--|:--|:--|"]
         blocks.append("\n".join([*head, *rows]) if rows else f"{head[0]} takes no parameters.")
@@ -320,15 +300,10 @@ def parameter_tables(chapters: Iterable[Chapter]) -> str:
 
 def download_list(book: Path, layout: Layout, chapters: Iterable[Chapter]) -> str:
     """Links to every table that the chapters wrote and to the evidence, as an HTML list."""
-    folders = [
-        (f"This report: {chapter.title}", chapter.name, layout.results(chapter.name))
-        for chapter in chapters
-    ]
+    folders = {c.name: (f"This report: {c.title}", layout.results(c.name)) for c in chapters}
+    folders["evidence"] = "Evidence on the evaluation clips", book / "evidence"
     lines = []
-    for title, name, folder in (
-        *folders,
-        ("Evidence on the evaluation clips", "evidence", book / "evidence"),
-    ):
+    for name, (title, folder) in folders.items():
         tables = sorted(p for p in folder.rglob("*") if p.suffix in {".csv", ".parquet"})
         if tables:
             lines.append(f"<p><strong>{markup(title)}</strong></p>\n<ul>")

@@ -22,12 +22,7 @@ from audioldm_utils import __version__, bounds
 from audioldm_utils.audio.clips import tables
 from audioldm_utils.audio.survey import Survey, survey
 from audioldm_utils.book.chapters import Chapter, check_parameters, find_chapters, is_paired, select
-from audioldm_utils.book.execution import (
-    Stamp,
-    environment_hash,
-    hash_tree,
-    run_chapters,
-)
+from audioldm_utils.book.execution import Stamp, environment_hash, hash_tree, run_chapters
 from audioldm_utils.book.layout import Layout
 from audioldm_utils.book.lifeline import command, lifeline
 from audioldm_utils.book.pages import stage
@@ -37,8 +32,13 @@ from audioldm_utils.model.checkpoint_files import MINI
 from audioldm_utils.outputs import check_folder, mark_folder
 from audioldm_utils.text import code, plain
 
-OWN = ("audio_dir", "checkpoint", "out_dir", "evidence_dir")
-"""Parameters that the report itself gives to the chapters that have them."""
+OWN = {
+    "audio_dir": "; use --audio",
+    "checkpoint": "; use --checkpoint",
+    "out_dir": "; use --out",
+    "evidence_dir": "",
+}
+"""Parameters that the report itself gives to the chapters that have them, and their options."""
 
 FILLED = frozenset({"html", "notebooks", "results", "stage", "stamps", "logs"})
 """What the report writes under the output folder; what else lies there is not touched."""
@@ -59,15 +59,12 @@ def run_report(
     Only what changed runs: a chapter's stamp holds a hash of all that it was made from.
 
     Args:
-        audio_dir: folder of clips; a relative one is sought from the current folder, then
-            from ``root``.
+        audio_dir: folder of clips, sought from the current folder, then from ``root``.
         checkpoint: ``mini``, a folder (sought likewise), or a hub id.
-        out: output folder; what lies there is kept where it is still right.
         chapters: numbers or names; those they read from come along. None means all.
         parameters: further ones, given to every chapter that declares them.
         jobs: chapters at once, each with cores / jobs threads; None means the number of cores.
         root: project folder; None means the current one or else the one of the package.
-        progress: where progress is shown; None means nowhere.
 
     Returns:
         The book's first page.
@@ -87,25 +84,23 @@ def run_report(
     if jobs is not None:
         bounds.PROCESSES.check("jobs", jobs)
     chosen = select(find_chapters(root / "notebooks"), chapters)
-    taken = check_parameters(chosen, _without_own(parameters or {}))
+    for word, option in OWN.items():
+        if word in (parameters or {}):
+            raise UserError(f"parameter {word} is given by the report itself{option}.")
+    taken = check_parameters(chosen, parameters or {})
     _check_pairs(chosen)
     jobs = jobs or max(1, min(available_cores(), len(chosen)))
-    layout = Layout(out)
+    layout, evidence = Layout(out), root / "book" / "evidence"
     for chapter in chosen:
-        own = {
-            "audio_dir": _shown(audio, root),
-            "checkpoint": name,
-            "out_dir": _shown(layout.results(chapter.name), root),
-            "evidence_dir": "book/evidence",
-        }
+        folders = _shown(audio, root), name, _shown(layout.results(chapter.name), root)
+        own = dict(zip(OWN, (*folders, "book/evidence"), strict=True))
         taken[chapter.name] = chapter.only(own) | taken[chapter.name]
     limits = [taken[c.name].get("limit", 0) for c in chosen if c.parameter("audio_dir")]
     found = survey(audio, 0 if 0 in limits else max(limits, default=0))
     weights = checkpoint_hash(name, root)
     facts = _facts(audio, found, name, weights, root)
-    files = [[audio, tables(audio)[1]], [root / "book" / "evidence"]]
-    sounds, evidence = map(hash_tree, files)
-    inputs = "\n".join([environment_hash(), sounds, weights, evidence])
+    sounds = hash_tree([audio, tables(audio)[1]])
+    inputs = "\n".join([environment_hash(), sounds, weights, hash_tree([evidence])])
     with folder_lock(out) as lock, _display(chosen, progress) as (say, take):
         mark_folder(out, "report")
         for line in found.sentences():
@@ -114,7 +109,7 @@ def run_report(
         say("building the book")
         folder = stage(root / "book", layout, chosen, stamps, facts)
         _write_execution(layout, chosen, stamps)
-        return build_book(folder, layout, root / "book" / "evidence", lock)
+        return build_book(folder, layout, evidence, lock)
 
 
 def _check_pairs(chapters: Iterable[Chapter]) -> None:
@@ -164,13 +159,10 @@ def checkpoint_hash(checkpoint: str | Path, root: Path) -> str:
 
 
 def build_book(folder: Path, layout: Layout, evidence: Path, lock: int | None = None) -> Path:
-    """Build a staged folder with warnings as errors; put results and evidence beside the pages.
+    """Build a staged folder; put results and evidence beside the pages; give ``index.html``.
 
     The earlier book is replaced only by a complete new one. The build ends with this process
     and holds ``lock``, the descriptor of the lock on the output folder, while it runs.
-
-    Returns:
-        The path of ``index.html``.
 
     Raises:
         UserError: Jupyter Book warned or failed; the message quotes it.
@@ -190,10 +182,10 @@ def build_book(folder: Path, layout: Layout, evidence: Path, lock: int | None = 
         lines = plain(log.read_text(errors="replace")).splitlines()
         said = [x.strip() for x in lines if re.search(r"WARNING|ERROR|rror: |exception:", x)]
         raise UserError(f"the book did not build (all of it: {log}): " + " / ".join(said[:5]))
-    if (layout.out / "results").is_dir():
-        shutil.copytree(layout.out / "results", built / "results")
-    if evidence.is_dir():
-        shutil.copytree(evidence, built / "results" / "evidence")
+    copies = {layout.out / "results": "results", evidence: "results/evidence"}
+    for source, place in copies.items():
+        if source.is_dir():
+            shutil.copytree(source, built / place)
     shutil.rmtree(built / ".doctrees", ignore_errors=True)
     shutil.rmtree(layout.html_before, ignore_errors=True)
     if layout.html.exists():
@@ -204,17 +196,8 @@ def build_book(folder: Path, layout: Layout, evidence: Path, lock: int | None = 
     return layout.html / "index.html"
 
 
-def _without_own(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    for name in OWN:
-        if name in parameters:
-            options = {"audio_dir": "--audio", "checkpoint": "--checkpoint", "out_dir": "--out"}
-            hint = f"; use {options[name]}" if name in options else ""
-            raise UserError(f"parameter {name} is given by the report itself{hint}.")
-    return parameters
-
-
 def _shown(path: Path, root: Path) -> str:
-    """A path as the notebooks show it: relative to the project folder where it lies in it."""
+    """A path as the notebooks show it: relative to the project folder if it lies there."""
     path = path.resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
@@ -241,8 +224,8 @@ def _facts(audio: Path, found: Survey, checkpoint: str, digest: str, root: Path)
 
 def _write_execution(layout: Layout, chapters: list[Chapter], stamps: Mapping[str, Stamp]) -> None:
     rows = ["chapter,cells,seconds,peak_mb"]
-    for stamp in (stamps[chapter.name] for chapter in chapters):
-        rows.append(f"{stamp.chapter},{stamp.cells},{stamp.seconds},{stamp.peak_mb}")
+    for s in (stamps[chapter.name] for chapter in chapters):
+        rows.append(f"{s.chapter},{s.cells},{s.seconds},{s.peak_mb}")
     atomic_write(layout.out / "results" / "execution.csv", "\n".join(rows) + "\n")
 
 

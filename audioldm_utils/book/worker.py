@@ -80,9 +80,8 @@ def failed_line(source: str, count: int | None, traceback: Sequence[str]) -> str
     lines, said = source.splitlines(), plain("\n".join(traceback))
     numbers = [int(n) for n in re.findall(rf"Cell In\s?\[{count}\], line (\d+)", said)]
     # The last is the innermost: a function that the cell itself defines and calls.
-    if numbers and 0 < numbers[-1] <= len(lines) and lines[numbers[-1] - 1].strip():
-        return lines[numbers[-1] - 1].strip()
-    return next((line.strip() for line in lines if line.strip()), "")
+    named = lines[numbers[-1] - 1 :][:1] if numbers else []
+    return next((line.strip() for line in (*named, *lines) if line.strip()), "")
 
 
 def _peak_of_children_mb() -> float:

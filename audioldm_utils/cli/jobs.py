@@ -12,20 +12,16 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.outputs import AUDIO, CODES, Kind, check_outputs
 from audioldm_utils.text import visible
 
-#: An input and the output that is made of it.
-FilePair = tuple[Path, Path]
 
-
-def pairs(source: str | Path, target: str | Path, suffix: str, audio: bool) -> list[FilePair]:
+def pairs(
+    source: str | Path, target: str | Path, suffix: str, audio: bool
+) -> list[tuple[Path, Path]]:
     """Input and output of each file; every output has passed the gate.
 
     Args:
         source, target: two files, or two folders.
         suffix: of outputs in a folder.
         audio: the inputs are audio files, else ``.ddcm`` files.
-
-    Raises:
-        UserError: nothing there, a file and a folder, or what ``check_outputs`` refuses.
     """
     given, wanted = Path(source), Path(target)
     kind = CODES if suffix in CODES.suffixes else AUDIO
@@ -79,16 +75,10 @@ def sentence(error: Exception, source: Path) -> str:
 def attempt(
     jobs: Iterable[tuple[Path, Any]], one: Callable[[Path, Any], str | None], verb: str
 ) -> list[str]:
-    """Do every job under a bar and print what it returns.
+    """Do every job under a bar, print what it returns, and give a sentence for each that failed.
 
     Whatever goes wrong with one file of several, foreseen or not, is no reason to leave the
-    others undone.
-
-    Args:
-        jobs: the file that an error names, and what else ``one`` takes.
-
-    Returns:
-        A sentence for each that failed.
+    others undone. A job is the file that its error names, and what else ``one`` takes.
     """
     from tqdm import tqdm
 
@@ -113,23 +103,15 @@ def tell(failed: Iterable[str], what: str) -> None:
         print(f"audioldm-utils: {what}: {visible(said)}", file=sys.stderr)
 
 
-def each(jobs: Sequence[FilePair], one: Callable[[Path, Path], str], verb: str) -> int:
-    """Do every job and tell at the end which files failed.
-
-    Returns:
-        0, or 2 if a file of several failed. A single file's error is raised.
-    """
+def each(jobs: Sequence[tuple[Path, Any]], one: Callable[[Path, Any], str], verb: str) -> int:
+    """Do every job: 0, or 2 if a file of several failed. A single file's error is raised."""
     if len(jobs) == 1:
         print(one(*jobs[0]))
         return 0
-    return finish(attempt(jobs, one, verb), len(jobs))
-
-
-def finish(failed: Sequence[str], count: int) -> int:
-    """Tell which of ``count`` files failed; the exit status."""
+    failed = attempt(jobs, one, verb)
     tell(failed, "error")
     if failed:
-        print(f"audioldm-utils: {len(failed)} of {count} files failed", file=sys.stderr)
+        print(f"audioldm-utils: {len(failed)} of {len(jobs)} files failed", file=sys.stderr)
     return 2 if failed else 0
 
 
@@ -139,11 +121,10 @@ def steps_bar(
 ) -> Iterator[Callable[..., object]]:
     """A progress bar, as a callback for each step.
 
-    Where no total is given, the callback takes (done, total), or a ``ddcm.core.Step``, which
-    knows how many it is one of; an encoding to a quality takes several runs of them.
-
-    One with a name stays when it is done. One without appears with the first step only, so
-    that an error before that is printed alone, and goes again.
+    Without a total the callback takes (done, total), or a ``ddcm.core.Step``, which knows how
+    many it is one of; an encoding to a quality takes several runs of them. A bar with a name
+    stays when it is done. One without comes with the first step, so that an error before that
+    is printed alone, and goes again.
     """
     from tqdm import tqdm
 

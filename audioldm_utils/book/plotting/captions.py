@@ -50,7 +50,6 @@ def figure_caption(figure: Figure, name: str, caption: str, alt: str) -> Caption
     """Close a figure and give it name, caption and alternative text.
 
     Args:
-        figure: drawn with ``style``.
         name: unique in the book, as ``fig-ladder``.
         caption: the finding, the number of clips, the seed and the checkpoint, in plain text:
             Markdown means nothing in it. Write its numbers by f-string from the results, never
@@ -103,8 +102,6 @@ def glue_value(name: str, value: Any, spec: str = "", unit: str = "") -> str:
     Returns:
         The text that is shown; a proper minus sign stands before negative numbers.
     """
-    from myst_nb import glue
-
     text = format(value, spec)
     if isinstance(value, float | np.floating) and np.isnan(value):
         text, unit = "\N{EN DASH}", ""
@@ -112,17 +109,15 @@ def glue_value(name: str, value: Any, spec: str = "", unit: str = "") -> str:
         text = text.replace("-", "\N{MINUS SIGN}", 1)
     if unit:
         text = f"{text}\N{NARROW NO-BREAK SPACE}{unit}"
-    glue(name, text, display=False)
+    glue_object(name, text)
     return text
 
 
 def glue_table(values: pd.Series, key: str, spec: str = "", unit: str = "") -> None:
-    """Keep a column of a table, each value under its own key.
+    """Keep a column of a table, each value under its own key, as :func:`glue_value` does.
 
-    Args:
-        values: by name, or by several names.
-        key: pattern of the keys, such as ``mel_{}``; takes the name, or the names in order.
-        spec, unit: as in :func:`glue_value`.
+    ``key`` is the pattern of the keys, such as ``mel_{}``; it takes a value's name, or its names
+    in order.
     """
     for name, value in values.items():
         names = name if isinstance(name, tuple) else (name,)

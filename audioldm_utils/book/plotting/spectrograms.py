@@ -61,7 +61,6 @@ def spectrogram_pair(
     Args:
         reference, estimate: (n,) or so; the longer of the two is cut.
         sample_rate: of both, Hz.
-        titles: over the first two panels.
         floor_db: lowest level shown, dB re the original's peak.
     """
     import matplotlib.pyplot as plt
@@ -79,16 +78,14 @@ def spectrogram_pair(
         (b - a, f"{titles[1]} − {titles[0]}", change, "difference, dB"),
     )
     figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.2), sharex=True, sharey=True)
-    bars = []
     for panel, (values, title, limits, label) in zip(axes, panels, strict=True):
         mesh = panel.pcolormesh(t, f / 1000, values, shading="nearest", rasterized=True, **limits)
         panel.set_title(title)
         panel.set_xlabel("time, s")
         panel.grid(False)
-        bars.append((mesh, panel, label))
+        if label:
+            figure.colorbar(mesh, ax=panel, label=label, pad=0.02)
     axes[0].set_ylabel("frequency, kHz")
-    for mesh, panel, label in bars[1:]:
-        figure.colorbar(mesh, ax=panel, label=label, pad=0.02)
     return figure
 
 
@@ -116,10 +113,8 @@ def spectrogram_tile(samples: np.ndarray, sample_rate: int, top_hz: float, peak:
     picture[inside] = level[np.clip(np.searchsorted(f, edges[inside]), 0, len(f) - 1)]
     figure = PlainFigure((width / 100, height / 100), dpi=100, layout="none")
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(
-        picture, origin="lower", aspect="auto", cmap=MAGNITUDE_MAP, vmin=TILE_FLOOR, vmax=0.0,
-        interpolation="bilinear",
-    )  # fmt: skip
+    shown = {"cmap": MAGNITUDE_MAP, "vmin": TILE_FLOOR, "vmax": 0.0}
+    axes.imshow(picture, origin="lower", aspect="auto", interpolation="bilinear", **shown)
     for hertz in (500, 1000, 2000, 4000, 8000, 16000):
         if hertz < 0.9 * top_hz:
             y = np.searchsorted(rows, _mel(hertz))

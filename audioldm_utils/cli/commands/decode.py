@@ -48,8 +48,7 @@ def run(args: argparse.Namespace) -> int:
             )
         return header, sizes
 
-    if len(jobs) == 1:
-        # A damaged file, or a step that it lacks, is told before the networks are loaded.
+    if len(jobs) == 1:  # what is wrong with it is told before the networks are loaded
         opened(jobs[0][0])
     codec = Codec(load_networks(args))
     edit = None if args.edit_prompt is None else (args.edit_step, args.edit_prompt)

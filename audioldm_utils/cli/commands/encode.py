@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from audioldm_utils import bounds
@@ -76,8 +77,7 @@ def run(args: argparse.Namespace) -> int:
     codec = Codec(load_networks(args))
 
     def one(source: Path, target: Path) -> str:
-        clip = load_clip(source)
-        chosen = settings
+        clip, chosen = load_clip(source), settings
         if args.prompt == "caption":
             caption = captions.get(source.resolve())
             if not caption:
@@ -87,12 +87,11 @@ def run(args: argparse.Namespace) -> int:
                 )
             chosen = replace(settings, prompt=caption)
         wave, original = to_model_rate(clip), (len(clip.samples), clip.sample_rate)
+        encode = codec.encode
+        if args.mel_error is not None:
+            encode = partial(encode_to_quality, codec, mel_error=args.mel_error)
         with steps_bar(len(jobs) == 1) as callback:
-            given = {"original": original, "callback": callback}
-            if args.mel_error is None:
-                result = codec.encode(wave, chosen, **given)
-            else:
-                result = encode_to_quality(codec, wave, chosen, args.mel_error, **given)
+            result = encode(wave, chosen, original=original, callback=callback)
         atomic_write(target, result.data)
         sizes, header = result.sizes, result.header
         return (

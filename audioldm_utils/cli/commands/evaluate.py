@@ -61,26 +61,22 @@ def run(args: argparse.Namespace) -> int:
     from audioldm_utils.audio.clips import clip_files, find_clips
     from audioldm_utils.results import summaries as results
 
-    found = {folder: find_clips(folder) for folder in (args.reference, args.estimate)}
+    folders = args.reference, args.estimate
+    found = [find_clips(folder) for folder in folders]
     if args.out:
-        inputs = [path for folder, clips in found.items() for path in clip_files(folder, clips)]
+        inputs = [path for given in zip(folders, found, strict=True) for path in clip_files(*given)]
         TABLE.check(Path(args.out))
         check_outputs([Path(args.out).with_suffix(s) for s in TABLE.suffixes], inputs)
-    references, estimates = (
-        {info.name: info for info in found[folder]} for folder in (args.reference, args.estimate)
-    )
+    references, estimates = ({info.name: info for info in clips} for clips in found)
     method = args.method or Path(args.estimate).resolve().name
     rows = results.ResultsBuilder(seed=args.seed, method=method)
 
     def one(_: Path, info: ClipInfo) -> None:
-        reference, estimate, rate = load_pair(
-            info, estimates[info.name], args.rate, args.lag, args.max_seconds
-        )
+        pair = load_pair(info, estimates[info.name], args.rate, args.lag, args.max_seconds)
         category = "speech" if args.speech else info.category
-        for score in metrics.evaluate_pair(reference, estimate, rate, names, category):
-            rows.add(
-                info.name, score.metric, score.value, score.unit, **info.labels, band=score.band
-            )
+        for score in metrics.evaluate_pair(*pair, names, category):
+            given = info.name, score.metric, score.value, score.unit
+            rows.add(*given, **info.labels, band=score.band)
 
     both = [(info.path, info) for name, info in references.items() if name in estimates]
     failed = [
@@ -92,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         table = rows.table()
         if args.out:
             results.write(table, args.out)
-        _print_summary(table, args.seed)
+        _print_summary(results.summarise(table, by=("metric", "band"), seed=args.seed))
     else:
         print("nothing could be measured")
     tell(sorted(failed), "not measured")
@@ -132,15 +128,12 @@ def load_pair(
     return x[:length], y[:length], rate
 
 
-def _print_summary(table: pd.DataFrame, seed: int) -> None:
-    from audioldm_utils.results import summaries as results
+def _print_summary(summary: pd.DataFrame) -> None:
+    from audioldm_utils.results.summaries import count_text
 
-    summary = results.summarise(table, by=("metric", "band"), seed=seed)
     print(f"{'metric':30}{'band':14}{'mean':>10}  {'95 % interval':24}{'n':>4}  unit")
     for row in summary.itertuples():
         interval = f"[{row.low:.4g}, {row.high:.4g}]" if row.recordings > 1 else "-"
-        count = results.count_text(row.n, row.recordings)
-        print(
-            f"{row.metric:30}{row.band:14}{row.mean:10.4g}  {interval:24}{count:>4}  "
-            f"{row.unit} {row.better}"
-        )
+        measured = f"{row.metric:30}{row.band:14}{row.mean:10.4g}  {interval:24}"
+        count = count_text(row.n, row.recordings)
+        print(f"{measured}{count:>4}  {row.unit} {row.better}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audioldm_utils import bounds
-from audioldm_utils.cli.jobs import attempt, finish, steps_bar, tell
+from audioldm_utils.cli.jobs import each, steps_bar, tell
 from audioldm_utils.cli.options import add_shared, load_networks
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
@@ -73,11 +73,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if coded and (args.audio_prompt is not None or args.candidates != 1 or args.eta != 0.0):
         raise UserError("--audio-prompt, --candidates and --eta do not go with codes: leave out")
-    one = _codec(args) if coded else _sampler(args, options, several=len(targets) > 1)
-    if len(targets) == 1:
-        print(one(*next(iter(targets.items()))))
-        return 0
-    return finish(attempt(targets.items(), one, "generate"), len(targets))
+    one = (_codec if coded else _sampler)(args, options, len(targets) > 1)
+    return each(list(targets.items()), one, "generate")
 
 
 def _targets(args: argparse.Namespace) -> dict[Path, tuple[str, int]]:
@@ -88,16 +85,12 @@ def _targets(args: argparse.Namespace) -> dict[Path, tuple[str, int]]:
     if output.suffix or output.is_file():
         raise UserError(f"{output}: {count} sounds need a folder; name one")
     bounds.SEED.check("--seed, with --seeds,", args.seed + args.seeds - 1)
+    words = [re.sub(r"\W+", "-", p.lower()).strip("-")[:40] or "sound" for p in args.prompt]
     return {
-        output / f"{number}-{_slug(prompt)}-{seed}.wav": (prompt, seed)
+        output / f"{number}-{words[number - 1]}-{seed}.wav": (prompt, seed)
         for number, prompt in enumerate(args.prompt, 1)
         for seed in range(args.seed, args.seed + args.seeds)
     }
-
-
-def _slug(prompt: str) -> str:
-    """A prompt as part of a file's name."""
-    return re.sub(r"\W+", "-", prompt.lower()).strip("-")[:40] or "sound"
 
 
 def _sampler(
@@ -119,21 +112,14 @@ def _sampler(
     checkpoint = args.checkpoint
     if several:
         checkpoint = Networks(load(checkpoint, (), args.device, dtype), synthesis=args.synthesis)
-    given = ("sampler", "steps", "guidance", "seconds", "negative", "candidates", "eta")
-    given += ("device", "synthesis")
+    names = ("sampler", "steps", "guidance", "seconds", "negative", "candidates", "eta")
+    names += ("device", "synthesis")
+    given = {name: getattr(args, name) for name in names} | options
+    given |= {"audio_prompt": heard, "dtype": dtype}
 
     def one(target: Path, what: tuple[str, int]) -> str:
         with steps_bar(not several, args.steps, args.sampler) as progress:
-            made = generate(
-                what[0],
-                checkpoint,
-                seed=what[1],
-                audio_prompt=heard,
-                progress=progress,
-                dtype=dtype,
-                **{name: getattr(args, name) for name in given},
-                **options,
-            )
+            made = generate(what[0], checkpoint, seed=what[1], progress=progress, **given)
         _save(target, made.audio[0].numpy(), made.sample_rate, args.level)
         score = "" if made.scores is None else f", CLAP similarity {made.scores[0, 0]:.3f}"
         return f"{target}: {args.seconds:g} s, {made.calls} UNet calls{score}"
@@ -141,19 +127,19 @@ def _sampler(
     return one
 
 
-def _codec(args: argparse.Namespace) -> Callable[[Path, tuple[str, int]], str]:
+def _codec(
+    args: argparse.Namespace, options: dict[str, object], several: bool
+) -> Callable[[Path, tuple[str, int]], str]:
     """What generates through the codec: a .ddcm file, or the sound that it decodes to."""
     from audioldm_utils.ddcm.codec import Codec
     from audioldm_utils.ddcm.settings import Settings
 
     codec = Codec(load_networks(args))
-    settings = Settings(
-        kbps=None, steps=args.steps, atoms=args.atoms or 1, codebook=args.codebook or "cyclic",
-        size=args.size, guidance=args.guidance, negative_prompt=args.negative,
-    )  # fmt: skip
+    given = {"steps": args.steps, "guidance": args.guidance, "negative_prompt": args.negative}
+    settings = Settings(**{"kbps": None, "atoms": 1, "codebook": "cyclic"} | given | options)
 
     def one(target: Path, what: tuple[str, int]) -> str:
-        with steps_bar(len(args.prompt) * args.seeds == 1, args.steps) as step:
+        with steps_bar(not several, args.steps) as step:
             given = {"seed": what[1], "subset": args.ccfg, "callback": step}
             made = codec.generate(what[0], args.seconds, settings, **given)
         if target.suffix.lower() in CODES.suffixes:

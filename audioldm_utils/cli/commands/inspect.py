@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps({"file": str(path), **values}, ensure_ascii=False))
             continue
-        print(f"{path}")
+        print(path)
         for name, value in values.items():
             if value not in (None, "", ()):
                 print(f"  {name.replace('_', ' '):<18} {value}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,9 +48,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.input is None or args.output is None:
         raise UserError("reconstruct needs IN and OUT: a file and a file, or a folder and one")
-    for text in args.option:
-        if "=" not in text:
-            raise UserError(f"option {text!r} has no value; write -o {text}=VALUE")
+    if lacking := [text for text in args.option if "=" not in text]:
+        raise UserError(f"option {lacking[0]!r} has no value; write -o {lacking[0]}=VALUE")
     options = dict(text.split("=", 1) for text in args.option)
     method, folder = find_method(args.method), args.input.is_dir()
     if options:  # to know a method's options is to import it, and torch with it
@@ -79,7 +76,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     broken = attempt([(job[0].path, job) for job in jobs], one, args.method)
     if rows:
-        _write_rows(args.output / TABLE, rows)
+        import pandas as pd
+
+        table = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+        atomic_write(args.output / TABLE, table)
     tell(broken, "skipped")
     if not rows:
         raise UserError(f"{args.input}: none of its clips could be used")
@@ -104,15 +104,14 @@ def _jobs(args: argparse.Namespace) -> list[tuple[ClipInfo, Path]]:
     """Each clip with its output, which has passed the gate."""
     from audioldm_utils.audio.clips import clip_files, find_clips
 
-    found = find_clips(args.input)[: args.limit]
-    if args.input.is_dir():
-        check_target(args.input, args.output)
-    folder = args.input.is_dir() or args.output.is_dir()
-    jobs = [(info, args.output / f"{info.name}.flac" if folder else args.output) for info in found]
+    found, several = find_clips(args.input)[: args.limit], args.input.is_dir()
     inputs = clip_files(args.input, found)
+    if several:
+        check_target(args.input, args.output)
+    folder = several or args.output.is_dir()
+    jobs = [(info, args.output / f"{info.name}.flac" if folder else args.output) for info in found]
     check_outputs([path for _, path in jobs], inputs, AUDIO)
-    if args.input.is_dir():
-        check_outputs([args.output / TABLE], inputs)
+    check_outputs([args.output / TABLE] if several else [], inputs)
     return jobs
 
 
@@ -136,11 +135,3 @@ def _row(result: Reconstruction, path: Path) -> dict[str, object]:
         row[f"{name}_forward"] = count
         row[f"{name}_backward"] = cost.backward[name]
     return row
-
-
-def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write(path, text.getvalue())

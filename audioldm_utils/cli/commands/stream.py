@@ -72,14 +72,13 @@ def run(args: argparse.Namespace) -> int:
     from audioldm_utils.model.streaming import block_networks
 
     # An error in a file is told before any network is loaded.
-    chunks = iter(()) if coded_in else _opened(args.input, args.rate)
+    chunks = None if coded_in else _opened(args.input, args.rate)
     base = load_networks(args)
     blocks = block_networks(base, args.window, args.overlap)
     begin = time.perf_counter()
     if coded_out:
         return _encode(chunks, blocks, args)
-    made = _decoded(args.input, base) if coded_in else _reconstructed(chunks, blocks, args.peak)
-    sound = _write(args.output, made, args.input) / MODEL_RATE
+    sound = _write(args.output, _made(args, chunks, base, blocks), args.input) / MODEL_RATE
     seconds = time.perf_counter() - begin
     factor = f"real-time factor {seconds / sound:.2f}"
     print(f"{sound:.2f} s of sound in {seconds:.2f} s: {factor}", file=sys.stderr)
@@ -91,11 +90,12 @@ def _opened(name: str, rate: int) -> Iterator[np.ndarray]:
     from audioldm_utils.audio.clips import load_clip
 
     if name == "-":
-        return _resampled(_raw(sys.stdin.buffer, round(CHUNK * rate)), rate)
-    clip = load_clip(name)
-    size = max(1, round(CHUNK * clip.sample_rate))
-    pieces = (clip.samples[i : i + size] for i in range(0, len(clip.samples), size))
-    return _resampled(pieces, clip.sample_rate)
+        pieces = _raw(sys.stdin.buffer, round(CHUNK * rate))
+    else:
+        clip = load_clip(name)
+        rate, size = clip.sample_rate, max(1, round(CHUNK * clip.sample_rate))
+        pieces = (clip.samples[i : i + size] for i in range(0, len(clip.samples), size))
+    return pieces if rate == MODEL_RATE else _resampled(pieces, rate)
 
 
 def _raw(stream: BinaryIO, count: int) -> Iterator[np.ndarray]:
@@ -113,31 +113,27 @@ def _resampled(pieces: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
     import numpy as np
     import soxr
 
-    if rate == MODEL_RATE:
-        yield from pieces
-        return
     stream = soxr.ResampleStream(rate, MODEL_RATE, 1, dtype="float32", quality="HQ")
     for piece in pieces:
         yield stream.resample_chunk(piece)
     yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def _reconstructed(
-    chunks: Iterator[np.ndarray], blocks: Networks, peak: float
+def _made(
+    args: argparse.Namespace, chunks: Iterator[np.ndarray] | None, base: Networks, blocks: Networks
 ) -> Iterator[np.ndarray]:
+    """Pieces of sound, reconstructed or, where there are no chunks, decoded."""
+    if chunks is None:
+        from audioldm_utils.ddcm.stream import decode_stream
+
+        with open(args.input, "rb") as file:
+            yield from decode_stream(file.read, base, args.input)
+        return
     from audioldm_utils.model.streaming import Reconstructor
 
-    stream = Reconstructor(blocks, peak)
-    for chunk in chunks:
-        yield stream.push(chunk)
+    stream = Reconstructor(blocks, args.peak)
+    yield from map(stream.push, chunks)
     yield stream.finish()
-
-
-def _decoded(name: str, base: Networks) -> Iterator[np.ndarray]:
-    from audioldm_utils.ddcm.stream import decode_stream
-
-    with open(name, "rb") as file:
-        yield from decode_stream(file.read, base, name)
 
 
 def _encode(chunks: Iterator[np.ndarray], blocks: Networks, args: argparse.Namespace) -> int:
@@ -162,11 +158,7 @@ def _nothing(source: str) -> UserError:
 
 
 def _write(name: str, made: Iterator[np.ndarray], source: str) -> int:
-    """Write pieces as they come, a file whole or not at all; returns the samples.
-
-    Raises:
-        UserError: there are none, or the file cannot be written.
-    """
+    """Write pieces as they come, a file whole or not at all; returns how many samples."""
     import numpy as np
     import soundfile as sf
 
