@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.studies.codebook_theory import efficiency, expected_cosine, expected_cosine_top
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Latent values of the tables' clips: 10.24 s.
 VALUES = 32768
@@ -28,8 +26,6 @@ _METHODS = {
 
 
 def _read(folder: str | Path, name: str) -> pd.DataFrame:
-    import pandas as pd
-
     path = Path(folder) / f"{name}.csv"
     if not path.is_file():
         raise UserError(f"{path} is missing: run benchmarks/codebook_{name.split('_')[1]}.py.")
@@ -50,16 +46,12 @@ def read_efficiency(folder: str | Path) -> pd.DataFrame:
 
 def over_bits(table: pd.DataFrame, residual: str = "white") -> pd.DataFrame:
     """Rows of the methods with a look, for ``curves`` over bits."""
-    import pandas as pd
-
     chosen = table[(table["residual"] == residual) & table["method"].isin(_METHODS.values())]
     chosen = chosen.sort_values(["method", "bits"]).drop_duplicates(["method", "bits"])
     return pd.concat([chosen[chosen["method"] == method] for method in _METHODS.values()])
 
 
 def _theory(column: str, places: list[float], values: list[float]) -> pd.DataFrame:
-    import pandas as pd
-
     rows = {column: places, "mean": values, "low": values, "high": values}
     return pd.DataFrame(rows).assign(method="theory")
 

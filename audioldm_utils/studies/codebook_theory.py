@@ -10,12 +10,11 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import log_ndtr, ndtri
 
 
 def _density_of_maximum(size: float) -> tuple[np.ndarray, np.ndarray]:
     """Grid and probability weights of the largest of ``size`` independent normal values."""
-    from scipy.special import log_ndtr
-
     x = np.linspace(-9.0, 14.0, 46001)
     log_density = (size - 1) * log_ndtr(x) - x * x / 2 - 0.5 * math.log(2 * math.pi)
     weight = np.exp(log_density + math.log(size))
@@ -52,8 +51,6 @@ def expected_cosine_top(size: int, atoms: int, values: int) -> float:
     With s the mean of the largest |scores|, the sum has M s along the residual and M N + (M s)^2
     as its squared norm.
     """
-    from scipy.special import ndtri
-
     cut = -ndtri(atoms / size / 2) if atoms < size else 0.0
     density = math.exp(-cut * cut / 2) / math.sqrt(2 * math.pi)
     mean = 2 * density * size / atoms if atoms > 1 else expected_maximum(2 * size)

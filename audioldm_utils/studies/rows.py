@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +17,10 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.methods.enhance.stft import band_centres
 from audioldm_utils.metrics import NotApplicable, evaluate_pair
 from audioldm_utils.metrics.perception import stoi
-from audioldm_utils.metrics.pitch import TONAL
-from audioldm_utils.model.networks import normalise
+from audioldm_utils.metrics.pitch import pitch_names
+from audioldm_utils.model.networks import Networks, normalise
 from audioldm_utils.model.synthesis import synthesise
-
-if TYPE_CHECKING:
-    from audioldm_utils.model.networks import Networks
-    from audioldm_utils.results.tables import ResultsBuilder
+from audioldm_utils.results.tables import ResultsBuilder
 
 #: Edges in Hz of the bands in which the mel error is reported.
 MEL_BANDS = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8000))
@@ -35,8 +32,7 @@ HEARD = ("log_mel_distance", "multi_resolution_stft", "visqol")
 
 def heard_of(category: str | None) -> tuple[str, ...]:
     """Names of the metrics that judge a waveform of a class: of pitch, of speech, or neither."""
-    speech, pitched = (category or "").startswith("speech"), category in TONAL
-    return (*HEARD, *("chroma_correlation", "comb_excess") * pitched, *("stoi",) * speech)
+    return (*HEARD, *(name for name in pitch_names(category) if name != "f0_error"))
 
 
 class Row:
@@ -130,10 +126,9 @@ def beginning(clip: Clip, seconds: float) -> Clip:
 class Excerpt:
     """The beginning of a clip, through the front end.
 
-    Attributes:
-        wave: float32 ``(n,)`` at 16 kHz, at its own level.
-        mel, latents: of the normalised wave, ``(1, frames, 64)``, ``(1, 8, frames / 4, 16)``.
-        level: what normalisation removed.
+    ``wave`` is float32 ``(n,)`` at 16 kHz, at its own level; ``mel`` ``(1, frames, 64)`` and
+    ``latents`` ``(1, 8, frames / 4, 16)`` are of the normalised wave; ``level`` is what
+    normalisation removed.
     """
 
     wave: np.ndarray
