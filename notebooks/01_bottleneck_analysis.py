@@ -494,8 +494,6 @@ for metric, key in (
 # %% tags=["hide-input"]
 order = [*bottleneck.attacks()]
 summary_table(by_attack, "Every attack by every metric", rows="stage", order=order)
-    by_attack, "Every attack by every metric", rows="stage", order=[*bottleneck.attacks()]
-)
 
 # %% [markdown]
 # **The waveform measures are no judges.** Inverted polarity has an SNR of

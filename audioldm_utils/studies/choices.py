@@ -179,7 +179,7 @@ def claims(table: pd.DataFrame, white: pd.DataFrame) -> dict[str, str]:
     makes them better there; 4: at equal bits shifts leave a smaller mel error than fitted atoms.
 
     Args:
-        white: rows of ``codebook_tables.read_efficiency`` of one atom of shifts on white
+        white: rows of ``codebook_theory.read_efficiency`` of one atom of shifts on white
             residuals, with mean, low, high, n and theory.
     """
     rows = white[["mean", "low", "high", "n", "theory"]].itertuples(index=False)

@@ -171,20 +171,15 @@ def epsilon_error(
     return sum(errors) / len(errors)
 
 
-def equal_calls(runs: Sequence[Run]) -> list[Run]:
-    """Those that go through the diffusion model at the same calls and without a prompt."""
-    return [
-        run
-        for run in runs
-        if run.method != "vae" and run.stage != "caption" and EQUAL_SECONDS not in run.stage
-    ]
-
-
 def beside_vae(table: pd.DataFrame, runs: Sequence[Run], metric: str) -> pd.DataFrame:
-    """Paired differences of each run to the VAE alone, by names such as «DDCM at 2 kbit/s»."""
+    """Paired differences of each run to the VAE alone, by names such as «DDCM at 2 kbit/s».
+
+    Of those at the same number of calls and without a prompt.
+    """
     asked = {
         f"{NAMES[run.method]} at {run.stage}": (of(run.method, run.stage), of("vae"))
-        for run in equal_calls(runs)
+        for run in runs
+        if run.method != "vae" and run.stage != "caption" and EQUAL_SECONDS not in run.stage
     }
     return differences(table, asked, metric)
 
