@@ -20,6 +20,7 @@ frame, and loses its phase alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import librosa
@@ -140,17 +141,11 @@ def measure_paths(clip: Clip, networks: Networks, rows: ResultsBuilder, seed: in
         else:
             row.scores(result.reference, made, rate, (*judges, *pitch))
     if "comb_excess" in pitch:
-        _add_comb(Row(rows, clip, "original"), result.reference, rate)
+        with suppress(NotApplicable):  # shorter than a second
+            # The recording's own share, which the paths' is compared with.
+            Row(rows, clip, "original").add("comb_share", comb_share(result.reference, rate), "1")
     for name in MELS[1:]:
         Row(rows, clip, name, "mel").mel_errors(result.mel["mel"], result.mel[name])
-
-
-def _add_comb(row: Row, samples: np.ndarray, rate: int) -> None:
-    """The recording's own share of energy in the 100 Hz comb, which the paths' is compared with."""
-    try:
-        row.add("comb_share", comb_share(samples, rate), "1")
-    except NotApplicable:  # shorter than a second
-        return
 
 
 def measure_refined(

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -24,10 +23,10 @@ from audioldm_utils.methods.cost import NETWORKS, Cost, measured
 from audioldm_utils.methods.registry import find_method
 from audioldm_utils.model.networks import Networks
 from audioldm_utils.model.schedule import Schedule
-from audioldm_utils.model.synthesis import SYNTHESES, synthesise
+from audioldm_utils.model.synthesis import SYNTHESES
 from audioldm_utils.results.summaries import differences
 from audioldm_utils.results.tables import ResultsBuilder
-from audioldm_utils.studies.rows import Row, beginning
+from audioldm_utils.studies.rows import Row, beginning, sound
 from audioldm_utils.studies.verdicts import (
     REFUTED,
     UNDECIDED,
@@ -124,14 +123,9 @@ def measure_diffusion(
             row.add("clap_text", float(heard @ caption), "1")
         _add_cost(row, cost, clip.seconds)
     for synthesis in SYNTHESES:
-        made = _synthesised(networks, networks.decode(job.latents), synthesis, seed)
+        made = sound(networks, networks.decode(job.latents), synthesis, seed)[0].cpu().numpy()
         row = Row(rows, clip, f"vae-{synthesis.replace('-', '')}")
         row.heard(job.waveform, made[: len(job.waveform)])
-
-
-def _synthesised(networks: Networks, mel: torch.Tensor, synthesis: str, seed: int) -> np.ndarray:
-    made = networks.vocode(mel) if synthesis == "vocoder" else synthesise(mel, synthesis, seed=seed)
-    return made[0].cpu().numpy()
 
 
 def _add_cost(row: Row, cost: Cost, seconds: float) -> None:

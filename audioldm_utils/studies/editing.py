@@ -6,7 +6,6 @@ prompt, while the codes stay. Audio prompts: the clip's CLAP embedding takes the
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 
 import pandas as pd
@@ -22,7 +21,7 @@ from audioldm_utils.model.schedule import Schedule
 from audioldm_utils.results.summaries import select, summarise
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies.prompts import other_prompt
-from audioldm_utils.studies.rows import Row
+from audioldm_utils.studies.rows import Row, clip_seed
 from audioldm_utils.studies.verdicts import difference, of
 
 
@@ -93,7 +92,7 @@ def measure_edits(
         codes = model.generate(
             frames,
             networks.denoiser(conditioning, scale),
-            seeds=[seed * 2**32 + zlib.crc32(clip.name.encode())],
+            seeds=[clip_seed(clip, seed)],
             device=networks.device,
         )
         sound = networks.clap_audio(networks.synthesise(networks.decode(codes.latents)))

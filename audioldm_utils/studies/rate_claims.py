@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import pandas as pd
 
-from audioldm_utils.metrics.statistics import Interval
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies.rate_curves import at_rates_of, through
 from audioldm_utils.studies.verdicts import (
@@ -20,6 +19,7 @@ from audioldm_utils.studies.verdicts import (
     UNDECIDED,
     UPHELD,
     at_stages,
+    interval_of,
     listed,
     of,
     together,
@@ -103,8 +103,7 @@ def answer(table: pd.DataFrame, stages: Sequence[str], source: str) -> str:
     value = value.set_index(["method", "stage", "metric"])
 
     def error(method: str, stage: str) -> str:
-        row = value.loc[method, stage, "mel_error"]
-        return f"{told(Interval(*row[['mean', 'low', 'high', 'n']]))} nat"
+        return f"{told(interval_of(value.loc[method, stage, 'mel_error'], 'mean'))} nat"
 
     first, last = (
         f"{error('ddcm', stage)} at {value.loc['ddcm', stage, 'rate']['mean']:.2g} kbit/s"

@@ -19,11 +19,10 @@ from audioldm_utils.metrics import REGISTRY
 from audioldm_utils.metrics.pitch import pitch_names
 from audioldm_utils.metrics.statistics import Interval
 from audioldm_utils.model.networks import Networks
-from audioldm_utils.model.synthesis import synthesise
 from audioldm_utils.results.summaries import pairs
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import artefacts
-from audioldm_utils.studies.rows import HEARD, Bench, Row, beginning
+from audioldm_utils.studies.rows import HEARD, Bench, Row, beginning, sound
 from audioldm_utils.studies.verdicts import (
     REFUTED,
     UNDECIDED,
@@ -80,11 +79,7 @@ def _variants(steps: int) -> dict[tuple[str, str], Callable[[Job], Output]]:
 
 def _plain(job: Job, synthesis: str) -> Output:
     """The VAE's mel made sound by a synthesis of that name, whichever is in use."""
-    mel = job.networks.decode(job.latents)
-    if synthesis == "vocoder":
-        made = job.networks.vocode(mel)
-    else:
-        made = synthesise(mel, synthesis, seed=job.seed)
+    made = sound(job.networks, job.networks.decode(job.latents), synthesis, job.seed)
     return Output(made[0, : len(job.waveform)].cpu().numpy(), MODEL_RATE, job.latents)
 
 

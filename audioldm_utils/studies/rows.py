@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -161,9 +162,20 @@ class Excerpt:
 
     def waveform(self, networks: Networks, mel: torch.Tensor, synthesis: str = "") -> np.ndarray:
         """A log-mel as sound, at the excerpt's level and length; by the networks' synthesis."""
-        ways = {"": networks.synthesise, "vocoder": networks.vocode}
-        made = ways[synthesis](mel) if synthesis in ways else synthesise(mel, synthesis)
+        made = sound(networks, mel, synthesis)
         return self.level.undo(made.cpu())[0].numpy()[: len(self.wave)]
+
+
+def sound(networks: Networks, mel: torch.Tensor, synthesis: str, seed: int = 0) -> torch.Tensor:
+    """A log-mel as waveform ``(batch, samples)`` by a synthesis of that name, or else in use."""
+    if not synthesis:
+        return networks.synthesise(mel)
+    return networks.vocode(mel) if synthesis == "vocoder" else synthesise(mel, synthesis, seed=seed)
+
+
+def clip_seed(clip: Clip, seed: int) -> int:
+    """The seed of a clip's own random codes, the same whatever other clips there are."""
+    return seed * 2**32 + zlib.crc32(clip.name.encode())
 
 
 def correlation(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -19,6 +19,7 @@ from audioldm_utils.studies.verdicts import (
     UPHELD,
     claim,
     difference,
+    interval_of,
     listed,
     of,
     together,
@@ -111,10 +112,7 @@ def cost_table(table: pd.DataFrame) -> pd.DataFrame:
 def _summed(table: pd.DataFrame, way: str) -> dict[tuple[str, str], Interval]:
     """Mean costs with their intervals, by side (``synthesis``, ``VAE``) and measure."""
     found = summarise(costs(table, way), by=("method", "metric"))
-    return {
-        (row.method, row.metric): Interval(row.mean, row.low, row.high, row.n)
-        for row in found.itertuples()
-    }
+    return {(row["method"], row["metric"]): interval_of(row, "mean") for _, row in found.iterrows()}
 
 
 def ladder_claims(table: pd.DataFrame) -> dict[str, str]:
@@ -195,8 +193,8 @@ def step_costs(
     for name, (path, other) in steps.items():
         found = difference(table, {"method": path}, {"method": other or path}, metric)
         if found and other is None:
-            row = summarise(select(table, method=path, metric=metric, band="")).iloc[0]
-            found = Interval(*row[["mean", "low", "high", "n"]])
+            rows = select(table, method=path, metric=metric, band="")
+            found = interval_of(summarise(rows).iloc[0], "mean")
         if found:
             lines.append((name, found.mean, found.low, found.high, found.n))
     return pd.DataFrame(lines, columns=["step", "difference", "low", "high", "n"])

@@ -20,7 +20,8 @@ from audioldm_utils.files import atomic_write
 from audioldm_utils.metrics.signal import multi_resolution_stft
 from audioldm_utils.metrics.statistics import compare_pairs
 from audioldm_utils.model.networks import Networks
-from audioldm_utils.model.synthesis import SYNTHESES, synthesis_path, synthesise
+from audioldm_utils.model.synthesis import SYNTHESES, synthesis_path
+from audioldm_utils.studies.rows import sound
 
 #: The rule, as it is stored beside the choice.
 RULE = (
@@ -87,8 +88,7 @@ def fit(
             continue
         mel = networks.decode(networks.encode(networks.to_mel(torch.from_numpy(wave)[None])))
         for name, values in rows.items():
-            made = networks.vocode(mel) if name == "vocoder" else synthesise(mel, name)
-            estimate = made[0, : len(wave)].cpu().numpy()
+            estimate = sound(networks, mel, name)[0, : len(wave)].cpu().numpy()
             values.append(multi_resolution_stft(wave, estimate, MODEL_RATE))
         measured.append(clip)
         if progress:

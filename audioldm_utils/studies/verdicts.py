@@ -88,12 +88,10 @@ def claim(found: Interval | None, bound: float = 0.0, above: bool = True) -> str
     return UPHELD if ends[0] > 0 else REFUTED if ends[1] < 0 else UNDECIDED
 
 
-def interval_of(row: pd.Series) -> Interval:
-    """A row of ``results.differences`` as the difference with its interval."""
-    return Interval(
-        *(row[name] for name in ("difference", "low", "high", "n")),
-        recordings=int(row.get("recordings", row["n"])),
-    )
+def interval_of(row: pd.Series, mean: str = "difference") -> Interval:
+    """A row of ``results.differences``, or with ``mean`` of a summary, as its interval."""
+    limits = (row[name] for name in (mean, "low", "high", "n"))
+    return Interval(*limits, recordings=int(row.get("recordings", row["n"])))
 
 
 def words(found: pd.DataFrame, above: bool, bound: float = 0.0) -> list[str]:

@@ -10,7 +10,6 @@ its weights), other clips' outputs, and noise of the clip's own levels (``envelo
 from __future__ import annotations
 
 import copy
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
@@ -34,7 +33,7 @@ from audioldm_utils.studies.codebook_theory import (
     rate_distortion_correlation,
 )
 from audioldm_utils.studies.prompts import other_prompt
-from audioldm_utils.studies.rows import Row
+from audioldm_utils.studies.rows import Row, clip_seed
 
 #: Clips that go through the network together.
 BATCH = 8
@@ -91,7 +90,7 @@ def measure_correlations(
     latents = _batched(networks.encode, mels)
     writer = _Writer(clips, rows, _representations(latents, mels, waves))
     writer.matched("vae", "", _outputs(networks, latents))
-    seeds = [seed * 2**32 + zlib.crc32(clip.name.encode()) for clip in clips]
+    seeds = [clip_seed(clip, seed) for clip in clips]
     _measure_noises(writer, networks, waves, seeds)
     networks.checkpoint.use_channels_last()
     wrong = wrong_network(networks.checkpoint.unet, perturbation, seed)
