@@ -26,7 +26,7 @@ from audioldm_utils.files import atomic_write
 from audioldm_utils.metrics import DB_PER_NAT
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Networks
-from audioldm_utils.studies.drift import replay
+from audioldm_utils.studies.streams import replay
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ from audioldm_utils.book.plotting import (
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Networks
 from audioldm_utils.results import summaries as results
-from audioldm_utils.studies import attacks, bottleneck, stage_costs
+from audioldm_utils.studies import bottleneck, stage_costs
 from audioldm_utils.studies.rows import MEL_BANDS, band_name
 from audioldm_utils.studies.run import measure
 
@@ -481,7 +481,7 @@ keys = {
 }
 score = by_attack.pivot(index="stage", columns="metric", values="mean").loc[list(keys.values())]
 score = score.set_axis(list(keys))
-score = score.reindex(columns=attacks.JUDGES)
+score = score.reindex(columns=bottleneck.ATTACK_JUDGES)
 glue_table(score["snr"], "{}_snr", ".1f", "dB")
 glue_table(score["log_mel_distance"], "{}_mel", ".1f", "dB")
 glue_table(score["log_mel_distance_aligned"], "{}_mel_aligned", ".1f", "dB")
@@ -495,7 +495,8 @@ for metric, key in (
     glue_table(score[metric], f"{{}}_{key}", ".2f")
 
 # %% tags=["hide-input"]
-summary_table(by_attack, "Every attack by every metric", rows="stage", order=[*attacks.attacks()])
+order = [*bottleneck.attacks()]
+summary_table(by_attack, "Every attack by every metric", rows="stage", order=order)
 
 # %% [markdown]
 # **The waveform measures are no judges.** Inverted polarity has an SNR of

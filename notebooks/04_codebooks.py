@@ -78,8 +78,7 @@ from audioldm_utils.book.plotting import (
 from audioldm_utils.bounds import as_lists
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies import choices
-from audioldm_utils.studies import codebook_tables as tables
-from audioldm_utils.studies.codebook_theory import expected_efficiency
+from audioldm_utils.studies import codebook_theory as tables
 from audioldm_utils.studies.run import measure
 
 style()
@@ -216,9 +215,9 @@ glue_value("answer", choices.answer(judged.table, claims["claim_2"], judged.sour
 glue_value("advice", choices.advice(claims))
 glue_value("margin", choices.MARGIN, "g")
 count = round(seconds * 25) * 128  # latent values of an excerpt
-glue_value("theory_paper", expected_efficiency(1024, count), ".2f")
+glue_value("theory_paper", tables.expected_efficiency(1024, count), ".2f")
 glue_value("theory_entries", 1024, "d")
-glue_value("theory_shift", expected_efficiency(2 * count, count), ".2f")
+glue_value("theory_shift", tables.expected_efficiency(2 * count, count), ".2f")
 glue_value("n", judged.n, "d")
 glue_value("rests", judged.rests)
 

@@ -106,10 +106,9 @@ from audioldm_utils.model.networks import Networks
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies import rate_claims, rate_curves
 from audioldm_utils.studies.baselines import NOISES, envelope_noise
-from audioldm_utils.studies.drift import read_drift
-from audioldm_utils.studies.entropy import codes_entropy
 from audioldm_utils.studies.rates import family, payable
 from audioldm_utils.studies.run import measure
+from audioldm_utils.studies.streams import codes_entropy, read_drift
 from audioldm_utils.studies.verdicts import together as all_of
 from audioldm_utils.studies.verdicts import words
 
@@ -431,7 +430,7 @@ deltas = {
     "pursuit": ("ddcm-pursuit", {"ddcm": several, "ddcm-pursuit": pursuit}),
 }
 for key, (other, where) in deltas.items():
-    deltas[key] = rate_curves.delta_or_none(together, "ddcm", other, "mel_error", where)
+    deltas[key] = rate_curves.delta(together, "ddcm", other, "mel_error", where)
     glue_value(f"bd_{key}", rate_curves.delta_text(deltas[key]))
 
 # %% tags=["hide-input", "hide-output"]

@@ -89,8 +89,9 @@ from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Networks
 from audioldm_utils.studies import verification_tables as verification
 from audioldm_utils.studies.baselines import NOISES, envelope_noise
+from audioldm_utils.studies.correlation_tests import ALPHA, EFFECT
 from audioldm_utils.studies.run import measure
-from audioldm_utils.studies.verification_tables import ALPHA, DRAWS, EFFECT, IN_TIME, name_of
+from audioldm_utils.studies.verification_tables import DRAWS, IN_TIME, name_of
 
 # %% tags=["hide-input"]
 style()

@@ -49,19 +49,18 @@ from audioldm_utils.studies.summary import by_chapter, overview, studies_of
 style()
 clips = usable_clips(audio_dir, limit)
 fingerprint_of = load(checkpoint).fingerprint_of
-gathered = studies_of(
+tables, rests = studies_of(
     Path(out_dir).parent,
     Path(evidence_dir),
     fingerprint_of,
     lambda study, given: rests_on_evidence(study, clips, given, fingerprint_of, evidence_dir),
 )
-tables = gathered.tables
 table = overview(tables.items())
 Path(out_dir).mkdir(parents=True, exist_ok=True)
 table.to_csv(Path(out_dir) / "overview.csv", index=False)
 glue_value("rows", len(table), "d")
 glue_value("studies", len(tables), "d")
-glue_value("rests", gathered.rests)
+glue_value("rests", rests)
 glue_value("methods", table["method"].nunique(), "d")
 glue_value("numbers", sum(len(one) for one in tables.values()), ",d")
 

@@ -65,13 +65,11 @@ def warble(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> flo
     check_pair(reference, estimate, 0.5, sample_rate)
     hop = sample_rate // 100
     fluctuation = scipy.signal.butter(2, (3.0, 20.0), "bandpass", fs=100.0, output="sos")
-    values = []
-    low = 125.0
+    values, low = [], 125.0
     while low * 2 <= sample_rate / 2 * 1.001:
         edge = min(low * 2, sample_rate / 2 * 0.99)
         band = scipy.signal.butter(3, (low, edge), "bandpass", fs=sample_rate, output="sos")
-        levels = []
-        peak = 0.0
+        levels, peak = [], 0.0
         for waveform in (reference, estimate):
             power = window_powers(scipy.signal.sosfiltfilt(band, waveform), 3 * hop, hop)
             peak = peak or float(power.max())

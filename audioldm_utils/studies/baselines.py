@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import soundfile as sf
 
 from audioldm_utils.audio.clips import fit_length
 from audioldm_utils.audio.signals import lag, resample, shift
@@ -55,12 +56,9 @@ class Coded:
 
 
 def opus(samples: np.ndarray, sample_rate: int, level: float = 1.0) -> Coded:
-    """Ogg Opus {cite}`valin2012opus`; ``level`` 1 is libsndfile's lowest rate, 6 kbit/s.
+    """Ogg Opus {cite}`valin2012opus` of ``(n,)`` at 8, 12, 16, 24 or 48 kHz.
 
-    Args:
-        samples: float ``(n,)``.
-        sample_rate: 8, 12, 16, 24 or 48 kHz.
-        level: compression level, 0 to 1.
+    The compression ``level`` 1 is libsndfile's lowest rate, 6 kbit/s; 0 is the highest.
     """
     data, decoded = _through(samples, sample_rate, level, format="OGG", subtype="OPUS")
     # The first two packets are the identification and the comment header.
@@ -81,8 +79,6 @@ def mp3(samples: np.ndarray, sample_rate: int, level: float = 0.99) -> Coded:
 def _through(
     samples: np.ndarray, sample_rate: int, level: float, **options: str
 ) -> tuple[bytes, np.ndarray]:
-    import soundfile as sf
-
     buffer = io.BytesIO()
     sf.write(buffer, samples, sample_rate, compression_level=level, **options)
     decoded, rate = sf.read(io.BytesIO(buffer.getvalue()), dtype="float32")
@@ -116,11 +112,7 @@ def envelope_noise(samples: np.ndarray, sample_rate: int, kind: str, seed: int =
 
     Levels of each band (RMS, in steps of 3 dB) are sent as differences in time by a Rice code,
     whose bits are counted; the decoder makes noise of those levels, joined by straight lines in
-    dB.
-
-    Args:
-        kind: of `NOISES`: one band every 50 ms, or seven octaves every 100 ms.
-        seed: of the noise.
+    dB. ``kind`` is of `NOISES`: one band every 50 ms, or seven octaves every 100 ms.
     """
     edges, hop = NOISES[kind]
     size, count = round(hop * sample_rate), len(samples)
@@ -160,45 +152,33 @@ def missing(codec: str) -> list[str]:
 
 def codec2(samples: np.ndarray, sample_rate: int, mode: str = "1200") -> Coded:
     """Codec2 (Rowe), a codec of speech at 8 kHz; ``mode`` of `CODEC2_MODES`."""
-    with TemporaryDirectory() as folder:
-        raw, coded, back = (Path(folder) / name for name in ("in.raw", "coded", "out.raw"))
-        _write_narrow(raw, samples, sample_rate)
-        _call("c2enc", mode, raw, coded)
-        _call("c2dec", mode, coded, back)
-        size, found = coded.stat().st_size, np.fromfile(back, "<i2")
+    data, decoded = _spoken(samples, sample_rate, ("c2enc", mode), ("c2dec", mode))
     bits = CODEC2_MODES[mode][0]
-    frames = size // -(-bits // 8)
-    return Coded(_widened(found, samples, sample_rate), 8 * size, frames * bits)
+    return Coded(decoded, 8 * len(data), len(data) // -(-bits // 8) * bits)
 
 
 def speex(samples: np.ndarray, sample_rate: int, quality: int = 0) -> Coded:
     """Speex, narrow band at 8 kHz, ten frames of 20 ms a packet, in an Ogg container."""
+    given = ("--rate", NARROW, "--le", "--16bit", "--narrowband", "--nframes", 10)
+    coder = ("speexenc", *given, "--quality", quality)
+    data, decoded = _spoken(samples, sample_rate, coder, ("speexdec",))
+    return Coded(decoded, 8 * len(data), 8 * sum(ogg_packets(data)[2:]))
+
+
+def _spoken(
+    samples: np.ndarray, sample_rate: int, coder: Sequence[object], decoder: Sequence[object]
+) -> tuple[bytes, np.ndarray]:
+    """What a program codes at 8 kHz, and what another makes of it, without the codec's delay."""
+    narrow = np.round(np.clip(resample(samples, sample_rate, NARROW), -1, 1) * 32767)
     with TemporaryDirectory() as folder:
-        raw, coded, back = (Path(folder) / name for name in ("in.raw", "coded.spx", "out.raw"))
-        _write_narrow(raw, samples, sample_rate)
-        given = ("--rate", NARROW, "--le", "--16bit", "--narrowband", "--nframes", 10)
-        _call("speexenc", *given, "--quality", quality, raw, coded)
-        _call("speexdec", coded, back)
+        raw, coded, back = (Path(folder) / name for name in ("in.raw", "coded", "out.raw"))
+        narrow.astype("<i2").tofile(raw)
+        for command in ((*coder, raw, coded), (*decoder, coded, back)):
+            subprocess.run([str(part) for part in command], check=True, capture_output=True)
         data, found = coded.read_bytes(), np.fromfile(back, "<i2")
-    return Coded(
-        _widened(found, samples, sample_rate), 8 * len(data), 8 * sum(ogg_packets(data)[2:])
-    )
-
-
-def _call(*command: object) -> None:
-    subprocess.run([str(part) for part in command], check=True, capture_output=True)
-
-
-def _write_narrow(path: Path, samples: np.ndarray, sample_rate: int) -> None:
-    narrow = resample(samples, sample_rate, NARROW)
-    np.round(np.clip(narrow, -1, 1) * 32767).astype("<i2").tofile(path)
-
-
-def _widened(found: np.ndarray, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """At the input's rate and length, without the codec's delay."""
     wide = fit_length(resample(found / 32768, NARROW, sample_rate), len(samples))
     longest = round(LONGEST_DELAY * sample_rate)
-    return shift(wide, lag(samples, wide, longest, on="envelope"))
+    return data, shift(wide, lag(samples, wide, longest, on="envelope"))
 
 
 #: Codecs of speech: name, function, levels.

@@ -4,22 +4,13 @@ A **mel** is one of three, and a **synthesis** makes the waveform; each mel goes
 synthesis, so that the difference of two paths is the cost of what lies between them. The path's
 name is ``MEL-SYNTHESIS``.
 
-=================  ===========================================================================
-mel                what it is
-=================  ===========================================================================
-mel                the recording's own
-pca                through as many principal components as the VAE has latents: a linear VAE
-vae                through the checkpoint's VAE
-=================  ===========================================================================
-
-=================  ===========================================================================
-synthesis          how it makes a waveform
-=================  ===========================================================================
-original-phase     the mel's magnitudes with the recording's phase (oracle)
-griffinlim         the mel's magnitudes, phase by Griffin-Lim
-inverse            magnitudes by the fitted inverse of the mel, phase by Griffin-Lim
-vocoder            the checkpoint's own vocoder
-=================  ===========================================================================
+- ``mel``: the recording's own;
+- ``pca``: through as many principal components as the VAE has latents: a linear VAE;
+- ``vae``: through the checkpoint's VAE;
+- ``original-phase``: the mel's magnitudes with the recording's phase (oracle);
+- ``griffinlim``: the mel's magnitudes, phase by Griffin-Lim;
+- ``inverse``: magnitudes by the fitted inverse of the mel, phase by Griffin-Lim;
+- ``vocoder``: the checkpoint's own.
 
 Two paths have no mel: ``band-limit`` resamples to 16 kHz and back and is compared with the
 recording at its own rate; ``stft-griffinlim`` (oracle) keeps the recording's magnitudes, 513 a
@@ -28,27 +19,31 @@ frame, and loses its phase alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import librosa
 import numpy as np
 import torch
+from scipy.signal import butter, lfilter, sosfiltfilt
 
 from audioldm_utils.audio.clips import Clip, fit_length, resample, to_model_rate
 from audioldm_utils.methods.enhance.latent import refine_latents
 from audioldm_utils.metrics import NotApplicable
-from audioldm_utils.metrics.pitch import comb_share, pitch_names
-from audioldm_utils.model.mel import griffin_lim_from, stft_magnitude
-from audioldm_utils.model.networks import normalise
+from audioldm_utils.metrics.pitch import COMB, SPOKEN, comb_share, pitch_names
+from audioldm_utils.model.mel import (
+    MelConfig,
+    griffin_lim_from,
+    linear_magnitude,
+    stft_magnitude,
+)
+from audioldm_utils.model.networks import Networks, normalise
 from audioldm_utils.model.synthesis import synthesise
+from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies.mistakes import MISTAKES
 from audioldm_utils.studies.pca import load_pca
-from audioldm_utils.studies.phase import with_phase
 from audioldm_utils.studies.rows import Row
-
-if TYPE_CHECKING:
-    from audioldm_utils.model.networks import Networks
-    from audioldm_utils.results.tables import ResultsBuilder
 
 #: In the order in which the book tells them.
 MELS = ("mel", "pca", "vae")
@@ -70,10 +65,9 @@ ALIGNED = ("log_mel_distance_aligned", "multi_resolution_stft_aligned")
 class Reconstructed:
     """One clip on every path.
 
-    Attributes:
-        reference: the clip at 16 kHz, what the model could know.
-        audio: path to waveform; ``band-limit`` at the clip's rate, the others at 16 kHz.
-        mel: of `MELS`, log-mels ``(frames, 64)``.
+    ``reference`` is the clip at 16 kHz, what the model could know; ``audio`` the waveform of each
+    path, ``band-limit`` at the clip's rate, the others at 16 kHz; ``mel`` the log-mel
+    ``(frames, 64)`` of each of `MELS`.
     """
 
     clip: Clip
@@ -111,6 +105,25 @@ def reconstruct_each_way(clip: Clip, networks: Networks, seed: int = 0) -> Recon
     return Reconstructed(clip, reference, audio, shown)
 
 
+def with_phase(mel: torch.Tensor, waveform: torch.Tensor) -> torch.Tensor:
+    """Waveform ``(batch, frames * 160)`` of a log-mel ``(batch, frames, 64)``, phase of another.
+
+    That one, ``(batch, samples)``, is cut, or padded with silence, to the mel's length.
+    """
+    config = MelConfig()
+    pad = (config.n_fft - config.hop_length) // 2
+    length = mel.shape[1] * config.hop_length
+    magnitudes = linear_magnitude(mel, config).cpu().numpy()
+    waves = []
+    for magnitude, samples in zip(magnitudes, waveform.detach().cpu().numpy(), strict=True):
+        whole = fit_length(samples, length)
+        options = {"hop_length": config.hop_length, "n_fft": config.n_fft, "center": False}
+        spectrum = librosa.stft(np.pad(whole, pad, mode="reflect"), **options)
+        phase = np.exp(1j * np.angle(spectrum))
+        waves.append(librosa.istft(magnitude * phase, **options)[pad:-pad])
+    return torch.from_numpy(np.stack(waves).astype(np.float32)).to(mel.device)
+
+
 def measure_paths(clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int) -> None:
     """Study ``01_ladder``: every path, and the mel errors of the VAE and of the components.
 
@@ -128,17 +141,11 @@ def measure_paths(clip: Clip, networks: Networks, rows: ResultsBuilder, seed: in
         else:
             row.scores(result.reference, made, rate, (*judges, *pitch))
     if "comb_excess" in pitch:
-        _add_comb(Row(rows, clip, "original"), result.reference, rate)
+        with suppress(NotApplicable):  # shorter than a second
+            # The recording's own share, which the paths' is compared with.
+            Row(rows, clip, "original").add("comb_share", comb_share(result.reference, rate), "1")
     for name in MELS[1:]:
         Row(rows, clip, name, "mel").mel_errors(result.mel["mel"], result.mel[name])
-
-
-def _add_comb(row: Row, samples: np.ndarray, rate: int) -> None:
-    """The recording's own share of energy in the 100 Hz comb, which the paths' is compared with."""
-    try:
-        row.add("comb_share", comb_share(samples, rate), "1")
-    except NotApplicable:  # shorter than a second
-        return
 
 
 def measure_refined(
@@ -171,3 +178,55 @@ def measure_mistakes(clip: Clip, networks: Networks, rows: ResultsBuilder, seed:
         audio = level.undo(networks.synthesise(networks.decode(networks.encode(mel))).cpu())
         estimate = fit_length(audio[0].numpy(), len(reference))
         Row(rows, clip, "vae", name).scores(reference, estimate, names=SPECTRAL)
+
+
+#: Judges of the attacks. Those of pitch are asked of every clip: each attack is the same for all.
+ATTACK_JUDGES = (
+    "snr", "si_sdr", "correlation", "mae", "log_mel_distance", "multi_resolution_stft", "visqol",
+    "chroma_correlation", "comb_excess", *ALIGNED,
+)  # fmt: skip
+#: Of the comb filter's output that comes again one period later: a tooth is 1.6 Hz wide.
+FEEDBACK = 0.95
+
+
+def measure_attacks(clip: Clip, networks: Networks, rows: ResultsBuilder, seed: int) -> None:
+    """Study ``01_attacks``: what every metric says of changes whose audibility is known."""
+    reference = to_model_rate(clip)
+    names = (*ATTACK_JUDGES, *SPOKEN * (clip.category or "").startswith("speech"))
+    for name, attack in attacks().items():
+        Row(rows, clip, "attack", name).scores(reference, attack(reference), names=names)
+
+
+def attacks(rate: int = 16000) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Changes of a waveform whose audibility is known, to test metrics with.
+
+    ``inverted polarity`` and ``5 ms later`` sound the same. The others are plainly heard:
+    ``one semitone up`` has another pitch and the same tempo, ``100 Hz comb`` buzzes,
+    ``backwards`` runs from the end to the beginning.
+    """
+
+    def low_pass(x: np.ndarray) -> np.ndarray:
+        sections = butter(6, 1000, fs=rate, output="sos")
+        return sosfiltfilt(sections, x).astype(np.float32)
+
+    def noise(x: np.ndarray) -> np.ndarray:
+        hiss = np.random.default_rng(0).standard_normal(len(x))
+        return (x + hiss * np.sqrt(np.mean(x**2)) * 10 ** (-10 / 20)).astype(np.float32)
+
+    def semitone(x: np.ndarray) -> np.ndarray:
+        return librosa.effects.pitch_shift(x, sr=rate, n_steps=1).astype(np.float32)
+
+    def comb(x: np.ndarray) -> np.ndarray:
+        period = round(rate / COMB)
+        buzz = lfilter([1.0], [1.0, *[0.0] * (period - 1), -FEEDBACK], x)
+        return (buzz * np.sqrt(np.mean(x**2) / max(np.mean(buzz**2), 1e-30))).astype(np.float32)
+
+    return {
+        "inverted polarity": lambda x: -x,
+        "5 ms later": lambda x: np.roll(x, round(0.005 * rate)),
+        "1 kHz low-pass": low_pass,
+        "white noise at 10 dB": noise,
+        "one semitone up": semitone,
+        "100 Hz comb": comb,
+        "backwards": lambda x: x[::-1].copy(),
+    }

@@ -8,28 +8,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 
 from audioldm_utils.audio.clips import Clip
-from audioldm_utils.ddcm.codebook import CyclicShift, Gaussian, Turbo, start_noise
+from audioldm_utils.ddcm.codebook import Codebook, CyclicShift, Gaussian, Turbo, start_noise
 from audioldm_utils.ddcm.codebook.fitted import load_kmeans, load_quantiser
 from audioldm_utils.ddcm.core import DDCM, Step
 from audioldm_utils.metrics.statistics import Interval
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.model.schedule import Schedule, training_alphas_bar
-from audioldm_utils.results.summaries import differences, proper_minus
+from audioldm_utils.results.summaries import differences
+from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies.codebook_fits import LEVELS, nearest_timesteps, residuals
 from audioldm_utils.studies.codebook_theory import efficiency
 from audioldm_utils.studies.rows import Bench, Excerpt, Row, correlation, fitted
-from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, claim, together, words
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from audioldm_utils.ddcm.codebook import Codebook
-    from audioldm_utils.model.networks import Networks
-    from audioldm_utils.results.tables import ResultsBuilder
+from audioldm_utils.studies.verdicts import (
+    REFUTED,
+    UNDECIDED,
+    UPHELD,
+    at_stages,
+    claim,
+    interval_of,
+    of,
+    together,
+    told,
+    words,
+)
 
 
 def measure_choices(
@@ -155,15 +161,11 @@ def _quantised(at: Bench, excerpt: Excerpt, softness: Sequence[float]) -> None:
 MARGIN = 0.02
 
 
-def _real(table: pd.DataFrame, method: str) -> dict[str, object]:
-    stages = [stage for stage in sorted(set(table["stage"])) if stage.startswith("real")]
-    return {"method": method, "stage": stages}
-
-
 def on_real_residuals(table: pd.DataFrame) -> pd.DataFrame:
     """Efficiency of masked shifts less that of others, over all noise levels of real residuals."""
+    stages = sorted({stage for stage in table["stage"] if stage.startswith("real")})
     asked = {
-        other: (_real(table, "ddcm"), _real(table, other))
+        other: (of("ddcm", stages), of(other, stages))
         for other in ("ddcm-gaussian", "ddcm, no mask")
     }
     return differences(table, asked, "efficiency")
@@ -172,22 +174,18 @@ def on_real_residuals(table: pd.DataFrame) -> pd.DataFrame:
 def claims(table: pd.DataFrame, white: pd.DataFrame) -> dict[str, str]:
     """The chapter's claims, each with its word.
 
-    Args:
-        table: of the study.
-        white: rows of ``codebook_tables.read_efficiency`` of one atom of shifts on white
-            residuals, with mean, low, high, n and theory.
+    1: on white residuals, shifts are as good as theory says of as many independent entries, but
+    for `MARGIN`; 2: on real ones, as good as independent entries, but for the same; 3: the mask
+    makes them better there; 4: at equal bits shifts leave a smaller mel error than fitted atoms.
 
-    Returns:
-        ``claim_1``: on white residuals, shifts are as good as theory says of as many independent
-        entries, but for `MARGIN`. ``claim_2``: on real ones, as good as independent entries, but
-        for the same. ``claim_3``: the mask makes them better there. ``claim_4``: at equal bits
-        shifts leave a smaller mel error than fitted atoms.
+    Args:
+        white: rows of ``codebook_theory.read_efficiency`` of one atom of shifts on white
+            residuals, with mean, low, high, n and theory.
     """
     rows = white[["mean", "low", "high", "n", "theory"]].itertuples(index=False)
     expected = [claim(Interval(*row[:4]), row[4] - MARGIN) for row in rows]
     real = on_real_residuals(table)
-    sides = ({"method": method, "stage": "equal rate"} for method in ("ddcm", "ddcm-kmeans"))
-    fitted = differences(table, {"fitted": tuple(sides)}, "mel_error")
+    fitted = differences(table, at_stages("ddcm", "ddcm-kmeans", ["equal rate"]), "mel_error")
     return {
         "claim_1": together(expected),
         "claim_2": together(words(real.loc[real.index == "ddcm-gaussian"], True, -MARGIN)),
@@ -210,13 +208,11 @@ def answer(table: pd.DataFrame, word: str, source: str) -> str:
     if "ddcm-gaussian" not in real.index:
         return "No real residual was measured on these clips."
     row = real.loc["ddcm-gaussian"]
-    limits = "" if math.isnan(row["low"]) else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
-    said = (
+    return (
         f"Shifts of one vector {SERVE[word]} independent entries: on the denoiser's own residuals "
         f"their efficiency is {row['first']:.2f} against {row['second']:.2f}, a difference of "
-        f"{row['difference']:+.3f}{limits}"
+        f"{told(interval_of(row), '+.3f')} (n = {row['n']:.0f} of {source})."
     )
-    return f"{proper_minus(said)} (n = {row['n']:.0f} of {source})."
 
 
 def advice(found: dict[str, str]) -> str:

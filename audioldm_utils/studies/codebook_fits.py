@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from audioldm_utils.ddcm.codebook.bits import start_noise
@@ -17,10 +18,11 @@ from audioldm_utils.files import atomic_path
 from audioldm_utils.model.fits import fitted_path
 from audioldm_utils.model.schedule import Schedule
 
+#: Alpha-bar of the noise levels at which residuals are sampled.
 LEVELS = (0.003, 0.02, 0.1, 0.3, 0.6, 0.9)
-"""Alpha-bar of the noise levels at which residuals are sampled."""
+#: Centres, block and stages of the residual quantiser of the lowest rates.
 COARSE = (64, (8, 8), 4)
-"""Centres, block and stages of the residual quantiser of the lowest rates."""
+Facts = Mapping[str, Any]
 
 
 def split(latents: Sequence[Tensor], every: int = 8) -> tuple[list[Tensor], list[Tensor]]:
@@ -42,14 +44,10 @@ def residuals(
     """What choices will be asked to point at: x0 minus the denoised value of noised latents.
 
     Args:
-        latents: each (channels, time, frequency).
+        latents: each (channels, time, frequency), as the residuals, one a clip and timestep.
         schedule: the noise levels, one a timestep.
         denoise: the network's output of (x_t (1, *shape), t).
-        seed: of the noise.
         progress: gets the number of clips done and the number of all.
-
-    Returns:
-        One residual for each clip and timestep, each (channels, time, frequency).
     """
     found = []
     for clip, z in enumerate(latents):
@@ -72,34 +70,34 @@ def nearest_timesteps(curve: Sequence[float], levels: Sequence[float] = LEVELS) 
     )
 
 
-def fit_centres(
-    rows: Tensor, size: int, *, seed: int = 0, init: str = "k-means", iterations: int = 25
-) -> Tensor:
-    """Lloyd's k-means.
-
-    Args:
-        rows: (n, d) with n at least ``size``.
-        size: K.
-        seed: of the initial draw; the same rows and seed give the same centres.
-        init: ``k-means`` starts from K distinct rows and iterates; ``random`` only draws K
-            normal vectors of the rows' mean and standard deviation, the seed's codebook before
-            any fitting, as a baseline.
-        iterations: at most; ends earlier when no row changes its centre.
-
-    Returns:
-        float32 (size, d).
-    """
+def _enough(rows: Tensor, size: int) -> None:
     if len(rows) < size:
         raise UserError(
             f"{len(rows)} vectors cannot fit a codebook of {size}: give more audio or a smaller K."
         )
+
+
+def _spread(latents: Sequence[Tensor], block: tuple[int, int], count: int) -> Tensor:
+    """At most so many blocks of latents (channels, time, frequency), evenly over all of them."""
+    rows = torch.cat([to_blocks(z[None].float(), block)[0] for z in latents])
+    return rows if len(rows) <= count else rows[torch.linspace(0, len(rows) - 1, count).long()]
+
+
+def fit_centres(rows: Tensor, size: int, *, seed: int = 0, iterations: int = 25) -> Tensor:
+    """Lloyd's k-means, from ``size`` distinct rows, until no row changes its centre.
+
+    Args:
+        rows: (n, d) with n at least ``size``.
+        size: K.
+        seed: of the initial draw.
+        iterations: at most.
+
+    Returns:
+        float32 (size, d).
+    """
+    _enough(rows, size)
     rows = rows.float()
     generator = torch.Generator().manual_seed(seed)
-    if init == "random":
-        noise = torch.randn(size, rows.shape[1], generator=generator)
-        return noise * rows.std(0) + rows.mean(0)
-    if init != "k-means":
-        raise UserError(f"init {init!r} is not one of k-means, random.")
     centres = rows[torch.randperm(len(rows), generator=generator)[:size]].clone()
     before = None
     for _ in range(iterations):
@@ -126,10 +124,7 @@ def fit_directions(rows: Tensor, size: int, *, seed: int = 0, iterations: int = 
     norms = rows.norm(dim=1)
     rows = rows[norms > 1e-6 * norms.max()].float()
     rows = rows / rows.norm(dim=1, keepdim=True)
-    if len(rows) < size:
-        raise UserError(
-            f"{len(rows)} vectors cannot fit a codebook of {size}: give more audio or a smaller K."
-        )
+    _enough(rows, size)
     generator = torch.Generator().manual_seed(seed)
     centres = rows[torch.randperm(len(rows), generator=generator)[:size]].clone()
     chunk = max(2**22 // size, 1)
@@ -157,9 +152,8 @@ def fit_vectors(
     latents: Sequence[Tensor],
     size: int,
     *,
-    block: Sequence[int] = (1, 1),
+    block: tuple[int, int] = (1, 1),
     stages: int = 1,
-    init: str = "k-means",
     seed: int = 0,
     iterations: int = 25,
     max_vectors: int = 200_000,
@@ -168,13 +162,9 @@ def fit_vectors(
 
     At most ``max_vectors`` vectors, drawn evenly over the whole set, are used.
     """
-    block = (int(block[0]), int(block[1]))
-    rows = torch.cat([to_blocks(z[None].float(), block)[0] for z in latents])
-    if len(rows) > max_vectors:
-        rows = rows[torch.linspace(0, len(rows) - 1, max_vectors).long()]
-    fitted = []
+    rows, fitted = _spread(latents, block, max_vectors), []
     for stage in range(stages):
-        centres = fit_centres(rows, size, seed=seed + stage, init=init, iterations=iterations)
+        centres = fit_centres(rows, size, seed=seed + stage, iterations=iterations)
         fitted.append(centres)
         rows = rows - centres[nearest(rows, centres)]
     return VectorQuantiser(torch.stack(fitted), block)
@@ -212,7 +202,6 @@ def fit_kmeans(
     held_out: Sequence[Tensor],
     seed: int = 0,
     max_vectors: int = 50_000,
-    iterations: int = 15,
 ) -> tuple[Tensor, dict[str, object]]:
     """Directions of residual blocks and their facts.
 
@@ -221,10 +210,8 @@ def fit_kmeans(
     Returns:
         Centres (size, channels * h * w), in half precision as they are stored, and the facts.
     """
-    rows = torch.cat([to_blocks(r[None].float(), block)[0] for r in found])
-    if len(rows) > max_vectors:
-        rows = rows[torch.linspace(0, len(rows) - 1, max_vectors).long()]
-    centres = fit_directions(rows, size, seed=seed, iterations=iterations)
+    rows = _spread(found, block, max_vectors)
+    centres = fit_directions(rows, size, seed=seed, iterations=15)
     # Unit variance before rounding: a unit vector of 2,000 values would lose digits in half.
     centres = (centres * centres.shape[1] ** 0.5).half()
     cosines = []
@@ -242,15 +229,9 @@ def fit_kmeans(
 
 
 def save_fitted(
-    checkpoint: str | Path,
-    fingerprint: str,
-    name: str,
-    tensors: Mapping[str, Tensor],
-    facts: Mapping[str, Any],
+    checkpoint: str | Path, fingerprint: str, name: str, tensors: Mapping[str, Tensor], facts: Facts
 ) -> Path:
     """Store tensors with their facts (JSON values); the same input gives the same bytes."""
-    from safetensors.torch import save_file
-
     path = fitted_path(checkpoint, fingerprint, name)
     record = json.dumps({**facts, "fingerprint": fingerprint}, sort_keys=True)
     ready = {key: value.contiguous() for key, value in sorted(tensors.items())}
@@ -260,11 +241,7 @@ def save_fitted(
 
 
 def save_quantiser(
-    checkpoint: str | Path,
-    fingerprint: str,
-    name: str,
-    quantiser: VectorQuantiser,
-    facts: Mapping[str, Any],
+    checkpoint: str | Path, fingerprint: str, name: str, quantiser: VectorQuantiser, facts: Facts
 ) -> Path:
     """Store a vector quantiser; 16 bits a number, as its cost is counted."""
     facts = {**facts, "kind": "quantiser", "block": quantiser.block}
@@ -273,13 +250,9 @@ def save_quantiser(
 
 
 def save_kmeans(
-    checkpoint: str | Path,
-    fingerprint: str,
-    name: str,
-    centres: Tensor,
-    block: tuple[int, int],
-    facts: Mapping[str, Any],
-) -> Path:
+    checkpoint: str | Path, fingerprint: str, name: str, centres: Tensor, block: tuple[int, int],
+    facts: Facts,
+) -> Path:  # fmt: skip
     """Store k-means atoms; 16 bits a number, as their cost is counted."""
     facts = {**facts, "kind": "k-means", "block": block}
     return save_fitted(checkpoint, fingerprint, name, {"centres": centres.half()}, facts)

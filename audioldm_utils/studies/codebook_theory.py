@@ -1,21 +1,35 @@
-"""What a choice of noise can gain, without any model: expected cosines, efficiency, bounds.
+"""What a choice of noise can gain, without any model, and the tables of ``benchmarks/``.
 
 N is the number of latent values throughout, a cosine is that between the chosen noise and the
-residual, and bits are those of one step's choice.
+residual, and bits are those of one step's choice. The tables depend on no weights: residuals are
+drawn, and the denoiser is the exact one of a normal prior.
 """
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.special import log_ndtr, ndtri
+
+from audioldm_utils.errors import UserError
+
+#: Latent values of the tables' clips: 10.24 s.
+VALUES = 32768
+_METHODS = {
+    "cyclic shift": "ddcm",
+    "independent": "ddcm-gaussian",
+    "Turbo-style": "ddcm-turbo",
+    "k-means": "ddcm-kmeans",
+    "matching pursuit, C=3": "ddcm-pursuit",
+}
 
 
 def _density_of_maximum(size: float) -> tuple[np.ndarray, np.ndarray]:
     """Grid and probability weights of the largest of ``size`` independent normal values."""
-    from scipy.special import log_ndtr
-
     x = np.linspace(-9.0, 14.0, 46001)
     log_density = (size - 1) * log_ndtr(x) - x * x / 2 - 0.5 * math.log(2 * math.pi)
     weight = np.exp(log_density + math.log(size))
@@ -52,8 +66,6 @@ def expected_cosine_top(size: int, atoms: int, values: int) -> float:
     With s the mean of the largest |scores|, the sum has M s along the residual and M N + (M s)^2
     as its squared norm.
     """
-    from scipy.special import ndtri
-
     cut = -ndtri(atoms / size / 2) if atoms < size else 0.0
     density = math.exp(-cut * cut / 2) / math.sqrt(2 * math.pi)
     mean = 2 * density * size / atoms if atoms > 1 else expected_maximum(2 * size)
@@ -101,3 +113,66 @@ def rate_distortion_gaussian(variances: ArrayLike, bits_per_value: float) -> flo
         low, high = (water, high) if np.log2(active).mean() / 2 > bits_per_value else (low, water)
     distortion = np.minimum(variances, high).mean()
     return math.sqrt(max(1 - distortion / variances.mean(), 0.0))
+
+
+def _read(folder: str | Path, name: str) -> pd.DataFrame:
+    path = Path(folder) / f"{name}.csv"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: run benchmarks/codebook_{name.split('_')[1]}.py.")
+    return pd.read_csv(path)
+
+
+def read_efficiency(folder: str | Path) -> pd.DataFrame:
+    """``codebook_efficiency.csv`` with columns that figures take.
+
+    Added are ``method`` (a look's name, else the codebook's; cyclic shifts of any number of
+    bases are one method) and ``mean`` (the efficiency).
+    """
+    table = _read(folder, "codebook_efficiency")
+    named = table["codebook"].str.replace(r", \d+ bases$", "", regex=True)
+    return table.assign(method=named.map(lambda name: _METHODS.get(name, name)),
+                        mean=table["efficiency"])  # fmt: skip
+
+
+def over_bits(table: pd.DataFrame, residual: str = "white") -> pd.DataFrame:
+    """Rows of the methods with a look, for ``curves`` over bits."""
+    chosen = table[(table["residual"] == residual) & table["method"].isin(_METHODS.values())]
+    chosen = chosen.sort_values(["method", "bits"]).drop_duplicates(["method", "bits"])
+    return pd.concat([chosen[chosen["method"] == method] for method in _METHODS.values()])
+
+
+def _theory(column: str, places: list[float], values: list[float]) -> pd.DataFrame:
+    rows = {column: places, "mean": values, "low": values, "high": values}
+    return pd.DataFrame(rows).assign(method="theory")
+
+
+def cosine_theory(sizes: list[int]) -> pd.DataFrame:
+    """Expected cosine of the best of K independent normal atoms, N = 32,768, for a curve."""
+    return _theory("size", sizes, [expected_cosine(size, VALUES) for size in sizes])
+
+
+def turbo_theory(size: int, atoms: list[int]) -> pd.DataFrame:
+    """Efficiency of the thresholded sum of M of K atoms by theory, for a curve over bits."""
+    bits = [math.log2(math.comb(size, count)) + count for count in atoms]
+    cosines = [expected_cosine_top(size, count, VALUES) for count in atoms]
+    shares = [float(efficiency(c, VALUES, b)) for c, b in zip(cosines, bits, strict=True)]
+    return _theory("bits", bits, shares)
+
+
+def read_cost(folder: str | Path) -> pd.DataFrame:
+    """``codebook_speed.csv``: one row a way of choosing; ms of one core and MB over plain."""
+    table = _read(folder, "codebook_speed")
+    wide = table.pivot_table(index="what", columns="quantity", values="value", sort=False)
+    kept = ["choose, processor", "make noise, processor", "draw, processor", "memory over plain"]
+    return wide[[name for name in kept if name in wide]].dropna(how="all")
+
+
+def read_shares(folder: str | Path) -> pd.DataFrame:
+    """What a choice costs beside one network call: ``what`` and percent; may be empty."""
+    table = _read(folder, "codebook_speed")
+    return table[table["quantity"] == "share"][["what", "value"]]
+
+
+def read_oracle(folder: str | Path) -> pd.DataFrame:
+    """``codebook_oracle.csv``: whole reverse processes with the exact denoiser."""
+    return _read(folder, "codebook_oracle")

@@ -48,7 +48,6 @@ def fit(
     """Fit the blind compensation of a checkpoint on clips that it will not be judged on.
 
     Args:
-        networks: of the checkpoint.
         folder: clips, as :func:`audioldm_utils.audio.clips.find_clips` takes them.
         limit: number of clips, spread evenly over the folder; None is all.
         max_seconds: of each clip.
@@ -105,7 +104,6 @@ def fit_compensation(
             read once, one clip at a time.
         reconstruct: what the checkpoint makes of such a waveform: the decoded log-mel
             ``(frames, n_mels)`` and the vocoded waveform ``(samples,)``.
-        fingerprint: of the checkpoint.
         knots: levels of the table.
         shrink: frames' worth of evidence for no gain, so that rare levels stay put.
         rounds: passes; the second corrects what overlapping windows left of the first.
@@ -185,10 +183,7 @@ def _accumulate(
     lower = position.astype(int)
     upper_share = position - lower
     for band in range(at.shape[1]):
-        for knot, share in (
-            (lower[:, band], 1 - upper_share[:, band]),
-            (lower[:, band] + 1, upper_share[:, band]),
-        ):
-            weights = share * counts[:, band]
+        for knots, share in ((lower, 1 - upper_share), (lower + 1, upper_share)):
+            knot, weights = knots[:, band], share[:, band] * counts[:, band]
             total[:, band] += np.bincount(knot, weights * value[:, band], len(levels))
             weight[:, band] += np.bincount(knot, weights, len(levels))

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import torch
 
 from audioldm_utils.audio.clips import Clip
@@ -20,18 +21,23 @@ from audioldm_utils.ddcm.placement import RateTooLowError
 from audioldm_utils.methods.base import Job
 from audioldm_utils.methods.cost import NETWORKS, Cost, measured
 from audioldm_utils.methods.registry import find_method
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.model.schedule import Schedule
-from audioldm_utils.model.synthesis import SYNTHESES, synthesise
-from audioldm_utils.results.summaries import differences, proper_minus
-from audioldm_utils.studies.rows import Row, beginning
-from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, together, words
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-
-    from audioldm_utils.model.networks import Networks
-    from audioldm_utils.results.tables import ResultsBuilder
+from audioldm_utils.model.synthesis import SYNTHESES
+from audioldm_utils.results.summaries import differences
+from audioldm_utils.results.tables import ResultsBuilder
+from audioldm_utils.studies.rows import Row, beginning, sound
+from audioldm_utils.studies.verdicts import (
+    REFUTED,
+    UNDECIDED,
+    UPHELD,
+    at_stages,
+    interval_of,
+    of,
+    together,
+    told,
+    words,
+)
 
 EQUAL_SECONDS = ", equal seconds"
 
@@ -117,14 +123,9 @@ def measure_diffusion(
             row.add("clap_text", float(heard @ caption), "1")
         _add_cost(row, cost, clip.seconds)
     for synthesis in SYNTHESES:
-        made = _synthesised(networks, networks.decode(job.latents), synthesis, seed)
+        made = sound(networks, networks.decode(job.latents), synthesis, seed)[0].cpu().numpy()
         row = Row(rows, clip, f"vae-{synthesis.replace('-', '')}")
         row.heard(job.waveform, made[: len(job.waveform)])
-
-
-def _synthesised(networks: Networks, mel: torch.Tensor, synthesis: str, seed: int) -> np.ndarray:
-    made = networks.vocode(mel) if synthesis == "vocoder" else synthesise(mel, synthesis, seed=seed)
-    return made[0].cpu().numpy()
 
 
 def _add_cost(row: Row, cost: Cost, seconds: float) -> None:
@@ -144,13 +145,12 @@ def epsilon_error(
 ) -> float:
     """Mean squared error of the denoiser in the noise added to latents, per value.
 
+    Answering 0 would give 1.
+
     Args:
         latents: ``(1, 8, frames, 16)``, scaled.
         probes: timesteps of the training schedule; the mean over them is taken.
         seed: of the noise, the same for every method.
-
-    Returns:
-        1 is what answering 0 would give.
     """
     denoise = networks.denoiser()
     generator = torch.Generator().manual_seed(seed)
@@ -165,37 +165,17 @@ def epsilon_error(
     return sum(errors) / len(errors)
 
 
-def equal_calls(runs: Sequence[Run]) -> list[Run]:
-    """Those that go through the diffusion model at the same calls and without a prompt."""
-    return [
-        run
+def beside_vae(table: pd.DataFrame, runs: Sequence[Run], metric: str) -> pd.DataFrame:
+    """Paired differences of each run to the VAE alone, by names such as «DDCM at 2 kbit/s».
+
+    Of those at the same number of calls and without a prompt.
+    """
+    asked = {
+        f"{NAMES[run.method]} at {run.stage}": (of(run.method, run.stage), of("vae"))
         for run in runs
         if run.method != "vae" and run.stage != "caption" and EQUAL_SECONDS not in run.stage
-    ]
-
-
-def beside_vae(table: pd.DataFrame, runs: Sequence[Run], metric: str) -> pd.DataFrame:
-    """Paired differences of each run to the VAE alone, by names such as «DDCM at 2 kbit/s»."""
-    alone = {"method": "vae", "stage": ""}
-    asked = {
-        f"{NAMES[run.method]} at {run.stage}": (
-            {"method": run.method, "stage": run.stage},
-            alone,
-        )
-        for run in equal_calls(runs)
     }
     return differences(table, asked, metric)
-
-
-def guided_nearer(table: pd.DataFrame, strengths: Sequence[float]) -> pd.DataFrame:
-    """Mel error of guidance less SDEdit's at each strength, equal calls."""
-    asked = {
-        strength: tuple(
-            {"method": method, "stage": f"strength {strength:g}"} for method in ("guided", "sdedit")
-        )
-        for strength in strengths
-    }
-    return differences(table, asked, "mel_error")
 
 
 def claims(table: pd.DataFrame, runs: Sequence[Run], strengths: Sequence[float]) -> dict[str, str]:
@@ -208,14 +188,13 @@ def claims(table: pd.DataFrame, runs: Sequence[Run], strengths: Sequence[float])
     """
     near, likely = (beside_vae(table, runs, name) for name in ("mel_error", "epsilon_error"))
     heard = beside_vae(table, runs, "clap_text")
-    free, told = (
-        [name for name in side.index if name.startswith("SDEdit")] for side in (likely, heard)
-    )
+    free, named = (side[side.index.str.startswith("SDEdit")] for side in (likely, heard))
+    sides = at_stages("guided", "sdedit", [f"strength {strength:g}" for strength in strengths])
     return {
         "claim_1": together(words(near, above=True)),
-        "claim_2": together(words(likely.loc[free], above=False)),
-        "claim_3": together(words(heard.loc[told], above=True)),
-        "claim_4": together(words(guided_nearer(table, strengths), above=False)),
+        "claim_2": together(words(free, above=False)),
+        "claim_3": together(words(named, above=True)),
+        "claim_4": together(words(differences(table, sides, "mel_error"), above=False)),
     }
 
 
@@ -233,13 +212,12 @@ def answer(table: pd.DataFrame, runs: Sequence[Run], calls: int, source: str) ->
     if near.empty:
         return "No diffusion method was measured on these clips."
     best = near.loc[near["difference"].idxmin()]
-    limits = "" if math.isnan(best["low"]) else f" [{best['low']:+.2f}, {best['high']:+.2f}]"
     begins = NO_BETTER[together(words(near, above=True))]
-    said = (
+    return (
         f"{begins} at {calls} network calls: the nearest, {best.name}, differs from the VAE's mel "
-        f"error of {best['second']:.2f} nat by {best['difference']:+.2f}{limits} nat"
+        f"error of {best['second']:.2f} nat by {told(interval_of(best), '+.2f')} nat "
+        f"(n = {best['n']:.0f} of {source})."
     )
-    return f"{proper_minus(said)} (n = {best['n']:.0f} of {source})."
 
 
 def advice(found: dict[str, str]) -> str:
@@ -260,23 +238,16 @@ NAMES = {"sdedit": "SDEdit", "guided": "guidance", "ddcm": "DDCM"}
 def plane(summary: pd.DataFrame, x: str, y: str, methods: Sequence[str]) -> pd.DataFrame:
     """Two metrics of a summary side by side, for ``plotting.trade_off``.
 
-    Args:
-        summary: by method, stage and metric; points that lack one of the metrics are left out.
-        methods: in this order; a method's points are in the order of their stages.
-
-    Returns:
-        Columns ``method``, ``stage``, and ``x``, ``x_low``, ``x_high``, the same for ``y``.
+    Columns ``method`` (in this order), ``stage`` (in theirs), and ``x``, ``x_low``, ``x_high``,
+    the same for ``y``; points that lack one of the metrics are left out.
     """
-    import pandas as pd
-
     sides = []
     for name, metric in (("x", x), ("y", y)):
         side = summary.loc[summary["metric"] == metric, ["method", "stage", "mean", "low", "high"]]
         sides.append(
-            side.set_axis(["method", "stage", name, f"{name}_low", f"{name}_high"], axis=1)
+            side.set_axis([*side.columns[:2], name, f"{name}_low", f"{name}_high"], axis=1)
         )
-    both = pd.merge(*sides, on=["method", "stage"])
+    both = pd.merge(*sides, on=["method", "stage"]).sort_values("stage", kind="stable")
     both = both[both["method"].isin(list(methods))]
-    place = both["method"].map({method: number for number, method in enumerate(methods)})
-    both = both.assign(place=place).sort_values(["place", "stage"], kind="stable")
-    return both.drop(columns="place").reset_index(drop=True)
+    place = list(methods).index
+    return both.sort_values("method", key=lambda m: m.map(place), kind="stable", ignore_index=True)

@@ -6,29 +6,23 @@ prompt, while the codes stay. Audio prompts: the clip's CLAP embedding takes the
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 
 from audioldm_utils.audio.clips import Clip, fit_length, to_model_rate
 from audioldm_utils.ddcm import codebook as codebooks
 from audioldm_utils.ddcm.core import DDCM
 from audioldm_utils.metrics.correlations import correlate
-from audioldm_utils.model.networks import normalise
+from audioldm_utils.metrics.statistics import Interval
+from audioldm_utils.model.networks import Networks, normalise
 from audioldm_utils.model.schedule import Schedule
 from audioldm_utils.results.summaries import select, summarise
+from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies.prompts import other_prompt
-from audioldm_utils.studies.rows import Row
-from audioldm_utils.studies.verdicts import difference
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from audioldm_utils.metrics.statistics import Interval
-    from audioldm_utils.model.networks import Networks
-    from audioldm_utils.results.tables import ResultsBuilder
+from audioldm_utils.studies.rows import Row, clip_seed
+from audioldm_utils.studies.verdicts import difference, of
 
 
 def _coder(networks: Networks, frames: int, seed: int, steps: int, atoms: int) -> DDCM:
@@ -98,7 +92,7 @@ def measure_edits(
         codes = model.generate(
             frames,
             networks.denoiser(conditioning, scale),
-            seeds=[seed * 2**32 + zlib.crc32(clip.name.encode())],
+            seeds=[clip_seed(clip, seed)],
             device=networks.device,
         )
         sound = networks.clap_audio(networks.synthesise(networks.decode(codes.latents)))
@@ -110,9 +104,8 @@ def edit_curve(table: pd.DataFrame) -> pd.DataFrame:
     rows = table[table["stage"].str.startswith("change")]
     target = summarise(select(rows, metric="target_score"), by=("method", "stage"))
     source = summarise(select(rows, metric="source_correlation"), by=("method", "stage"))
-    return target.merge(
-        source[["stage", "mean"]].rename(columns={"mean": "source_correlation"}), on="stage"
-    )
+    source = source[["stage", "mean"]].rename(columns={"mean": "source_correlation"})
+    return target.merge(source, on="stage")
 
 
 def edit_effects(table: pd.DataFrame, changes: Sequence[float]) -> dict[str, Interval | None]:
@@ -121,10 +114,8 @@ def edit_effects(table: pd.DataFrame, changes: Sequence[float]) -> dict[str, Int
     7: the new prompt is heard, where it is there from the first step on; 8: the source stays,
     where it comes never; 9: a clip's own sound as a prompt comes nearer to it than its caption.
     """
-    early, never = ({"method": "ddcm", "stage": change_name(at(changes))} for at in (min, max))
-    sound, words = (
-        {"method": "ddcm-random", "stage": name} for name in ("audio prompt", "caption")
-    )
+    early, never = (of("ddcm", change_name(at(changes))) for at in (min, max))
+    sound, words = (of("ddcm-random", name) for name in ("audio prompt", "caption"))
     return {
         "claim_7": difference(table, early, never, "target_score"),
         "claim_8": difference(table, never, early, "source_correlation"),

@@ -9,15 +9,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from audioldm_utils.audio.clips import ClipInfo
 from audioldm_utils.files import sha256_file
+from audioldm_utils.results.evidence import compare_evidence
+from audioldm_utils.results.tables import read
 from audioldm_utils.studies.registry import STUDIES, WHOLE
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from audioldm_utils.audio.clips import ClipInfo
 
 #: What every study takes; the rest of its parameters stand in its chapter.
 DEFAULTS: Mapping[str, Any] = {"seed": 0}
@@ -31,8 +31,7 @@ class Findings:
         table, n: rows of the judged clips, and how many these are.
         source, rests: says which, for captions; as a sentence, with the reason for this run alone.
         compared: rows of this run that were checked against the evidence; 0 if there is none.
-        at_hand: rows of the clips that can be played here: this run's, and the committed ones
-            of the same clips.
+        at_hand: of the clips that can be played here: this run's rows, or the committed ones.
         run: rows of this run.
     """
 
@@ -64,13 +63,12 @@ def why_alone(
 ) -> str:
     """Why a run of a study cannot rest on the committed table; empty if it can.
 
+    The end of a sentence, such as "seed is 1, while the committed table has 0".
+
     Args:
         parameters: seed and grid of the run.
         checkpoint: fingerprint of those components that the study uses.
         evidence_dir: where ``<name>.csv`` and its sidecar ``<name>.json`` lie.
-
-    Returns:
-        The end of a sentence, such as "seed is 1, while the committed table has 0".
     """
     path = Path(evidence_dir) / f"{name}.json"
     if not path.is_file() or not path.with_suffix(".csv").is_file():
@@ -101,11 +99,7 @@ def rests_on_evidence(
     fingerprint_of: Callable[[Sequence[str]], str],
     evidence_dir: str | Path,
 ) -> bool:
-    """Whether :func:`findings` of such a run are the evidence's; never of an unknown study.
-
-    Args:
-        fingerprint_of: of the run's checkpoint (``Checkpoint.fingerprint_of``).
-    """
+    """Whether :func:`findings` of such a run are the evidence's; never of an unknown study."""
     return name in STUDIES and not why_alone(
         name, clips, parameters, fingerprint_of(STUDIES[name].parts), evidence_dir
     )
@@ -147,9 +141,6 @@ def findings(
     Raises:
         StaleEvidenceError: this run's rows disagree with the committed ones.
     """
-    from audioldm_utils.results.evidence import compare_evidence
-    from audioldm_utils.results.tables import read
-
     checkpoints = set(run["checkpoint"])
     if len(checkpoints) != 1:
         raise ValueError(f"a run is of one checkpoint, got {sorted(checkpoints)}")

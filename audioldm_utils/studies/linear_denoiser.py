@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from audioldm_utils.errors import UserError
+from audioldm_utils.model.schedule import training_alphas_bar
 
 #: Latent frames that an estimate sees.
 PATCH = 9
@@ -67,14 +68,7 @@ class LinearDenoiser:
         return values.clamp(min=0).float(), vectors.float()
 
     def noise(self, x_t: Tensor, a: float) -> Tensor:
-        """Estimate of the noise.
-
-        Args:
-            x_t: ``(channels, frames, places)``, at least ``patch`` frames.
-            a: alpha-bar, in (0, 1).
-
-        Returns:
-            Same shape.
+        """Estimate of the noise in ``x_t`` ``(channels, frames, places)`` at alpha-bar ``a``.
 
         Raises:
             ValueError: fewer frames than a patch has.
@@ -96,10 +90,7 @@ class LinearDenoiser:
     def noise_error(self, a: float) -> float:
         """Mean squared error of :meth:`noise` per value, for latents of this mean and covariance.
 
-        Along an eigenvector of eigenvalue l it is a l / (a l + 1 - a).
-
-        Args:
-            a: alpha-bar, in (0, 1).
+        Along an eigenvector of eigenvalue l it is a l / (a l + 1 - a) at alpha-bar a.
         """
         width = len(self.mean)
         values, vectors = self._spectrum
@@ -108,8 +99,6 @@ class LinearDenoiser:
 
     def denoiser(self, scheduler_config: Mapping[str, Any]) -> Any:
         """As a network: ``(x_t (batch, 8, frames, 16), t) -> output`` of this configuration."""
-        from audioldm_utils.model.schedule import training_alphas_bar
-
         curve = training_alphas_bar(scheduler_config)
         kind = scheduler_config.get("prediction_type", "epsilon")
 

@@ -192,7 +192,6 @@ def check_mel(
 
     Args:
         mel: ``(batch, frames, 64)`` or ``(frames, 64)``.
-        config: the front end that is expected.
         seconds: duration of the clip, which lets the frame rate be checked.
         waveform: 16 kHz, peak 0.5, ``(batch, samples)`` or ``(samples,)``, from which the
             mel is said to come.
@@ -345,5 +344,4 @@ def check_latents(latents: torch.Tensor, scaling_factor: float) -> list[Finding]
     name = min(assumed, key=lambda name: abs(assumed[name]))
     if not name:
         return []
-    seen = f"Their standard deviation is {spread:.3f}; near 1 is expected."
-    return [_finding(name, seen)]
+    return [_finding(name, f"Their standard deviation is {spread:.3f}; near 1 is expected.")]

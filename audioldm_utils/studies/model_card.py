@@ -9,18 +9,21 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import safe_open
+from scipy.stats import binomtest
 
 from audioldm_utils import bounds
+from audioldm_utils.audio.clips import ClipInfo, load_clip, to_model_rate
 from audioldm_utils.metrics.statistics import Interval
 from audioldm_utils.model.checkpoint_fingerprint import fingerprint
+from audioldm_utils.model.generation import make_scheduler, sample
+from audioldm_utils.model.networks import Networks
+from audioldm_utils.studies.rows import Excerpt
 from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, claim
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from audioldm_utils.audio.clips import ClipInfo
-    from audioldm_utils.model.networks import Networks
 
 #: The published ``cvssp/audioldm2``, from its configurations; parameters in millions, counted on
 #: the same architecture with random weights.
@@ -96,11 +99,9 @@ SECONDS = 2.56
 
 
 def read_figures(folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
-    """``figures.json`` of a checkpoint folder, without what was computed of other weights.
+    """``figures.json`` of a folder, without what was computed of other weights; empty without it.
 
-    Args:
-        folder: where the file lies; figures are empty where there is none.
-        checkpoint: the checkpoint's folder, if that is another one.
+    ``checkpoint`` is the checkpoint's folder, if that is another one.
     """
     path = folder / "figures.json"
     stored = json.loads(path.read_text()) if path.is_file() else {}
@@ -114,16 +115,12 @@ def read_figures(folder: Path, checkpoint: Path | None = None) -> dict[str, Any]
 
 def read_table(folder: Path, name: str) -> pd.DataFrame | None:
     """``card/NAME.csv`` of a checkpoint folder, or None."""
-    import pandas as pd
-
     path = folder / "card" / f"{name}.csv"
     return pd.read_csv(path) if path.is_file() else None
 
 
 def figures_table(figures: Mapping[str, Any]) -> pd.DataFrame:
     """Every figure that was computed, with its interval, what is asked, and whether it is met."""
-    import pandas as pd
-
     kinds = {
         "most": ("≤", lambda value, low, high, bound: value <= bound),
         "least": ("≥", lambda value, low, high, bound: value >= bound),
@@ -169,8 +166,6 @@ def claims(figures: Mapping[str, Any]) -> dict[str, str]:
 
 def copied(text: Mapping[str, Any], which: str = "strict_near_copies") -> Interval | None:
     """Share of all samples that are near-copies, with its exact binomial interval."""
-    from scipy.stats import binomtest
-
     if which not in text:
         return None
     count, n = int(text[which]), int(text["nearest_train_nat"]["n"])
@@ -184,8 +179,6 @@ def _interval(found: Mapping[str, float]) -> Interval:
 
 def parameters_of(folder: Path) -> float:
     """Millions of parameters in a component folder, from the headers of its weights."""
-    from safetensors import safe_open
-
     total = 0
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as handle:
@@ -196,8 +189,6 @@ def parameters_of(folder: Path) -> float:
 
 def architecture(folder: Path) -> pd.DataFrame:
     """The checkpoint's configuration beside the published one, one row a property."""
-    import pandas as pd
-
     rows = []
     for (component, name), published in PUBLISHED.items():
         part = folder / component
@@ -212,19 +203,12 @@ def architecture(folder: Path) -> pd.DataFrame:
 
 def clip_figures(networks: Networks, clips: Sequence[ClipInfo]) -> dict[str, dict[str, float]]:
     """Log-mel error of VAE and of vocoder, nat, on the first seconds of each clip."""
-    from audioldm_utils.audio.clips import load_clip, to_model_rate
-    from audioldm_utils.studies.rows import Excerpt
-
     found = {}
     for info in clips:
         excerpt = Excerpt.of(to_model_rate(load_clip(info)), networks, SECONDS)
-        decoded, again = (
-            networks.decode(excerpt.latents),
-            networks.to_mel(networks.vocode(excerpt.mel)),
-        )
         found[info.name] = {
-            "vae_nat": excerpt.mel_error(decoded),
-            "vocoder_nat": excerpt.mel_error(again),
+            "vae_nat": excerpt.mel_error(networks.decode(excerpt.latents)),
+            "vocoder_nat": excerpt.mel_error(networks.to_mel(networks.vocode(excerpt.mel))),
         }
     return found
 
@@ -233,19 +217,14 @@ def samples(
     networks: Networks, prompts: Sequence[str], steps: int, seconds: float, seed: int = 0
 ) -> list[Any]:
     """A sound a prompt, (n,) each at 16 kHz, by DDIM with guidance, in batches."""
-    import torch
-
-    from audioldm_utils.model.generation import make_scheduler, sample
-
     for name, value in (("sample_steps", steps), ("sample_seconds", seconds), ("seed", seed)):
         bounds.check_parameter(name.removeprefix("sample_"), name, value)
     networks.checkpoint.use_channels_last()
     frames, made = round(seconds * 25), []
     for first in range(0, len(prompts), 22):
         texts = list(prompts[first : first + 22])
-        noise = torch.randn(
-            (len(texts), 8, frames, 16), generator=torch.Generator().manual_seed(seed + first)
-        )
+        generator = torch.Generator().manual_seed(seed + first)
+        noise = torch.randn((len(texts), 8, frames, 16), generator=generator)
         scheduler = make_scheduler("ddim", networks.checkpoint.scheduler_config)
         denoiser = networks.denoiser(networks.embed(texts, ""), 3.5)
         latents = sample(networks, scheduler, denoiser, noise, steps)

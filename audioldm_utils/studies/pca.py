@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from scipy.fft import dct
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_path
@@ -121,8 +122,6 @@ def load_pca(path: str | Path = WEIGHTS) -> MelPca:
 @lru_cache(maxsize=1)
 def _basis() -> np.ndarray:
     """The orthonormal DCT along a patch's frames, ``(orders, frames)``."""
-    from scipy.fft import dct
-
     return dct(np.eye(FRAMES), axis=0, norm="ortho")
 
 

@@ -66,11 +66,9 @@ def tune(
     Args:
         latents: of train clips of one length, ``(clips, 8, frames, 16)``.
         denoiser: of the checkpoint, without a prompt.
-        scheduler_config: the checkpoint's.
         distance: of decoded latents of the same shape; lower is better.
         steps: network calls, at most.
         bits: a latent value, rising; `BITS` by default.
-        seed: of the codebook.
         progress: called after each candidate.
 
     Returns:
@@ -89,16 +87,8 @@ def tune(
         )
         codes = DDCM(schedule, book, plan.atoms).encode(latents, denoiser)
         found = distance(codes.latents)
-        trials.append(
-            {
-                "bits": wanted,
-                "calls": plan.steps,
-                "placement": name,
-                "power": power,
-                "stop": stop,
-                "distance": round(found, 5),
-            }
-        )
+        trial = {"bits": wanted, "calls": plan.steps, "placement": name, "power": power}
+        trials.append({**trial, "stop": stop, "distance": round(found, 5)})
         if progress is not None:
             progress()
         return found

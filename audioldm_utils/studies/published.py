@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 
 from audioldm_utils.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from audioldm_utils.model.networks import Networks
+from audioldm_utils.model.networks import Networks
 
 #: What ``benchmarks/published_size.py`` writes.
 TABLE = "published_size.csv"
@@ -57,8 +53,6 @@ def read_published(*folders: str | Path) -> dict[str, float] | None:
     Raises:
         UserError: the table lacks a stage.
     """
-    import pandas as pd
-
     path = next((p for p in (Path(f) / TABLE for f in folders) if p.is_file()), None)
     if path is None:
         return None
@@ -76,17 +70,13 @@ def read_published(*folders: str | Path) -> dict[str, float] | None:
 def beside(networks: Networks, name: str, *folders: str | Path) -> pd.DataFrame:
     """Seconds a second of sound by stage: the checkpoint's, timed now, and the published size's.
 
-    Returns:
-        Columns ``stage``, ``NAME, s``, ``published size, s`` and ``ratio``, the last two
-        :data:`MISSING` and empty where no folder has the benchmark's table.
+    Columns ``stage``, ``NAME, s``, ``published size, s`` and ``ratio``, the last two
+    :data:`MISSING` and empty where no folder has the benchmark's table.
     """
-    import pandas as pd
-
     published = read_published(*folders) or {}
-    rows = [
-        (stage, f"{own:.3g}", f"{published[stage]:.3g}", f"{published[stage] / own:.3g}")
-        if published
-        else (stage, f"{own:.3g}", MISSING, "")
-        for stage, own in stage_seconds(networks).items()
-    ]
+    rows = []
+    for stage, own in stage_seconds(networks).items():
+        full = published.get(stage)
+        rest = (f"{full:.3g}", f"{full / own:.3g}") if published else (MISSING, "")
+        rows.append((stage, f"{own:.3g}", *rest))
     return pd.DataFrame(rows, columns=["stage", f"{name}, s", "published size, s", "ratio"])

@@ -7,16 +7,25 @@ one is read at the true rates of the other, clip by clip.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from audioldm_utils.results import summaries as results
 from audioldm_utils.studies.rate_curves import at_rates_of, through
-from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, together, words
-
-if TYPE_CHECKING:
-    import pandas as pd
+from audioldm_utils.studies.verdicts import (
+    REFUTED,
+    UNDECIDED,
+    UPHELD,
+    at_stages,
+    interval_of,
+    listed,
+    of,
+    together,
+    told,
+    words,
+)
 
 #: How DDCM stands beside another codec, by the word for «its error is smaller».
 SIDES = {UPHELD: "better", UNDECIDED: "undecided", REFUTED: "worse"}
@@ -36,61 +45,45 @@ HEARD = {
 }
 
 
-def steps(
-    table: pd.DataFrame, stages: Sequence[str], metric: str, method: str = "ddcm"
-) -> pd.DataFrame:
-    """Paired differences of a metric from each stage to the next."""
-    of = {stage: {"method": method, "stage": stage} for stage in stages}
-    asked = {f"{low} to {high}": (of[high], of[low]) for low, high in pairwise(stages)}
+def steps(table: pd.DataFrame, stages: Sequence[str], metric: str) -> pd.DataFrame:
+    """Paired differences of a metric of DDCM from each stage to the next."""
+    asked = {f"{x} to {y}": (of("ddcm", y), of("ddcm", x)) for x, y in pairwise(stages)}
     return results.differences(table, asked, metric)
 
 
-def against(
-    table: pd.DataFrame, other: str, stages: Sequence[str], metric: str = "mel_error"
-) -> pd.DataFrame:
-    """DDCM less another codec at DDCM's own rates, with a word for «smaller» in ``claim``."""
-    joined = at_rates_of(table, other, "ddcm", metric)
-    asked = {
-        stage: tuple({"method": method, "stage": stage} for method in ("ddcm", other))
-        for stage in stages
-    }
-    found = results.differences(joined, asked, metric)
+def against(table: pd.DataFrame, other: str, stages: Sequence[str]) -> pd.DataFrame:
+    """Mel error of DDCM less another's at DDCM's rates, with a word for «smaller» in ``claim``."""
+    joined = at_rates_of(table, other, "ddcm", "mel_error")
+    found = results.differences(joined, at_stages("ddcm", other, stages), "mel_error")
     return found.assign(claim=words(found, above=False))
 
 
-def against_noise(table: pd.DataFrame, metric: str = "mel_error") -> pd.DataFrame:
-    """DDCM less noise of the clip's envelope at the noise's rates, as :func:`against`."""
-    noise = table[table["method"] == "envelope-noise"]
-    joined = at_rates_of(table, "ddcm", "envelope-noise", metric)
-    asked = {
-        stage: tuple({"method": method, "stage": stage} for method in ("ddcm", "envelope-noise"))
-        for stage in sorted(set(noise["stage"]))
-    }
-    found = results.differences(joined, asked, metric)
-    better = results.directions().get(metric) == "higher"
-    return found.assign(claim=words(found, above=better))
+def against_noise(table: pd.DataFrame) -> pd.DataFrame:
+    """As :func:`against`, noise of the clip's envelope at the noise's rates."""
+    noise = "envelope-noise"
+    joined = at_rates_of(table, "ddcm", noise, "mel_error")
+    stages = sorted(set(table.loc[table["method"] == noise, "stage"]))
+    found = results.differences(joined, at_stages("ddcm", noise, stages), "mel_error")
+    return found.assign(claim=words(found, above=False))
 
 
-def listed(names: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
+def _rates(stages: Sequence[str]) -> str:
+    return listed([stage.removesuffix(" kbit/s") for stage in stages])
 
 
 def by_range(found: pd.DataFrame) -> str:
     """Where DDCM is better, undecided and worse, from :func:`against`, by its stages."""
     parts = []
     for word, side in SIDES.items():
-        rates = [stage.removesuffix(" kbit/s") for stage in found.index[found["claim"] == word]]
-        parts += [f"{side} at {listed(rates)} kbit/s"] * bool(rates)
+        rates = _rates(found.index[found["claim"] == word])
+        parts += [f"{side} at {rates} kbit/s"] * bool(rates)
     return "; ".join(parts) or "not compared on these clips"
 
 
 def advice(found: pd.DataFrame) -> str:
     """What to code with, from :func:`against` the residual quantiser."""
-    better, others = (
-        listed([stage.removesuffix(" kbit/s") for stage in found.index[chosen]])
-        for chosen in (found["claim"] == UPHELD, found["claim"] != UPHELD)
-    )
+    shown = found["claim"] == UPHELD
+    better, others = (_rates(found.index[chosen]) for chosen in (shown, ~shown))
     if not better:
         return (
             "Take the residual quantiser, which needs no network call: at no rate was DDCM "
@@ -104,28 +97,27 @@ def advice(found: pd.DataFrame) -> str:
 
 def answer(table: pd.DataFrame, stages: Sequence[str], source: str) -> str:
     """The chapter's answer in one sentence, from the first stage to the last."""
-    value = results.summarise(table, by=("method", "stage", "metric"))
-    value = value.set_index(["method", "stage", "metric"])
     if not stages:
         return "No file of these clips pays for a choice."
-    told = []
-    for stage in (stages[0], stages[-1]):
-        row, rate = value.loc["ddcm", stage, "mel_error"], value.loc["ddcm", stage, "rate"]
-        told.append(f"{_nat(row)} at {rate['mean']:.2g} kbit/s")
-    falls = FALLS[together(words(steps(table, stages, "mel_error"), above=False))]
-    alone = _nat(value.loc["vae", "", "mel_error"])
+    value = results.summarise(table, by=("method", "stage", "metric"))
+    value = value.set_index(["method", "stage", "metric"])
+
+    def error(method: str, stage: str) -> str:
+        return f"{told(interval_of(value.loc[method, stage, 'mel_error'], 'mean'))} nat"
+
+    first, last = (
+        f"{error('ddcm', stage)} at {value.loc['ddcm', stage, 'rate']['mean']:.2g} kbit/s"
+        for stage in (stages[0], stages[-1])
+    )
+    said = f"was measured at one rate, and is {first}"
+    if len(stages) > 1:
+        falls = FALLS[together(words(steps(table, stages, "mel_error"), above=False))]
+        said = f"{falls}, from {first} to {last}"
     count = int(value.loc["ddcm", stages[-1], "mel_error"]["n"])
-    rates = f"from {told[0]} to {told[1]}" if len(stages) > 1 else f"and is {told[0]}"
-    verb = falls if len(stages) > 1 else "was measured at one rate"
     return (
-        f"The mel error {verb}, {rates}; the VAE without coding leaves {alone} "
+        f"The mel error {said}; the VAE without coding leaves {error('vae', '')} "
         f"(n = {count} of {source})."
     )
-
-
-def _nat(row: pd.Series) -> str:
-    limits = "" if row["low"] != row["low"] else f" [{row['low']:.2f}, {row['high']:.2f}]"
-    return f"{row['mean']:.2f}{limits} nat"
 
 
 def heard(
@@ -142,12 +134,11 @@ def heard(
         One row a measure: ``n``, a column for each step and one for the end, each with the
         difference and its word. And by metric, one word for all steps and one for the end.
     """
-    import pandas as pd
-
-    named = [through(stage, synthesis) if synthesis else stage for stage in stages]
     if not stages:
         return pd.DataFrame(), {}, {}
-    vae, better = {"method": "vae", "stage": synthesis}, results.directions()
+    named = [through(stage, synthesis) if synthesis else stage for stage in stages]
+    vae, better = of("vae", synthesis), results.directions()
+    chosen = (table["method"] == "vae") & (table["stage"] == synthesis)
     rows: list[dict[str, str]] = []
     all_steps: dict[str, str] = {}
     ends: dict[str, str] = {}
@@ -156,24 +147,19 @@ def heard(
         found = steps(table, named, metric)
         if found.empty:
             continue
-        told = words(found, above=up)
-        scaled = _scaled(table, vae, 1 - share if up else 1 + share)
-        near = {"end": ({"method": "ddcm", "stage": named[-1]}, vae)}
-        end = words(results.differences(scaled, near, metric), above=up)
+        said = words(found, above=up)
+        limit = table["value"] * (1 - share if up else 1 + share)
+        scaled = table.assign(value=table["value"].where(~chosen, limit))
+        end = words(results.differences(scaled, {"": (of("ddcm", named[-1]), vae)}, metric), up)
         row = {"measure": label, "n": str(found["n"].max())}
-        for name, change, word in zip(found.index, found["difference"], told, strict=True):
+        for name, change, word in zip(found.index, found["difference"], said, strict=True):
             column = name.replace(f", {synthesis}", "") if synthesis else name
             row[column.replace(" kbit/s", "", 1)] = results.proper_minus(f"{change:+.2g}: {word}")
         ends[metric] = end[0] if end else UNDECIDED
         row[f"within {100 * share:g} % of the VAE at {stages[-1]}"] = ends[metric]
         rows.append(row)
-        all_steps[metric] = together(told)
+        all_steps[metric] = together(said)
     return pd.DataFrame(rows), all_steps, ends
-
-
-def _scaled(table: pd.DataFrame, choice: Mapping[str, str], factor: float) -> pd.DataFrame:
-    chosen = (table["method"] == choice["method"]) & (table["stage"] == choice["stage"])
-    return table.assign(value=table["value"].where(~chosen, table["value"] * factor))
 
 
 def speech_codecs(table: pd.DataFrame) -> str:

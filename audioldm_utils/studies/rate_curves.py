@@ -2,22 +2,32 @@
 
 Input are long results tables (``tables.COLUMNS``) in which a method's ``stage`` is an operating
 point, and which hold the metric ``rate`` (kbit/s) for each clip and stage.
+
+Bjøntegaard delta of the rate (VCEG-M33, with piecewise cubic Hermite curves as in JCTVC-L1100):
+through each codec's points (error, logarithm of the rate) goes a monotone piecewise cubic; the
+mean distance between the two curves over the errors that both cover is the delta, in percent: -20
+means that the first codec needs a fifth less. Points that another point of the same curve beats
+at no more rate are left out: a codec's user would not choose them, and no function of the error
+goes through them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.interpolate import PchipInterpolator
 
-from audioldm_utils.errors import UserError
+from audioldm_utils.metrics.statistics import (
+    Interval,
+    bootstrap_means,
+    percentile_limits,
+    recording_numbers,
+)
 from audioldm_utils.results import summaries as results
-from audioldm_utils.studies.bjontegaard import Delta, bd_rate
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def through(stage: str, synthesis: str) -> str:
@@ -45,9 +55,9 @@ def over_rate(
     found = summary[summary["metric"] == metric].merge(
         rates.rename(columns={"mean": "kbps"}), on=["method", "stage"]
     )
-    order = {name: place for place, name in enumerate(methods)}
-    found = found.assign(order=found["method"].map(order))
-    return found.sort_values(["order", "kbps"], ignore_index=True).drop(columns="order")
+    found = found.sort_values("kbps")
+    place = list(methods).index
+    return found.sort_values("method", key=lambda m: m.map(place), kind="stable", ignore_index=True)
 
 
 def heard_through(table: pd.DataFrame, synthesis: str) -> pd.DataFrame:
@@ -56,8 +66,6 @@ def heard_through(table: pd.DataFrame, synthesis: str) -> pd.DataFrame:
     ``ddcm`` at ``1 kbit/s, vocoder`` becomes ``ddcm-vocoder`` at ``1 kbit/s``, with the rate of
     its file; ``vae`` at ``vocoder`` becomes ``vae-vocoder``.
     """
-    import pandas as pd
-
     ends = table["stage"].eq(synthesis) | table["stage"].str.endswith(f", {synthesis}")
     other = table[ends]
     stage = other["stage"].str.removesuffix(synthesis).str.removesuffix(", ")
@@ -76,8 +84,6 @@ def at_rates_of(
     Each clip's curve is joined by monotone cubics over the logarithm of its rate, as for
     Bjøntegaard deltas; there is no row where a stage lies beyond its ends.
     """
-    import pandas as pd
-
     part = table[(table["band"] == "") & table["metric"].isin([metric, rate])]
     wide = part.pivot_table(index=["clip", "method", "stage"], columns="metric", values="value")
     found: dict[tuple[str, str], float] = {}
@@ -94,13 +100,70 @@ def at_rates_of(
 
 
 def _read_at(curve: pd.DataFrame, rates: pd.Series, metric: str, rate: str) -> np.ndarray:
-    from scipy.interpolate import PchipInterpolator
-
     curve = curve.sort_values(rate).drop_duplicates(rate)
     if len(curve) < 2:
         return np.full(len(rates), math.nan)
     joined = PchipInterpolator(np.log(curve[rate]), curve[metric], extrapolate=False)
     return joined(np.log(rates))
+
+
+def pareto_front(rates: npt.ArrayLike, errors: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Rates and errors ``(kept,)`` that no point of at most their rate beats, by rising rate."""
+    rates, errors = np.asarray(rates, float), np.asarray(errors, float)
+    order = np.lexsort((errors, rates))
+    best = np.minimum.accumulate(errors[order])
+    kept = order[np.r_[True, best[1:] < best[:-1]]]
+    return rates[kept], errors[kept]
+
+
+def _saving(*curves: np.ndarray) -> float:
+    """Delta of two curves, given as rates and errors of each; NaN where they do not overlap."""
+    fronts = [pareto_front(*curves[:2]), pareto_front(*curves[2:])]
+    low = max(errors.min() for _, errors in fronts)
+    high = min(errors.max() for _, errors in fronts)
+    if not low < high:
+        return math.nan
+    areas = [
+        float(PchipInterpolator(errors[::-1], np.log10(rates)[::-1]).integrate(low, high))
+        for rates, errors in fronts
+    ]
+    return float(100 * (10 ** ((areas[0] - areas[1]) / (high - low)) - 1))
+
+
+def bd_rate(
+    *curves: npt.ArrayLike, recordings: npt.ArrayLike | None = None, draws: int = 500
+) -> Interval | None:
+    """Rate that a codec needs beyond another at equal error, in percent; negative saves.
+
+    Args:
+        curves: rates and errors of the one, then of the other, ``(clips, points)`` each, of the
+            same clips; rates positive. Their means over clips make the curves.
+        recordings: of each clip; every clip is its own by default.
+        draws: bootstrap samples of recordings, both codecs together. Those whose curves do not
+            overlap are left out.
+
+    Returns:
+        None where the curves share no range of errors.
+    """
+    # Rates are averaged in the logarithm, the scale on which the curves are drawn.
+    arrays = [np.asarray(one, float) for one in curves]
+    arrays = [array if i % 2 else np.log(array) for i, array in enumerate(arrays)]
+
+    def saving(means: list[np.ndarray]) -> float:
+        return _saving(*(mean if i % 2 else np.exp(mean) for i, mean in enumerate(means)))
+
+    value = saving([array.mean(axis=0) for array in arrays])
+    if math.isnan(value):
+        return None
+    n, numbers = len(arrays[0]), recording_numbers(recordings, len(arrays[0]))
+    units, limits = int(numbers.max()) + 1, (math.nan, math.nan)
+    if units > 1:
+        drawn = [bootstrap_means(array, numbers, draws, 0) for array in arrays]
+        resampled = zip(*drawn, strict=True)
+        values = np.array([saving(means) for means in resampled])
+        kept = values[~np.isnan(values)]
+        limits = percentile_limits(kept, units) if len(kept) else limits
+    return Interval(value, *limits, n, recordings=units)
 
 
 def delta(
@@ -109,34 +172,27 @@ def delta(
     b: str,
     metric: str,
     stages: Sequence[str] | Mapping[str, Sequence[str]],
-    lower_is_better: bool = True,
-    seed: int = 0,
-) -> Delta:
-    """BD-rate of method ``a`` against ``b``, percent, over the clips that both have in full.
+) -> Interval | None:
+    """BD-rate of method ``a`` against ``b`` over the clips that both have in full.
 
     Args:
         stages: of both methods, or of each by its name.
 
-    Raises:
-        UserError: no clip has all stages of both, or the curves do not overlap.
+    Returns:
+        None where no clip has all stages of both, or the curves do not overlap.
     """
     of = stages if isinstance(stages, Mapping) else {a: stages, b: stages}
-    wide = {}
+    wide = []
     for name in (a, b):
         for measured in ("rate", metric):
-            part = table[
-                (table["method"] == name)
-                & (table["metric"] == measured)
-                & (table["stage"].isin(list(of[name])))
-            ]
+            part = table[(table["method"] == name) & (table["metric"] == measured)]
             pivot = part.pivot_table(index="clip", columns="stage", values="value")
-            wide[name, measured] = pivot.reindex(columns=list(of[name])).dropna()
-    shared = sorted(set.intersection(*(set(frame.index) for frame in wide.values())))
+            wide.append(pivot.reindex(columns=list(of[name])).dropna())
+    shared = sorted(set.intersection(*(set(frame.index) for frame in wide)))
     if not shared:
-        raise UserError(f"no clip has all stages of both {a} and {b}")
-    arrays = [wide[name, m].loc[shared].to_numpy() for name in (a, b) for m in ("rate", metric)]
-    recordings = results.units(table, shared)
-    return bd_rate(*arrays, lower_is_better, seed=seed, recordings=recordings)
+        return None
+    arrays = [frame.loc[shared].to_numpy() for frame in wide]
+    return bd_rate(*arrays, recordings=results.units(table, shared))
 
 
 def by_group(
@@ -148,7 +204,7 @@ def by_group(
     return results.summarise(chosen, by=("group", "stage"))
 
 
-def delta_text(found: Delta | None) -> str:
+def delta_text(found: Interval | None) -> str:
     """A delta as a sentence takes it: mean with its interval, or that there is none."""
     if found is None:
         return "not measured on these clips"
@@ -156,14 +212,6 @@ def delta_text(found: Delta | None) -> str:
     if not math.isnan(found.low):
         text += f" [{found.low:+.0f}, {found.high:+.0f}]"
     return results.proper_minus(text)
-
-
-def delta_or_none(*arguments: object, **options: object) -> Delta | None:
-    """As :func:`delta`; None where the clips at hand do not allow one."""
-    try:
-        return delta(*arguments, **options)
-    except UserError:
-        return None
 
 
 def difference_text(differences: pd.DataFrame, name: str) -> str:

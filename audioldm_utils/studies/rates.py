@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,16 +23,14 @@ from audioldm_utils.ddcm.codec import Codec, Encoded
 from audioldm_utils.ddcm.header import FIXED_LIMIT
 from audioldm_utils.ddcm.placement import RateTooLowError, load_rules
 from audioldm_utils.ddcm.settings import Settings
+from audioldm_utils.ddcm.windows import Denoiser
 from audioldm_utils.model import HOP
+from audioldm_utils.model.networks import Networks
+from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import baselines
 from audioldm_utils.studies.linear_denoiser import LinearDenoiser
 from audioldm_utils.studies.rate_curves import through
 from audioldm_utils.studies.rows import Bench, Excerpt, Row, correlation, fitted
-
-if TYPE_CHECKING:
-    from audioldm_utils.ddcm.windows import Denoiser
-    from audioldm_utils.model.networks import Networks
-    from audioldm_utils.results.tables import ResultsBuilder
 
 FAMILIES = {
     "speech and voice": ("speech", "singing", "human", "baby", "sneeze", "laugh", "cough"),

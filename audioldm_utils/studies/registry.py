@@ -59,10 +59,9 @@ class Clips:
 
 @dataclass(frozen=True)
 class Study:
-    """One measurement.
+    """One measurement, named as its table is.
 
     Attributes:
-        name: of its table, such as ``01_ladder``.
         where: ``module:function``; the function takes a clip (or a list, see :class:`Clips`),
             the networks, a ``ResultsBuilder``, and seed and grid by name.
         tolerance: largest difference between two runs by metric; ``""`` for all others.
@@ -113,7 +112,7 @@ STUDIES = {study.name: study for study in (
           Clips(4, first=1), SOUND),
     _here("01_mistakes", "bottleneck:measure_mistakes", {"": 0.05}, 0.02,
           Clips(8, first=1), SOUND),
-    _here("01_attacks", "attacks:measure_attacks", {"": 0.05, "f0_error": 20.0}, 0.02,
+    _here("01_attacks", "bottleneck:measure_attacks", {"": 0.05, "f0_error": 20.0}, 0.02,
           Clips(4, first=1), SOUND),
     _here("02_repair", "repair:measure_repairs", _REPAIR, 0.1, Clips(2, first=1), SOUND),
     _here("03_diffusion", "diffusion:measure_diffusion", _DIFFUSION, 0.1, Clips(5, first=1)),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio.clips import Clip
@@ -17,10 +17,12 @@ from audioldm_utils.methods.enhance import bandwidth
 from audioldm_utils.methods.registry import find_method
 from audioldm_utils.metrics import REGISTRY
 from audioldm_utils.metrics.pitch import pitch_names
-from audioldm_utils.model.synthesis import synthesise
+from audioldm_utils.metrics.statistics import Interval
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.results.summaries import pairs
+from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import artefacts
-from audioldm_utils.studies.rows import HEARD, Bench, beginning
+from audioldm_utils.studies.rows import HEARD, Bench, Row, beginning, sound
 from audioldm_utils.studies.verdicts import (
     REFUTED,
     UNDECIDED,
@@ -30,18 +32,11 @@ from audioldm_utils.studies.verdicts import (
     claim,
     difference,
     judge,
+    of,
     reduction,
     together,
     told,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from audioldm_utils.metrics.statistics import Interval
-    from audioldm_utils.model.networks import Networks
-    from audioldm_utils.results.tables import ResultsBuilder
-    from audioldm_utils.studies.rows import Row
 
 #: Judged at 16 kHz, where all methods can be compared.
 MODEL_BAND = (
@@ -57,12 +52,8 @@ PLAIN = {"vae-vocoder": "vocoder", "vae-griffinlim": "griffin-lim", "vae-inverse
 #: What an ablation shows, by name: method and stage.
 STUDIED = {
     **{name: (name, "") for name in PLAIN},
-    "highfreq, fitted table": ("vae-highfreq", FITTED),
-    "highfreq, blind": ("vae-highfreq", BLIND),
-    "highfreq, side information": ("vae-highfreq", SIDE),
-    "vae-denoise": ("vae-denoise", ""),
-    "vae-refined": ("vae-refined", ""),
-    "vae-restored": ("vae-restored", ""),
+    **{f"highfreq, {stage}": ("vae-highfreq", stage) for stage in (FITTED, BLIND, SIDE)},
+    **{name: (name, "") for name in ("vae-denoise", "vae-refined", "vae-restored")},
 }
 HIGH, ABOVE = "4-8 kHz", "8-16 kHz"
 #: Clips with less of their energy above 8 kHz have no such band to lose, per cent.
@@ -88,11 +79,7 @@ def _variants(steps: int) -> dict[tuple[str, str], Callable[[Job], Output]]:
 
 def _plain(job: Job, synthesis: str) -> Output:
     """The VAE's mel made sound by a synthesis of that name, whichever is in use."""
-    mel = job.networks.decode(job.latents)
-    if synthesis == "vocoder":
-        made = job.networks.vocode(mel)
-    else:
-        made = synthesise(mel, synthesis, seed=job.seed)
+    made = sound(job.networks, job.networks.decode(job.latents), synthesis, job.seed)
     return Output(made[0, : len(job.waveform)].cpu().numpy(), MODEL_RATE, job.latents)
 
 
@@ -104,11 +91,10 @@ def shown_steps(steps: int) -> list[int]:
 def all_repairs(
     clip: Clip, networks: Networks, seed: int, steps: int
 ) -> dict[str, tuple[np.ndarray, int]]:
-    """The plain alternatives and each repair of one clip, for listening.
+    """The plain alternatives and each repair of one clip, for listening; refined once for all.
 
     Returns:
-        Method to waveform ``(samples,)`` at the clip's own level, and sample rate. The latents
-        are refined once for all.
+        Method to waveform ``(samples,)`` at the clip's own level, and sample rate.
     """
     job = Job(clip, networks, seed)
     found = {}
@@ -219,22 +205,18 @@ def with_band_above(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["clip"].isin(rows["clip"])]
 
 
-def _of(method: str, stage: str = "") -> dict[str, str]:
-    return {"method": method, "stage": stage}
-
-
 def repair_verdicts(table: pd.DataFrame) -> list[Verdict]:
     """The bounds of «Repairing the VAE» that can fail, from the study's table.
 
     What is enforced, such as a rate, and what a method is given as its target have tests instead.
     """
-    vae, full = _of("vae"), with_band_above(table)
-    blind, side = _of("vae-highfreq", BLIND), _of("vae-highfreq", SIDE)
-    above, noisy = _of("vae-highfreq", FULL), _of("envelope-noise", FULL)
+    vae, full = of("vae"), with_band_above(table)
+    blind, side = of("vae-highfreq", BLIND), of("vae-highfreq", SIDE)
+    above, noisy = of("vae-highfreq", FULL), of("envelope-noise", FULL)
     lsd = "log_spectral_distance"
     blind_bias = reduction(table, blind, vae, "band_energy_bias", HIGH, signed=True)
     side_mel = difference(table, side, vae, "log_mel_distance")
-    above_lsd = reduction(full, above, _of("vae", FULL), lsd, ABOVE)
+    above_lsd = reduction(full, above, of("vae", FULL), lsd, ABOVE)
     above_noise = difference(full, above, noisy, lsd, ABOVE)
     found = [
         ("blind", "blind: at least 80 % of the mean 4 to 8 kHz bias removed",
@@ -243,7 +225,7 @@ def repair_verdicts(table: pd.DataFrame) -> list[Verdict]:
         ("above", "above 8 kHz: log-spectral distance at least halved", above_lsd, 50, True, "%"),
         ("above_noise", "better than noise of the same envelope", above_noise, 0, False, "dB"),
     ]  # fmt: skip
-    restored = _of("vae-restored")
+    restored = of("vae-restored")
     for key, name, metric, unit, more in (
         ("restored_stft", "multi-resolution STFT distance", "multi_resolution_stft", "", False),
         ("restored_visqol", "ViSQOL", "visqol", "MOS", True),
@@ -260,7 +242,7 @@ def repair_verdicts(table: pd.DataFrame) -> list[Verdict]:
 
 def refinement_gain(table: pd.DataFrame) -> Interval | None:
     """Share of the VAE's log-mel error that refinement takes off, which it minimises."""
-    return reduction(table, _of("vae-refined", "mel"), _of("vae", "mel"), "mel_error")
+    return reduction(table, of("vae-refined", "mel"), of("vae", "mel"), "mel_error")
 
 
 #: Judges of a comparison with ``vae-restored``, which neither minimises nor chooses by them.
@@ -269,7 +251,7 @@ UNTOUCHED = {"visqol": "ViSQOL", "chroma_correlation": "chroma correlation of to
 
 def better(table: pd.DataFrame, a: str, b: str, metric: str) -> str:
     """What becomes of «method ``a`` is better than ``b``» by a metric of the registry."""
-    found = difference(table, _of(a), _of(b), metric)
+    found = difference(table, of(a), of(b), metric)
     return claim(found, above=REGISTRY[metric].better == "higher")
 
 
@@ -280,7 +262,7 @@ def repair_claims(table: pd.DataFrame, synthesis: str) -> dict[str, str]:
         synthesis: in use, which ``vae`` and all repairs start from.
     """
     others = [name for name, way in PLAIN.items() if way != synthesis]
-    full, above = with_band_above(table), [_of(m, FULL) for m in ("vae-highfreq", "envelope-noise")]
+    full, above = with_band_above(table), [of(m, FULL) for m in ("vae-highfreq", "envelope-noise")]
     noise = difference(full, *above, "log_spectral_distance", ABOVE)
     stft = "multi_resolution_stft"
     return {
@@ -294,20 +276,16 @@ def repair_claims(table: pd.DataFrame, synthesis: str) -> dict[str, str]:
 def repair_answer(table: pd.DataFrame, synthesis: str) -> dict[str, str]:
     """The chapter's answer and its advice, by their keys."""
     word = repair_claims(table, synthesis)["claim_1"]
-    restored, inverse = _of("vae-restored"), _of("vae-inverse")
+    restored, inverse = of("vae-restored"), of("vae-inverse")
     changes = {
         name: told(difference(table, restored, inverse, metric), "+.2f")
-        for metric, name in {**UNTOUCHED, "multi_resolution_stft": "the STFT distance"}.items()
+        for metric, name in {**UNTOUCHED, "multi_resolution_stft": "and the STFT distance"}.items()
     }
-    says = {
-        UPHELD: "All repairs together are better than",
-        REFUTED: "All repairs together are not better than",
-        UNDECIDED: "All repairs together are not shown to be better than",
-    }
-    listed = [f"{name} by {change}" for name, change in changes.items()]
+    says = {UPHELD: "better", REFUTED: "not better", UNDECIDED: "not shown to be better"}
+    changed = ", ".join(f"{name} by {change}" for name, change in changes.items())
     answer = (
-        f"{says[word]} the plainest alternative, the VAE's mel through the fitted inverse: they "
-        f"change {listed[0]}, {listed[1]}, and {listed[2]}, where less is better."
+        f"All repairs together are {says[word]} than the plainest alternative, the VAE's mel "
+        f"through the fitted inverse: they change {changed}, where less is better."
     )
     advice = {
         UPHELD: "Restore (vae-restored), where the seconds that it takes are there.",

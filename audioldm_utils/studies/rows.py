@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +18,10 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.methods.enhance.stft import band_centres
 from audioldm_utils.metrics import NotApplicable, evaluate_pair
 from audioldm_utils.metrics.perception import stoi
-from audioldm_utils.metrics.pitch import TONAL
-from audioldm_utils.model.networks import normalise
+from audioldm_utils.metrics.pitch import pitch_names
+from audioldm_utils.model.networks import Networks, normalise
 from audioldm_utils.model.synthesis import synthesise
-
-if TYPE_CHECKING:
-    from audioldm_utils.model.networks import Networks
-    from audioldm_utils.results.tables import ResultsBuilder
+from audioldm_utils.results.tables import ResultsBuilder
 
 #: Edges in Hz of the bands in which the mel error is reported.
 MEL_BANDS = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8000))
@@ -35,8 +33,7 @@ HEARD = ("log_mel_distance", "multi_resolution_stft", "visqol")
 
 def heard_of(category: str | None) -> tuple[str, ...]:
     """Names of the metrics that judge a waveform of a class: of pitch, of speech, or neither."""
-    speech, pitched = (category or "").startswith("speech"), category in TONAL
-    return (*HEARD, *("chroma_correlation", "comb_excess") * pitched, *("stoi",) * speech)
+    return (*HEARD, *(name for name in pitch_names(category) if name != "f0_error"))
 
 
 class Row:
@@ -130,10 +127,9 @@ def beginning(clip: Clip, seconds: float) -> Clip:
 class Excerpt:
     """The beginning of a clip, through the front end.
 
-    Attributes:
-        wave: float32 ``(n,)`` at 16 kHz, at its own level.
-        mel, latents: of the normalised wave, ``(1, frames, 64)``, ``(1, 8, frames / 4, 16)``.
-        level: what normalisation removed.
+    ``wave`` is float32 ``(n,)`` at 16 kHz, at its own level; ``mel`` ``(1, frames, 64)`` and
+    ``latents`` ``(1, 8, frames / 4, 16)`` are of the normalised wave; ``level`` is what
+    normalisation removed.
     """
 
     wave: np.ndarray
@@ -166,9 +162,20 @@ class Excerpt:
 
     def waveform(self, networks: Networks, mel: torch.Tensor, synthesis: str = "") -> np.ndarray:
         """A log-mel as sound, at the excerpt's level and length; by the networks' synthesis."""
-        ways = {"": networks.synthesise, "vocoder": networks.vocode}
-        made = ways[synthesis](mel) if synthesis in ways else synthesise(mel, synthesis)
+        made = sound(networks, mel, synthesis)
         return self.level.undo(made.cpu())[0].numpy()[: len(self.wave)]
+
+
+def sound(networks: Networks, mel: torch.Tensor, synthesis: str, seed: int = 0) -> torch.Tensor:
+    """A log-mel as waveform ``(batch, samples)`` by a synthesis of that name, or else in use."""
+    if not synthesis:
+        return networks.synthesise(mel)
+    return networks.vocode(mel) if synthesis == "vocoder" else synthesise(mel, synthesis, seed=seed)
+
+
+def clip_seed(clip: Clip, seed: int) -> int:
+    """The seed of a clip's own random codes, the same whatever other clips there are."""
+    return seed * 2**32 + zlib.crc32(clip.name.encode())
 
 
 def correlation(a: torch.Tensor, b: torch.Tensor) -> float:

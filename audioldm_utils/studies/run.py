@@ -10,26 +10,28 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
 
 from audioldm_utils import bounds
-from audioldm_utils.audio.clips import ClipInfo, find_clips
+from audioldm_utils.audio.clips import ClipInfo, find_clips, load_clip
 from audioldm_utils.audio.survey import LONGEST, survey
 from audioldm_utils.errors import UserError
+from audioldm_utils.model.checkpoint import device_of_worker, load
+from audioldm_utils.model.networks import Networks
 from audioldm_utils.model.synthesis import check_synthesis
+from audioldm_utils.results.evidence import provenance
+from audioldm_utils.results.tables import COLUMNS, ResultsBuilder, concat, read, validate, write
 from audioldm_utils.studies import findings as found_by
 from audioldm_utils.studies.findings import DEFAULTS, Findings, as_recorded
 from audioldm_utils.studies.registry import STUDIES, Study, find_study
-
-if TYPE_CHECKING:
-    from multiprocessing.queues import Queue
-
-    import pandas as pd
-
-    from audioldm_utils.model.networks import Networks
 
 _WORKER: dict[str, Networks] = {}
 
@@ -41,11 +43,6 @@ def _prepare(
     threads: int | None = None,
     numbers: Queue[int] | None = None,
 ) -> None:
-    import torch
-
-    from audioldm_utils.model.checkpoint import device_of_worker, load
-    from audioldm_utils.model.networks import Networks
-
     if threads:
         torch.set_num_threads(threads)
     if numbers:
@@ -57,9 +54,6 @@ def _measure(
     study: Study, infos: Sequence[ClipInfo], parameters: Mapping[str, Any]
 ) -> list[dict[str, object]]:
     """Rows of one clip, or of the clips that the study takes at once."""
-    from audioldm_utils.audio.clips import load_clip
-    from audioldm_utils.results.tables import ResultsBuilder
-
     networks = _WORKER["networks"]
     rows = ResultsBuilder(networks.checkpoint.fingerprint_of(study.parts), parameters["seed"])
     clips = [load_clip(info, LONGEST) for info in infos]
@@ -78,7 +72,6 @@ def measure(
     recheck: int | None = None,
     new_clips: int = 0,
     device: str = "cpu",
-    say: Callable[[str], None] = print,
 ) -> Findings:
     """Run a study for a chapter, keep its table, and say what findings rest on.
 
@@ -87,19 +80,16 @@ def measure(
             sound (default: auto).
         out_dir: gets ``<name>.csv``, ``.parquet`` and a sidecar with the parameters.
         evidence_dir, recheck, new_clips, device: as in :func:`run_study`.
-        say: takes the sentence that tells what the findings rest on.
 
     Raises:
         UserError: a number that cannot be, or as in :func:`measure_clips`.
         StaleEvidenceError: the rows of this run disagree with the committed ones.
     """
-    from audioldm_utils.results.tables import write
-
     how = {"recheck": recheck, "new_clips": new_clips, "device": device}
     run = run_study(name, clips, checkpoint, parameters, evidence_dir, **how)
     write(run, Path(out_dir) / name, {"parameters": as_recorded(parameters)})
     found = found_by.findings(run, clips, name, evidence_dir, parameters, recheck != 0)
-    say(f"{name}: {found.rests}")
+    print(f"{name}: {found.rests}")
     return found
 
 
@@ -121,14 +111,11 @@ def run_study(
     Args:
         evidence_dir: where the committed table lies.
         recheck: measure at most so many of the evidence's clips again, or groups of them; None
-            for all. With 0 the committed rows stand in: for a study that another one of the
-            same code is checked for. Of a study of samples: at most so many of a kind.
+            for all. With 0 the committed rows stand in. Of a study of samples: at most so many
+            of a kind.
         new_clips: most of the clips, or groups of them, that no evidence serves; 0 for all.
         device: where the networks run: cpu, cuda or mps.
     """
-    from audioldm_utils.model.checkpoint import load
-    from audioldm_utils.results.tables import read
-
     study = find_study(name)
     for parameter, value in {**parameters, "new_clips": new_clips, "recheck": recheck or 0}.items():
         bounds.check_parameter(parameter, parameter, value)
@@ -141,13 +128,12 @@ def run_study(
     if found_by.why_alone(name, clips, parameters, fingerprint, evidence_dir):
         count = min(new_clips * size or len(clips), len(clips))
         chosen = [clips[i * len(clips) // count] for i in range(count)]
-        return measure_clips(name, chosen, checkpoint, parameters, progress=False, device=device)
-    held = found_by.evidence_clips(name, clips, evidence_dir)
-    if recheck == 0:
-        table = read(Path(evidence_dir) / f"{name}.csv")
-        table = table[table["clip"].isin([info.name for info in held])]
-        return table.reset_index(drop=True)
-    chosen = held[: None if recheck is None else recheck * size]
+    else:
+        chosen = found_by.evidence_clips(name, clips, evidence_dir)
+        if recheck == 0:
+            table = read(Path(evidence_dir) / f"{name}.csv")
+            return table[table["clip"].isin([i.name for i in chosen])].reset_index(drop=True)
+        chosen = chosen[: None if recheck is None else recheck * size]
     return measure_clips(name, chosen, checkpoint, parameters, progress=False, device=device)
 
 
@@ -173,17 +159,12 @@ def measure_clips(
     Raises:
         UserError: no clips, or an unusable clip (the message names it).
     """
-    import pandas as pd
-
-    from audioldm_utils.results.tables import COLUMNS, validate
-    from audioldm_utils.studies.progress import screen_bar
-
     if not clips:
         raise UserError("there are no clips to measure")
     study, synthesis = STUDIES[name], parameters.get("synthesis", "auto")
     rows: list[dict[str, object]] = []
     groups = study.clips.groups(clips)
-    bar = screen_bar(len(groups), name, "clip", progress)
+    bar = _screen_bar(len(groups), name, progress)
     if jobs == 1 or len(groups) == 1:
         # The report gives each chapter its share of the cores; that is left as it is.
         _prepare(str(checkpoint), synthesis, device)
@@ -220,10 +201,6 @@ def write_evidence(
     device: str = "cpu",
 ) -> Path:
     """Run a study on an eval folder and on the shipped clips; write table and sidecar."""
-    from audioldm_utils.model.checkpoint import load
-    from audioldm_utils.results.evidence import provenance
-    from audioldm_utils.results.tables import concat, write
-
     found = survey(audio_dir, limit or 0)
     for line in found.sentences():
         print(line, file=sys.stderr)
@@ -253,3 +230,21 @@ def write_evidence(
     path = Path(out) / f"{name}.csv"
     write(table, path, record)
     return path
+
+
+def _screen_bar(total: int, name: str, shown: bool) -> tqdm:
+    """A bar with the time that is left, for the person at the screen, also out of a notebook.
+
+    There it is written to the kernel's own standard error, which papermill's caller sees, and
+    seldom; what a cell prints would stay on the page.
+    """
+    said = {"total": total, "desc": name, "unit": "clip", "disable": not shown}
+    if not ("ipykernel" in sys.modules and type(sys.stderr).__module__.startswith("ipykernel")):
+        return tqdm(**said)
+    try:
+        # A kernel puts a pipe into the page in place of descriptor 2 and keeps the first one.
+        stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+    except (OSError, ValueError):
+        return tqdm(total=total, disable=True)
+    stream.write("\n")
+    return tqdm(**said, file=stream, mininterval=5, ncols=78)

@@ -12,7 +12,6 @@ import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,18 +19,14 @@ import torch
 from audioldm_utils.audio.clips import Clip, to_model_rate
 from audioldm_utils.ddcm import codebook as codebooks
 from audioldm_utils.ddcm.core import DDCM, derived_seed
-from audioldm_utils.model.conditioning import stack
+from audioldm_utils.model.conditioning import Conditioning, stack
+from audioldm_utils.model.denoiser import GuidedUNet
 from audioldm_utils.model.generation import starting_noise
-from audioldm_utils.model.networks import normalise
+from audioldm_utils.model.networks import Networks, normalise
 from audioldm_utils.model.schedule import Schedule
+from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies.prompts import CLASSES, PROMPTS
 from audioldm_utils.studies.registry import WHOLE
-
-if TYPE_CHECKING:
-    from audioldm_utils.model.conditioning import Conditioning
-    from audioldm_utils.model.denoiser import GuidedUNet
-    from audioldm_utils.model.networks import Networks
-    from audioldm_utils.results.tables import ResultsBuilder
 
 #: A codebook of this size is a cyclic one.
 CYCLIC = 65536

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from scipy.stats import t
 
 from audioldm_utils.metrics.statistics import FEWEST, Interval, bootstrap_interval
 from audioldm_utils.results.summaries import proper_minus
+from audioldm_utils.studies import verdicts
 from audioldm_utils.studies.prompts import CLASSES
 from audioldm_utils.studies.registry import WHOLE
 from audioldm_utils.studies.sampling import ONE_PROMPT, ONE_SEED
 from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, claim, together
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: A sample below this level, dBFS, counts as all but silent.
 QUIET = -45.0
@@ -39,8 +38,12 @@ def _of(table: pd.DataFrame, key: Key, metric: str) -> pd.DataFrame:
 def by_prompt(table: pd.DataFrame, key: Key, metric: str) -> pd.Series:
     """Mean over the samples of each prompt; of diversity what the study says of each."""
     rows = _of(table, key, metric)
-    prompt = rows["clip"].str.replace(r" \d+$", "", regex=True)
-    return rows["value"].groupby(rows["band"].where(rows["clip"] == WHOLE, prompt)).mean()
+    about = rows["band"].where(rows["clip"] == WHOLE, _prompts(rows))
+    return rows["value"].groupby(about).mean()
+
+
+def _prompts(rows: pd.DataFrame) -> pd.Series:
+    return rows["clip"].str.replace(r" \d+$", "", regex=True)
 
 
 def mean(values: pd.Series | np.ndarray, level: float = 0.95) -> Interval | None:
@@ -59,8 +62,6 @@ def frechet_distance(table: pd.DataFrame, key: Key, minus: Key | None = None) ->
 
     A class is left out at a time (Efron and Stein 1981): the distance has no value for a sample.
     """
-    from scipy.stats import t
-
     sides = [_of(table, one, "frechet_clap").set_index("band")["value"]
              for one in (key, minus) if one]  # fmt: skip
     values = sides[0] if minus is None else (sides[0] - sides[1]).dropna()
@@ -95,11 +96,8 @@ def equivalences(table: pd.DataFrame, sizes: Sequence[int], margin: float) -> pd
         deviations of DDPM's scores within a prompt, ``equivalent`` (a word of :func:`within`),
         and ``prompts`` and ``samples`` of each.
     """
-    import pandas as pd
-
     free = _of(table, FREE, "clap_score")
-    spread = math.sqrt(free.groupby(free["clip"].str.replace(r" \d+$", "", regex=True))["value"]
-                       .var().mean())  # fmt: skip
+    spread = math.sqrt(free["value"].groupby(_prompts(free)).var().mean())
     rows = []
     for size in sizes:
         key = ("ddcm-random", f"K = {size}")
@@ -116,8 +114,6 @@ def equivalences(table: pd.DataFrame, sizes: Sequence[int], margin: float) -> pd
 
 def sample_scores(table: pd.DataFrame, order: Iterable[Key]) -> pd.DataFrame:
     """CLAP score of each sampler in this order: ``label``, ``mean``, ``low``, ``high``, ``n``."""
-    import pandas as pd
-
     found = {key: mean(by_prompt(table, key, "clap_score")) for key in order}
     rows = [{"method": key[0], "label": label(key), **one.as_dict()}
             for key, one in found.items() if one]  # fmt: skip
@@ -126,12 +122,7 @@ def sample_scores(table: pd.DataFrame, order: Iterable[Key]) -> pd.DataFrame:
 
 def cell(found: Interval | None, digits: int = 3) -> str:
     """``0.41 [0.32, 0.50]``; a dash for nothing."""
-    if found is None or math.isnan(found.mean):
-        return "–"
-    text = f"{found.mean:.{digits}f}"
-    if not math.isnan(found.low):
-        text += f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
-    return proper_minus(text)
+    return verdicts.told(found, f".{digits}f")
 
 
 def quiet(table: pd.DataFrame, key: Key) -> int:
@@ -146,8 +137,6 @@ def told(table: pd.DataFrame, method: str) -> Interval | None:
 
 def measures(table: pd.DataFrame, order: Iterable[Key]) -> pd.DataFrame:
     """Every sampler by every measure, as a table to be read; real clips for what they have."""
-    import pandas as pd
-
     rows = [
         (
             label(key),
@@ -218,17 +207,13 @@ def answer(tests: pd.DataFrame, margin: float) -> str:
     does = "score as free noise does"
     parts = []
     if names[UPHELD]:
-        parts.append(f"Random codes of {_listed(names[UPHELD])} {does}")
+        parts.append(f"Random codes of {verdicts.listed(names[UPHELD])} {does}")
     if names[REFUTED]:
-        parts.append(f"those of {_listed(names[REFUTED])} do not")
+        parts.append(f"those of {verdicts.listed(names[REFUTED])} do not")
     if names[UNDECIDED]:
-        parts.append(f"of {_listed(names[UNDECIDED])} it is undecided whether they {does}")
+        parts.append(f"of {verdicts.listed(names[UNDECIDED])} it is undecided whether they {does}")
     text = "; ".join(parts) or "No random codes were measured"
     return f"{text[0].upper()}{text[1:]} (margin {margin:g} standard deviations within a prompt)"
-
-
-def _listed(items: Sequence[str]) -> str:
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def difference_told(tests: pd.DataFrame) -> str:

@@ -6,7 +6,8 @@ All of it is read from the table of ``01_ladder`` (:mod:`audioldm_utils.studies.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from audioldm_utils.metrics.signal import DB_PER_NAT
 from audioldm_utils.metrics.statistics import Interval
@@ -18,12 +19,12 @@ from audioldm_utils.studies.verdicts import (
     UPHELD,
     claim,
     difference,
+    interval_of,
+    listed,
+    of,
     together,
     told,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: By what VAE and synthesis are compared: what a sentence calls it, and its unit.
 COSTS = {
@@ -46,8 +47,6 @@ def rungs(summary: pd.DataFrame) -> pd.DataFrame:
 
     In the order in which a figure shows them.
     """
-    import pandas as pd
-
     parts = [
         summary[summary["method"] == f"{mel}-{way}"].assign(mel=MEL_NAMES[mel], synthesis=WAYS[way])
         for mel in MELS
@@ -59,32 +58,29 @@ def rungs(summary: pd.DataFrame) -> pd.DataFrame:
 def costs(table: pd.DataFrame, way: str) -> pd.DataFrame:
     """What the VAE and a synthesis cost, clip by clip.
 
-    The synthesis costs what it loses of the true mel, the VAE what the same synthesis loses more
-    of the VAE's mel. In the mel domain the VAE's error stands by itself, before any synthesis.
-
-    Args:
-        table: of ``01_ladder``.
-        way: of `WAYS`.
+    The synthesis (``way`` of `WAYS`) costs what it loses of the true mel, the VAE what the same
+    synthesis loses more of the VAE's mel. In the mel domain the VAE's error stands by itself,
+    before any synthesis.
 
     Returns:
         Rows of a results table: the methods ``synthesis`` and ``VAE``, the metrics of `COSTS`.
     """
-    import pandas as pd
 
-    def of(method: str, metric: str, stage: str = "") -> pd.Series:
-        choice = {"method": method, "stage": stage}
-        return pairs(table, choice, choice, metric)[0]
+    def found(method: str, metric: str, stage: str = "") -> pd.Series:
+        return pairs(table, of(method, stage), of(method, stage), metric)[0]
 
     clean, whole = f"mel-{way}", f"vae-{way}"
     stft, chroma = list(COSTS)[1:]
-    found = {
-        "mel_error": (of(clean, "log_mel_distance") / DB_PER_NAT, of("vae", "mel_error", "mel")),
-        stft: (of(clean, stft), of(whole, stft) - of(clean, stft)),
-        chroma: (1 - of(clean, chroma), of(clean, chroma) - of(whole, chroma)),
+    nat = found(clean, "log_mel_distance") / DB_PER_NAT
+    kept = found(clean, chroma)
+    both = {
+        "mel_error": (nat, found("vae", "mel_error", "mel")),
+        stft: (found(clean, stft), found(whole, stft) - found(clean, stft)),
+        chroma: (1 - kept, kept - found(whole, chroma)),
     }
     about = table.drop_duplicates("clip").set_index("clip", drop=False)
     parts = [about.iloc[:0]]
-    for metric, sides in found.items():
+    for metric, sides in both.items():
         row = {"stage": way, "metric": metric, "band": "", "unit": COSTS[metric][1]}
         for method, values in zip(("synthesis", "VAE"), sides, strict=True):
             values = values.dropna()
@@ -95,14 +91,12 @@ def costs(table: pd.DataFrame, way: str) -> pd.DataFrame:
 def dearer(table: pd.DataFrame, way: str) -> dict[str, str]:
     """By each of `COSTS`, what becomes of «the synthesis costs more than the VAE»."""
     rows = costs(table, way)
-    sides = {"method": "synthesis"}, {"method": "VAE"}
+    sides = of("synthesis", way), of("VAE", way)
     return {metric: claim(difference(rows, *sides, metric)) for metric in COSTS}
 
 
 def cost_table(table: pd.DataFrame) -> pd.DataFrame:
     """To be read: what synthesis and VAE cost by each measure, and which of them more."""
-    import pandas as pd
-
     lines = []
     for way in ("vocoder", "inverse"):
         found, words = _summed(table, way), dearer(table, way)
@@ -118,18 +112,14 @@ def cost_table(table: pd.DataFrame) -> pd.DataFrame:
 def _summed(table: pd.DataFrame, way: str) -> dict[tuple[str, str], Interval]:
     """Mean costs with their intervals, by side (``synthesis``, ``VAE``) and measure."""
     found = summarise(costs(table, way), by=("method", "metric"))
-    return {
-        (row.method, row.metric): Interval(row.mean, row.low, row.high, row.n)
-        for row in found.itertuples()
-    }
+    return {(row["method"], row["metric"]): interval_of(row, "mean") for _, row in found.iterrows()}
 
 
 def ladder_claims(table: pd.DataFrame) -> dict[str, str]:
     """What becomes of each claim of «Where does the sound go?», by its key."""
 
     def compare(a: str, b: str, metric: str, stage: str = "") -> str:
-        sides = ({"method": method, "stage": stage} for method in (a, b))
-        return claim(difference(table, *sides, metric))
+        return claim(difference(table, of(a, stage), of(b, stage), metric))
 
     return {
         "claim_1": together(list(dearer(table, "vocoder").values())),
@@ -154,7 +144,7 @@ def ladder_answer(table: pd.DataFrame) -> dict[str, str]:
     )
     words = set(dearer(table, "vocoder").values())
     names = {UPHELD: "vocoder", REFUTED: "VAE"} if len(words) == 1 else {}
-    ways = {"method": "vae-inverse"}, {"method": "vae-vocoder"}
+    ways = of("vae-inverse"), of("vae-vocoder")
     better = {
         claim(difference(table, *ways, stft), above=False),
         claim(difference(table, *ways, "chroma_correlation")),
@@ -184,9 +174,7 @@ def _compared(table: pd.DataFrame, way: str) -> str:
     }.items():
         names = [name for metric, (name, _) in COSTS.items() if words[metric] == word]
         if names:
-            parts.append(
-                f"{start} {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}"
-            )
+            parts.append(f"{start} {listed(names)}")
     return "; ".join(parts)
 
 
@@ -201,15 +189,12 @@ def step_costs(
     Returns:
         Columns ``step``, ``difference``, ``low``, ``high`` and ``n``; no row without clips.
     """
-    import pandas as pd
-
     lines = []
     for name, (path, other) in steps.items():
         found = difference(table, {"method": path}, {"method": other or path}, metric)
         if found and other is None:
             rows = select(table, method=path, metric=metric, band="")
-            row = summarise(rows).iloc[0]
-            found = Interval(row["mean"], row["low"], row["high"], row["n"])
+            found = interval_of(summarise(rows).iloc[0], "mean")
         if found:
             lines.append((name, found.mean, found.low, found.high, found.n))
     return pd.DataFrame(lines, columns=["step", "difference", "low", "high", "n"])

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.results.summaries import directions, read, summarise
 from audioldm_utils.studies.findings import DEFAULTS, made_with
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Metrics of the summary and what their columns are called; the rest is in the chapters.
 METRICS = {
@@ -34,21 +32,12 @@ METRICS = {
 }
 
 
-@dataclass(frozen=True)
-class Gathered:
-    """What findings rest on: judged rows by study, studies of this run alone, a sentence."""
-
-    tables: dict[str, pd.DataFrame]
-    of_run: list[str]
-    rests: str
-
-
 def studies_of(
     results_dir: Path,
     evidence_dir: Path,
     fingerprint_of: Callable[[Sequence[str]], str],
     rests_on_evidence: Callable[[str, Mapping[str, Any]], bool],
-) -> Gathered:
+) -> tuple[dict[str, pd.DataFrame], str]:
     """The rows that each chapter's findings rest on.
 
     A table of this run goes first, unless the findings rest on committed evidence of this
@@ -59,6 +48,9 @@ def studies_of(
         fingerprint_of: of the checkpoint (``Checkpoint.fingerprint_of``).
         rests_on_evidence: of a study's name and a run's parameters: whether findings are the
             evidence's.
+
+    Returns:
+        Judged rows by study, and a sentence that says what they rest on.
     """
     found: dict[str, pd.DataFrame] = {}
     given: dict[str, Mapping[str, Any]] = {}
@@ -78,7 +70,7 @@ def studies_of(
     alone = sorted(of_run)
     rests = f"{len(found) - len(alone)} of {len(found)} studies rest on committed tables"
     rests += f", and on this run alone: {', '.join(alone)}." if alone else "."
-    return Gathered(dict(sorted(found.items())), alone, rests)
+    return dict(sorted(found.items())), rests
 
 
 def _tables(folder: Path, pattern: str) -> Iterator[tuple[Path, pd.DataFrame]]:
@@ -97,8 +89,6 @@ def overview(tables: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
         Columns ``chapter``, ``method``, ``stage``, those of `METRICS` that were measured, and
         ``n``, the largest number of clips behind a row.
     """
-    import pandas as pd
-
     columns, known = ["chapter", "method", "stage"], directions()
     parts = [pd.DataFrame(columns=[*columns, "metric", "mean", "n"])]
     for name, table in tables:

@@ -13,13 +13,15 @@ import torch
 
 from audioldm_utils.audio import MODEL_RATE
 from audioldm_utils.audio import clips as audio
+from audioldm_utils.audio.clips import Clip
 from audioldm_utils.audio.survey import loaded, spread_clips
 from audioldm_utils.errors import UserError
 from audioldm_utils.files import atomic_write
 from audioldm_utils.metrics.signal import multi_resolution_stft
 from audioldm_utils.metrics.statistics import compare_pairs
 from audioldm_utils.model.networks import Networks
-from audioldm_utils.model.synthesis import SYNTHESES, synthesis_path, synthesise
+from audioldm_utils.model.synthesis import SYNTHESES, synthesis_path
+from audioldm_utils.studies.rows import sound
 
 #: The rule, as it is stored beside the choice.
 RULE = (
@@ -52,11 +54,7 @@ class Choice:
 def choose(
     distances: dict[str, np.ndarray], recordings: Sequence[str] | None = None
 ) -> tuple[str, float]:
-    """The rule :data:`RULE`: name and p; fewer than two clips keep the vocoder.
-
-    Args:
-        recordings: of each clip; every clip is its own by default.
-    """
+    """The rule :data:`RULE`: name and p; fewer than two clips keep the vocoder."""
     best = min(distances, key=lambda name: distances[name].mean())
     if best == "vocoder" or len(distances["vocoder"]) < 2:
         return "vocoder", 1.0
@@ -75,19 +73,14 @@ def fit(
     """Measure each synthesis on clips of a folder, store the choice in the checkpoint.
 
     Args:
-        networks: of the checkpoint.
         folder: clips on which nothing will be judged.
-        limit: number of clips, spread evenly over the folder; None is all.
-        max_seconds: of each clip.
-        progress: gets the number of clips done and the number of all.
-        say: takes a sentence for each clip that is left out.
+        limit, max_seconds, progress, say: as of ``compensation.fit``.
 
     Raises:
         UserError: the folder holds no clips that can be used.
     """
     spread = spread_clips(folder, limit)
-    names: list[str] = []
-    belongs: list[str] = []
+    measured: list[Clip] = []
     rows: dict[str, list[float]] = {name: [] for name in SYNTHESES}
     for clip in loaded(spread, max_seconds, say):
         wave = audio.normalise(audio.to_model_rate(clip))[0].astype(np.float32)
@@ -95,17 +88,15 @@ def fit(
             continue
         mel = networks.decode(networks.encode(networks.to_mel(torch.from_numpy(wave)[None])))
         for name, values in rows.items():
-            made = networks.vocode(mel) if name == "vocoder" else synthesise(mel, name)
-            estimate = made[0, : len(wave)].cpu().numpy()
+            estimate = sound(networks, mel, name)[0, : len(wave)].cpu().numpy()
             values.append(multi_resolution_stft(wave, estimate, MODEL_RATE))
-        names.append(clip.name)
-        belongs.append(clip.recording)
+        measured.append(clip)
         if progress:
-            progress(len(names), len(spread))
-    if not names:
+            progress(len(measured), len(spread))
+    if not measured:
         raise UserError(f"{folder} holds no sound to measure a synthesis on.")
     distances = {name: np.array(values) for name, values in rows.items()}
-    synthesis, p = choose(distances, belongs)
+    synthesis, p = choose(distances, [clip.recording for clip in measured])
     checkpoint = networks.checkpoint
     path = synthesis_path(checkpoint.path, checkpoint.fingerprint)
     record: dict[str, Any] = {
@@ -114,7 +105,7 @@ def fit(
         "rule": RULE,
         "p": round(p, 6),
         "mean_distance": {name: round(float(v.mean()), 6) for name, v in distances.items()},
-        "clips": names,
+        "clips": [clip.name for clip in measured],
         "max_seconds": max_seconds,
     }
     atomic_write(path, json.dumps(record, indent=1) + "\n")

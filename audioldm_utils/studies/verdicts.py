@@ -9,11 +9,11 @@ A :class:`Verdict` holds ``yes`` where the whole 95 % interval over recordings k
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from audioldm_utils.metrics.statistics import (
     FEWEST,
@@ -23,19 +23,12 @@ from audioldm_utils.metrics.statistics import (
 )
 from audioldm_utils.results.summaries import Choice, count_text, pairs, proper_minus, units
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 @dataclass(frozen=True)
 class Verdict:
-    """One bound and what was measured, with its 95 % interval; NaN where there is none.
+    """One bound in words and what was measured, with its 95 % interval; NaN where there is none.
 
-    Attributes:
-        key: short name, for sentences that quote it.
-        asked: the bound in words.
-        n, recordings: clips, and recordings that they belong to.
-        holds: ``yes``, ``on average`` or ``no``.
+    ``key`` is for sentences that quote it; ``holds`` is ``yes``, ``on average`` or ``no``.
     """
 
     key: str
@@ -95,14 +88,15 @@ def claim(found: Interval | None, bound: float = 0.0, above: bool = True) -> str
     return UPHELD if ends[0] > 0 else REFUTED if ends[1] < 0 else UNDECIDED
 
 
+def interval_of(row: pd.Series, mean: str = "difference") -> Interval:
+    """A row of ``results.differences``, or with ``mean`` of a summary, as its interval."""
+    limits = (row[name] for name in (mean, "low", "high", "n"))
+    return Interval(*limits, recordings=int(row.get("recordings", row["n"])))
+
+
 def words(found: pd.DataFrame, above: bool, bound: float = 0.0) -> list[str]:
     """A word for each row of ``results.differences``: is it above (below) the bound?"""
-    told = []
-    for row in found.to_dict("records"):
-        units = {name: row[name] for name in ("recordings",) if name in row}
-        limits = (row[name] for name in ("difference", "low", "high", "n"))
-        told.append(claim(Interval(*limits, **units), bound, above))
-    return told
+    return [claim(interval_of(row), bound, above) for _, row in found.iterrows()]
 
 
 def together(found: Sequence[str]) -> str:
@@ -122,56 +116,48 @@ def told(found: Interval | None, spec: str = ".2f", unit: str = "") -> str:
     return proper_minus(text) + (f"\N{NARROW NO-BREAK SPACE}{unit}" if unit else "")
 
 
-def difference(
-    table: pd.DataFrame,
-    a: Choice,
-    b: Choice,
-    metric: str,
-    band: str = "",
-    over: str = "recording",
-) -> Interval | None:
-    """Mean difference ``a - b`` over clips with its interval; None without shared clips.
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
 
-    Args:
-        over: what the interval is over: ``recording``, or ``collection``.
-    """
+
+def of(method: str, stage: str | list[str] = "") -> Choice:
+    """The choice of a method's rows at one stage, or at several."""
+    return {"method": method, "stage": stage}
+
+
+def at_stages(a: str, b: str, stages: Iterable[str]) -> dict[str, tuple[Choice, Choice]]:
+    """What ``results.differences`` is asked of two methods at the same stages, by the stage."""
+    return {stage: (of(a, stage), of(b, stage)) for stage in stages}
+
+
+def difference(
+    table: pd.DataFrame, a: Choice, b: Choice, metric: str, band: str = ""
+) -> Interval | None:
+    """Mean difference ``a - b`` over clips with its interval; None without shared clips."""
     first, second = pairs(table, a, b, metric, band)
     if not len(first):
         return None
-    return bootstrap_interval(first - second, recordings=units(table, first.index, over))
+    return bootstrap_interval(first - second, recordings=units(table, first.index))
 
 
 def reduction(
-    table: pd.DataFrame,
-    a: Choice,
-    b: Choice,
-    metric: str,
-    band: str = "",
-    signed: bool = False,
-    over: str = "recording",
+    table: pd.DataFrame, a: Choice, b: Choice, metric: str, band: str = "", signed: bool = False
 ) -> Interval | None:
     """How much smaller ``a`` is than ``b``, as a share; None without shared clips.
 
     Args:
         signed: values may cancel: the magnitudes of the two means are compared.
-        over: as in :func:`difference`.
     """
     first, second = pairs(table, a, b, metric, band)
     if not len(first) or not second.any():
         return None
-    belongs = units(table, first.index, over)
+    belongs = units(table, first.index)
     return bootstrap_reduction(first, second, signed=signed, recordings=belongs)
-
-
-def worst(table: pd.DataFrame, choice: Choice, metric: str) -> Worst | None:
-    """The largest value of a choice; None without clips."""
-    return Worst.of(pairs(table, choice, choice, metric)[0].to_numpy())
 
 
 def as_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """Verdicts to be read: asked, measured with interval, n, holds."""
-    import pandas as pd
-
     rows = []
     for verdict in verdicts:
         unit = f" {verdict.unit}" if verdict.unit else ""

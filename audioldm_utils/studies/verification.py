@@ -10,10 +10,8 @@ its weights), other clips' outputs, and noise of the clip's own levels (``envelo
 from __future__ import annotations
 
 import copy
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,23 +20,20 @@ from audioldm_utils.audio.clips import Clip, fit_length, to_model_rate
 from audioldm_utils.audio.signals import Gain
 from audioldm_utils.ddcm import bitstream
 from audioldm_utils.ddcm.codec import coder_for, latent_frames
+from audioldm_utils.ddcm.core import DDCM, Step
 from audioldm_utils.ddcm.settings import Settings, header_for
 from audioldm_utils.metrics.correlations import band_envelope, correlate, correlation_matrix
 from audioldm_utils.model.conditioning import stack
 from audioldm_utils.model.denoiser import GuidedUNet
-from audioldm_utils.model.networks import normalise
+from audioldm_utils.model.networks import Networks, normalise
+from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies.baselines import NOISES, envelope_noise
 from audioldm_utils.studies.codebook_theory import (
     expected_cosine_greedy,
     rate_distortion_correlation,
 )
 from audioldm_utils.studies.prompts import other_prompt
-from audioldm_utils.studies.rows import Row
-
-if TYPE_CHECKING:
-    from audioldm_utils.ddcm.core import DDCM, Step
-    from audioldm_utils.model.networks import Networks
-    from audioldm_utils.results.tables import ResultsBuilder
+from audioldm_utils.studies.rows import Row, clip_seed
 
 #: Clips that go through the network together.
 BATCH = 8
@@ -95,7 +90,7 @@ def measure_correlations(
     latents = _batched(networks.encode, mels)
     writer = _Writer(clips, rows, _representations(latents, mels, waves))
     writer.matched("vae", "", _outputs(networks, latents))
-    seeds = [seed * 2**32 + zlib.crc32(clip.name.encode()) for clip in clips]
+    seeds = [clip_seed(clip, seed) for clip in clips]
     _measure_noises(writer, networks, waves, seeds)
     networks.checkpoint.use_channels_last()
     wrong = wrong_network(networks.checkpoint.unet, perturbation, seed)

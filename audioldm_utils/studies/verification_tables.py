@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from audioldm_utils.metrics.statistics import FEWEST, Interval, holm
+from audioldm_utils.metrics.statistics import FEWEST, Interval
 from audioldm_utils.results.summaries import per_clip, proper_minus, select, summarise
 from audioldm_utils.studies import correlation_tests
+from audioldm_utils.studies.correlation_tests import ALPHA
 from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, claim, together
 from audioldm_utils.studies.verification import JUDGED, METRICS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: (method, stage) to the name of its null; an empty stage is that of the own codes.
 NULLS = {
@@ -31,8 +28,6 @@ NULLS = {
     ("envelope-noise", "broadband"): "noise of its loudness",
     ("envelope-noise", "seven bands"): "noise of its seven bands",
 }
-#: What a comparison has to show.
-ALPHA, EFFECT = 0.01, 0.8
 #: Permutations: so many that the smallest p-value, times all comparisons, stays below ``ALPHA``.
 DRAWS = 29999
 #: Correlations in time, loudness included, and without it.
@@ -79,27 +74,39 @@ def matrix(table: pd.DataFrame, method: str, stage: str, metric: str) -> pd.Data
     return rows.assign(other=other).pivot(index="clip", columns="other", values="value")
 
 
-def _columns() -> list[str]:
-    return ["rate", *(field.name for field in fields(correlation_tests.Comparison))]
-
-
-def _tested(found: Sequence[Mapping[str, object]], **more: object) -> pd.DataFrame:
-    """Comparisons as a table, corrected by Holm over all of them."""
-    import pandas as pd
-
-    out = pd.DataFrame(found, columns=[*more, *_columns()])
-    out["p_corrected"] = holm(out["p"])
-    out["follows"] = (out["p_corrected"] < ALPHA) & (out["d_z"] >= EFFECT)
-    out["at_floor"] = out["p"] <= out["floor"] * (1 + 1e-9)
-    return out
-
-
 def _of_clips(table: pd.DataFrame, clips: Sequence[str]) -> tuple[list[str], list[str]]:
     """Class and recording of each clip; a clip without one shares it with none."""
     known = table.drop_duplicates("clip").set_index("clip")
     belongs = known["recording"] if "recording" in known else known.index.to_series()
     kinds = [known["class"][clip] or clip for clip in clips]
     return kinds, [belongs[clip] or clip for clip in clips]
+
+
+def _matrices(
+    table: pd.DataFrame, method: str, stage: str
+) -> tuple[list[str], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Clips, and by metric the correlations of all pairs of them and their diagonal."""
+    frames = {metric: matrix(table, method, stage, metric) for metric in JUDGED}
+    values = {metric: frame.to_numpy() for metric, frame in frames.items()}
+    matched = {metric: np.diag(value) for metric, value in values.items()}
+    return list(frames[JUDGED[0]].index), values, matched
+
+
+def _values(
+    table: pd.DataFrame, method: str, stage: str, clips: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """By metric, the correlation of each clip's output in these rows."""
+    rows = select(table, method=method, stage=stage)
+    return {m: per_clip(select(rows, metric=m))[clips].to_numpy() for m in JUDGED}
+
+
+def _nulls(
+    table: pd.DataFrame, stage: str, clips: Sequence[str]
+) -> dict[str, dict[str, np.ndarray]]:
+    return {
+        label: _values(table, method, kind or stage, clips)
+        for (method, kind), label in NULLS.items()
+    }
 
 
 def comparisons(table: pd.DataFrame) -> pd.DataFrame:
@@ -109,29 +116,15 @@ def comparisons(table: pd.DataFrame) -> pd.DataFrame:
         table: rows of the study, of at least two clips.
 
     Returns:
-        One row a comparison: ``rate`` and the fields of ``correlation_tests.Comparison``, p-values
-        corrected by Holm over all rows, ``follows`` and ``at_floor``.
+        One row a comparison: ``rate`` and the columns of ``correlation_tests.corrected``.
     """
-    found = []
+    found, own = [], table[table["band"] == ""]
     for stage in rates_of(table):
-        matrices = {metric: matrix(table, "ddcm", stage, metric) for metric in JUDGED}
-        clips = list(next(iter(matrices.values())).index)
-        own = table[table["band"] == ""]
-        nulls = {
-            label: {
-                metric: per_clip(
-                    select(own, method=method, stage=kind or stage, metric=metric)
-                )[clips].to_numpy()
-                for metric in JUDGED
-            }
-            for (method, kind), label in NULLS.items()
-        }  # fmt: skip
-        values = {metric: frame.to_numpy() for metric, frame in matrices.items()}
-        matched = {metric: np.diag(value) for metric, value in values.items()}
-        belongs = _of_clips(table, clips)
+        clips, values, matched = _matrices(table, "ddcm", stage)
+        nulls, belongs = _nulls(own, stage, clips), _of_clips(table, clips)
         verified = correlation_tests.verify(matched, nulls, values, *belongs, draws=DRAWS)
-        found += [{"rate": stage, **asdict(one)} for one in verified]
-    return _tested(found)
+        found += [{"rate": stage, **one} for one in verified]
+    return correlation_tests.corrected(found, "rate")
 
 
 def control(table: pd.DataFrame) -> pd.DataFrame:
@@ -144,34 +137,18 @@ def control(table: pd.DataFrame) -> pd.DataFrame:
     pairs = table[table["band"].str.startswith("with ")]
     # Of a null each output is held against one stranger.
     chosen = pairs.loc[pairs["method"] == "ddcm-prompt", ["clip", "band"]].drop_duplicates()
-    strange = pairs.merge(chosen, on=["clip", "band"])
+    strange, clips = pairs.merge(chosen, on=["clip", "band"]), sorted(chosen["clip"])
     for stage in rates_of(table):
-        if len(chosen):
-            clips = sorted(chosen["clip"])
-
-            def against(method: str, at: str, clips: list[str] = clips) -> dict[str, np.ndarray]:
-                rows = select(strange, method=method, stage=at)
-                return {
-                    metric: per_clip(select(rows, metric=metric))[clips].to_numpy()
-                    for metric in JUDGED
-                }
-
-            nulls = {label: against(method, kind or stage)
-                     for (method, kind), label in NULLS.items()}  # fmt: skip
-            belongs = _of_clips(table, clips)
-            verified = correlation_tests.verify(
-                against("ddcm", stage), nulls, None, *belongs, draws=DRAWS
-            )
-            about = {"control": "a stranger's input", "rate": stage}
-            found += [{**about, **asdict(one)} for one in verified]
-        matrices = {metric: matrix(table, "ddcm-random", stage, metric) for metric in JUDGED}
-        belongs = _of_clips(table, list(next(iter(matrices.values())).index))
-        values = {metric: frame.to_numpy() for metric, frame in matrices.items()}
-        matched = {metric: np.diag(value) for metric, value in values.items()}
-        verified = correlation_tests.verify(matched, {}, values, *belongs, draws=DRAWS)
-        about = {"control": "random indices", "rate": stage}
-        found += [{**about, **asdict(one)} for one in verified]
-    return _tested(found, control="")
+        asked = {}
+        if clips:
+            own, nulls = _values(strange, "ddcm", stage, clips), _nulls(strange, stage, clips)
+            asked["a stranger's input"] = own, nulls, {}, *_of_clips(table, clips)
+        every, values, matched = _matrices(table, "ddcm-random", stage)
+        asked["random indices"] = matched, {}, values, *_of_clips(table, every)
+        for name, given in asked.items():
+            verified = correlation_tests.verify(*given, draws=DRAWS)
+            found += [{"control": name, "rate": stage, **one} for one in verified]
+    return correlation_tests.corrected(found, "control", "rate")
 
 
 def fewest_clips(tests: int) -> int:
@@ -218,9 +195,8 @@ def answer(tests: pd.DataFrame, words: Mapping[str, str]) -> str:
     if UPHELD not in (words["claim_1"], words["claim_2"]):
         return "It is not shown that the output follows its own input"
     left = [text for key, text in UNBEATEN.items() if words[key] != UPHELD]
-    left += ["chance"] * (words["claim_1"] != UPHELD) + ["other clips"] * (
-        words["claim_2"] != UPHELD
-    )
+    first = {"claim_1": "chance", "claim_2": "other clips"}
+    left += [text for key, text in first.items() if words[key] != UPHELD]
     if not left:
         return "Yes, the output follows its own input more than any of the nulls does"
     listed = " and of ".join([", of ".join(left[:-1]), left[-1]] if len(left) > 1 else left)

@@ -56,7 +56,9 @@ def write_clips(folder: Path, names: str, classes: bool = True) -> Path:
 def replays():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Study, "function", replayed)
-        patch.setattr(checkpoint, "load", cache(checkpoint.load))  # the same networks for all
+        loaded = cache(checkpoint.load)  # the same networks for all
+        for module in (checkpoint, studies):
+            patch.setattr(module, "load", loaded)
         patch.setattr(GuidedUNet, "_run", barely)
         yield
 

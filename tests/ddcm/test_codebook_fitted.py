@@ -104,11 +104,14 @@ def test_soft_quantisation_runs_from_hard_to_the_mean():
 
 def test_fitting_and_further_stages_lower_the_error_on_held_out_latents():
     train, held_out = list(structured(60, 1)), structured(20, 2)
-    errors = {}
-    for init in ("random", "k-means"):
-        quantiser = fit_vectors(train, 32, init=init)
-        errors[init] = float((quantiser.hard(held_out) - held_out).pow(2).mean())
-    assert errors["k-means"] < 0.8 * errors["random"]
+    rows = torch.cat([z.flatten(1).T for z in train])
+    drawn = torch.randn(32, rows.shape[1], generator=torch.Generator().manual_seed(0))
+    random = VectorQuantiser((drawn * rows.std(0) + rows.mean(0))[None])
+    before, after = (
+        float((one.hard(held_out) - held_out).pow(2).mean())
+        for one in (random, fit_vectors(train, 32))
+    )
+    assert after < 0.8 * before
     staged = fit_vectors(train, 32, block=(2, 2), stages=3)
     by_stage = [float((staged.hard(held_out, s) - held_out).pow(2).mean()) for s in (1, 2, 3)]
     assert by_stage == sorted(by_stage, reverse=True)
@@ -163,8 +166,6 @@ def test_what_cannot_be_fitted_is_refused():
         fit_vectors([white(1, SHAPE)[0]], 500)
     with pytest.raises(UserError, match="cannot fit a codebook of 500"):
         fit_directions(white(10, (4,)), 500)
-    with pytest.raises(UserError, match="init 'zeros'"):
-        fit_vectors([white(1, SHAPE)[0]], 5, init="zeros")
     with pytest.raises(ValueError, match="do not cut"):
         VectorQuantiser(white(1, (5, 8))).hard(white(1, SHAPE))
     with pytest.raises(UserError, match="must be \\(stages"):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from audioldm_utils.model.mel import MelConfig, griffin_lim, linear_magnitude, log_mel
+from audioldm_utils.studies.bottleneck import with_phase
 from audioldm_utils.studies.mistakes import MISTAKES, check_latents, check_mel, mistake_cost
-from audioldm_utils.studies.phase import with_phase
 from tests.golden.make_golden_mel import PADDING, librosa_log_mel, signal
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "mel.npz"

@@ -13,7 +13,7 @@ from audioldm_utils.errors import UserError
 from audioldm_utils.metrics import DB_PER_NAT
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Networks
-from audioldm_utils.studies.drift import read_drift, replay
+from audioldm_utils.studies.streams import read_drift, replay
 
 #: dB of log-mel, mean absolute. A codec's own error is some dB.
 BOUND = 0.05

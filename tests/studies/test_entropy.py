@@ -6,7 +6,7 @@ import pytest
 from audioldm_utils.ddcm import DDCM
 from audioldm_utils.ddcm.codebook import make
 from audioldm_utils.model.schedule import Schedule
-from audioldm_utils.studies.entropy import index_entropy
+from audioldm_utils.studies.streams import index_entropy
 from tests.ddcm.test_ddcm import CONFIG, SHAPE, latents, network
 
 

@@ -7,7 +7,7 @@ import pytest
 from audioldm_utils.errors import UserError
 from audioldm_utils.results.summaries import differences
 from audioldm_utils.results.tables import ResultsBuilder
-from audioldm_utils.studies import codebook_tables
+from audioldm_utils.studies import codebook_theory
 from audioldm_utils.studies import rate_curves as rates
 from tests.demo_project import ROOT
 
@@ -41,13 +41,12 @@ def test_half_the_rate_is_a_delta_of_minus_fifty_percent(table):
     assert rates.delta_text(found).startswith("\N{MINUS SIGN}50 %")
     by_name = {"a": stages, "b": stages[:2]}
     assert rates.delta(table, "a", "b", "mel_error", by_name).mean == pytest.approx(-50, abs=6)
-    with pytest.raises(UserError, match="no clip has all stages of both a and b"):
-        rates.delta(table, "a", "b", "mel_error", ["low", "none"])
+    assert rates.delta(table, "a", "b", "mel_error", ["low", "none"]) is None
     alone = rates.delta(
         table[table["clip"] == table["clip"].iloc[0]], "a", "b", "mel_error", stages
     )
     assert rates.delta_text(alone) == "\N{MINUS SIGN}50 %"  # one clip: a mean, no interval
-    assert rates.delta_or_none(table, "a", "c", "mel_error", stages) is None
+    assert rates.delta(table, "a", "c", "mel_error", stages) is None
     assert rates.delta_text(None) == "not measured on these clips"
 
 
@@ -80,18 +79,18 @@ def test_families_of_classes():
 
 def test_the_committed_tables_show_what_is_claimed():
     folder = ROOT / "book" / "evidence"
-    table = codebook_tables.read_efficiency(folder)
+    table = codebook_theory.read_efficiency(folder)
     shifts = table[(table["codebook"] == "cyclic shift") & table["bits"].isin([16, 128, 512])]
     assert len(shifts) == 6
     white = shifts[shifts["residual"] == "white"].set_index("bits")
     smooth = shifts[shifts["residual"] == "smooth"].set_index("bits")
     assert (white["low"] >= 0.79).all()
     assert (smooth["mean"] >= 0.95 * white["mean"]).all()
-    assert set(codebook_tables.over_bits(table)["method"]) >= {"ddcm", "ddcm-gaussian"}
-    theory = codebook_tables.turbo_theory(16384, [30, 300])
+    assert set(codebook_theory.over_bits(table)["method"]) >= {"ddcm", "ddcm-gaussian"}
+    theory = codebook_theory.turbo_theory(16384, [30, 300])
     turbo = table[(table["method"] == "ddcm-turbo") & (table["residual"] == "white")]
     assert theory["mean"].tolist() == pytest.approx(turbo["mean"].iloc[[0, 2]].tolist(), abs=0.01)
-    assert codebook_tables.cosine_theory([1024])["mean"].iloc[0] == pytest.approx(0.0179, abs=2e-4)
-    assert "choose, processor" in codebook_tables.read_cost(folder)
+    assert codebook_theory.cosine_theory([1024])["mean"].iloc[0] == pytest.approx(0.0179, abs=2e-4)
+    assert "choose, processor" in codebook_theory.read_cost(folder)
     with pytest.raises(UserError, match="benchmarks/codebook_speed"):
-        codebook_tables.read_cost(folder / "nowhere")
+        codebook_theory.read_cost(folder / "nowhere")

@@ -29,13 +29,10 @@ def test_evidence_goes_before_tables_of_the_run(tmp_path):
     write(rows(OWN, 2.0), results / "01_bottleneck_analysis" / "01_ladder")
     write(rows(OWN, 3.0), results / "05_ddcm_codec" / "05_rates")
     (results / "05_ddcm_codec" / "other.csv").write_text("a,b\n1,2\n")
-    found = studies_of(results, evidence, lambda parts: OWN, lambda study, given: True)
-    assert set(found.tables) == {"01_ladder", "05_rates"}
-    assert found.of_run == ["05_rates"]
-    assert (
-        found.rests == "1 of 2 studies rest on committed tables, and on this run alone: 05_rates."
-    )
-    table = overview(found.tables.items()).set_index("chapter")
+    tables, rests = studies_of(results, evidence, lambda parts: OWN, lambda study, given: True)
+    assert set(tables) == {"01_ladder", "05_rates"}
+    assert rests == "1 of 2 studies rest on committed tables, and on this run alone: 05_rates."
+    table = overview(tables.items()).set_index("chapter")
     assert table["ViSQOL, MOS ↑"].to_dict() == {"01": 4.0, "05": 3.0}
     assert table["n"].to_dict() == {"01": 1, "05": 2}
 
@@ -46,8 +43,8 @@ def test_tables_of_clips_that_evidence_does_not_hold_go_before_it(tmp_path):
     for study in ("01_ladder", "02_repair"):
         write(rows(OWN, 4.0), evidence / study, record)
     write(rows(OWN, 2.0), results / "01_bottleneck_analysis" / "01_ladder")
-    found = studies_of(results, evidence, lambda parts: OWN, lambda study, given: False)
-    table = overview(found.tables.items()).set_index("chapter")
+    tables, _ = studies_of(results, evidence, lambda parts: OWN, lambda study, given: False)
+    table = overview(tables.items()).set_index("chapter")
     # Chapter 02 has not run: the evidence is all that there is.
     assert table["ViSQOL, MOS ↑"].to_dict() == {"01": 2.0, "02": 4.0}
 
@@ -66,15 +63,16 @@ def test_evidence_stands_for_the_parameters_that_a_table_was_made_with(tmp_path)
 
 
 def test_nothing_measured_is_an_empty_table(tmp_path):
-    assert overview(studies_of(tmp_path, tmp_path, lambda parts: OWN, wrong).tables.items()).empty
+    tables, _ = studies_of(tmp_path, tmp_path, lambda parts: OWN, wrong)
+    assert overview(tables.items()).empty
 
 
 def test_evidence_that_rests_on_some_components_goes_by_their_fingerprint(tmp_path):
     record = provenance("x", inputs=[], seeds=[0], shipped=[], parts=["vae", "vocoder"])
     write(rows(FOREIGN, 4.0), tmp_path / "01_ladder", record)
     write(rows(OWN, 4.0), tmp_path / "02_repair", record)
-    found = studies_of(tmp_path, tmp_path, lambda parts: FOREIGN if parts else OWN, wrong)
-    assert set(found.tables) == {"01_ladder"}
+    tables, _ = studies_of(tmp_path, tmp_path, lambda parts: FOREIGN if parts else OWN, wrong)
+    assert set(tables) == {"01_ladder"}
 
 
 def test_a_chapter_shows_only_columns_that_it_filled():

@@ -1,21 +1,28 @@
-"""Is there anything left to code? The entropy of the indices.
+"""What ``.ddcm`` files hold: is anything left to code, and do they decode alike elsewhere?
 
 Indices of an ideal code are uniform and independent. Some hundred of them do not fill a
 histogram of 65,536 atoms, so they are sorted into a few equal buckets, and what the histogram
 of these could save a bit is bounded.
+
+Decoded in another batch, with other threads or on another device, sums in another order round
+otherwise, and each step's rounding goes into the next.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+import torch
+from scipy.stats import chi2
 
-if TYPE_CHECKING:
-    from audioldm_utils.ddcm.codec import Codec
+from audioldm_utils.ddcm.codec import Codec
+from audioldm_utils.ddcm.core import Codes
+from audioldm_utils.errors import UserError
 
 SAMPLES_PER_BUCKET = 20
 
@@ -43,14 +50,10 @@ class Entropy:
 
 
 def index_entropy(indices: Sequence[Sequence[int]], size: int) -> Entropy:
-    """Measure what is left to code in streams of indices.
-
-    Args:
-        indices: streams, each the indices of its steps in order; at least 40 in all.
-        size: of the codebook; each index is in [0, size).
+    """Measure what is left to code in streams of indices in [0, size), each in order.
 
     Raises:
-        ValueError: too few indices, or one outside the codebook.
+        ValueError: fewer than 40 indices in all, or one outside the codebook.
     """
     flat = np.concatenate([np.asarray(stream, dtype=np.int64) for stream in indices])
     if len(flat) < 2 * SAMPLES_PER_BUCKET:
@@ -93,10 +96,36 @@ def codes_entropy(codec: Codec, files: Sequence[bytes]) -> Entropy:
 
 def _divergence(counts: np.ndarray, expected: np.ndarray, degrees: int) -> tuple[float, float]:
     """Kullback-Leibler divergence in bits a sample, bias removed, and the G test's p-value."""
-    from scipy.stats import chi2
-
     some = (counts > 0) & (expected > 0)
     total = max(counts.sum(), 1)
     divergence = float((counts[some] * np.log(counts[some] / expected[some])).sum())
     excess = (divergence - degrees / 2) / total / math.log(2)
     return excess, float(chi2.sf(2 * divergence, degrees))
+
+
+def replay(codec: Codec, data: bytes, batch: int = 1) -> torch.Tensor:
+    """Latents (1, 8, frames, 16) of a file, decoded in a batch of copies of it.
+
+    Raises:
+        UserError: a file with a prompt or of more than one window, which are not measured.
+    """
+    coder, codes, header, _ = codec.open(data)
+    if header.prompt is not None or codes.shape[1] > 256:
+        raise UserError("drift is measured without a prompt and on clips of up to 10 s")
+    choices = tuple(choice.repeat(batch, 1) for choice in codes.choices)
+    many = Codes(choices, codes.shape, codes.latents.expand(batch, *codes.shape))
+    return coder.decode(many, codec.networks.denoiser(None))[:1].cpu()
+
+
+def read_drift(folder: str | Path, fingerprint: str) -> tuple[str, str]:
+    """Largest log-mel change and the codec's own error, in dB, as sentences take them.
+
+    From ``ddcm_drift.json`` of ``benchmarks/ddcm_drift.py``; another checkpoint's does not count.
+    """
+    path = Path(folder) / "ddcm_drift.json"
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    if found.get("checkpoint") != fingerprint:
+        return ("not measured for this checkpoint",) * 2
+    worst = max(way["largest log-mel change, dB"] for way in found["ways"].values())
+    own = found["codec's own error, dB"]
+    return f"{worst:.2g} dB", f"{own:.2g} dB"
