@@ -120,8 +120,8 @@ CHANGES = {
     "numbers": ("out_dir", "limit", "new_clips", "samples", "margin"),
     "grid": GRID,
     "all": (*PLACES, "seed", "limit", "new_clips", *GRID),
-    "sound": ("synthesis",),
-    "card": ("seed", "synthesis", "limit", "sample_steps", "sample_seconds"),
+    "sound": ("synthesis", "device"),
+    "card": ("seed", "device", "synthesis", "limit", "sample_steps", "sample_seconds"),
 }
 #: Why a run with such changes rests on itself; None where committed rows serve it still.
 REASONS = {

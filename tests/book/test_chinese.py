@@ -37,7 +37,7 @@ PAGES = {
 }
 
 #: Keys of English sentences, in whose place Chinese pages take single numbers and verdicts.
-SENTENCES = {"answer", "source", "rests", "verdict"}
+SENTENCES = {"answer", "source", "rests", "verdict", "missed"}
 
 
 def keys_of(path: Path) -> set[str]:

@@ -150,8 +150,6 @@ def test_diffusion_runs_get_equal_calls(networks, clip):
     back = table[table["metric"] == "unet_backward"].set_index(["method", "stage"])["value"]
     assert back["guided", "strength 0.4"] == GRID["calls"] / 2
     value = table.set_index(["method", "stage", "metric", "band"])["value"]
-    assert value["ddpm-inversion", "", "largest_latent_difference", ""] < 1e-4
-    assert value["vae", "", "largest_latent_difference", ""] == 0
     assert abs(value["original", "", "clap_text", ""]) <= 1
 
 

@@ -33,7 +33,6 @@ def run(args: argparse.Namespace) -> int:
     from audioldm_utils.book.chapters import defaults, find_chapters
     from audioldm_utils.book.report import find_root
     from audioldm_utils.studies.registry import STUDIES, find_study
-    from audioldm_utils.studies.run import write_evidence
 
     check_device(args.device)
     names = args.studies or STUDIES
@@ -46,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     given = {
         name: find_study(name).parameters({**grids[name[:2]], "seed": args.seed}) for name in names
     }
+    from audioldm_utils.studies.run import write_evidence  # which loads the networks' library
+
     place = args.audio, args.shipped, args.out, args.checkpoint
     for name, parameters in given.items():
         path = write_evidence(name, *place, parameters, args.jobs, args.limit, args.device)
