@@ -273,12 +273,14 @@ def execution_table(chapters: Iterable[Chapter], stamps: Mapping[str, Stamp]) ->
 
 
 def chapter_list(chapters: Iterable[Chapter], notebooks: Mapping[str, NotebookNode]) -> str:
-    """Links to the chapters, each with the first paragraph under its title."""
+    """Links to the chapters, each with its question, or the first paragraph under its title."""
     items = []
     for chapter in chapters:
         first = next(c.source for c in notebooks[chapter.name].cells if c.cell_type == "markdown")
-        paragraphs = [p for p in re.split(r"\n\s*\n", first) if not p.startswith("#")]
-        lead = " ".join(paragraphs[0].split()) if paragraphs else ""
+        # A question stands first in the answer box.
+        plain = re.sub(r"^(#|:::|:class:).*$|\*\*(Question\.)?", "", first, flags=re.MULTILINE)
+        lead = " ".join(re.split(r"\n\s*\n", plain.strip())[0].split())
+        lead = re.sub(r"\?.*", "?", lead)
         items.append(f"- [**{chapter.title}**](notebooks/{chapter.name}.ipynb). {lead}".rstrip())
     return "\n".join(items) or _NO_CHAPTER
 
