@@ -30,6 +30,9 @@ WINDOWS = (512, 1024, 2048, 4096)
 JUDGES, JUDGE_CHANNELS = ((512, 128), (1024, 256), (4096, 1024)), 16
 #: Mean mel magnitude below which the relative error is not relative any more.
 QUIET = 1e-3
+#: Weight of the log-mel error against the STFT distance. From 14,400 s on; it was 1 before, where
+#: the curve of the log-mel error had flattened at 0.416 nat on `tune`.
+MEL_WEIGHT = 3.0
 #: Weight of the adversarial term against the spectral ones.
 ADVERSARIAL = 0.5
 #: Largest spread of the noise on the mel, nat. A mel that stands still can hold no tone, since
@@ -116,7 +119,7 @@ def spectral_loss() -> Callable[..., tuple[torch.Tensor, dict[str, float]]]:
         ours, theirs = (bank.to(x.device) @ stft_magnitude(x) for x in (estimate, target))
         mel = ((ours + floor).log() - (theirs + floor).log()).abs().mean()
         level = ((ours - theirs).abs().mean((1, 2)) / theirs.mean((1, 2)).clamp(min=QUIET)).mean()
-        return stft + mel + level, {
+        return stft + MEL_WEIGHT * mel + level, {
             "mrstft": stft.item(),
             "mel": mel.item(),
             "level": level.item(),
