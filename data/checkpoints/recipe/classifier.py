@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: The largest classes of train, samples of each, and how they are made. The contrasts make
 #: fewer samples, with the prompts and the noise of the first of the others.
-CLASSES, EACH, CONTRAST_EACH = 20, 10, 3
+CLASSES, EACH, CONTRAST_EACH = 20, 10, 6
 STEPS, GUIDANCE, FRAMES = 50, 3.5, 256
 BATCH = 20
 #: Mean power, dBFS, below which a sample counts as all but silent.
