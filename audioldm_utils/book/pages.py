@@ -34,7 +34,7 @@ FIGURE_KEY = "audioldm_utils_figure"
 
 _RECORD = "application/papermill.record/"
 # Not inside mathematics, where doubled braces are common: \bar{{x}}, ${{x}}$.
-_REFERENCE = re.compile(r"(?<![\w}$^\\])\{\{\s*([a-z0-9_]+)(?::([A-Za-z0-9_.-]+))?\s*\}\}")
+_REFERENCE = re.compile(r"(?<![A-Za-z0-9_}$^\\])\{\{\s*([a-z0-9_]+)(?::([A-Za-z0-9_.-]+))?\s*\}\}")
 _LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\(([^()#\s:]+\.(?:md|ipynb))(#[^()\s]*)?\)")
 _FENCE = re.compile(r"\s*(`{3,}|:{3,}|~{3,})")
 _ITEM = re.compile(r"\s*([|*+-]|\d+\.)\s*\S")

@@ -134,6 +134,8 @@ def test_only_chinese_pages_say_it_in_chinese():
         for page in ("zh/index.md", "index.md", "guides/zh.md")
     ]
     assert said == ["成立", UPHELD, UPHELD]
+    beside_han = fill("判定是{{01_a:claim}}。", PurePosixPath("zh/index.md"), values, {})
+    assert beside_han == "判定是成立。"
     assert [is_chinese(page) for page in ("zh/index", "index", "guides/zh")] == [True, False, False]
 
 
