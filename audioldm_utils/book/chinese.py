@@ -26,7 +26,7 @@ SENTENCES = {
     ),
     "Make sound with the checkpoint's own vocoder.": "用检查点自带的声码器合成声音。",
     "Listen to vocoder and fitted inverse on your own sound: the measures do not decide.": (
-        "指标分不出高下，请用自己的声音比较声码器和拟合逆映射。"
+        "指标分不出高下，请用自己的声音试听，比较声码器和拟合逆映射。"
     ),
     "Restore (vae-restored), where the seconds that it takes are there.": (
         "只要时间够，就用全部修复（vae-restored）。"
@@ -38,14 +38,14 @@ SENTENCES = {
         "只用拟合逆映射（vae-inverse）：没有证据表明更多修复有帮助。"
     ),
     "Try the diffusion method that is nearest, at its cost in network calls.": (
-        "试用最接近原声的那种扩散方法，代价是网络调用。"
+        "试用最接近原声的那种扩散方法，代价是额外的网络调用。"
     ),
     "To bring a clip back, use the VAE alone. Use diffusion to vary a clip or to code it at a low "
-    "rate.": "要还原片段，单用 VAE。扩散用来让片段产生变化，或在低码率下编码。",
+    "rate.": "要还原片段，只用 VAE。扩散用来改变片段，或在低码率下编码。",
     "To bring a clip back, use the VAE alone. Use diffusion to vary a clip with guidance, which "
     "stays nearer to it, or to code it at a low rate.": (
-        "要还原片段，单用 VAE。扩散用来让片段产生变化，或在低码率下编码；"
-        "要变化时用引导扩散，它更接近原声。"
+        "要还原片段，只用 VAE。扩散用来改变片段，或在低码率下编码；"
+        "改变片段时用引导扩散，它更接近原声。"
     ),
     "Take independent entries where bits are dear, and shifts where time is.": (
         "比特宝贵时用独立码字，时间宝贵时用循环移位。"
@@ -55,15 +55,16 @@ SENTENCES = {
         "用一个向量的循环移位，并乘以符号掩码。"
     ),
     "Take the residual quantiser, which needs no network call: at no rate was DDCM shown to be "
-    "better.": "用残差矢量量化，它不调用网络：没有一个码率证明 DDCM 更好。",
-    "not compared on these clips": "这些片段上没有比较",
+    "better.": "用残差矢量量化，它不调用网络：在任何码率上都没有证据表明 DDCM 更好。",
+    "not compared on these clips": "没有在这些片段上比较",
     "Send the indices of generated sound instead of the sound; take guidance by the choice of "
     "codes only where the decoder cannot have the prompt, and look at its diversity.": (
-        "传送生成声音的码字序号，不必传送声音。只在解码端拿不到提示词时，才靠选码字来引导，并检查多样性。"
+        "传送生成时所用的码字序号，不必传送声音。只在解码端没有提示词时，才靠选码字来引导，"
+        "并检查多样性。"
     ),
     "Quote a correlation only with the means of bins removed, and only beside what random indices "
     "and noise of the clip's loudness reach.": (
-        "引用相关系数时，先去掉各频点的均值，并同时给出随机序号和同响度噪声的数值。"
+        "报告相关系数时，先去掉各频点的均值，并同时给出随机序号和同响度噪声的数值。"
     ),
     "Use it to compare methods at the cost of a processor, and look at what it missed before "
     "carrying a finding over to another checkpoint.": (
@@ -96,16 +97,14 @@ INTERFACE = {
     "next page": "下一页",
     "Back to top": "回到顶部",
     "Skip to main content": "跳到正文",
-    "Color mode": "明暗",
+    "Color mode": "明暗模式",
     "Light": "浅色",
     "Dark": "深色",
     "System Settings": "跟随系统",
     "Download this page": "下载本页",
     "Download source file": "下载源文件",
     "Print to PDF": "打印为 PDF",
-    "Fullscreen mode": "全屏",
-    "Toggle primary sidebar": "显示或隐藏导航",
-    "Toggle secondary sidebar": "显示或隐藏本页目录",
+    "Link to this heading": "本节链接",
     "Section Navigation": "章节导航",
     "Site navigation": "全书导航",
 }

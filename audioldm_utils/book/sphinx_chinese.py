@@ -77,6 +77,10 @@ def _dress(app: Sphinx, pagename: str, _: str, context: dict[str, Any], document
         context["gettext"] = lambda text: INTERFACE.get(text, text)
         context["translate"] = lambda text: INTERFACE.get(text) or translate(text)
         context["theme_search_bar_text"] = "搜索本书"
+        for button in context.get("header_buttons", ()):  # the theme's template shows it as it is
+            button["tooltip"] = INTERFACE.get(button["tooltip"], button["tooltip"])
+        heading = "Link to this heading"  # which Sphinx has written into the page by now
+        context["body"] = context.get("body", "").replace(f'"{heading}"', f'"{INTERFACE[heading]}"')
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
