@@ -109,6 +109,8 @@ START_SECONDS = Number(float, 0.0, 86_400.0)
 #: Seconds of a block of a stream, and of what two blocks share.
 WINDOW = Number(float, 0.16, 1000.0)
 OVERLAP = Number(float, 0.0, 1000.0)
+#: Seconds of a stream's hop, and of what it looks ahead.
+HOP = Number(float, 0.04, 1000.0)
 #: Level, full scale 1.
 PEAK = Number(float, 1e-6, 1000.0)
 #: Sample rate, Hz.

@@ -225,10 +225,17 @@ class Reconstructor:
         return [] if latents is None else self._decoder.push(latents)
 
     def _give(self, pieces: list[Tensor]) -> np.ndarray:
-        if not pieces:
-            return np.zeros(0, np.float32)
-        made = torch.cat(pieces, 1)[0].cpu().numpy() * np.float32(self.peak / PEAK)
-        # The last frames reach past the end of the input.
-        made = made[: max(0, self.taken - self.given)]
+        made = clipped_to(self.taken - self.given, pieces, self.peak)
         self.given += len(made)
         return made
+
+
+def clipped_to(count: int, pieces: list[Tensor], peak: float) -> np.ndarray:
+    """Pieces ``(1, n)`` as samples at the input's level, at most ``count``.
+
+    The last frames reach past the end of the input.
+    """
+    if not pieces:
+        return np.zeros(0, np.float32)
+    made = torch.cat(pieces, 1)[0].cpu().numpy() * np.float32(peak / PEAK)
+    return made[: max(0, count)]

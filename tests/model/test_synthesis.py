@@ -105,12 +105,18 @@ def test_generation_by_another_synthesis_changes_the_sound_and_nothing_before_it
     assert torch.equal(other.audio[0], synthesise(mel, "griffin-lim")[0, : other.audio.shape[1]])
 
 
-def test_what_iterates_over_the_whole_sound_is_not_streamed(tmp_path, capsys):
-    sf.write(tmp_path / "a.wav", sound(0, 1, 16000, 1), 16000)
-    words = ["stream", str(tmp_path / "a.wav"), str(tmp_path / "b.wav"), "--synthesis", "inverse"]
+def test_what_iterates_over_the_whole_sound_is_not_streamed_in_blocks(place, capsys):
+    source, out = place / "a.wav", place / "b.wav"
+    sf.write(source, sound(0, 1, 16000, 1), 16000)
+    words = ["stream", str(source), str(out), "--synthesis", "inverse"]
     assert main(words) == 2
-    assert "cannot be streamed" in capsys.readouterr().err
-    assert not (tmp_path / "b.wav").exists()
+    assert "cannot be streamed in blocks" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*words, "--ahead", "0.16", "--checkpoint", str(place / "tiny")]) == 0
+    assert sf.info(out).frames == 16000
+    coded = str(place / "b.ddcs")
+    assert main(["stream", str(source), coded, "--ahead", "0.16"]) == 2
+    assert "not for .ddcs" in capsys.readouterr().err
 
 
 def test_auto_is_the_vocoder_until_something_was_measured(place, tmp_path):

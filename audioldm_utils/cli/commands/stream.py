@@ -19,21 +19,27 @@ from audioldm_utils.outputs import AUDIO, check_outputs
 if TYPE_CHECKING:
     import numpy as np
 
+    from audioldm_utils.model.hops import Rolling
     from audioldm_utils.model.networks import Networks
+    from audioldm_utils.model.streaming import Reconstructor
 
 HELP = "reconstruct or code sound while it comes, in overlapping blocks"
 EXAMPLES = """\
   audioldm-utils stream clip.wav out.wav
   audioldm-utils stream clip.wav out.wav --window 0.64 --overlap 0.16
-  audioldm-utils stream - - --rate 48000 < sound.raw > out.raw
+  audioldm-utils stream - - --rate 48000 --ahead 0.16 < sound.raw > out.raw
   audioldm-utils stream clip.wav clip.ddcs --kbps 1 --steps 10
   audioldm-utils stream clip.ddcs out.wav
 
 A dash is standard input or output: samples of 16 bits, one channel, no header; --rate Hz in,
-16000 Hz out. A file OUT.ddcs gets a DDCM stream, which is decoded from IN.ddcs."""
+16000 Hz out. A file OUT.ddcs gets a DDCM stream, which is decoded from IN.ddcs. --ahead is for
+little delay: of each window only a hop, --window less --overlap, is given out, with so much
+seen ahead of it."""
 
 #: Samples that are read at once: 20 ms at the model's rate.
 CHUNK = 0.02
+#: Seconds of window and overlap: of blocks, and with --ahead.
+BLOCKS, HOPS = (1.28, 0.32), (0.64, 0.48)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,13 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", help="audio file, .ddcs file, or - for raw samples")
     add("output", help=".wav, .flac or .ddcs file, or - for raw samples")
-    add("--window", type=bounds.WINDOW, default=1.28, help="block, seconds")
-    add("--overlap", type=bounds.OVERLAP, default=0.32, help="shared by two blocks, seconds")
+    block, hops = (f"(default {a:g}; with --ahead {b:g})" for a, b in zip(BLOCKS, HOPS, strict=True))
+    add("--window", type=bounds.WINDOW, help=f"block, seconds {block}")
+    add("--overlap", type=bounds.OVERLAP, help=f"shared by two blocks, seconds {hops}")
+    add("--ahead", type=bounds.HOP, help="seconds to look ahead, for little delay")
     add("--peak", type=bounds.PEAK, default=1.0, help="highest level expected, full scale 1")
     add("--rate", type=bounds.RATE, default=MODEL_RATE, help="of raw input, Hz")
     add("--kbps", type=bounds.KBPS, default=1.0, help="of a .ddcs, a block")
     add("--steps", type=bounds.STEPS, default=10, help="of a .ddcs, most a block")
-    add_shared(parser, "checkpoint", "device", "synthesis", synthesis="vocoder")
+    add_shared(parser, "checkpoint", "device", "synthesis")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,11 +68,16 @@ def run(args: argparse.Namespace) -> int:
     if args.output != "-":
         read = [] if args.input == "-" else [args.input]
         check_outputs([args.output], read, None if coded_out else AUDIO)
-    if args.synthesis not in ("vocoder", "auto"):
+    if args.ahead is None and args.synthesis not in ("vocoder", "auto"):
         raise UserError(
-            f"--synthesis {args.synthesis} iterates over the whole sound and cannot be streamed: "
-            "take the vocoder here, or `audioldm-utils reconstruct`."
+            f"--synthesis {args.synthesis} iterates over the whole sound and cannot be streamed in "
+            "blocks: add --ahead 0.16, or take the vocoder."
         )
+    if args.ahead is not None and (coded_in or coded_out):
+        raise UserError("--ahead is for sound, not for .ddcs files; leave it out.")
+    window, overlap = BLOCKS if args.ahead is None else HOPS
+    args.window = window if args.window is None else args.window
+    args.overlap = overlap if args.overlap is None else args.overlap
     if args.overlap >= args.window:
         raise UserError(
             f"--overlap must be shorter than --window ({args.window:g} s), not {args.overlap:g}."
@@ -75,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     chunks = None if coded_in else _opened(args.input, args.rate)
     base = load_networks(args)
     blocks = block_networks(base, args.window, args.overlap)
+    _warm(args, base, blocks, coded_in)
     begin = time.perf_counter()
     if coded_out:
         return _encode(chunks, blocks, args)
@@ -129,11 +143,30 @@ def _made(
         with open(args.input, "rb") as file:
             yield from decode_stream(file.read, base, args.input)
         return
-    from audioldm_utils.model.streaming import Reconstructor
-
-    stream = Reconstructor(blocks, args.peak)
+    stream = _stream(args, base, blocks)
     yield from map(stream.push, chunks)
     yield stream.finish()
+
+
+def _stream(args: argparse.Namespace, base: Networks, blocks: Networks) -> Reconstructor | Rolling:
+    from audioldm_utils.model.hops import Rolling
+    from audioldm_utils.model.streaming import Reconstructor
+
+    if args.ahead is None:
+        return Reconstructor(blocks, args.peak)
+    return Rolling(base, args.window, args.window - args.overlap, args.ahead, args.peak)
+
+
+def _warm(args: argparse.Namespace, base: Networks, blocks: Networks, coded: bool) -> None:
+    """Load what is used, so that neither the first block nor the factor waits for it."""
+    import numpy as np
+    import torch
+
+    stream = _stream(args, base, blocks)
+    stream.push(np.zeros(MODEL_RATE // 4, np.float32))
+    stream.finish()
+    if coded:
+        base.denoiser()(torch.zeros(1, 8, 16, 16, device=base.device), 500)
 
 
 def _encode(chunks: Iterator[np.ndarray], blocks: Networks, args: argparse.Namespace) -> int:
