@@ -98,7 +98,8 @@ def slope(values: tuple[float, ...], found: list[float]) -> float:
 def rows_of(what: str, points: list[dict[str, float]]) -> list[tuple[object, ...]]:
     """Rows of the table for what grows: each point, then each slope."""
     values, expected = GROWTH[what]
-    rows: list[tuple[object, ...]] = []
+    grid = f"{values[0]:,} to {values[-1]:,}"
+    rows: list[tuple[object, ...]] = [(f"{what}_grid", len(values), "", "", grid)]
     for key in points[0]:
         measure, side = key.split("_")
         unit, form = ("s", ".2f") if measure == "time" else ("MB", ".0f")

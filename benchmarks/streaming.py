@@ -2,10 +2,12 @@
 
     python benchmarks/streaming.py [--audio data/audio] [--clips 16] [--out book/evidence]
 
-Each clip is fed in pieces of 20 ms, at a fixed level, through VAE and vocoder in blocks of
-several lengths, and some through DDCM's encoder and decoder. Writes ``streaming.csv`` (keys
-and texts for the guide, with the numbers behind them), ``streaming.json`` (provenance) and
-``streaming/`` (what one clip sounds like). About three minutes of one core.
+Each clip is fed in pieces of 20 ms, at a fixed level, through VAE and synthesis in blocks of
+several lengths and by hops, and some through DDCM's encoder and decoder. Time is processor time
+of one thread, so that other work on the machine does not count; the networks are loaded before.
+Writes ``streaming.csv`` (keys and texts for the guide, with the numbers behind them),
+``streaming.json`` (provenance) and ``streaming/`` (what one clip sounds like). About eight
+minutes of one core.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from audioldm_utils.ddcm import stream as ddcm
 from audioldm_utils.ddcm.settings import Settings
 from audioldm_utils.files import PAGE_VARIABLE, atomic_write
 from audioldm_utils.metrics import evaluate_pair
-from audioldm_utils.model import streaming
+from audioldm_utils.model import hops, streaming
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import PEAK, Networks
 from audioldm_utils.results.evidence import provenance
@@ -38,78 +39,102 @@ CHUNK = 320
 BLOCKS = ((0.64, 0.16), (1.28, 0.32), (2.56, 0.64))
 #: The block of the command's default, which the guide speaks of and lets hear.
 DEFAULT = 1.28
+#: Window, hop and look-ahead, seconds, the command's defaults last; by both ways of synthesis.
+HOPS = ((0.64, 0.16, 0.04), (0.64, 0.16, 0.08), (0.96, 0.24, 0.08), (0.64, 0.16, 0.16))
+WAYS = ("vocoder", "inverse")
 #: Of DDCM, since an ordinary setting of fifty steps is far from real time on a processor.
 CODED, STEPS, KBPS = 3, 10, 1.0
 
 
-def distance(reference: np.ndarray, estimate: np.ndarray) -> float:
-    """Log-mel distance, dB."""
-    (score,) = evaluate_pair(reference, estimate, 16000, names=["log_mel_distance"])
-    return score.value
+MEASURES = {"mel": "log_mel_distance", "stft": "multi_resolution_stft"}
+Stream = streaming.Reconstructor | hops.Rolling
 
 
-def feed(
-    samples: np.ndarray, push: Callable[[np.ndarray], int]
-) -> Iterator[tuple[int, int, float]]:
-    """Piece by piece: samples in, samples out so far, seconds that the piece took."""
-    given = 0
-    for start in range(0, len(samples), CHUNK):
-        piece = samples[start : start + CHUNK]
-        begin = time.perf_counter()
-        given += push(piece)
-        yield start + len(piece), given, time.perf_counter() - begin
+def distances(reference: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
+    """Log-mel distance, dB, and multi-resolution STFT distance."""
+    scores = evaluate_pair(reference, estimate, 16000, names=list(MEASURES.values()))
+    return dict(zip(MEASURES, (score.value for score in scores), strict=True))
 
 
-def run_blocks(samples: np.ndarray, networks: Networks, peak: float) -> dict[str, object]:
-    """One clip through a stream of such blocks."""
-    stream = streaming.Reconstructor(networks, peak)
+def run_stream(samples: np.ndarray, stream: Stream) -> tuple[np.ndarray, dict[str, float]]:
+    """One clip through a stream: what it gives, and waiting, computing and factor."""
     made: list[np.ndarray] = []
-
-    def push(piece: np.ndarray) -> int:
-        made.append(stream.push(piece))
-        return len(made[-1])
-
-    latency, slowest, busy, given = 0, 0.0, 0.0, 0
-    before = time.process_time()
-    for taken, now, seconds in feed(samples, push):
-        if now > given:
+    wait, slowest, begin = 0, 0.0, time.process_time()
+    for start in range(0, len(samples), CHUNK):
+        before = time.process_time()
+        made.append(stream.push(samples[start : start + CHUNK]))
+        slowest = max(slowest, time.process_time() - before)
+        if len(made[-1]):
             # The first of the samples that came out has waited longest.
-            latency = max(latency, taken - given)
-        given, slowest, busy = now, max(slowest, seconds), busy + seconds
-    begin = time.perf_counter()
+            wait = max(wait, stream.taken - stream.given + len(made[-1]))
     made.append(stream.finish())
-    busy += time.perf_counter() - begin
-    processor = time.process_time() - before
-    audio = np.concatenate(made)
-    whole = streaming.offline(networks, samples, peak)
-    return {
-        "audio": audio,
-        "equal": float(np.abs(audio - whole).max()),
-        "latency": latency / 16000,
-        "slowest": slowest,
-        "factor": busy / (len(samples) / 16000),
-        "processor": processor / (len(samples) / 16000),
-    }
+    factor = (time.process_time() - begin) / (len(samples) / 16000)
+    wait = wait / 16000
+    found = {"wait": wait, "slowest": slowest, "latency": wait + slowest, "factor": factor}
+    return np.concatenate(made), found
 
 
 def run_ddcm(samples: np.ndarray, networks: Networks, peak: float) -> dict[str, float]:
     """One clip through DDCM's encoder and decoder, block by block."""
     settings, seconds = Settings(kbps=KBPS, steps=STEPS), len(samples) / 16000
     encoder = ddcm.Encoder(networks, settings, peak)
-    begin = time.perf_counter()
+    begin = time.process_time()
     data = b"".join(
         [encoder.push(samples[i : i + CHUNK]) for i in range(0, len(samples), CHUNK)]
         + [encoder.finish()]
     )
-    middle = time.perf_counter()
+    middle = time.process_time()
     audio = np.concatenate(list(ddcm.decode_stream(io.BytesIO(data).read, networks)))
-    end = time.perf_counter()
+    end = time.process_time()
     return {
         "equal": float(np.abs(audio - ddcm.offline(networks, samples, settings, peak)).max()),
         "encode": (middle - begin) / seconds,
         "decode": (end - middle) / seconds,
         "kbps": len(data) * 8 / 1000 / seconds,
     }
+
+
+def measure(
+    samples: np.ndarray, peak: float, bases: dict[str, Networks], found: dict[str, list[float]]
+) -> dict[str, np.ndarray]:
+    """One clip in one pass, in blocks and by hops: numbers into ``found``, sounds to listen to."""
+    takes = {"16 kHz original": samples}
+
+    def note(key: str, **values: float) -> None:
+        for name, value in values.items():
+            found.setdefault(f"{name}_{key}", []).append(value)
+
+    for way, base in bases.items():
+        with torch.no_grad():
+            mel = base.to_mel(torch.from_numpy(samples)[None] * (PEAK / peak))
+            whole = base.synthesise(base.decode(base.encode(mel)))[0, : len(samples)]
+        once = (whole * (peak / PEAK)).numpy()
+        lost = distances(samples, once)
+        note(f"once_{way}", **lost)
+
+        def run(
+            key: str, stream: Stream, once: np.ndarray = once, lost: dict[str, float] = lost
+        ) -> np.ndarray:
+            audio, costs = run_stream(samples, stream)
+            note(key, **costs)
+            for name, value in distances(once, audio).items():
+                note(f"{name}_{key}", change=value)
+            for name, value in distances(samples, audio).items():
+                note(f"{name}_{key}", added=value - lost[name])
+            return audio
+
+        for window, overlap in BLOCKS if way == "vocoder" else ():
+            networks = streaming.block_networks(base, window, overlap)
+            audio = run(f"{window:g}", streaming.Reconstructor(networks, peak))
+            offline = streaming.offline(networks, samples, peak)
+            note(f"{window:g}", equal=float(np.abs(audio - offline).max()))
+            if window == DEFAULT:
+                takes[f"blocks of {window:g} s"] = audio
+        for hop in HOPS:
+            key = f"{way}_" + "-".join(f"{seconds:g}" for seconds in hop)
+            audio = run(key, hops.Rolling(base, *hop, peak))
+        takes |= {f"one pass, {way}": once, f"by hops, {way}": audio}
+    return takes
 
 
 def listen(name: str, takes: dict[str, np.ndarray], folder: Path) -> None:
@@ -136,38 +161,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.24, help="of each clip, at most")
     parser.add_argument("--out", type=Path, default=Path("book/evidence"))
     args = parser.parse_args()
-    base = Networks(load(args.checkpoint, ()), window=None)
+    torch.set_num_threads(1)
     infos = find_clips(args.audio)[: args.clips]
     found: dict[str, list[float]] = {}
-
-    def note(key: str, value: float) -> None:
-        found.setdefault(key, []).append(value)
-
+    bases = {way: Networks(load(args.checkpoint, ()), window=None, synthesis=way) for way in WAYS}
+    blocks = streaming.block_networks(bases["vocoder"], DEFAULT, DEFAULT / 4)
+    run_ddcm(np.zeros(16000, np.float32), blocks, 1.0)  # loads what is used
     for number, info in enumerate(infos):
         samples = to_model_rate(load_clip(info, args.seconds))
         # A peak of the clip's own, so that one pass and blocks differ in nothing but blocks.
-        peak = float(np.abs(samples).max())
-        with torch.no_grad():
-            mel = base.to_mel(torch.from_numpy(samples)[None] * (PEAK / peak))
-            whole = base.vocode(base.decode(base.encode(mel)))[0, : len(samples)]
-        once = (whole * (peak / PEAK)).numpy()
-        note("once_loss", distance(samples, once))
-        takes = {"16 kHz original": samples, "one pass": once}
-        for window, overlap in BLOCKS:
-            networks = streaming.block_networks(base, window, overlap)
-            result = run_blocks(samples, networks, peak)
-            audio, mark = result.pop("audio"), f"{window:g}"
-            for name, value in result.items():
-                note(f"{name}_{mark}", value)
-            note(f"loss_{mark}", distance(samples, audio))
-            note(f"change_{mark}", distance(once, audio))
-            note(f"added_{mark}", found[f"loss_{mark}"][-1] - found["once_loss"][-1])
-            if window == DEFAULT:
-                takes[f"blocks of {window:g} s"] = audio
+        takes = measure(samples, float(np.abs(samples).max()), bases, found)
         if number < CODED:
-            networks = streaming.block_networks(base, DEFAULT, DEFAULT / 4)
-            for name, value in run_ddcm(samples[: 16000 * 5], networks, peak).items():
-                note(f"ddcm_{name}", value)
+            coded = run_ddcm(samples[: 16000 * 5], blocks, float(np.abs(samples).max()))
+            for name, value in coded.items():
+                found.setdefault(f"ddcm_{name}", []).append(value)
         if number == 0:
             listen(info.name, takes, args.out / "streaming")
         print(f"{number + 1} of {len(infos)}: {info.name}", flush=True)
@@ -176,26 +183,23 @@ def main() -> None:
 
 def write(found: dict[str, list[float]], args: argparse.Namespace, inputs: list[Path]) -> None:
     """The table and its sidecar."""
-    worst = ("equal", "latency", "slowest", "ddcm_equal")
-    forms = {"equal": (".0e", ""), "latency": (".2f", " s"), "slowest": (".2f", " s")}
-    forms |= {
-        "factor": (".2f", ""),
-        "processor": (".2f", ""),
-        "loss": (".2f", " dB"),
-        "once": (".2f", " dB"),
-    }
-    forms |= {"change": (".2f", " dB"), "added": ("+.2f", " dB")}
-    forms |= {"ddcm_equal": (".0e", ""), "ddcm_kbps": (".2f", " kbit/s"), "ddcm": (".2f", "")}
+    worst = ("equal", "wait", "slowest", "latency", "ddcm_equal")
+    forms = dict.fromkeys(("wait", "slowest", "latency"), (".2f", " s"))
+    forms |= dict.fromkeys(("factor", "ddcm"), (".2f", ""))
+    forms |= {"equal": (".0e", ""), "mel": (".2f", " dB"), "stft": (".2f", "")}
+    forms |= {"change_mel": (".2f", " dB"), "change_stft": (".2f", "")}
+    forms |= {"added_mel": ("+.2f", " dB"), "added_stft": ("+.3f", "")}
+    forms |= {"ddcm_equal": (".0e", ""), "ddcm_kbps": (".2f", " kbit/s")}
     rows = []
     for key, values in found.items():
         largest = key.startswith(worst)
         value = max(values) if largest else float(np.mean(values))
-        form, unit = forms.get(key) or forms[key.split("_")[0]]
+        first, second = key.split("_")[:2]
+        form, unit = forms.get(f"{first}_{second}") or forms[first]
         how = "largest" if largest else "mean"
         rows.append((key, value, unit.strip(), how, len(values), f"{value:{form}}{unit}"))
-    threads = torch.get_num_threads()
     for key, value in (
-        ("n", len(inputs)), ("threads", threads), ("ddcm_n", min(CODED, len(inputs))),
+        ("n", len(inputs)), ("ddcm_n", min(CODED, len(inputs))),
         ("ddcm_steps", STEPS),
     ):  # fmt: skip
         rows.append((key, value, "", "count", 1, str(value)))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
-from audioldm_utils.model import DOWNSAMPLING, HOP
+from audioldm_utils.model import HOP
 from audioldm_utils.model.inverse import inverse_magnitude
 from audioldm_utils.model.mel import MelConfig, linear_magnitude
 from audioldm_utils.model.networks import PEAK, Networks

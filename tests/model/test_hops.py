@@ -85,7 +85,9 @@ def test_a_phase_that_goes_on_is_as_good_as_one_of_the_whole_sound(monkeypatch):
         for start in where:
             end, last = min(200, start + 16), min(200, start + 32)
             seen = slice(start - phased._mel.shape[1], last)
-            pieces.append(phased.push(mel[:, start:end], mel[:, end:last])[:, : (end - start) * HOP])
+            pieces.append(
+                phased.push(mel[:, start:end], mel[:, end:last])[:, : (end - start) * HOP]
+            )
             if forget:
                 phased._given = phased._given[:0]
         return score(torch.cat(pieces, 1)[0])

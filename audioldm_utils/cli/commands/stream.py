@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", help="audio file, .ddcs file, or - for raw samples")
     add("output", help=".wav, .flac or .ddcs file, or - for raw samples")
-    block, hops = (f"(default {a:g}; with --ahead {b:g})" for a, b in zip(BLOCKS, HOPS, strict=True))
+    block, hops = (
+        f"(default {a:g}; with --ahead {b:g})" for a, b in zip(BLOCKS, HOPS, strict=True)
+    )
     add("--window", type=bounds.WINDOW, help=f"block, seconds {block}")
     add("--overlap", type=bounds.OVERLAP, help=f"shared by two blocks, seconds {hops}")
     add("--ahead", type=bounds.HOP, help="seconds to look ahead, for little delay")
