@@ -18,6 +18,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -210,10 +211,10 @@ def write(found: dict[str, list[float]], args: argparse.Namespace, inputs: list[
     writer.writerows(rows)
     atomic_write(args.out / "streaming.csv", text.getvalue())
     fingerprint = load(args.checkpoint).fingerprint
-    record = provenance("python benchmarks/streaming.py", inputs, checkpoint=fingerprint)
+    record = provenance("python " + " ".join(sys.argv), inputs, checkpoint=fingerprint)
     atomic_write(args.out / "streaming.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
     for key, *_, shown in rows:
-        print(f"{key:20}{shown}")
+        print(f"{key:40}{shown}")
 
 
 if __name__ == "__main__":
