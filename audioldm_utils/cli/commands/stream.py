@@ -90,10 +90,10 @@ def run(args: argparse.Namespace) -> int:
     chunks = None if coded_in else _opened(args.input, args.rate)
     base = load_networks(args)
     blocks = block_networks(base, args.window, args.overlap)
-    _warm(args, base, blocks, coded_in)
-    begin = time.perf_counter()
     if coded_out:
         return _encode(chunks, blocks, args)
+    _warm(args, base, blocks, coded_in)
+    begin = time.perf_counter()
     sound = _write(args.output, _made(args, chunks, base, blocks), args.input) / MODEL_RATE
     seconds = time.perf_counter() - begin
     factor = f"real-time factor {seconds / sound:.2f}"
@@ -156,7 +156,8 @@ def _stream(args: argparse.Namespace, base: Networks, blocks: Networks) -> Recon
 
     if args.ahead is None:
         return Reconstructor(blocks, args.peak)
-    return Rolling(base, args.window, args.window - args.overlap, args.ahead, args.peak)
+    hop = round(args.window - args.overlap, 6)
+    return Rolling(base, args.window, hop, args.ahead, args.peak)
 
 
 def _warm(args: argparse.Namespace, base: Networks, blocks: Networks, coded: bool) -> None:
