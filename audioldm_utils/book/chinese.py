@@ -40,13 +40,11 @@ SENTENCES = {
     "Try the diffusion method that is nearest, at its cost in network calls.": (
         "试用最接近原声的那种扩散方法，代价是额外的网络调用。"
     ),
-    "To bring a clip back, use the VAE alone. Use diffusion to vary a clip or to code it at a low "
-    "rate.": "要还原片段，只用 VAE。扩散用来改变片段，或在低码率下编码。",
-    "To bring a clip back, use the VAE alone. Use diffusion to vary a clip with guidance, which "
-    "stays nearer to it, or to code it at a low rate.": (
-        "要还原片段，只用 VAE。扩散用来改变片段，或在低码率下编码；"
-        "改变片段时用引导扩散，它更接近原声。"
+    "To bring a clip back, use the VAE alone. To vary it, use SDEdit.": (
+        "要还原片段，只用 VAE。要改变片段，用 SDEdit。"
     ),
+    "To bring a clip back, use the VAE alone. To vary it, use SDEdit; guidance keeps it nearer to "
+    "the clip.": "要还原片段，只用 VAE。要改变片段，用 SDEdit；引导扩散更接近原声。",
     "Take independent entries where bits are dear, and shifts where time is.": (
         "比特宝贵时用独立码字，时间宝贵时用循环移位。"
     ),
@@ -74,13 +72,15 @@ SENTENCES = {
 """Whole sentences of chapters, such as their advice, to what Chinese pages say."""
 
 _RATES = "([^;]+) kbit/s"
+_TAKE = "Take DDCM rather than a residual quantiser of the same latents"
 #: Sentences that name rates, and what Chinese pages say with those in the same order.
 _RATED = {
     re.compile(rf"better at {_RATES}"): "{} kbit/s 时更好",
     re.compile(rf"undecided at {_RATES}"): "{} kbit/s 时未决",
     re.compile(rf"worse at {_RATES}"): "{} kbit/s 时更差",
-    re.compile(rf"Take DDCM at {_RATES}"): "在 {} kbit/s 时用 DDCM",
-    re.compile(rf"Take DDCM at {_RATES}\."): "在 {} kbit/s 时用 DDCM。",
+    re.compile(rf"not compared at {_RATES}"): "{} kbit/s 时没有比较",
+    re.compile(rf"{_TAKE} at {_RATES}"): "在 {} kbit/s 时用 DDCM，不用同一潜变量的残差矢量量化",
+    re.compile(rf"{_TAKE} at {_RATES}\."): "在 {} kbit/s 时用 DDCM，不用同一潜变量的残差矢量量化。",
     re.compile(
         rf"at {_RATES} it was not shown to be better than a residual quantiser\."
     ): "在 {} kbit/s 时没有证据表明它优于残差矢量量化。",

@@ -19,21 +19,24 @@ from audioldm_utils.ddcm.core import DDCM, Step
 from audioldm_utils.metrics.statistics import Interval
 from audioldm_utils.model.networks import Networks
 from audioldm_utils.model.schedule import Schedule, training_alphas_bar
-from audioldm_utils.results.summaries import differences
+from audioldm_utils.results.summaries import differences, summarise
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies.codebook_fits import LEVELS, nearest_timesteps, residuals
 from audioldm_utils.studies.codebook_theory import efficiency
 from audioldm_utils.studies.rows import Bench, Excerpt, Row, correlation, fitted
 from audioldm_utils.studies.verdicts import (
+    NOT_COMPARED,
     REFUTED,
     UNDECIDED,
     UPHELD,
     at_stages,
     claim,
+    counted,
     interval_of,
     of,
     together,
     told,
+    where,
     words,
 )
 
@@ -200,18 +203,68 @@ SERVE = {
     UNDECIDED: "were not shown to serve as well as",
     REFUTED: "serve worse than",
 }
+#: How the measured difference stands to that of the sizes, by the word for «it is larger».
+SIZE = {UPHELD: "more than", UNDECIDED: "about what", REFUTED: "less than"}
 
 
-def answer(table: pd.DataFrame, word: str, source: str) -> str:
-    """The chapter's answer in one sentence; ``word`` of ``claim_2``."""
+def answer(table: pd.DataFrame, word: str, source: str, expected: tuple[float, float]) -> str:
+    """The chapter's answer; ``word`` of ``claim_2``.
+
+    Args:
+        expected: efficiency that theory gives to independent codebooks of the two sizes, that of
+            the shifts and that of the independent entries.
+    """
     real = on_real_residuals(table)
     if "ddcm-gaussian" not in real.index:
         return "No real residual was measured on these clips."
-    row = real.loc["ddcm-gaussian"]
+    row, size = real.loc["ddcm-gaussian"], expected[0] - expected[1]
+    explains = SIZE[claim(interval_of(row), size)]
     return (
-        f"Shifts of one vector {SERVE[word]} independent entries: on the denoiser's own residuals "
-        f"their efficiency is {row['first']:.2f} against {row['second']:.2f}, a difference of "
-        f"{told(interval_of(row), '+.3f')} (n = {row['n']:.0f} of {source})."
+        f"Shifts of one vector {SERVE[word]} independent entries, for each bit: on the denoiser's "
+        f"own residuals their efficiency is {row['first']:.2f}, that of a smaller independent "
+        f"codebook {row['second']:.2f} (theory for these sizes: {expected[0]:.2f} and "
+        f"{expected[1]:.2f}). The difference of {told(interval_of(row), '+.3f')} is {explains} "
+        f"size alone gives ({counted(row['n'], source)})."
+    )
+
+
+def by_level(table: pd.DataFrame) -> str:
+    """Noise levels (alpha-bar) at which the mask of signs makes shifts better, or worse."""
+    stages = {stage for stage in table["stage"] if stage.startswith("real")}
+    at = sorted(stages, key=lambda stage: float(stage.split(", ")[1]))
+    found = differences(table, at_stages("ddcm", "ddcm, no mask", at), "efficiency")
+    said = zip((stage.split(", ")[1] for stage in found.index), words(found, True), strict=True)
+    return where(dict(said)) or NOT_COMPARED
+
+
+def sampled(table: pd.DataFrame) -> str:
+    """What plain sampling's latents share with the clip's, as a sentence of its interval."""
+    summary = summarise(table[table["metric"] == "latent_correlation"], ("method", "stage"))
+    found = summary[(summary["method"] == "ddcm") & (summary["stage"] == "temperature inf")]
+    if found.empty:
+        return "Plain sampling was not measured on these clips."
+    between = interval_of(found.iloc[0], "mean")
+    shares = {
+        UPHELD: "still correlate with the clip's, as those of any two sounds may: spectra slope "
+        "alike",
+        UNDECIDED: "are not shown to correlate with the clip's",
+        REFUTED: "correlate negatively with the clip's",
+    }
+    return f"There the latents {shares[claim(between)]} ({told(between)}, n = {between.n:.0f})."
+
+
+def quantised(table: pd.DataFrame) -> str:
+    """The hard vector quantiser beside DDCM of ``equal rate`` on the same clips, in a sentence."""
+    sides = {"": (of("vq", "hard"), of("ddcm", "equal rate"))}
+    found = differences(table, sides, "mel_error")
+    if found.empty:
+        return "No quantiser is fitted for this checkpoint, or nothing to hold against it."
+    row, rate = found.iloc[0], table[table["metric"] == "payload_rate"]["value"].mean()
+    more = {UPHELD: "more than", UNDECIDED: "about as much as", REFUTED: "less than"}
+    return (
+        f"The hard quantiser leaves {row['first']:.3f} nat at {rate:.1f} kbit/s, "
+        f"{more[claim(interval_of(row))]} DDCM at the rate above ({row['second']:.3f} nat; "
+        f"difference {told(interval_of(row), '+.3f')}, n = {row['n']:.0f})."
     )
 
 

@@ -21,6 +21,7 @@ from audioldm_utils.errors import UserError
 VALUES = 32768
 _METHODS = {
     "cyclic shift": "ddcm",
+    "cyclic shift, bases": "ddcm, bases",
     "independent": "ddcm-gaussian",
     "Turbo-style": "ddcm-turbo",
     "k-means": "ddcm-kmeans",
@@ -125,11 +126,11 @@ def _read(folder: str | Path, name: str) -> pd.DataFrame:
 def read_efficiency(folder: str | Path) -> pd.DataFrame:
     """``codebook_efficiency.csv`` with columns that figures take.
 
-    Added are ``method`` (a look's name, else the codebook's; cyclic shifts of any number of
-    bases are one method) and ``mean`` (the efficiency).
+    Added are ``method`` (a look's name, else the codebook's; cyclic shifts of several bases are
+    one method) and ``mean`` (the efficiency).
     """
     table = _read(folder, "codebook_efficiency")
-    named = table["codebook"].str.replace(r", \d+ bases$", "", regex=True)
+    named = table["codebook"].str.replace(r", \d+ bases$", ", bases", regex=True)
     return table.assign(method=named.map(lambda name: _METHODS.get(name, name)),
                         mean=table["efficiency"])  # fmt: skip
 
@@ -176,3 +177,15 @@ def read_shares(folder: str | Path) -> pd.DataFrame:
 def read_oracle(folder: str | Path) -> pd.DataFrame:
     """``codebook_oracle.csv``: whole reverse processes with the exact denoiser."""
     return _read(folder, "codebook_oracle")
+
+
+def placed(oracle: pd.DataFrame) -> str:
+    """What placing the steps changes with the exact denoiser, one atom of shifts, in a sentence."""
+    shifts = oracle[(oracle["codebook"] == "cyclic shift") & (oracle["atoms"] == 1)]
+    even = shifts[shifts["placement"] == "uniform"].iloc[0]
+    best = shifts.loc[shifts["correlation"].idxmax()]
+    return (
+        f"With {even['steps']} steps of one shift each, uniform steps reach a correlation of "
+        f"{even['correlation']:.2f}, and steps placed by {best['placement']} "
+        f"{best['correlation']:.2f}; the rate-distortion bound is {even['bound']:.2f}."
+    )

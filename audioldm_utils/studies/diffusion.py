@@ -28,14 +28,19 @@ from audioldm_utils.results.summaries import differences
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies.rows import Row, beginning, sound
 from audioldm_utils.studies.verdicts import (
+    NOT_COMPARED,
     REFUTED,
     UNDECIDED,
     UPHELD,
     at_stages,
+    claim,
+    counted,
     interval_of,
+    listed,
     of,
     together,
     told,
+    where,
     words,
 )
 
@@ -179,56 +184,98 @@ def beside_vae(table: pd.DataFrame, runs: Sequence[Run], metric: str) -> pd.Data
 
 
 def claims(table: pd.DataFrame, runs: Sequence[Run], strengths: Sequence[float]) -> dict[str, str]:
-    """The chapter's claims, each with its word.
+    """The chapter's claims, each with its word, and ``where_2`` to ``where_4``.
 
     ``claim_1``: at equal calls no run has a smaller mel error than the VAE alone. ``claim_2``:
     SDEdit's results are more plausible to the denoiser at every strength. ``claim_3``: they are
     nearer to the caption by CLAP. ``claim_4``: guidance has a smaller mel error than SDEdit at
-    every strength.
+    every strength. ``where_N`` are the strengths at which the claim got its word, and others.
     """
-    near, likely = (beside_vae(table, runs, name) for name in ("mel_error", "epsilon_error"))
-    heard = beside_vae(table, runs, "clap_text")
-    free, named = (side[side.index.str.startswith("SDEdit")] for side in (likely, heard))
+    near = beside_vae(table, runs, "mel_error")
     sides = at_stages("guided", "sdedit", [f"strength {strength:g}" for strength in strengths])
-    return {
-        "claim_1": together(words(near, above=True)),
-        "claim_2": together(words(free, above=False)),
-        "claim_3": together(words(named, above=True)),
-        "claim_4": together(words(differences(table, sides, "mel_error"), above=False)),
+    parts = {
+        2: (beside_vae(table, runs, "epsilon_error"), False),
+        3: (beside_vae(table, runs, "clap_text"), True),
+        4: (differences(table, sides, "mel_error"), False),
     }
+    found = {"claim_1": together(words(near, above=True))}
+    for number, (part, up) in parts.items():
+        part = part[part.index.str.startswith(("SDEdit", "strength"))]
+        names = [str(name).split()[-1] for name in part.index]
+        said = dict(zip(names, words(part, above=up), strict=True))
+        found[f"claim_{number}"] = together(list(said.values()))
+        found[f"where_{number}"] = where(said, "at strength {}") or NOT_COMPARED
+    return found
 
 
 #: How the first claim begins a sentence.
 NO_BETTER = {
-    UPHELD: "No diffusion method reconstructs better than the VAE alone",
-    UNDECIDED: "It is not settled whether any diffusion method is better than the VAE alone",
-    REFUTED: "A diffusion method reconstructs better than the VAE alone",
+    UPHELD: "By mel error no diffusion method brings a clip back better than the VAE alone",
+    UNDECIDED: "By mel error it is undecided whether any diffusion method is better than the VAE",
+    REFUTED: "By mel error a diffusion method brings a clip back better than the VAE alone",
 }
 
 
 def answer(table: pd.DataFrame, runs: Sequence[Run], calls: int, source: str) -> str:
-    """The chapter's answer in one sentence."""
+    """The chapter's answer: the nearest run beside the VAE, and what the methods aim at."""
     near = beside_vae(table, runs, "mel_error")
     if near.empty:
         return "No diffusion method was measured on these clips."
     best = near.loc[near["difference"].idxmin()]
     begins = NO_BETTER[together(words(near, above=True))]
     return (
-        f"{begins} at {calls} network calls: the nearest, {best.name}, differs from the VAE's mel "
-        f"error of {best['second']:.2f} nat by {told(interval_of(best), '+.2f')} nat "
-        f"(n = {best['n']:.0f} of {source})."
+        f"{begins}, whose own latents guidance and DDCM aim at. The nearest, {best.name} and "
+        f"{calls} network calls, changes the VAE's {best['second']:.3f} nat by "
+        f"{told(interval_of(best), '+.3f')} nat ({counted(best['n'], source)})."
     )
+
+
+#: How a measure goes, by the word for «it rises».
+_GOES = {UPHELD: "rises", UNDECIDED: "is not shown to change", REFUTED: "falls"}
+
+
+def invented(table: pd.DataFrame, strength: float) -> str:
+    """What SDEdit puts in the clip's place at a strength, beside the VAE alone, in a sentence."""
+    parts = []
+    asked = {"": (of("sdedit", f"strength {strength:g}"), of("vae"))}
+    names = {
+        "chroma_correlation": "chroma correlation",
+        "clap_audio": "CLAP's cosine with the clip",
+    }
+    for metric, name in names.items():
+        for _, row in differences(table, asked, metric).iterrows():
+            goes = _GOES[claim(interval_of(row))]
+            parts.append(
+                f"{name} {goes}, from {row['first'] - row['difference']:.2f} to {row['first']:.2f} "
+                f"(change {told(interval_of(row), '+.2f')}, n = {row['n']:.0f})"
+            )
+    if not parts:
+        return "What SDEdit puts in its place was not measured on these clips."
+    return f"From the VAE alone to SDEdit at strength {strength:g}, {listed(parts)}."
+
+
+def longer(table: pd.DataFrame, runs: Sequence[Run], calls: int, more_calls: int) -> str:
+    """What more calls change in the mel error of those without backward ones, in a sentence."""
+    parts = []
+    for run in runs:
+        if EQUAL_SECONDS in run.stage:
+            short = run.stage.removesuffix(EQUAL_SECONDS)
+            asked = {"": (of(run.method, run.stage), of(run.method, short))}
+            parts += [
+                f"{NAMES[run.method]}'s at {short} by {told(interval_of(row), '+.3f')} nat"
+                for _, row in differences(table, asked, "mel_error").iterrows()
+            ]
+    if not parts:
+        return "More calls were not measured on these clips."
+    return f"{more_calls} calls in place of {calls} change the mel error: {listed(parts)}."
 
 
 def advice(found: dict[str, str]) -> str:
     """What to do, from :func:`claims`."""
     if found["claim_1"] == REFUTED:
         return "Try the diffusion method that is nearest, at its cost in network calls."
-    nearer = " with guidance, which stays nearer to it," * (found["claim_4"] == UPHELD)
-    return (
-        f"To bring a clip back, use the VAE alone. Use diffusion to vary a clip{nearer} or to code "
-        "it at a low rate."
-    )
+    nearer = "; guidance keeps it nearer to the clip" * (found["claim_4"] == UPHELD)
+    return f"To bring a clip back, use the VAE alone. To vary it, use SDEdit{nearer}."
 
 
 #: Methods as sentences call them.

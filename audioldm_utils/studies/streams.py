@@ -117,15 +117,19 @@ def replay(codec: Codec, data: bytes, batch: int = 1) -> torch.Tensor:
     return coder.decode(many, codec.networks.denoiser(None))[:1].cpu()
 
 
-def read_drift(folder: str | Path, fingerprint: str) -> tuple[str, str]:
-    """Largest log-mel change and the codec's own error, in dB, as sentences take them.
+def read_drift(folder: str | Path, fingerprint: str) -> str:
+    """How far a file drifts that is decoded otherwise than it was encoded, in one sentence.
 
     From ``ddcm_drift.json`` of ``benchmarks/ddcm_drift.py``; another checkpoint's does not count.
     """
     path = Path(folder) / "ddcm_drift.json"
     found = json.loads(path.read_text()) if path.is_file() else {}
     if found.get("checkpoint") != fingerprint:
-        return ("not measured for this checkpoint",) * 2
+        return "How far such a file drifts was not measured for this checkpoint."
     worst = max(way["largest log-mel change, dB"] for way in found["ways"].values())
     own = found["codec's own error, dB"]
-    return f"{worst:.2g} dB", f"{own:.2g} dB"
+    drift = "less than 0.001 dB" if worst < 0.001 else f"{worst:.2g} dB at most"
+    return (
+        f"On {found['clips']} clips that changes the decoded mel by {drift}; the codec's own error "
+        f"is {own:.2g} dB."
+    )

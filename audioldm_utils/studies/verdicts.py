@@ -9,7 +9,7 @@ A :class:`Verdict` holds ``yes`` where the whole 95 % interval over recordings k
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,6 +104,30 @@ def together(found: Sequence[str]) -> str:
     if REFUTED in found or not found:
         return REFUTED if found else UNDECIDED
     return UPHELD if set(found) == {UPHELD} else UNDECIDED
+
+
+#: What a claim is where a side of it was not measured.
+NOT_COMPARED = "not compared"
+
+
+def where(found: Mapping[str, str], form: str = "at {}") -> str:
+    """Where a claim got its word, and where others: ``at 2; undecided at 1; not compared at 5``.
+
+    Args:
+        found: name of a place to its word, or to :data:`NOT_COMPARED`.
+        form: what names stand in, such as ``at {} kbit/s``.
+    """
+    whole = together([word for word in found.values() if word != NOT_COMPARED])
+    parts = []
+    for word in dict.fromkeys([whole, REFUTED, UNDECIDED, UPHELD, NOT_COMPARED]):
+        names = listed([name for name, given in found.items() if given == word])
+        parts += [f"{word} {form.format(names)}".removeprefix(f"{whole} ")] * bool(names)
+    return "; ".join(parts)
+
+
+def counted(n: float, source: str) -> str:
+    """``n = 21 recordings``, or ``n = 19 of 21 recordings`` where fewer were compared."""
+    return f"n = {source}" if source.startswith(f"{n:.0f} ") else f"n = {n:.0f} of {source}"
 
 
 def told(found: Interval | None, spec: str = ".2f", unit: str = "") -> str:

@@ -119,12 +119,14 @@ def every_advice() -> list[str]:
 def test_every_advice_has_chinese_words():
     found = every_advice()
     assert len(found) > len(chinese.SENTENCES)
-    names = r"kbit/s|DDCM|VAE|vae-\w+"
+    names = r"kbit/s|DDCM|SDEdit|VAE|vae-\w+"
     english = {one for one in found if re.search("[A-Za-z]", re.sub(names, "", chinese.said(one)))}
     assert not english
     table = rates(_1=UPHELD, _2=UPHELD, _5=UNDECIDED)
     assert chinese.said(rate_claims.by_range(table)) == "1 和 2 kbit/s 时更好；5 kbit/s 时未决"
-    assert chinese.said(rate_claims.advice(table)).startswith("在 1 和 2 kbit/s 时用 DDCM；在 5 ")
+    assert chinese.said(rate_claims.advice(table)).startswith("在 1 和 2 kbit/s 时用 DDCM，不用")
+    ranges = rate_claims.by_range(table, ["10 kbit/s"])
+    assert chinese.said(ranges).endswith("5 kbit/s 时未决；10 kbit/s 时没有比较")
 
 
 def test_only_chinese_pages_say_it_in_chinese():

@@ -8,8 +8,9 @@ import pytest
 
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import rate_claims
-from audioldm_utils.studies.rate_curves import at_rates_of, heard_through
+from audioldm_utils.studies.rate_curves import at_rates_of, by_group, heard_through
 from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD
+from tests.demo_project import ROOT
 
 RATES = (0.5, 1.0, 2.0)
 STAGES = [f"{rate:g} kbit/s" for rate in RATES]
@@ -59,7 +60,17 @@ def test_where_ddcm_is_better_undecided_and_worse():
     found = rate_claims.against(table(quantiser=(1.5, 0.3, 0.2)), "rvq", STAGES)
     assert found["claim"].to_dict() == {"0.5 kbit/s": UPHELD, "1 kbit/s": REFUTED}
     assert rate_claims.by_range(found) == "better at 0.5 kbit/s; worse at 1 kbit/s"
-    assert rate_claims.advice(found).startswith("Take DDCM at 0.5 kbit/s; at 1 kbit/s")
+    assert rate_claims.by_range(found, STAGES).endswith("; not compared at 2 kbit/s")
+    assert rate_claims.range_of(found, STAGES) == (
+        "at 1 kbit/s; upheld at 0.5 kbit/s; not compared at 2 kbit/s"
+    )
+    assert "latents at 0.5 kbit/s; at 1 kbit/s it was not" in rate_claims.advice(found)
+    some = table()
+    some = some[(some["clip"] != "c0") | (some["method"] != "rvq")]
+    assert "at 0.5 kbit/s 1 of 8 clips, on which DDCM's error is 0.70 nat" in rate_claims.left_out(
+        some, "rvq", STAGES[:2]
+    )
+    assert rate_claims.left_out(table(), "rvq", STAGES[:2]).startswith("No clip")
     wide = rate_claims.against(table(quantiser=(0.75, 0.52, 0.2), spread=2.0), "rvq", STAGES)
     assert set(wide["claim"]) == {UNDECIDED}
     assert rate_claims.by_range(wide) == "undecided at 0.5 and 1 kbit/s"
@@ -77,11 +88,14 @@ def test_noise_of_the_envelope_is_met_at_its_own_rate():
 
 
 def test_the_answer_tells_the_ends_and_whether_the_error_falls():
-    said = rate_claims.answer(table(), STAGES, "real clips")
-    assert said.startswith("The mel error falls at every step, from 0.7")
-    assert "(n = 8 of real clips)" in said
+    said = rate_claims.answer(table(), STAGES, "8 real clips")
+    assert said.startswith("DDCM's mel error falls at every step of the rate, from 0.7")
+    assert said.endswith("(n = 8 real clips).")
     risen = rate_claims.answer(table(last=0.9), STAGES, "real clips")
     assert "rises at some step" in risen
+    short = table()
+    short = short[(short["clip"] != "c0") | (short["stage"] != STAGES[0])]
+    assert "; n = 7 at the lowest rate" in rate_claims.answer(short, STAGES, "8 real clips")
     one = rate_claims.answer(table(), STAGES[:1], "real clips")
     assert "was measured at one rate" in one
     assert rate_claims.answer(table(), [], "real clips").startswith("No file")
@@ -114,3 +128,60 @@ def test_codecs_of_speech_are_named_or_said_to_be_missing():
     assert rate_claims.speech_codecs(with_one).startswith("Codec2 code 8 kHz")
     assert "No clip is labelled" in rate_claims.speech_codecs(table(clips=1))
     assert not math.isnan(with_one["value"].sum())
+
+
+def heard_table(noise, opus, clips=8):
+    """STOI and ViSQOL of DDCM at 0.5 to 2 kbit/s, of noise and of two levels of Opus."""
+    rows = ResultsBuilder("", 0)
+    for number in range(clips):
+        for stage, rate in zip(STAGES, RATES, strict=True):
+            place = {"method": "ddcm", "stage": stage}
+            rows.add(f"c{number}", "payload_rate", rate, "kbit/s", **place)
+            rows.add(f"c{number}", "stoi", 0.5 + number / 100, "1", **place)
+            rows.add(f"c{number}", "visqol", 3.5 + rate / 2, "MOS", **place)
+        for method, stage, rate, metric, value in (
+            ("envelope-noise", "broadband", 1.0, "stoi", noise),
+            ("opus", "level 1", 6.0, "visqol", 3.0),
+            ("opus", "level 2", 9.0, "visqol", opus),
+        ):
+            place = {"method": method, "stage": stage}
+            rows.add(f"c{number}", "payload_rate", rate, "kbit/s", **place)
+            unit = "MOS" if metric == "visqol" else "1"
+            rows.add(f"c{number}", metric, value + number / 1000, unit, **place)
+    return rows.table()
+
+
+def test_speech_is_compared_at_the_others_payload():
+    found = heard_table(0.7, 5.0)
+    said = rate_claims.stoi_beside(found, "envelope-noise", "noise")
+    assert "at 1 kbit/s (refuted); n = 8 of speech" in said
+    assert "(undecided)" in rate_claims.stoi_beside(heard_table(0.7, 5.0, 3), "envelope-noise", "x")
+    assert "was not compared" in rate_claims.stoi_beside(found, "codec2", "Codec2")
+
+
+def test_visqol_has_a_floor_and_other_codecs_pass():
+    found = heard_table(0.7, 5.0)
+    floor = rate_claims.visqol_floor(found, STAGES, ROOT / "book" / "evidence")
+    assert "DDCM's is lower at 0.5 kbit/s, Opus' at its lowest rate is 3.00" in floor
+    assert rate_claims.visqol_floor(found, STAGES, "nowhere") == ""
+    assert "from a payload of 9 kbit/s on" in rate_claims.passed_by(
+        found, "opus", "Opus", STAGES[1]
+    )
+    assert "is not shown" in rate_claims.passed_by(heard_table(1, 3.1), "opus", "Opus", STAGES[1])
+
+
+def test_mixtures_and_classes_have_their_finding():
+    rows = ResultsBuilder("", 0)
+    for number in range(8):
+        for stage, error in (("one clip", 0.3), ("pair", 0.4), ("triple", 0.5)):
+            value = error + number / 100 * error
+            rows.add(f"c{number}", "mel_error", value, "nat", method="ddcm", stage=stage)
+    assert rate_claims.mixed(rows.table()).startswith("Mixing raises the error: +0.10")
+    assert rate_claims.mixed(rows.table()[:0]) == "No mixture was measured."
+    groups = {f"c{number}": "music" if number < 6 else "animals" for number in range(8)}
+    grouped = by_group(rows.table(), "ddcm", "mel_error", groups)
+    assert rate_claims.classes(grouped, "pair").startswith("Too few clips")
+    both = grouped.assign(recordings=6)
+    said = rate_claims.classes(both, "pair")
+    assert "least for music" in said
+    assert "largest for animals" in said

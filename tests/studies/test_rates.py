@@ -92,5 +92,7 @@ def test_the_committed_tables_show_what_is_claimed():
     assert theory["mean"].tolist() == pytest.approx(turbo["mean"].iloc[[0, 2]].tolist(), abs=0.01)
     assert codebook_theory.cosine_theory([1024])["mean"].iloc[0] == pytest.approx(0.0179, abs=2e-4)
     assert "choose, processor" in codebook_theory.read_cost(folder)
+    placed = codebook_theory.placed(codebook_theory.read_oracle(folder))
+    assert placed.startswith("With 200 steps of one shift each, uniform steps reach")
     with pytest.raises(UserError, match="benchmarks/codebook_speed"):
         codebook_theory.read_cost(folder / "nowhere")

@@ -17,11 +17,14 @@ from audioldm_utils.studies.repair import (
     repair_verdicts,
 )
 from audioldm_utils.studies.verdicts import (
+    NOT_COMPARED,
     REFUTED,
     UNDECIDED,
     UPHELD,
     claim,
+    counted,
     together,
+    where,
 )
 
 
@@ -144,6 +147,10 @@ def diffusion_table(guided, plausible=0.3, clips=6):
             place = {"method": method, "stage": stage}
             rows.add(f"clip{number}", "mel_error", error, "nat", **place)
             rows.add(f"clip{number}", "epsilon_error", epsilon, "1", **place)
+            rows.add(f"clip{number}", "clap_audio", 1.1 - error, "1", **place)
+            if method == "ddcm":
+                longer = {"method": method, "stage": f"{stage}{diffusion.EQUAL_SECONDS}"}
+                rows.add(f"clip{number}", "mel_error", error - 0.1, "nat", **longer)
     return rows.table()
 
 
@@ -151,20 +158,27 @@ def test_diffusion_beside_the_vae_alone():
     table = diffusion_table([0.3, 0.31, 0.32, 0.3, 0.31, 0.33])
     found = diffusion.claims(table, RUNS, [0.4])
     assert found == {
-        "claim_1": UPHELD, "claim_2": UPHELD, "claim_3": UNDECIDED, "claim_4": UPHELD
+        "claim_1": UPHELD, "claim_2": UPHELD, "where_2": "at strength 0.4",
+        "claim_3": UNDECIDED, "where_3": NOT_COMPARED,
+        "claim_4": UPHELD, "where_4": "at strength 0.4",
     }  # fmt: skip
-    said = diffusion.answer(table, RUNS, 10, "made up")
-    assert said.startswith("No diffusion method reconstructs better than the VAE alone at 10")
-    assert "guidance at strength 0.4, differs from the VAE's mel error of 0.20 nat by +0.11" in said
-    assert "with guidance" in diffusion.advice(found)
+    said = diffusion.answer(table, RUNS, 10, "6 clips")
+    assert said.startswith("By mel error no diffusion method brings a clip back better than")
+    assert "guidance at strength 0.4 and 10 network calls, changes the VAE's 0.200 nat by" in said
+    assert "+0.112 [" in said
+    assert said.endswith("(n = 6 clips).")
+    assert "guidance keeps it nearer" in diffusion.advice(found)
+    assert "the clip falls, from 0.90 to 0.28 (change" in diffusion.invented(table, 0.4)
+    assert "not measured" in diffusion.invented(table, 0.7)
+    assert "DDCM's at 2 kbit/s by \N{MINUS SIGN}0.100" in diffusion.longer(table, RUNS, 10, 15)
     better = diffusion_table([0.1] * 6, plausible=0.6)
     found = diffusion.claims(better, RUNS, [0.4])
     assert (found["claim_1"], found["claim_2"]) == (REFUTED, REFUTED)
     assert diffusion.advice(found).startswith("Try")
-    assert diffusion.answer(better, RUNS, 10, "x").startswith("A diffusion method")
+    assert diffusion.answer(better, RUNS, 10, "x").startswith("By mel error a diffusion")
     unsure = diffusion_table([0.1, 0.3, 0.1, 0.3, 0.1, 0.3])
     assert diffusion.claims(unsure, RUNS, [0.4])["claim_1"] == UNDECIDED
-    assert "not settled" in diffusion.answer(unsure, RUNS, 10, "x")
+    assert "it is undecided" in diffusion.answer(unsure, RUNS, 10, "x")
     assert "No diffusion method was measured" in diffusion.answer(unsure[:0], RUNS, 10, "x")
 
 
@@ -180,14 +194,34 @@ def choices_table(shifts, paper=0.77, kmeans=0.5, clips=6):
     return rows.table()
 
 
+def sampling(table, correlation):
+    """With plain sampling's correlation of latents, and a quantiser of a larger error."""
+    rows = ResultsBuilder("", 0)
+    for number in range(6):
+        where_to = {"method": "ddcm", "stage": "temperature inf"}
+        value = correlation + (-1) ** number / 100
+        rows.add(f"c{number}", "latent_correlation", value, "1", **where_to)
+        rows.add(f"c{number}", "mel_error", 0.9 + number / 100, "nat", method="vq", stage="hard")
+        rows.add(f"c{number}", "payload_rate", 3.2, "kbit/s", method="vq", stage="hard")
+    return pd.concat([table, rows.table()], ignore_index=True)
+
+
 def test_shifts_beside_independent_entries():
     white = pd.DataFrame({"mean": [0.83], "low": [0.82], "high": [0.84], "n": [128]})
     good = choices_table(0.8)
     found = choices.claims(good, white.assign(theory=0.83))
     assert found == {f"claim_{i}": UPHELD for i in range(1, 5)}
-    said = choices.answer(good, found["claim_2"], "made up")
+    said = choices.answer(good, found["claim_2"], "6 clips", (0.82, 0.78))
     assert said.startswith("Shifts of one vector serve as well as independent entries")
-    assert "0.80 against 0.77" in said
+    assert "is 0.80, that of a smaller independent codebook 0.77 (theory for these" in said
+    assert "is less than size alone gives (n = 6 clips)" in said
+    assert "more than size" in choices.answer(good, UPHELD, "6 clips", (0.82, 0.81))
+    assert choices.by_level(good) == "at 0.1 and 0.9"
+    assert "not shown to correlate" in choices.sampled(sampling(good, 0.0))
+    assert "still correlate" in choices.sampled(sampling(good, 0.2))
+    assert "not measured" in choices.sampled(good)
+    assert "more than DDCM" in choices.quantised(sampling(good, 0.2))
+    assert choices.quantised(good).startswith("No quantiser")
     assert choices.advice(found) == "Take cyclic shifts of one vector under a mask of signs."
     assert choices.lowest(good) == "ddcm, no mask"
     bad = choices.claims(choices_table(0.6, kmeans=0.3), white.assign(theory=0.9))
@@ -195,7 +229,7 @@ def test_shifts_beside_independent_entries():
     assert choices.advice(bad).startswith("Take independent entries")
     few = choices.claims(choices_table(0.8, clips=3), white.assign(theory=0.845))
     assert few == {f"claim_{i}": UNDECIDED for i in range(1, 5)}
-    assert choices.answer(good[:0], UNDECIDED, "x").startswith("No real residual")
+    assert choices.answer(good[:0], UNDECIDED, "x", (0.8, 0.8)).startswith("No real residual")
 
 
 def test_a_plane_joins_two_metrics():
@@ -249,3 +283,12 @@ def test_claims_that_must_all_hold_share_one_word():
     assert claim(None) == together([]) == together([UPHELD, UNDECIDED]) == UNDECIDED
     assert together([UPHELD, UPHELD]) == UPHELD
     assert together([UPHELD, UNDECIDED, REFUTED]) == REFUTED
+
+
+def test_a_claim_names_where_it_holds():
+    found = {"1": UPHELD, "2": UPHELD, "5": NOT_COMPARED}
+    assert where(found, "at {} kbit/s") == "at 1 and 2 kbit/s; not compared at 5 kbit/s"
+    assert where({"1": UPHELD, "2": REFUTED, "3": UNDECIDED}) == "at 2; undecided at 3; upheld at 1"
+    assert where({}) == ""
+    assert counted(21, "21 recordings") == "n = 21 recordings"
+    assert counted(2, "21 recordings") == "n = 2 of 21 recordings"
