@@ -34,13 +34,17 @@
 #
 # - On white residuals, shifts do as well as theory says of as many independent entries.
 #   **{glue:text}`claim_1`**
-# - On the denoiser's own residuals, shifts do as well as independent entries, for each bit.
-#   **{glue:text}`claim_2`**
-# - The mask of signs makes shifts better there. **{glue:text}`claim_3`**
-# - At equal bits, shifts leave a smaller mel error than fitted atoms. **{glue:text}`claim_4`**
+# - On the denoiser's own residuals, shifts do as well as {glue:text}`theory_entries` independent
+#   entries, for each bit. **{glue:text}`claim_2`**
+# - The mask of signs makes shifts better there, over all noise levels. **{glue:text}`claim_3`**
+# - At {glue:text}`equal_rate`, shifts leave a smaller mel error than fitted atoms.
+#   **{glue:text}`claim_4`** (difference {glue:text}`fitted_less`)
 #
-# **What to do.** {glue:text}`advice` A choice among all shifts takes {glue:text}`choose_shift`,
-# one among the paper's number of independent entries {glue:text}`choose_chunks`.
+# **What to do.** {glue:text}`advice` On one core, a choice among all shifts of
+# {glue:text}`cost_seconds` takes {glue:text}`choose_shift`; among {glue:text}`theory_entries`
+# independent entries {glue:text}`choose_paper` with the codebook in memory
+# ({glue:text}`paper_memory`, drawn in {glue:text}`paper_draw` a step), or
+# {glue:text}`choose_chunks` without.
 # :::
 #
 # DDCM replaces the noise of each reverse step by an entry of a codebook {cite:p}`ohayon2025ddcm`.
@@ -80,6 +84,7 @@ from audioldm_utils.results import summaries as results
 from audioldm_utils.studies import choices
 from audioldm_utils.studies import codebook_theory as tables
 from audioldm_utils.studies.run import measure
+from audioldm_utils.studies.verdicts import difference, of, told
 
 style()
 # papermill's -p hands lists over as text.
@@ -132,6 +137,7 @@ glue_value("values", tables.VALUES, ",d")
 glue_value("draws", one["n"].max(), "d")
 glue_value("white_16", one.loc["white", "mean"], ".2f")
 glue_value("cosine_16", one.loc["white", "cosine"], ".4f")
+glue_value("worked", tables.efficiency(one.loc["white", "cosine"], tables.VALUES, 16), ".2f")
 shifts = table[(table["method"] == "ddcm") & (table["atoms"] == 1)]
 shifts = shifts[shifts["residual"] == "white"]
 glue_value("bits_16", one["bits"].max(), ".0f", "bit")
@@ -161,7 +167,9 @@ figure_caption(
 # cosine of {glue:text}`cosine_16` with the residual, which is an efficiency of
 # {glue:text}`white_16` ({glue:text}`draws` draws, {glue:text}`values` values; lower end of the
 # interval {glue:text}`white_16_low`). Theory expects an efficiency of {glue:text}`theory_16` of as
-# many independent entries.
+# many independent entries. Worked: $N$ = {glue:text}`values`, $c$ = {glue:text}`cosine_16` and
+# $b$ = {glue:text}`bits_16` give $\eta$ = {glue:text}`worked`. Several atoms a step are as
+# efficient as one; each costs as much time. They are for rates that pay more bits a step.
 #
 # ## Efficiency over rate
 
@@ -181,14 +189,15 @@ figure_caption(
 
 # %% tags=["hide-input", "hide-output"]
 columns = ["codebook", "atoms", "bits", "residual", "efficiency", "low", "high", "theory", "n"]
-plain_table(table[columns])
+named = table["codebook"].str.replace("Turbo-style", "thresholding").str.replace(", C=", ", bits=")
+plain_table(table.assign(codebook=named, bits=table["bits"].map("{:.0f}".format))[columns])
 
 # %% [markdown]
 # On residuals smoothed over time and frequency, shifts keep {glue:text}`smooth_16`;
 # without the mask they have {glue:text}`no_mask`. k-means atoms are fitted on such smooth residuals
-# and can exceed one there. That is no contradiction: one is the bound for white residuals, and
-# fitted atoms know the few directions that smooth ones take. Noise of that kind is not what a
-# denoiser expects; what that costs is measured below.
+# and go far beyond one there: one bounds codes of white residuals only, and fitted atoms know the
+# few directions that smooth ones take. Noise of that kind is not what a denoiser expects; what that
+# costs is measured below.
 #
 # ## Real residuals
 #
@@ -208,18 +217,33 @@ over = judged.table[judged.table["metric"] == "efficiency"]
 mean = over[over["stage"].str.startswith("real")].groupby("method")["value"].mean()
 short = {"ddcm": "shift", "ddcm, no mask": "plain", "ddcm-gaussian": "paper"}
 glue_table(mean[list(short)].rename(short), "real_{}", ".2f")
+glue_value("n", judged.n, "d")
+glue_value("rests", judged.rests)
+
+# %% tags=["hide-input", "remove-output"]
 claims = choices.claims(judged.table, shifts)
 for key, word in claims.items():
     glue_value(key, word)
-glue_value("answer", choices.answer(judged.table, claims["claim_2"], judged.source))
+count = round(seconds * 25) * 128  # latent values of an excerpt
+sizes = tuple(tables.expected_efficiency(size, count) for size in (2 * count, 1024))
+glue_value("answer", choices.answer(judged.table, claims["claim_2"], judged.source, sizes))
 glue_value("advice", choices.advice(claims))
 glue_value("margin", choices.MARGIN, "g")
-count = round(seconds * 25) * 128  # latent values of an excerpt
-glue_value("theory_paper", tables.expected_efficiency(1024, count), ".2f")
-glue_value("theory_entries", 1024, "d")
-glue_value("theory_shift", tables.expected_efficiency(2 * count, count), ".2f")
-glue_value("n", judged.n, "d")
-glue_value("rests", judged.rests)
+glue_value("theory_entries", 1024, ",d")
+glue_value("excerpt_values", count, ",d")
+glue_value("excerpt_entries", 2 * count, ",d")
+glue_value("by_level", choices.by_level(judged.table))
+glue_value("sampled", choices.sampled(judged.table))
+less = difference(
+    judged.table, *(of(name, "equal rate") for name in ("ddcm", "ddcm-kmeans")), "mel_error"
+)
+glue_value("fitted_less", told(less, "+.3f", "nat"))
+bits = summary[summary["metric"] == "rate"].groupby("stage")["mean"].mean()
+for key, stage in (("equal_rate", "equal rate"), ("soft_rate", "temperature 0")):
+    kbps = bits.get(stage, float("nan")) * count / seconds / 1000
+    glue_value(key, kbps, ".2f", "kbit/s")
+kbps = f"{bits.get('equal rate', 0) * count / seconds / 1000:.2f} kbit/s"
+glue_value("quantised", choices.quantised(judged.table, kbps))
 
 # %% tags=["hide-input"]
 axes = curves(real, "level", "alpha-bar of the step", "efficiency (more is better)", log_x=True)
@@ -227,16 +251,18 @@ figure_caption(
     axes.figure,
     "fig-real",
     "Efficiency of a choice on real residuals over the noise level (small alpha-bar is much "
-    f"noise), mean with 95 % interval over clips. On average over levels the lowest is: "
-    f"{look(choices.lowest(judged.table)).label}. {about}.",
+    f"noise), mean with 95 % interval over clips. {look(choices.lowest(judged.table)).label} is "
+    f"lowest on average. {about}.",
     "Curves of efficiency over alpha-bar, one a codebook.",
 )
 
 # %% [markdown]
-# Averaged over levels and clips: masked shifts {glue:text}`real_shift`, shifts without mask
-# {glue:text}`real_plain`, independent entries {glue:text}`real_paper`. A part of the difference is
-# size: theory expects {glue:text}`theory_paper` of {glue:text}`theory_entries` independent entries,
-# and {glue:text}`theory_shift` of as many as there are shifts. {glue:text}`rests`
+# An excerpt has N = {glue:text}`excerpt_values` latent values, so {glue:text}`excerpt_entries`
+# shifts with signs stand beside {glue:text}`theory_entries` independent entries. Averaged over
+# levels and clips: masked shifts {glue:text}`real_shift`,
+# shifts without mask {glue:text}`real_plain`,
+# independent entries {glue:text}`real_paper`. That the mask helps is, by alpha-bar,
+# {glue:text}`by_level`. {glue:text}`rests`
 
 # %% tags=["hide-input", "hide-output"]
 real = choices.on_real_residuals(judged.table).reset_index(names="masked shifts less")
@@ -247,8 +273,8 @@ plain_table(real.rename(columns={"first": "masked shifts", "second": "other"}))
 # ## From compression to sampling
 #
 # Instead of the best entry, one can be drawn from a softmax of the scores; its temperature is in
-# standard deviations of a random entry's score. At $0$ it is compression, at $\infty$
-# plain sampling, whose result has nothing to do with the clip but its length.
+# standard deviations of a random entry's score. At $0$ it is compression, here of
+# {glue:text}`soft_rate`; at $\infty$ it is plain sampling. {glue:text}`sampled`
 
 # %% tags=["hide-input", "hide-output"]
 soft = summary[summary["stage"].str.startswith("temperature")]
@@ -258,8 +284,9 @@ results.tabulate(soft, rows="stage", digits=3)
 # %% [markdown]
 # ## Fitted atoms at equal rate
 #
-# k-means atoms fit real residuals, and are no normal noise. At no more bits a step, what do they
-# give, and what does the denoiser get to see? Normal noise has unit spread, no excess kurtosis and
+# k-means atoms fit real residuals, and are no normal noise. At {glue:text}`equal_rate`, what do
+# they give, and what does the denoiser get to see?
+# Normal noise has unit spread, no excess kurtosis and
 # no correlation between neighbours.
 
 # %% tags=["hide-input", "hide-output"]
@@ -293,7 +320,9 @@ for key, metric in (("error", "mel_error"), ("time", "noise_neighbours_in_time")
 #
 # A vector quantiser replaces each place's vector of channels by the nearest of its centres (hard),
 # or by an average of all, weighted by a softmax of the squared distances (soft). No diffusion
-# takes place. Soft weights are no indices: they have no finite rate, and show what averaging does.
+# takes place. Soft weights are no indices: they have no finite rate, and show what averaging does;
+# the number is the softmax's temperature, in squared latent units. The latent error is the squared
+# one, as a share of the latents' variance. {glue:text}`quantised`
 
 # %% tags=["hide-input", "hide-output"]
 quantised = summary[summary["method"].isin(["vq", "vae"])].assign(
@@ -305,44 +334,53 @@ results.tabulate(quantised, rows="stage", digits=3)
 # ## Cost
 #
 # Milliseconds of one core for one step's choice and for making its noise again, and memory over
-# plain sampling, for latents of the length that AudioLDM2 is trained on.
+# plain sampling, for latents of {glue:text}`cost_seconds`, the length that AudioLDM2 is trained on.
 
 # %% tags=["hide-input", "remove-output"]
 cost = tables.read_cost(evidence_dir)
 chosen = cost["choose, processor"]
 glue_value("choose_shift", chosen["cyclic, 65,536 atoms, 16 bits"], ".1f", "ms")
 glue_value("choose_chunks", chosen["independent in chunks, K=1024"], ".0f", "ms")
+glue_value("cost_seconds", tables.VALUES / 128 / 25, ".2f", "s")
 paper = cost.loc["the paper's way, K=1024 resident"]
+glue_value("choose_paper", paper["choose, processor"], ".1f", "ms")
 glue_value("paper_draw", paper["draw, processor"], ".0f", "ms")
 glue_value("paper_memory", paper["memory over plain"], ".0f", "MB")
 glue_value("shift_memory", cost["memory over plain"]["cyclic, 200 steps"], ".0f", "MB")
 
 # %% tags=["hide-input", "hide-output"]
 units = cost.columns.str.replace("processor", "ms").str.replace("plain", "plain, MB")
-plain_table(cost.set_axis(units, axis="columns"), 2, index=True)
+shown = cost.set_axis(units, axis="columns").rename_axis(index=None, columns=None)
+names = {"the paper's way, K=1024 resident": "independent in memory, K=1024"}
+shown = shown.rename(names).rename(lambda name: name.replace("Turbo-style", "thresholding"))
+plain_table(shown.reset_index(names="way of choosing"), 2)
 
 # %% tags=["hide-input", "hide-output"]
 shares = tables.read_shares(evidence_dir)
+glue_table(shares.set_index("what")["value"].set_axis(["mini", "published"][: len(shares)]),
+           "share_{}", ".2f", "%")  # fmt: skip
 plain_table(shares.rename(columns={"value": "% of one network call"}), 2)
 
 # %% [markdown]
-# A choice among all shifts takes {glue:text}`choose_shift`; among the paper's number of
-# independent entries, made in chunks, {glue:text}`choose_chunks`. Held in memory, those need
-# {glue:text}`paper_memory` and are drawn in {glue:text}`paper_draw` a step. Shifts need
-# {glue:text}`shift_memory`, whatever the number of steps.
+# Shifts need {glue:text}`shift_memory` whatever the number of steps. A choice among them takes
+# {glue:text}`share_mini` of one call of `mini`'s network and {glue:text}`share_published` of one of
+# the published size, on the same core and for the same length. «VAE against diffusion» times calls
+# by the clock and for shorter latents, so its seconds are others.
 #
 # ## With an exact denoiser
 #
 # For white normal latents the best denoiser is known, so whole reverse processes can be held
-# against the rate-distortion bound, with no weights at all.
+# against the rate-distortion bound, with no weights at all. {glue:text}`placed` In the table, the
+# spread is the correlation's standard deviation over draws, and *stop* the alpha-bar at which the
+# placed steps end.
 
 # %% tags=["hide-input", "hide-output"]
 oracle = tables.read_oracle(evidence_dir)
+glue_value("placed", tables.placed(oracle))
 plain_table(oracle)
 
 # %% [markdown]
-# The table varies where the steps lie as well as the codebook. Real latents differ from white ones
-# here; «DDCM as a codec» tunes the placement for them.
+# Real latents differ from white ones; «DDCM as a codec» tunes the placement for them.
 #
 # ## Limits
 #

@@ -24,24 +24,28 @@
 #
 # :::{admonition} The answer
 # :class: tip
-# **Question.** How much of a clip does DDCM bring back at which rate, and is the diffusion model
-# worth its network calls?
+# **Question.** How much of a clip does DDCM bring back at which rate, and is it nearer to the clip
+# than plain ways of the same rate?
 #
-# {glue:text}`answer` At equal rate DDCM is, beside a residual quantiser of the same latents,
-# {glue:text}`ranges`.
+# {glue:text}`answer` At equal rate its mel error is, beside a residual quantiser of the same
+# latents, {glue:text}`ranges`.
 #
 # What would change our mind, and what was found:
 #
-# - The choices carry the clip: the error falls at every step up the rate. **{glue:text}`claim_1`**
-# - DDCM beats a residual quantiser at every rate. **{glue:text}`claim_2`**
-# - DDCM beats the same codec with a linear denoiser. **{glue:text}`claim_3`**
-# - DDCM beats noise of the clip's own envelope at the noise's rate. **{glue:text}`claim_4`**
+# - The choices carry the clip: the mel error falls at every step up the rate.
+#   **{glue:text}`claim_1`**
+# - By mel error DDCM beats a residual quantiser at equal rate. **{glue:text}`claim_2`**
+#   {glue:text}`where_2`
+# - By mel error DDCM beats the same codec with a linear denoiser. **{glue:text}`claim_3`**
+#   {glue:text}`where_3`
+# - By mel error DDCM beats noise of the clip's own envelope at the noise's rate.
+#   **{glue:text}`claim_4`** By the STOI of speech: see «As heard».
 # - Every measure of the heard sound improves at every step from {glue:text}`heard_from` to
-#   {glue:text}`heard_to`. **{glue:text}`claim_5`**
+#   {glue:text}`heard_to`. **{glue:text}`claim_5`** {glue:text}`where_5`
 # - At {glue:text}`heard_to` every measure of the heard sound is within 10 % of the VAE's.
-#   **{glue:text}`claim_6`**
+#   **{glue:text}`claim_6`** {glue:text}`where_6`
 #
-# **What to do.** {glue:text}`advice`
+# **What to do.** {glue:text}`advice` {glue:text}`advice_speech` {glue:text}`advice_above`
 # :::
 #
 # A diffusion model makes sound by removing noise step by step, and adds fresh noise at every
@@ -101,6 +105,7 @@ from audioldm_utils.bounds import as_lists
 from audioldm_utils.ddcm.codec import Codec
 from audioldm_utils.ddcm.placement import load_rules
 from audioldm_utils.ddcm.settings import Settings
+from audioldm_utils.metrics.statistics import FEWEST
 from audioldm_utils.model.checkpoint import load
 from audioldm_utils.model.networks import Networks
 from audioldm_utils.results import summaries as results
@@ -109,8 +114,8 @@ from audioldm_utils.studies.baselines import NOISES, envelope_noise
 from audioldm_utils.studies.rates import family, payable
 from audioldm_utils.studies.run import measure
 from audioldm_utils.studies.streams import codes_entropy, read_drift
+from audioldm_utils.studies.verdicts import NOT_COMPARED, where, words
 from audioldm_utils.studies.verdicts import together as all_of
-from audioldm_utils.studies.verdicts import words
 
 # %% tags=["hide-input"]
 style()
@@ -161,6 +166,7 @@ judged = {
 main = judged["05_rates"]
 found, about = main.table, f"n = {main.n}; {main.source}; checkpoint {checkpoint}; seed {seed}"
 together = pd.concat([study.table for study in judged.values()], ignore_index=True)
+settings_of = f"checkpoint {checkpoint}; seed {seed}"
 glue_value("n", main.n, "d")
 glue_value("rests", main.rests)
 glue_value("seconds", seconds, ".2f", "s")
@@ -168,15 +174,17 @@ glue_value("low_seconds", low_seconds, ".2f", "s")
 every = pd.Series({name.split()[0]: 1000 * hop for name, (_, hop) in NOISES.items()})
 glue_table(every, "noise_every_{}", ".0f", "ms")
 glue_value("steps", steps, "d")
-glue_value("synthesis", networks.synthesis)
+way = look(f"vae-{networks.synthesis.replace('-', '')}").label
+glue_value("synthesis", way.removeprefix("VAE + "))
 
 # %% [markdown]
 # Measured on the first {glue:text}`seconds` of every clip, with at most
 # {glue:text}`steps` network calls. {glue:text}`rests` At the lowest rate
 # {glue:text}`low_seconds` are coded, since the header would take all of a shorter file; the
-# same beginning is judged. A clip that is too short even for that has no point there.
-#
-# Sound is made from the mel by {glue:text}`synthesis`.
+# same beginning is judged. {glue:text}`too_short` clips that are too short even for that have no
+# point there. At the next rate, header and checksum take {glue:text}`header_share` of the file.
+# There are more clips than in the chapters before, so that speech and tonal clips can be judged
+# alone. The synthesis is {glue:text}`synthesis`.
 #
 # ## Listen
 #
@@ -221,7 +229,8 @@ players(rows, Path(out_dir) / "listening", f"Falling rates; checkpoint {checkpoi
 #
 # - The **residual quantiser** codes the same latents without diffusion, by stages of fitted
 #   codebooks. It is charged the same header. At the lowest rates a second one of larger blocks
-#   stands in for it.
+#   stands in for it, and its smallest file holds as many seconds as DDCM's. Its highest rate is
+#   {glue:text}`quantiser_top`. Its seconds were not measured.
 # - The **linear denoiser** is the same codec with the best linear estimate in the network's place.
 # - **Noise of the clip's envelope** keeps levels alone: of the whole band every
 #   {glue:text}`noise_every_broadband`, or of octaves every {glue:text}`noise_every_seven`. Its
@@ -245,13 +254,20 @@ ends = summary[summary["method"] == "ddcm"].pivot(index="stage", columns="metric
 kept = [stages_of[0], stages_of[-1]] if stages_of else ["none", "none"]
 ends = ends.reindex(kept, columns=["rate", "mel_error", "latent_correlation"])
 ends = ends.set_axis(["low", "high"])
+paid = value.reindex([("ddcm", s, m) for s in stages_of[1:2] for m in ("payload_rate", "rate")])
+glue_value("header_share", 100 * (1 - paid.iloc[0] / paid.iloc[-1]) if len(paid) else 0, ".0f", "%")
 glue_table(ends["rate"], "rate_{}", ".2g", "kbit/s")
 glue_table(ends["mel_error"], "error_{}", ".2f", "nat")
 glue_table(ends["latent_correlation"], "correlation_{}", ".2f")
 glue_value("answer", rate_claims.answer(found, stages_of, main.source))
+tops = found[(found["method"] == "rvq") & (found["metric"] == "rate")]["value"]
+glue_value("quantiser_top", tops.max(), ".1f", "kbit/s")
+glue_value("too_short", main.n - summary[summary["method"] == "ddcm"]["n"].min(), "d")
 
 # %% tags=["hide-input"]
 axes = rate_quality(errors, "mel error, nat (less is better)", ceilings={"vae": ceiling})
+axes.set_yscale("log")
+axes.set_xlabel("rate of the whole file, kbit/s")
 figure_caption(
     axes.figure,
     "fig-rates",
@@ -265,8 +281,9 @@ figure_caption(
 # %% [markdown]
 # At {glue:text}`rate_low` the error is {glue:text}`error_low`, and the latents correlate with the
 # input's at {glue:text}`correlation_low`. At {glue:text}`rate_high` the error is
-# {glue:text}`error_high` and the correlation {glue:text}`correlation_high`. The VAE alone leaves
-# {glue:text}`vae_nat`.
+# {glue:text}`error_high` and the correlation {glue:text}`correlation_high`. Random choices do not
+# start from zero there: «Codebooks» gives theirs, on other clips, under «From compression to
+# sampling».
 #
 # ## Does every step up the rate help?
 #
@@ -301,7 +318,10 @@ linear = [f"{rate:g} kbit/s" for rate in linear_rates]
 sides = {s: tuple({"method": m, "stage": s} for m in ("ddcm", "linear")) for s in linear}
 linear = results.differences(together, sides, "mel_error")
 linear = linear.assign(claim=words(linear, above=False))
-glue_value("ranges", rate_claims.by_range(beside))
+glue_value("ranges", rate_claims.by_range(beside, stages_of))
+glue_value("where_2", rate_claims.range_of(beside, stages_of))
+glue_value("where_3", rate_claims.range_of(linear))
+glue_value("left_out", rate_claims.left_out(found, "rvq", stages_of))
 glue_value("advice", rate_claims.advice(beside))
 glue_value("claim_2", all_of(list(beside["claim"])))
 glue_value("claim_3", all_of(list(linear["claim"])))
@@ -314,8 +334,8 @@ shown = pd.concat(shown)[["beside", "at", *beside.columns]]
 plain_table(shown.rename(columns=units | {"first": "DDCM, nat", "second": "other, nat"}))
 
 # %% [markdown]
-# Beside the residual quantiser DDCM is {glue:text}`ranges`. «Undecided» means that the 95 %
-# interval of the difference holds zero, or that there are too few clips.
+# Beside the residual quantiser DDCM is {glue:text}`ranges`. {glue:text}`left_out` «Undecided» means
+# that the 95 % interval of the difference holds zero, or that there are too few clips.
 #
 # ## As heard
 #
@@ -324,7 +344,7 @@ plain_table(shown.rename(columns=units | {"first": "DDCM, nat", "second": "other
 # takes much of so short a file. The lines are ceilings: the VAE without coding, by the synthesis
 # of this run and by the checkpoint's vocoder, and the true mel. ViSQOL
 # {cite:p}`chinen2020visqol` hardly hears phase, waveform codecs keep it; neither measure alone
-# settles which sounds better.
+# settles which sounds better. {glue:text}`floor`
 
 # %% tags=["hide-input", "remove-output"]
 split = rate_curves.heard_through(found, "vocoder")
@@ -333,8 +353,10 @@ judged_rates = [stage for stage in judged_rates if stage in stages_of]
 glue_value("heard_from", judged_rates[0] if judged_rates else "none")
 glue_value("heard_to", judged_rates[-1] if judged_rates else "none")
 own, improved, near = rate_claims.heard(found, judged_rates)
-glue_value("claim_5", all_of(list(improved.values())))
-glue_value("claim_6", all_of(list(near.values())))
+for number, words_of in ((5, improved), (6, near)):
+    named = {rate_claims.HEARD[metric]: word for metric, word in words_of.items()}
+    glue_value(f"claim_{number}", all_of(list(named.values())))
+    glue_value(f"where_{number}", where(named, "for {}") or NOT_COMPARED)
 tops = split[split["method"].isin(["vae", "vae-vocoder", "mel"]) & (split["stage"] == "")]
 tops = tops[tops["band"] == ""].groupby(["metric", "method"])["value"].mean()
 coders = ("ddcm", "ddcm-vocoder", "rvq", "envelope-noise", "opus", "mp3", "codec2", "speex")
@@ -342,7 +364,18 @@ tonal = set(found[found["metric"] == "chroma_correlation"]["clip"])
 spoken = set(found[found["metric"] == "stoi"]["clip"])
 glue_value("tonal", len(tonal), "d")
 glue_value("spoken", len(spoken), "d")
+
+# %% tags=["hide-input", "remove-output"]
 glue_value("speech_codecs", rate_claims.speech_codecs(found))
+glue_value("floor", rate_claims.visqol_floor(found, stages_of, evidence_dir))
+noise_stoi = rate_claims.stoi_beside(found, "envelope-noise", "noise of the clip's envelope")
+glue_value("noise_stoi", noise_stoi)
+glue_value("advice_speech", rate_claims.stoi_beside(found, "codec2", "Codec2"))
+recordings = found[found["clip"].isin(spoken)]["recording"].nunique()
+few = ", too few to decide STOI" * (recordings < FEWEST)
+glue_value("few_spoken", f"The clips of speech are of {recordings} recordings{few}.")
+last = stages_of[-1] if stages_of else "none"
+glue_value("advice_above", rate_claims.passed_by(found, "opus", "Opus", last))
 
 # %% tags=["hide-input"]
 SHOWN = {
@@ -361,15 +394,17 @@ figure_caption(
     figure,
     "fig-heard",
     "Three measures of the waveform over the rate of the payload (no header, no container), mean "
-    f"with 95 % interval; flat lines are ceilings without coding. {about}.",
+    "with 95 % interval; flat lines are ceilings without coding, of which those of the VAE and of "
+    f"the true mel nearly coincide. {about}.",
     "Three panels of curves over rate: DDCM and the residual quantiser at low rates, Opus and MP3 "
     "at higher ones.",
 )
 
 # %% [markdown]
-# Pitch and words. Chroma correlation asks the {glue:text}`tonal` tonal clips whether the melody is
-# still there; STOI asks the {glue:text}`spoken` clips of speech whether the words are.
-# {glue:text}`speech_codecs`
+# Pitch and words. Chroma correlation tells of the {glue:text}`tonal` tonal clips whether the melody
+# is still there; STOI tells of the {glue:text}`spoken` clips of speech whether the words are.
+# At the payload rates of others (below zero the other is ahead): {glue:text}`noise_stoi`
+# {glue:text}`advice_speech` {glue:text}`speech_codecs`
 
 # %% tags=["hide-input"]
 shown, pitch = None, {"chroma_correlation": "chroma correlation", "stoi": "STOI of speech"}
@@ -385,7 +420,7 @@ if pitch:
         figure,
         "fig-pitch",
         f"Pitch of {len(tonal)} tonal clips, and intelligibility of {len(spoken)} clips of speech, "
-        f"over the rate of the payload, mean with 95 % interval. {about}.",
+        f"over the rate of the payload, mean with 95 % interval. {settings_of}.",
         "Panels of curves over rate that rise towards the lines of the VAE and of the true mel.",
     )
 shown
@@ -394,10 +429,9 @@ shown
 plain_table(own)
 
 # %% [markdown]
-# The table gives, for the synthesis of this run, the change of each measure from rate to rate with
-# a word for «it improved»; its last column asks whether the highest of these rates is within 10 %
-# of the VAE's value. The next one is the same through the checkpoint's own vocoder. It is empty
-# where the vocoder is the synthesis of this run.
+# The table above gives the change of each measure from rate to rate with a word for «it improved»;
+# its last column asks whether the highest of these rates is within 10 % of the VAE's value.
+# {glue:text}`few_spoken` The table below is the same through the checkpoint's own vocoder.
 
 # %% tags=["hide-input", "hide-output"]
 plain_table(rate_claims.heard(found, judged_rates, synthesis="vocoder")[0])
@@ -406,7 +440,12 @@ plain_table(rate_claims.heard(found, judged_rates, synthesis="vocoder")[0])
 kept = [*SHOWN, "chroma_correlation", "comb_excess", "stoi", "rate", "payload_rate"]
 wide = results.summarise(split[split["metric"].isin(kept)], ("method", "stage", "metric", "band"))
 names = wide["method"].map(lambda name: look(name).label)
-wide = wide.assign(codec=names + (", " + wide["stage"]).where(wide["stage"] != "", ""))
+first = wide["stage"].str.extract(r"^([\d.]+)")[0].astype(float).fillna(0)
+stages = wide["stage"].str.replace(r"^1 (.*)stages", r"1 \1stage", regex=True)
+wide = wide.assign(codec=names + (", " + stages).where(stages != "", ""), first=first)
+told_as = wide.attrs
+wide = wide.sort_values(["method", "first"], kind="stable")
+wide.attrs = told_as
 results.tabulate(wide.drop(columns=["method", "stage"]), rows="codec", digits=2)
 
 # %% [markdown]
@@ -429,9 +468,13 @@ deltas = {
     "placement_low": ("ddcm-uniform", {"ddcm": low, "ddcm-uniform": low}),
     "pursuit": ("ddcm-pursuit", {"ddcm": several, "ddcm-pursuit": pursuit}),
 }
-for key, (other, where) in deltas.items():
-    deltas[key] = rate_curves.delta(together, "ddcm", other, "mel_error", where)
+for key, (other, asked) in deltas.items():
+    deltas[key] = rate_curves.delta(together, "ddcm", other, "mel_error", asked)
     glue_value(f"bd_{key}", rate_curves.delta_text(deltas[key]))
+for key, part in (("high", high), ("low", low), ("several", several), ("pursuit", pursuit)):
+    ends_of = dict.fromkeys((part[0].split()[0], part[-1])) if part else ["none"]
+    glue_value(f"span_{key}", " to ".join(ends_of))
+glue_value("n_pursuit", deltas["pursuit"].n if deltas["pursuit"] else 0, "d")
 
 # %% tags=["hide-input", "hide-output"]
 span = [f"{part[0].split()[0]} to {part[-1]}" if part else "none" for part in (high, low)]
@@ -450,17 +493,20 @@ compared = pd.DataFrame(
 plain_table(compared)
 
 # %% [markdown]
-# What the placement does to the rate that is needed: at the higher rates
-# {glue:text}`bd_placement_high`, at the lower ones {glue:text}`bd_placement_low` (the table says
-# which these are). We read it so: at low rates the few choices must decide the coarse structure.
-# Real latents decide it at the noisiest steps, where uniform timesteps already lie. At high rates
-# the coarse structure is soon settled. What is left to code is fine detail, and uniform timesteps
-# have few steps near the clean latents. Cyclic shifts against matching pursuit:
-# {glue:text}`bd_pursuit`.
+# What the placement does to the rate that is needed: {glue:text}`bd_placement_high` at
+# {glue:text}`span_high`, {glue:text}`bd_placement_low` at {glue:text}`span_low`. We read it so: at
+# low rates the few choices must decide the coarse structure. Real latents decide it at the noisiest
+# steps, where uniform timesteps already lie. At high rates the coarse structure is soon settled.
+# What is left to code is fine detail, and uniform timesteps have few steps near the clean latents.
+# Cyclic shifts (at {glue:text}`span_several`) against matching pursuit (at
+# {glue:text}`span_pursuit`), over the errors that both reach: {glue:text}`bd_pursuit`
+# (n = {glue:text}`n_pursuit`).
 
 # %% tags=["hide-input", "hide-output"]
 rules = load_rules(networks.checkpoint.path, networks.checkpoint.fingerprint)
-plain_table(pd.DataFrame(rules, columns=["below bits a value", "placement", "power", "stop"]))
+shown = pd.DataFrame(rules, columns=["bits a value below", "spaced by", "power", "last alpha-bar"])
+limits = shown["bits a value below"].map("{:g}".format).replace("inf", "any")
+plain_table(shown.assign(**{"bits a value below": limits}))
 
 # %% [markdown]
 # The placements in use, by the bits of a latent value. One more question is asked at a single
@@ -475,24 +521,33 @@ calls = together[together["metric"] == "network_calls"].groupby("stage")["value"
 saved = 1 - calls.get("one atom of shifts", 0) / calls.get("one atom of 1024", 1)
 glue_value("saved", 100 * saved, ".0f", "%")
 glue_value("point_one", rate_curves.difference_text(points, question))
+one = together[together["stage"].isin(["one atom of shifts", "one atom of 1024"])]
+glue_value("one_rate", one[one["metric"] == "payload_rate"]["value"].mean(), ".2f", "kbit/s")
+glue_value("one_n", points["n"].max() if len(points) else 0, "d")
+glue_value("calls_shift", calls.get("one atom of shifts", float("nan")), ".0f")
+glue_value("calls_paper", calls.get("one atom of 1024", float("nan")), ".0f")
 classes = found.drop_duplicates("clip").set_index("clip")["class"]
 glue_value("by_class", "The same rates by broad class of sound." if classes.any() else NO_CLASS)
 
 # %% [markdown]
-# With one atom a step and equal bits, a cyclic codebook of a few bases takes {glue:text}`saved`
-# fewer network calls than the paper's independent atoms; the error changes by
-# {glue:text}`point_one`.
+# With one atom a step and equal bits ({glue:text}`one_rate` of payload), a cyclic codebook of a few
+# bases takes {glue:text}`calls_shift` network calls, {glue:text}`saved` fewer than the
+# {glue:text}`calls_paper` of the paper's independent atoms; the error changes by
+# {glue:text}`point_one` (n = {glue:text}`one_n`).
 #
 # ## By class and by complexity
 #
-# {glue:text}`by_class` And one clip mixed with a second and a third, of other classes if there are
-# any, all equally loud, at one rate.
+# {glue:text}`by_class` {glue:text}`class_ends` Besides, one clip is mixed with a second and a
+# third, of other classes if there are any, all equally loud, at {glue:text}`mixture_rate`.
+# {glue:text}`mixing`
 
 # %% tags=["hide-input"]
 shown, chosen = None, list(dict.fromkeys(names[i] for i in (1, -2) if len(names) > 1)) or names
+class_ends = ""
 if classes.any():
     grouped = rate_curves.by_group(found, "ddcm", "mel_error", classes.map(family).to_dict())
     grouped = grouped[grouped["stage"].isin(chosen)]
+    class_ends = " ".join(rate_claims.classes(grouped, stage) for stage in chosen)
     axes = points_with_intervals(
         grouped.assign(stage="DDCM, " + grouped["stage"]),
         "mel error, nat (less is better)",
@@ -506,9 +561,12 @@ if classes.any():
         f"{about}.",
         "Points with intervals, one row a class and one series a rate.",
     )
+glue_value("class_ends", class_ends)
 shown
 
 # %% tags=["hide-input"]
+glue_value("mixture_rate", mixture_rate, "g", "kbit/s")
+glue_value("mixing", rate_claims.mixed(judged["05_mixtures"].table))
 mixed = results.summarise(judged["05_mixtures"].table, by=("method", "stage", "metric"))
 mixed = mixed[mixed["metric"] == "mel_error"].assign(
     order=lambda t: t["stage"].map({"one clip": 0, "pair": 1, "triple": 2})
@@ -520,8 +578,9 @@ axes = points_with_intervals(
 figure_caption(
     axes.figure,
     "fig-mixtures",
-    "Mel error by complexity: a clip alone, mixed with a second, and with a third, at one rate, "
-    f"and the VAE's own. n = {judged['05_mixtures'].n} mixtures of each; checkpoint {checkpoint}.",
+    "Mel error by complexity: a clip alone, mixed with a second, and with a third, at "
+    f"{mixture_rate:g} kbit/s, and the VAE's own. n = {judged['05_mixtures'].n} mixtures of each; "
+    f"checkpoint {checkpoint}.",
     "Points with intervals in three rows, one clip, pair and triple, for DDCM and for the VAE.",
 )
 
@@ -541,10 +600,10 @@ left = codes_entropy(codec, files)
 glue_value("entropy_saving", left.saving, ".3f", "bit")
 glue_value("entropy_bits", left.bits, ".1f", "bit")
 glue_value("entropy_count", left.count, "d")
-drift, drift_error = read_drift(evidence_dir, networks.checkpoint.fingerprint)
-glue_value("drift", drift)
-glue_value("drift_error", drift_error)
-glue_value("entropy_p", left.p_uniform, ".2g")
+glue_value("drift", read_drift(evidence_dir, networks.checkpoint.fingerprint))
+glue_value("entropy_share", 100 * left.saving / left.bits, ".1f", "%")
+glue_value("entropy_files", len(files), "d")
+glue_value("timed_at", names[half] if names else "none")
 
 # %% tags=["hide-input", "hide-output"]
 indices = pd.DataFrame(
@@ -557,16 +616,14 @@ indices = pd.DataFrame(
 plain_table(indices, 4)
 
 # %% [markdown]
-# Encoding takes {glue:text}`encode_time` of processor time for each second of sound, nearly all of
-# it in the network. Decoding replays the same calls without the choice; making sound of the mel
-# then takes {glue:text}`synthesis_time`. Of {glue:text}`entropy_bits` an index, the histogram of
-# {glue:text}`entropy_count` indices could save {glue:text}`entropy_saving`
-# (p = {glue:text}`entropy_p` for uniform indices).
+# At {glue:text}`timed_at`, encoding takes {glue:text}`encode_time` of processor time for each
+# second of sound, nearly all of it in the network. Decoding replays the same calls without the
+# choice; making sound of the mel then takes {glue:text}`synthesis_time`. An entropy coder would save
+# {glue:text}`entropy_saving` of {glue:text}`entropy_bits` an index, {glue:text}`entropy_share`
+# ({glue:text}`entropy_count` indices of {glue:text}`entropy_files` files).
 #
 # A file that is decoded in a batch, or with another number of threads than it was encoded with,
-# meets other roundings; each step carries them on. The largest change of the decoded mel that
-# `benchmarks/ddcm_drift.py` found is {glue:text}`drift`, against the codec's own error of
-# {glue:text}`drift_error`.
+# meets other roundings; each step carries them on. {glue:text}`drift`
 #
 # ## Published codecs
 #

@@ -229,12 +229,13 @@ def answer(table: pd.DataFrame, word: str, source: str, expected: tuple[float, f
 
 
 def by_level(table: pd.DataFrame) -> str:
-    """Noise levels (alpha-bar) at which the mask of signs makes shifts better, or worse."""
+    """At which noise levels (alpha-bar) it is upheld that the mask of signs makes shifts better."""
     stages = {stage for stage in table["stage"] if stage.startswith("real")}
     at = sorted(stages, key=lambda stage: float(stage.split(", ")[1]))
     found = differences(table, at_stages("ddcm", "ddcm, no mask", at), "efficiency")
-    said = zip((stage.split(", ")[1] for stage in found.index), words(found, True), strict=True)
-    return where(dict(said)) or NOT_COMPARED
+    names = [stage.split(", ")[1] for stage in found.index]
+    said = dict(zip(names, words(found, True), strict=True))
+    return f"{together(list(said.values()))} {where(said)}" if said else NOT_COMPARED
 
 
 def sampled(table: pd.DataFrame) -> str:
@@ -253,7 +254,7 @@ def sampled(table: pd.DataFrame) -> str:
     return f"There the latents {shares[claim(between)]} ({told(between)}, n = {between.n:.0f})."
 
 
-def quantised(table: pd.DataFrame) -> str:
+def quantised(table: pd.DataFrame, rate_of_ddcm: str) -> str:
     """The hard vector quantiser beside DDCM of ``equal rate`` on the same clips, in a sentence."""
     sides = {"": (of("vq", "hard"), of("ddcm", "equal rate"))}
     found = differences(table, sides, "mel_error")
@@ -263,7 +264,7 @@ def quantised(table: pd.DataFrame) -> str:
     more = {UPHELD: "more than", UNDECIDED: "about as much as", REFUTED: "less than"}
     return (
         f"The hard quantiser leaves {row['first']:.3f} nat at {rate:.1f} kbit/s, "
-        f"{more[claim(interval_of(row))]} DDCM at the rate above ({row['second']:.3f} nat; "
+        f"{more[claim(interval_of(row))]} DDCM at {rate_of_ddcm} ({row['second']:.3f} nat; "
         f"difference {told(interval_of(row), '+.3f')}, n = {row['n']:.0f})."
     )
 

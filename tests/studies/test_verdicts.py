@@ -216,12 +216,12 @@ def test_shifts_beside_independent_entries():
     assert "is 0.80, that of a smaller independent codebook 0.77 (theory for these" in said
     assert "is less than size alone gives (n = 6 clips)" in said
     assert "more than size" in choices.answer(good, UPHELD, "6 clips", (0.82, 0.81))
-    assert choices.by_level(good) == "at 0.1 and 0.9"
+    assert choices.by_level(good) == "upheld at 0.1 and 0.9"
     assert "not shown to correlate" in choices.sampled(sampling(good, 0.0))
     assert "still correlate" in choices.sampled(sampling(good, 0.2))
     assert "not measured" in choices.sampled(good)
-    assert "more than DDCM" in choices.quantised(sampling(good, 0.2))
-    assert choices.quantised(good).startswith("No quantiser")
+    assert "more than DDCM at 1 kbit/s" in choices.quantised(sampling(good, 0.2), "1 kbit/s")
+    assert choices.quantised(good, "").startswith("No quantiser")
     assert choices.advice(found) == "Take cyclic shifts of one vector under a mask of signs."
     assert choices.lowest(good) == "ddcm, no mask"
     bad = choices.claims(choices_table(0.6, kmeans=0.3), white.assign(theory=0.9))

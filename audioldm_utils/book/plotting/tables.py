@@ -73,6 +73,9 @@ def plain_table(
             counts = zip(frame["n"], frame[f"{unit}s"], strict=True)
             told = [count_text(n, units, unit) for n, units in counts]
             frame = frame.assign(n=told).drop(columns=f"{unit}s")
+    if "p, Holm" in frame:  # never 0
+        small = frame["p, Holm"].map(lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}")
+        frame = frame.assign(**{"p, Holm": small.where(frame["p, Holm"].notna())})
     truths = frame.select_dtypes(bool).columns
     frame = frame.assign(**{name: frame[name].map({True: "yes", False: "no"}) for name in truths})
     frame = frame.map(_cell).rename(index=_cell)
