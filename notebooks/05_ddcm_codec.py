@@ -618,8 +618,8 @@ plain_table(indices, 4)
 # %% [markdown]
 # At {glue:text}`timed_at`, encoding takes {glue:text}`encode_time` of processor time for each
 # second of sound, nearly all of it in the network. Decoding replays the same calls without the
-# choice; making sound of the mel then takes {glue:text}`synthesis_time`. An entropy coder would save
-# {glue:text}`entropy_saving` of {glue:text}`entropy_bits` an index, {glue:text}`entropy_share`
+# choice; making sound of the mel then takes {glue:text}`synthesis_time`. An entropy coder would
+# save {glue:text}`entropy_saving` of {glue:text}`entropy_bits` an index, {glue:text}`entropy_share`
 # ({glue:text}`entropy_count` indices of {glue:text}`entropy_files` files).
 #
 # A file that is decoded in a batch, or with another number of threads than it was encoded with,
