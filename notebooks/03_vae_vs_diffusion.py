@@ -156,8 +156,8 @@ overall = results.summarise(judged.table, by=("method", "stage", "metric"))
 # %% [markdown]
 # Measured on the first {glue:text}`seconds` of each clip, with {glue:text}`calls` network calls
 # each where not said otherwise. {glue:text}`rests` There are fewer clips than in the chapters
-# before, since each takes many runs. The prompt is empty but where *caption* is said. The synthesis
-# is {glue:text}`synthesis`.
+# before, since each takes many runs. The prompt is empty but where *caption* is said. Synthesis:
+# {glue:text}`synthesis`.
 #
 # ## Listen: the best and the worst case
 #
