@@ -244,7 +244,7 @@ heard = diffusion.plane(equal, "mel_error", "clap_text", shown)
 asked = "cannot be asked, since no clip has a caption" if heard.empty else "is asked too"
 glue_value("clap_asked", asked)
 named = {"low": min(strengths), "middle": diffusion.middle(strengths), "high": max(strengths)}
-kept = {"mel_error": ("error", ".2f", "nat"), "log_mel_distance": ("mel", ".1f", "dB")}
+kept = {"mel_error": ("error", ".3f", "nat"), "log_mel_distance": ("mel", ".1f", "dB")}
 kept["epsilon_error"] = ("epsilon", ".3f", "")
 for word, strength in named.items():
     glue_value(f"strength_{word}", strength, "g")
