@@ -132,8 +132,8 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # **What each aims at.** Refinement minimises log-mel error, `vae-denoise` the difference from the
 # decoded mel, side information the band energies; `vae-restored` chooses by the measures named
 # above. Multi-resolution STFT distance is neither minimised nor chosen by, but it is related to
-# them. ViSQOL, chroma, the comb excess and STOI are neither, so they decide. ViSQOL is near its
-# ceiling here, where a small gain need not be heard: the ABX player lets you check.
+# them. ViSQOL, chroma, the comb excess and STOI are neither, so they decide. Near its ceiling a
+# small gain of ViSQOL need not be heard: the ABX player lets you check.
 #
 # The fit of the blind compensation comes from other clips than those it is judged on
 # (`audioldm-utils fit`).
@@ -288,7 +288,7 @@ summary_table(means, "Every method by every judge", order=order)
 # **Refinement** beside `vae` is {glue:text}`said_vae-refined`. In the mel domain, it takes
 # {glue:text}`v_refined` off the VAE's error, which is what it minimises.
 #
-# **All together** beside `vae`, each part left out where it would hurt, are
+# **All together**, each part left out where it would hurt. Beside `vae` they are
 # {glue:text}`said_vae-restored`.
 #
 # **Energy** put back from 4 to 8 kHz is not the same as quality. Blind compensation beside `vae` is
@@ -475,7 +475,6 @@ summary_table(heard[~heard["method"].isin(in_use)], "Artefacts of every method")
 # What lessens each, where an interval shows it. **Pre-echo**: {glue:text}`cure_pre_echo`.
 # **Steady lines**: {glue:text}`cure_hum`. **Warble**: {glue:text}`cure_warble`. **Noise floor**:
 # {glue:text}`cure_noise_floor`.
-
 #
 # ## What it costs
 
