@@ -238,7 +238,7 @@ figure_caption(
 # size: theory expects {glue:text}`theory_paper` of {glue:text}`theory_entries` independent entries,
 # and {glue:text}`theory_shift` of as many as there are shifts. {glue:text}`rests`
 
-# %% tags=["hide-input", "hide-output"]
+# %% tags=["hide-input"]
 real = choices.on_real_residuals(judged.table).reset_index(names="masked shifts less")
 real["masked shifts less"] = real["masked shifts less"].map(lambda name: look(name).label)
 plain_table(real.rename(columns={"first": "masked shifts", "second": "other"}))

@@ -280,7 +280,7 @@ verdict = rate_claims.FALLS[all_of(list(risen["smaller"]))]
 glue_value("verdict", verdict if len(risen) else "was measured at one rate")
 glue_value("claim_1", all_of(list(risen["smaller"])))
 
-# %% tags=["hide-input", "hide-output"]
+# %% tags=["hide-input"]
 units = {name: f"{name}, nat" for name in ("first", "second", "difference", "low", "high")}
 shown = risen.rename(columns=units | {"first": "higher rate, nat", "second": "lower rate, nat"})
 plain_table(shown.reset_index(names="step"))
@@ -307,7 +307,7 @@ glue_value("claim_2", all_of(list(beside["claim"])))
 glue_value("claim_3", all_of(list(linear["claim"])))
 glue_value("claim_4", all_of(list(noise["claim"])))
 
-# %% tags=["hide-input", "hide-output"]
+# %% tags=["hide-input"]
 parts = {"residual quantiser": beside, "noise of the envelope": noise, "linear denoiser": linear}
 shown = [part.reset_index(names="at").assign(beside=name) for name, part in parts.items()]
 shown = pd.concat(shown)[["beside", "at", *beside.columns]]
@@ -399,7 +399,7 @@ plain_table(own)
 # of the VAE's value. The next one is the same through the checkpoint's own vocoder. It is empty
 # where the vocoder is the synthesis of this run.
 
-# %% tags=["hide-input", "hide-output"]
+# %% tags=["hide-input"]
 plain_table(rate_claims.heard(found, judged_rates, synthesis="vocoder")[0])
 
 # %% tags=["hide-input", "hide-output"]
