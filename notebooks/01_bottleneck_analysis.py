@@ -34,7 +34,9 @@
 # - The VAE's mel is further from the recording's than that of a linear map of as many numbers:
 #   **{glue:text}`claim_5`**.
 #
-# **What to do.** {glue:text}`advice`
+# **What to do.** {glue:text}`advice` The fitted inverse is a network of {glue:text}`inverse_size`
+# parameters that this project trained{glue:text}`inverse_time`. It reads the mel alone, so it works
+# with every checkpoint of this front end; what it gains there was not measured.
 # :::
 #
 # A claim is *upheld* or *refuted* where the whole interval says so, else *undecided*.
@@ -77,11 +79,15 @@ from audioldm_utils.book.plotting import (
     summary_table,
 )
 from audioldm_utils.model.checkpoint import load
+from audioldm_utils.model.inverse import load_inverse
 from audioldm_utils.model.networks import Networks
 from audioldm_utils.results import summaries as results
-from audioldm_utils.studies import bottleneck, stage_costs
+
+# %% tags=["hide-input"]
+from audioldm_utils.studies import bottleneck, mistakes, model_card, stage_costs
 from audioldm_utils.studies.rows import MEL_BANDS, band_name
 from audioldm_utils.studies.run import measure
+from audioldm_utils.studies.verdicts import FEWEST, difference, of, reduction, told
 
 style()
 clips = usable_clips(audio_dir, limit)
@@ -93,7 +99,7 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # The front end makes a natural-log mel spectrogram $m = \ln \max(M |S|, 10^{-5})$ of 64 bands
 # and 100 frames a second from 16 kHz audio. The VAE's encoder maps it to latents
 # $z = E(m)$, 8 channels at a quarter of both resolutions; its decoder gives
-# $\hat m = D(z)$. A **synthesis** makes a waveform $\hat x$ of the mel and makes up the phase.
+# $\hat m = D(z)$. A **synthesis** makes a waveform $\hat x$ of the mel and invents the phase.
 #
 # A **path** is a mel and a synthesis. The mel is one of these:
 #
@@ -107,12 +113,13 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # - the checkpoint's **vocoder**;
 # - **Griffin-Lim** {cite:p}`griffin1984signal`, from linear magnitudes
 #   that have this mel;
-# - the **fitted inverse**: a small network tells the linear magnitudes from the mel, then
+# - the **fitted inverse**: a small network guesses the linear magnitudes from the mel, then
 #   Griffin-Lim finds the phase;
 # - the **original phase** on the mel's magnitudes. No decoder has that phase: it is an **oracle**.
+#   It lacks the fine magnitudes, so it is no bound: a method may beat it.
 #
 # One more oracle keeps the recording's magnitudes in full and loses the phase alone.
-# Paths that differ in a single step tell what that step costs.
+# Paths that differ in a single step show what that step costs.
 #
 # The distances compare with the clip at 16 kHz. Log-mel distance hears level and coarse spectrum.
 # Multi-resolution STFT distance hears finer detail too. Neither hears pitch well, so tonal clips
@@ -121,7 +128,7 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # raises. Speech is judged by the error of its fundamental and by STOI, a measure of
 # intelligibility.
 
-# %% tags=["show-input"]
+# %% tags=["show-input", "remove-output"]
 # Three of the evidence's clips are measured again; a reader's own are measured one and all.
 place = {"out_dir": out_dir, "evidence_dir": evidence_dir, "device": device}
 sound = {"seed": seed, "synthesis": synthesis}
@@ -130,12 +137,18 @@ claims = stage_costs.ladder_claims(judged.table)
 answer = stage_costs.ladder_answer(judged.table)
 
 # %% tags=["hide-input", "remove-output"]
-about = f"n = {judged.n}; {judged.source}; checkpoint {checkpoint}; seed {seed}"
+about = f"{judged.source}; checkpoint {checkpoint}; seed {seed}"
 for number, word in enumerate(claims.values(), 1):
     glue_value(f"claim_{number}", word)
 glue_value("answer", answer["answer"])
 glue_value("bottleneck", answer["bottleneck"])
 glue_value("advice", answer["advice"])
+glue_value("hidden", stage_costs.hidden(judged.table))
+size = sum(weight.numel() for weight in load_inverse().parameters())
+glue_value("inverse_size", size / 1e6, ".1f", "M")
+log = model_card.read_table(networks.checkpoint.path, "curves")
+hours = None if log is None else log[log["component"] == "inverse"]["seconds"].max() / 3600
+glue_value("inverse_time", f", in {hours:.1f} h on a processor" if hours and hours > 0 else "")
 tonal = judged.table[judged.table["metric"] == "chroma_correlation"]
 spoken = judged.table[judged.table["metric"] == "stoi"]
 glue_value("n", judged.n, "d")
@@ -191,13 +204,16 @@ abx(pairs, Path(out_dir) / "listening", trials=10)
 overall = results.summarise(results.select(judged.table, band="", stage=""))
 distance = overall[overall["metric"] == "log_mel_distance"].set_index("method")["mean"]
 glue_table(distance, "mel_{}", ".1f", "dB")
-for metric, key in (("multi_resolution_stft", "stft"), ("chroma_correlation", "chroma")):
+keys = {"multi_resolution_stft": "stft", "chroma_correlation": "chroma", "visqol": "visqol"}
+for metric, key in keys.items():
     part = overall[overall["metric"] == metric].set_index("method")["mean"]
     glue_table(part, f"{key}_{{}}", ".2f")
 excess = overall[overall["metric"] == "comb_excess"].set_index("method")["mean"]
 glue_table(excess.reindex(bottleneck.PATHS[1:]), "comb_{}", ".2f")
-alone = judged.table[judged.table["metric"] == "comb_share"]["value"]
-glue_value("comb_original", alone.mean(), ".2f")
+alone = judged.table[judged.table["metric"] == "comb_share"]["value"].mean()
+glue_value("comb_original", alone, ".2f")
+combs = 100 * pd.concat([pd.Series({"original": alone}), excess + alone])
+glue_table(combs, "share_{}", ".0f", "%")
 
 # %% tags=["hide-input"]
 rungs = stage_costs.rungs(overall)
@@ -243,9 +259,9 @@ shown
 #
 # **Pitch.** Through VAE and vocoder, chroma correlates with the recording's by
 # {glue:text}`chroma_vae-vocoder`; through VAE and fitted inverse by
-# {glue:text}`chroma_vae-inverse`. The vocoder puts {glue:text}`comb_vae-vocoder` more of the energy
-# into that comb than the recordings have ({glue:text}`comb_original`), the
-# fitted inverse {glue:text}`comb_vae-inverse`.
+# {glue:text}`chroma_vae-inverse`. Multiples of the frame rate (100 Hz) hold
+# {glue:text}`share_original` of the recordings' energy, {glue:text}`share_vae-vocoder` after VAE
+# and vocoder, and {glue:text}`share_vae-inverse` after VAE and fitted inverse.
 
 # %% tags=["hide-input"]
 judges = ["log_mel_distance", "multi_resolution_stft", *bottleneck.ALIGNED, "visqol"]
@@ -262,22 +278,27 @@ judges = ["snr", "correlation", "mae"]
 summary_table(overall[overall["metric"].isin(judges)], "Waveform measures", order=order)
 
 # %% [markdown]
-# The waveform measures are near zero or negative wherever the phase is made up. They judge
-# nothing; a later section shows why. The band limit compares with the clip at its own rate, since
-# it is there that everything above 8 kHz goes; all other paths compare with the clip at 16 kHz.
+# The waveform measures are near zero or negative wherever the phase is invented. They judge
+# nothing; a later section shows why.
+#
+# **The front end's band limit** compares with the clip at its own rate, since it is there that
+# everything above 8 kHz goes. It has a multi-resolution STFT distance of
+# {glue:text}`stft_band-limit` and a ViSQOL of {glue:text}`visqol_band-limit`, where the whole path
+# by VAE and vocoder has a ViSQOL of {glue:text}`visqol_vae-vocoder` beside the clip at 16 kHz.
 #
 # ## VAE or synthesis?
 #
 # What each costs, clip by clip. The **synthesis** costs what it loses of the recording's own mel.
-# The **VAE** costs what the same synthesis loses more of the VAE's mel; by log-mel error, the VAE's
-# mel is compared before any synthesis. By chroma, a cost is what is missing to a perfect
+# The **VAE** costs the increase of the distance when the VAE's mel replaces the true one. By
+# log-mel error it is measured on the mel itself. By chroma, a cost is what is missing to a perfect
 # correlation.
 
 # %% tags=["hide-input"]
 plain_table(stage_costs.cost_table(judged.table))
 
 # %% [markdown]
-# *Dearer* names the one whose cost is larger by the whole interval of the difference.
+# The last column names the one whose cost is larger by the whole interval of the difference.
+# {glue:text}`hidden`
 #
 # ## What each step costs by itself
 #
@@ -317,9 +338,10 @@ figure_caption(
 
 # %% [markdown]
 # Losing the phase alone costs {glue:text}`step_1`. Losing the fine detail of the magnitudes alone,
-# which mel bands cannot hold, costs {glue:text}`step_2`. The fitted inverse tells some of that
-# detail from its neighbourhood and changes the distance by {glue:text}`step_3` against Griffin-Lim;
-# the vocoder changes it by {glue:text}`step_4`. The VAE adds {glue:text}`step_6` under the fitted
+# which mel bands cannot hold, costs {glue:text}`step_2`, by a measure that sees phase only through
+# the overlap of its windows. The fitted inverse guesses some of that detail from its neighbourhood
+# and changes the distance by {glue:text}`step_3` against Griffin-Lim; the vocoder changes it by
+# {glue:text}`step_4`. The VAE adds {glue:text}`step_6` under the fitted
 # inverse, {glue:text}`step_7` under Griffin-Lim and {glue:text}`step_8` under the vocoder. PCA adds
 # {glue:text}`step_5` under the fitted inverse.
 #
@@ -337,8 +359,8 @@ whole = results.summarise(results.select(judged.table, metric="mel_error", stage
 mel = results.summarise(judged_refined.table)
 
 # %% tags=["hide-input"]
-labels = {"vae": "VAE", "pca": "PCA of mel patches", "refined-latent": "best latent found (oracle)"}
-share = pd.concat([whole, mel[mel["method"] == "refined-latent"]])
+share = mel.replace({"method": {"vae": "VAE, the same excerpts"}})
+share = pd.concat([whole, share])
 share = share.assign(band=share["band"].replace("", "all bands"))
 bands = [band_name(low, high) for low, high in MEL_BANDS]
 axes = points_with_intervals(
@@ -352,10 +374,10 @@ axes.set_xlim(left=0)
 figure_caption(
     axes.figure,
     "fig-encoder-decoder",
-    f"Error of the VAE's mel and of PCA with as many numbers, by band, n = {judged.n} whole clips; "
-    f"of the best latent found (oracle), n = {judged_refined.n} excerpts. {judged.source}; "
+    "Error of the VAE's mel and of PCA with as many numbers, by band, on whole clips; of the VAE "
+    f"and of the best latent found (oracle) on n = {judged_refined.n} excerpts. {judged.source}; "
     f"checkpoint {checkpoint}.",
-    "Three points a frequency band: VAE, PCA, and the refined latent; further left is nearer.",
+    "Points of VAE, PCA, and the refined latent a frequency band; further left is nearer.",
 )
 
 # %% tags=["hide-input", "remove-output"]
@@ -365,14 +387,19 @@ glue_value("vae_nat", before["vae", ""], ".3f", "nat")
 glue_value("pca_nat", before["pca", ""], ".3f", "nat")
 glue_value("excerpt_nat", error["vae", ""], ".3f", "nat")
 glue_value("refined_nat", error["refined-latent", ""], ".3f", "nat")
-glue_value("encoder_share", 100 * (1 - error["refined-latent", ""] / error["vae", ""]), ".0f", "%")
+shares = [of(name, "mel excerpt") for name in ("refined-latent", "vae")]
+shares = reduction(judged_refined.table, *shares, "mel_error")
+glue_value("encoder_share", told(shares, ".0%").replace("%", "\N{NARROW NO-BREAK SPACE}%"))
+worse = difference(judged.table, of("vae", "mel"), of("pca", "mel"), "mel_error")
+glue_value("vae_over_pca", told(worse, "+.3f", "nat"))
 glue_value("n_refined", judged_refined.n, "d")
 glue_value("worst_band", before["vae"].drop("").idxmax())
 glue_value("worst_band_nat", before["vae"].drop("").max(), ".3f", "nat")
 
 # %% [markdown]
 # The VAE's mel error on whole clips is {glue:text}`vae_nat`; that of PCA with as many numbers is
-# {glue:text}`pca_nat`. The VAE's worst band is {glue:text}`worst_band`, with
+# {glue:text}`pca_nat`. The VAE's is {glue:text}`vae_over_pca` beside it. So much is this VAE's, and
+# says nothing of the published one. The VAE's worst band is {glue:text}`worst_band`, with
 # {glue:text}`worst_band_nat`.
 #
 # On {glue:text}`n_refined` excerpts the VAE's error is {glue:text}`excerpt_nat`. The refined latent
@@ -382,9 +409,8 @@ glue_value("worst_band_nat", before["vae"].drop("").max(), ".3f", "nat")
 #
 # ## What holds for every checkpoint
 #
-# Some losses follow from the layout alone, whatever the weights. Each is proved by a test; where
-# weights matter, on the published layout with random ones (`tests/model/test_structure.py`,
-# `tests/studies/test_pca.py`).
+# Some losses follow from the layout alone, whatever the weights. Tests check them, on the published
+# layout with random weights (`tests/model/test_structure.py`, `tests/studies/test_pca.py`).
 #
 # - **A mel that stands still becomes a buzz.** Every layer of the vocoder commutes with a shift
 #   by a mel frame. So a mel that does not change gives a waveform that repeats every frame, and
@@ -395,8 +421,8 @@ glue_value("worst_band_nat", before["vae"].drop("").max(), ".3f", "nat")
 # - **Polarity is lost, and waveform SNR with it.** A recording and its inverse have the same mel,
 #   hence the same output. No output can have an SNR above 0 dB on both.
 # - **Lost phase.** The path from the recording's own magnitudes through Griffin-Lim uses no
-#   checkpoint. It loses the phase alone, at a cost of {glue:text}`step_1`. No checkpoint
-#   has to lose more than that for want of phase.
+#   checkpoint. It loses the phase alone, at a cost of {glue:text}`step_1`. So the phase alone need
+#   not cost more.
 # - **As many numbers.** The VAE keeps half as many numbers as the mel has. Of all linear maps of a
 #   patch to so few numbers and back, principal components have the least squared error. A linear
 #   VAE that sees no further than its patch cannot beat them. The VAE's normalisation layers see the
@@ -412,10 +438,13 @@ text, shown = NO_CLASS, None
 if by_class["class"].any():
     wide = by_class.replace({"class": {"": "no class"}})
     wide = wide.pivot_table(index="class", columns="method", values="value")[paths]
-    wide = wide.sort_values("vae-inverse").rename(index=lambda name: name.replace("_", " "))
+    count = by_class.groupby("class")["clip"].nunique().rename({"": "no class"})
+    wide = wide.sort_values("vae-inverse")
+    wide = wide.rename(index=lambda name: f"{name.replace('_', ' ')} ({count[name]})")
     text = (
-        f"Through VAE and fitted inverse, {wide.index[0]} keeps most and {wide.index[-1]} least. "
-        "Classes of few clips are anecdotes."
+        f"{(count < FEWEST).sum()} of {len(count)} classes have fewer than {FEWEST} clips (their "
+        "number stands behind the name): single cases, which rank no classes. Rows are in the "
+        "order of VAE and fitted inverse."
     )
     wide = wide.rename(columns=lambda name: look(name).label.removesuffix(" (oracle)"))
     shown = figure_caption(
@@ -503,7 +532,7 @@ summary_table(by_attack, "Every attack by every metric", rows="stage", order=ord
 # {glue:text}`polarity_snr` and sounds the same: ViSQOL gives it {glue:text}`polarity_visqol`, the
 # log-mel distance is {glue:text}`polarity_mel`. A delay that nobody hears has an SNR of
 # {glue:text}`delay_snr`. The low-pass, which everybody hears, has {glue:text}`lowpass_snr`, while
-# its log-mel distance is {glue:text}`lowpass_mel`. Every synthesis here makes up the phase, so its
+# its log-mel distance is {glue:text}`lowpass_mel`. Every synthesis here invents the phase, so its
 # waveform differs everywhere, whatever it sounds like.
 #
 # **The spectral measures have faults too.** The delay that nobody hears costs
@@ -529,6 +558,7 @@ cost = results.summarise(dear, by=("stage", "metric")).sort_values("mean")
 glue_value("right_mel", cost.set_index("stage")["mean"]["none"], ".1f", "dB")
 glue_value("worst_mistake", cost["stage"].iloc[-1])
 glue_value("worst_mistake_mel", cost["mean"].iloc[-1], ".1f", "dB")
+glue_value("n_mistakes", judged_mistakes.n, "d")
 
 # %% tags=["hide-input"]
 axes = points_with_intervals(cost, "log-mel distance, dB (less is better)", category="stage")
@@ -537,24 +567,30 @@ figure_caption(
     "fig-mistakes",
     "Log-mel distance through the VAE, fed by each front-end mistake; «none» is the right front "
     f"end. n = {judged_mistakes.n}; {judged_mistakes.source}; checkpoint {checkpoint}.",
-    "One row a mistake, from the right front end at the top to the dearest mistake.",
+    "One row a mistake, from the right front end at the top to the worst mistake.",
 )
 
+# %% tags=["hide-input"]
+told_of = {name: mistakes.TEXTS[name][0] for name in mistakes.MISTAKES}
+told_of = pd.DataFrame(told_of.items(), columns=["mistake", "what it is"])
+plain_table(told_of, caption="What each mistake is", folded=True)
+
 # %% [markdown]
-# The right front end leaves {glue:text}`right_mel`; the dearest mistake,
-# *{glue:text}`worst_mistake`*, leaves {glue:text}`worst_mistake_mel`.
+# The right front end leaves {glue:text}`right_mel`; the worst mistake,
+# *{glue:text}`worst_mistake`*, leaves {glue:text}`worst_mistake_mel` (n = {glue:text}`n_mistakes`).
 #
 # ## Limits
 #
 # All of this describes the checkpoint named in the captions. `mini` is small and was trained on
 # few hours of sound; the published model has a much larger VAE. Neither the numbers nor their
 # order need hold there, apart from what follows from the layout alone: run this notebook with
-# `-p checkpoint` and see. Chroma says little of sounds without pitch, so it is asked of tonal
-# classes alone, and the error of the fundamental counts only frames that are voiced on both sides.
+# `-p checkpoint` and see. Chroma says little of sounds without pitch, so it is measured on tonal
+# classes alone. The error of the fundamental counts only frames that are voiced on both sides, in
+# coarse steps and on few recordings: a hint.
 # The log-mel distance of a synthesis is measured by the same front end that fed it. The fitted
 # inverse and the components of PCA were fitted on train, from which the VAE has learnt as well.
 #
 # ## Next
 #
-# What can be repaired without training anything is the next question; the tables above are
+# What can be repaired without changing the checkpoint is the next question; the tables above are
 # among the downloads of the execution page.

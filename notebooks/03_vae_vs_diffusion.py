@@ -225,7 +225,7 @@ figure_caption(
     "One row a method; a point right of the dashed line is further from the clip than the VAE.",
 )
 
-# %% tags=["hide-input", "hide-output"]
+# %% tags=["hide-input"]
 tables = {metrics[m]: part.reset_index(names="method") for m, part in differences.items()}
 both = pd.concat([part.assign(measure=name) for name, part in tables.items()])
 named = {"first": "method's", "second": "VAE's"}

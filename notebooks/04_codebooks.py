@@ -264,7 +264,7 @@ figure_caption(
 # independent entries {glue:text}`real_paper`. That the mask helps is, by alpha-bar,
 # {glue:text}`by_level`. {glue:text}`rests`
 
-# %% tags=["hide-input", "hide-output"]
+# %% tags=["hide-input"]
 real = choices.on_real_residuals(judged.table).reset_index(names="masked shifts less")
 real["masked shifts less"] = real["masked shifts less"].map(lambda name: look(name).label)
 plain_table(real.rename(columns={"first": "masked shifts", "second": "other"}))

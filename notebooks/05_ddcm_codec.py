@@ -301,7 +301,7 @@ verdict = rate_claims.FALLS[all_of(list(risen["smaller"]))]
 glue_value("verdict", verdict if len(risen) else "was measured at one rate")
 glue_value("claim_1", all_of(list(risen["smaller"])))
 
-# %% tags=["hide-input", "hide-output"]
+# %% tags=["hide-input"]
 units = {name: f"{name}, nat" for name in ("first", "second", "difference", "low", "high")}
 shown = risen.rename(columns=units | {"first": "higher rate, nat", "second": "lower rate, nat"})
 plain_table(shown.reset_index(names="step"))
@@ -331,7 +331,7 @@ glue_value("claim_2", all_of(list(beside["claim"])))
 glue_value("claim_3", all_of(list(linear["claim"])))
 glue_value("claim_4", all_of(list(noise["claim"])))
 
-# %% tags=["hide-input", "hide-output"]
+# %% tags=["hide-input"]
 parts = {"residual quantiser": beside, "noise of the envelope": noise, "linear denoiser": linear}
 shown = [part.reset_index(names="at").assign(beside=name) for name, part in parts.items()]
 shown = pd.concat(shown)[["beside", "at", *beside.columns]]
@@ -437,7 +437,7 @@ plain_table(own)
 # its last column asks whether the highest of these rates is within 10 % of the VAE's value.
 # {glue:text}`few_spoken` The table below is the same through the checkpoint's own vocoder.
 
-# %% tags=["hide-input", "hide-output"]
+# %% tags=["hide-input"]
 plain_table(rate_claims.heard(found, judged_rates, synthesis="vocoder")[0])
 
 # %% tags=["hide-input", "hide-output"]

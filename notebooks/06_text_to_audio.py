@@ -182,9 +182,10 @@ ceiling, original = (sampling.told(judged.table, name) for name in ("vae", "orig
 told_codes, told_free, told_choice = (sampling.cell(found, 2) for found in told.values())
 told_real = sampling.cell(ceiling, 2)
 said = (
-    f"{sampling.answer(tests, margin)}. {sampling.difference_told(tests)}. The class is told for a "
-    f"share of {told_codes} of them, of {told_free} of DDPM's samples and of {told_real} of real "
-    "clips through the same synthesis"
+    f"By CLAP score: {sampling.answer(tests, margin)}. {sampling.difference_told(tests)}. CLAP "
+    f"recognises the asked class in a share of {told_codes} of these samples, of {told_free} of "
+    f"DDPM's and of {told_real} of real clips through the same synthesis; chance is "
+    f"{1 / len(CLASSES):.2f}"
 )
 glue_value("answer", f"{said} ({judged.source}).")
 glue_value(

@@ -144,7 +144,9 @@ asked.to_csv(Path(out_dir) / "figures.csv", index=False)
 judged = asked[asked["met"] != ""]
 glue_value("figures", len(judged), "d")
 glue_value("met", int((judged["met"] == "yes").sum()), "d")
-glue_value("missed", "; ".join(judged.loc[judged["met"] == "no", "figure"]) or "none")
+missed = judged[judged["met"] == "no"].itertuples()
+missed = [f"{one.figure}: {one.value:.3g} (asked {one.asked})" for one in missed]
+glue_value("missed", "; ".join(missed) or "none")
 for key, word in model_card.claims(figures).items():
     glue_value(key, word)
 missing = [name for name in model_card.FIGURE_PARTS if name not in figures]
@@ -200,7 +202,7 @@ copies = pd.DataFrame(
 )
 wide, strict = (model_card.copied(text, name) for name in ("near_copies", "strict_near_copies"))
 shares = [
-    f"{one.mean:.0%} [{one.low:.0%}, {one.high:.0%}]" if one else "–" for one in (wide, strict)
+    f"{one.mean:.1%} [{one.low:.0%}, {one.high:.0%}]" if one else "–" for one in (wide, strict)
 ]
 glue_value("copies", f"{text.get('near_copies', '–')} of {wide.n if wide else '–'}")
 glue_value("copy_limit", text.get("copy_limit_nat", float("nan")), ".2f", "nat")
@@ -225,8 +227,8 @@ glue_value("denoiser_ratio", figures.get("denoiser", {}).get("mean_ratio", nan),
 glue_value("chance", text.get("chance", nan), ".0%")
 met = f"{(judged['met'] == 'yes').sum()} of {len(judged)} figures that were asked of it"
 near = (
-    f"{text['strict_near_copies']} of {strict.n} samples are near-copies of a train clip "
-    f"({shares[1]}), by a limit that {model_card.STRICT:.0%} of recordings it never saw pass too"
+    f"{text['strict_near_copies']} of {strict.n} samples ({shares[1]}) are as near to a train clip "
+    f"as the nearest {model_card.STRICT:.0%} of recordings that it never saw"
     if strict
     else "near-copies were not counted"
 )

@@ -37,6 +37,18 @@ SENTENCES = {
     "Use the fitted inverse alone (vae-inverse): more is not shown to help.": (
         "只用拟合逆映射（vae-inverse）：没有证据表明更多修复有帮助。"
     ),
+    "Use the fitted inverse (vae-inverse): it gains more than all other repairs together.": (
+        "用拟合逆映射（vae-inverse）：它带来的改善大于其余全部修复之和。"
+    ),
+    "Add the band extension (vae-highfreq) where sound above 8 kHz matters.": (
+        "需要 8 kHz 以上的声音时，加上频带扩展（vae-highfreq）。"
+    ),
+    "Leave the band extension off: plain noise of its envelope is nearer.": (
+        "不用频带扩展：同包络的普通噪声更接近原声。"
+    ),
+    "The band extension is not shown to be nearer than noise of its envelope.": (
+        "没有证据表明频带扩展比同包络的噪声更接近原声。"
+    ),
     "Try the diffusion method that is nearest, at its cost in network calls.": (
         "试用最接近原声的那种扩散方法，代价是额外的网络调用。"
     ),

@@ -143,8 +143,8 @@ def dress(notebook: NotebookNode) -> None:
     """Make a page of an executed notebook, in place.
 
     Figures get their number, caption and alternative text from what the cell's output says;
-    code is folded away unless its cell is tagged ``show-input``; what was printed shows its
-    control characters.
+    code is folded away unless its cell is tagged ``show-input``, tables of a cell that is tagged
+    ``hide-output`` behind «Show the table»; what was printed shows its control characters.
 
     Raises:
         UserError: a cell with two captioned figures, of which only one could be numbered.
@@ -155,9 +155,13 @@ def dress(notebook: NotebookNode) -> None:
         tags = cell.metadata.setdefault("tags", [])
         if not {"show-input", "remove-input", "remove-cell"} & set(tags):
             tags.append("hide-input")
+        folded = "hide-output" in tags
+        cell.metadata["tags"] = tags = [tag for tag in tags if tag != "hide-output"]
         for output in cell.outputs:
             if output.output_type == "stream":
                 output.text = visible(output.text, keep="\n\t")
+            if folded and "<table" in (table := output.get("data", {}).get("text/html", "")):
+                output.data["text/html"] = _folded(table)
         said = [output for output in cell.outputs if FIGURE_KEY in output.get("metadata", {})]
         figures = [output for output in said if not output.metadata.get("scrapbook")]
         if len(figures) > 1:
@@ -172,6 +176,15 @@ def dress(notebook: NotebookNode) -> None:
             }
     notebook.metadata.pop("papermill", None)
     notebook.cells = _joined(notebook.cells)
+
+
+def _folded(table: str) -> str:
+    """A table behind a line that says so, with its caption; it is one already, or becomes one."""
+    if table.startswith("<details"):
+        return table
+    caption = re.search(r"<caption>(.*?)</caption>", table)
+    said = f"Show the table: {caption[1]}" if caption else "Show the table"
+    return f"<details><summary>{said}</summary>{table}</details>"
 
 
 def _joined(cells: list[NotebookNode]) -> list[NotebookNode]:

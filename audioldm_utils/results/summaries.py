@@ -7,6 +7,7 @@ clip first. Intervals and tests are over recordings, with all clips of one toget
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -182,8 +183,24 @@ def differences(
 
 
 def proper_minus(text: str) -> str:
-    """A number as text with the sign that typesetters use, for tables and sentences."""
-    return text.replace("-", "\N{MINUS SIGN}")
+    """Numbers as text with the sign that typesetters use; a zero has none."""
+    return re.sub(r"-(?=0(\.0*)?(?![\d.]))", "", text).replace("-", "\N{MINUS SIGN}")
+
+
+def interval_text(mean: float, low: float, high: float, spec: str) -> str:
+    """``0.31 [0.28, 0.34]``: with more digits than ``spec`` has, where these hide the interval.
+
+    At most three more, until the mean is told from both limits. NaN limits are left out.
+    """
+    values = (mean, low, high)[: 1 if math.isnan(low) else 3]
+    for more in range(4):
+        finer = re.sub(r"\.(\d+)", lambda found, more=more: f".{int(found[1]) + more}", spec)
+        texts = [format(value, finer) for value in values]
+        if len({float(text.rstrip("%")) for text in texts}) == len({*values}):
+            break
+    else:
+        texts = [format(value, spec) for value in values]
+    return proper_minus(texts[0] + (f" [{', '.join(texts[1:])}]" if texts[1:] else ""))
 
 
 def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd.DataFrame:
@@ -201,13 +218,11 @@ def tabulate(summary: pd.DataFrame, rows: str = "method", digits: int = 3) -> pd
         name = f"{row['metric']}{unit} {row['better']}".strip()
         band = f", {row['band']}" if row.get("band") else ""
         header = f"{name}{band}".replace("_", " ")
-        cell = f"{row['mean']:.{digits}g}"
-        if not math.isnan(row["low"]):
-            cell += f" [{row['low']:.{digits}g}, {row['high']:.{digits}g}]"
+        cell = interval_text(row["mean"], row["low"], row["high"], f".{digits}g")
         line = lines.setdefault(row[rows], {})
         if header in line:
             raise ValueError(f"several cells for {rows} {row[rows]!r} and {name}; select first")
-        line[header] = proper_minus(cell)
+        line[header] = cell
         count = count_text(row["n"], row.get(f"{over}s", row["n"]), over)
         line["n"] = "/".join(dict.fromkeys([*filter(None, line.get("n", "").split("/")), count]))
     wide = pd.DataFrame.from_dict(lines, orient="index")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import scipy.signal
 
 from audioldm_utils.methods.enhance.noise import (
@@ -19,6 +20,9 @@ from audioldm_utils.methods.enhance.noise import (
     onsets,
     window_powers,
 )
+from audioldm_utils.metrics.statistics import Interval
+from audioldm_utils.results.summaries import summarise
+from audioldm_utils.studies.verdicts import UPHELD, claim, difference, interval_of, of, told
 
 
 def noise_floor(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
@@ -96,3 +100,56 @@ def measure(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> di
     return {
         name: function(reference, estimate, sample_rate) for name, (function, _) in MEASURES.items()
     }
+
+
+#: Repairs that `cures` looks at.
+CURES = ("vae-denoise", "vae-refined", "vae-restored")
+
+
+def artefact_table(table: pd.DataFrame) -> pd.DataFrame:
+    """To be read: each artefact through the vocoder, the fitted inverse and the repairs.
+
+    A cell is a mean over clips with its interval.
+    """
+    names = {
+        "noise_floor": "noise floor, dB",
+        "pre_echo": "pre-echo, dB",
+        "warble": "warble, dB",
+        "hum": "steady lines, number",
+    }
+    methods = ("vae-vocoder", "vae-inverse", *CURES)
+    lines = []
+    for metric, name in names.items():
+        found = {method: _mean(table, method, metric) for method in methods}
+        count = next((one.n for one in found.values() if one), 0)
+        cells = {method: told(one, ".2f") for method, one in found.items()}
+        lines.append({"artefact": name, **cells, "n": count})
+    return pd.DataFrame(lines)
+
+
+def cures(table: pd.DataFrame, metric: str) -> str:
+    """What lessens an artefact here, of the fitted inverse and the repairs after it, in words.
+
+    Only where the artefact is there, its whole interval above zero, and the whole interval of
+    the paired difference below.
+    """
+    unit = "lines" if metric == "hum" else MEASURES[metric][1]
+    inverse, vocoder = (_mean(table, f"vae-{name}", metric) for name in ("inverse", "vocoder"))
+    asked = {"vae-inverse": ("vae-vocoder", vocoder, "the fitted inverse in the vocoder's place")}
+    asked |= {name: ("vae-inverse", inverse, name) for name in CURES}
+    found, said = [], ""
+    for method, (other, before, name) in asked.items():
+        change = difference(table, of(method), of(other), metric)
+        if claim(before) == UPHELD and claim(change, above=False) == UPHELD:
+            found.append(f"{name} ({told(change, '+.2f', unit)})")
+        elif method == "vae-inverse" and claim(inverse) == claim(change) == UPHELD:
+            more = told(change, "+.2f", unit)
+            said = f"; the fitted inverse has more of it than the vocoder ({more})"
+    if not found and claim(inverse) != UPHELD:
+        return f"nothing to cure here: {told(inverse, '.2f', unit)} with the fitted inverse"
+    return (", ".join(found) or "none of the repairs measured here") + said
+
+
+def _mean(table: pd.DataFrame, method: str, metric: str) -> Interval | None:
+    rows = table[(table["method"] == method) & (table["metric"] == metric) & (table["stage"] == "")]
+    return interval_of(summarise(rows).iloc[0], "mean") if len(rows) else None

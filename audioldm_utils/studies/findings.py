@@ -171,8 +171,10 @@ def findings(
         if cut_from < judged["clip"].nunique():
             source = f"clips of {cut_from} {source}"
     n = _count(judged, made_up)
-    again = f"; {compared} of its rows were measured again in this run and agree" * measured
-    rests = f"The findings rest on {n} {source}, from a committed table{again}."
+    again = (
+        f"; {compared} of its {len(committed)} rows were measured again here and agree" * measured
+    )
+    rests = f"The findings rest on {n} {source}, from a stored table{again}."
     return Findings(judged, n, f"{n} {source}", rests, compared, at_hand, run)
 
 

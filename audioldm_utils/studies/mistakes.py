@@ -100,7 +100,8 @@ MISTAKES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "framing": lambda waveform: log_mel(waveform, framing="inference"),
 }
 
-_TEXTS: dict[str, tuple[str, str]] = {
+#: What each mistake is, and its cure.
+TEXTS: dict[str, tuple[str, str]] = {
     "transposed": (
         "Bands come before frames.",
         "Swap the last two axes with transpose, not reshape.",
@@ -174,7 +175,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
 
 
 def _finding(name: str, seen: str = "") -> Finding:
-    explanation, cure = _TEXTS[name]
+    explanation, cure = TEXTS[name]
     return Finding(name, f"{explanation} {seen}".strip(), cure)
 
 

@@ -30,12 +30,12 @@ from audioldm_utils.studies.verdicts import (
     Verdict,
     Worst,
     claim,
+    compared,
     difference,
     judge,
     of,
     reduction,
     together,
-    told,
 )
 
 #: Judged at 16 kHz, where all methods can be compared.
@@ -54,6 +54,13 @@ STUDIED = {
     **{name: (name, "") for name in PLAIN},
     **{f"highfreq, {stage}": ("vae-highfreq", stage) for stage in (FITTED, BLIND, SIDE)},
     **{name: (name, "") for name in ("vae-denoise", "vae-refined", "vae-restored")},
+}
+#: What sentences compare a method of these with, by their names in `STUDIED`.
+BESIDE = {
+    "vae-inverse": "vae-vocoder",
+    "vae-griffinlim": "vae-inverse",
+    **dict.fromkeys((f"highfreq, {BLIND}", f"highfreq, {SIDE}", "vae-refined"), "vae"),
+    "vae-restored": "vae",
 }
 HIGH, ABOVE = "4-8 kHz", "8-16 kHz"
 #: Clips with less of their energy above 8 kHz have no such band to lose, per cent.
@@ -273,23 +280,48 @@ def repair_claims(table: pd.DataFrame, synthesis: str) -> dict[str, str]:
     }
 
 
+#: What sentences compare by: what they call it, and its unit.
+SOUNDS = {
+    **{metric: (name, "") for metric, name in UNTOUCHED.items()},
+    "multi_resolution_stft": ("multi-resolution STFT distance", ""),
+}
+COMPARED = {**SOUNDS, "log_mel_distance": ("log-mel distance", "dB")}
+
+
 def repair_answer(table: pd.DataFrame, synthesis: str) -> dict[str, str]:
-    """The chapter's answer and its advice, by their keys."""
-    word = repair_claims(table, synthesis)["claim_1"]
-    restored, inverse = of("vae-restored"), of("vae-inverse")
-    changes = {
-        name: told(difference(table, restored, inverse, metric), "+.2f")
-        for metric, name in {**UNTOUCHED, "multi_resolution_stft": "and the STFT distance"}.items()
-    }
-    says = {UPHELD: "better", REFUTED: "not better", UNDECIDED: "not shown to be better"}
-    changed = ", ".join(f"{name} by {change}" for name, change in changes.items())
+    """The chapter's answer and its advice, by their keys.
+
+    Keys ``answer``, ``advice`` and, of the band above 8 kHz, ``advice_above``.
+    """
+    claims = repair_claims(table, synthesis)
+    vocoder, inverse, restored = (of(f"vae-{name}") for name in ("vocoder", "inverse", "restored"))
+    gains = [
+        [difference(table, *sides, metric) for metric in UNTOUCHED]
+        for sides in ((inverse, vocoder), (restored, inverse))
+    ]
+    larger = all(a and b and claim(a, b.high) == UPHELD for a, b in zip(*gains, strict=True))
+    largest = "The largest repair is another synthesis. " if larger else ""
     answer = (
-        f"All repairs together are {says[word]} than the plainest alternative, the VAE's mel "
-        f"through the fitted inverse: they change {changed}, where less is better."
+        f"{largest}The fitted inverse is, beside the checkpoint's vocoder, "
+        f"{compared(table, inverse, vocoder, SOUNDS)}. All other repairs together are, beside "
+        f"the fitted inverse alone, {compared(table, restored, inverse, SOUNDS)}."
     )
     advice = {
         UPHELD: "Restore (vae-restored), where the seconds that it takes are there.",
         REFUTED: "Use the fitted inverse alone (vae-inverse), and no repair after it.",
         UNDECIDED: "Use the fitted inverse alone (vae-inverse): more is not shown to help.",
     }
-    return {"answer": answer, "advice": advice[word]}
+    if larger:
+        advice[UNDECIDED] = (
+            "Use the fitted inverse (vae-inverse): it gains more than all other repairs together."
+        )
+    above = {
+        UPHELD: "Add the band extension (vae-highfreq) where sound above 8 kHz matters.",
+        REFUTED: "Leave the band extension off: plain noise of its envelope is nearer.",
+        UNDECIDED: "The band extension is not shown to be nearer than noise of its envelope.",
+    }
+    return {
+        "answer": answer,
+        "advice": advice[claims["claim_1"]],
+        "advice_above": above[claims["claim_4"]],
+    }

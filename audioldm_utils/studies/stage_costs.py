@@ -12,7 +12,7 @@ import pandas as pd
 from audioldm_utils.metrics.signal import DB_PER_NAT
 from audioldm_utils.metrics.statistics import Interval
 from audioldm_utils.results.summaries import pairs, select, summarise
-from audioldm_utils.studies.bottleneck import MELS, TRUE_MAGNITUDES
+from audioldm_utils.studies.bottleneck import BAND_LIMIT, MELS, TRUE_MAGNITUDES
 from audioldm_utils.studies.verdicts import (
     REFUTED,
     UNDECIDED,
@@ -105,7 +105,7 @@ def cost_table(table: pd.DataFrame) -> pd.DataFrame:
             cells = [told(one, ".3f", "" if unit == "1" else unit) for one in sides]
             which = {UPHELD: WAYS[way], REFUTED: "VAE"}.get(words[metric], "undecided")
             lines.append((WAYS[way], name, *cells, sides[0].n if sides[0] else 0, which))
-    columns = ["synthesis", "measure", "synthesis costs", "VAE costs", "n", "dearer"]
+    columns = ["synthesis", "measure", "synthesis costs", "VAE costs", "n", "costs more"]
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -132,22 +132,32 @@ def ladder_claims(table: pd.DataFrame) -> dict[str, str]:
 
 def ladder_answer(table: pd.DataFrame) -> dict[str, str]:
     """The chapter's answer, its bottleneck in a word, and its advice, by their keys."""
-    stft, costly = "multi_resolution_stft", {}
-    for way in ("vocoder", "inverse"):
+    stft, costly, ways = "multi_resolution_stft", {}, ("vocoder", "inverse")
+    for way in ways:
         found = _summed(table, way)
         sides = [told(found.get((side, stft))) for side in ("synthesis", "VAE")]
-        costly[way] = f"the {WAYS[way]} costs {sides[0]} and the VAE {sides[1]}"
-    answer = (
-        f"With the checkpoint's own vocoder, {_compared(table, 'vocoder')}. With the fitted "
-        f"inverse of the mel in its place, {_compared(table, 'inverse')}. By multi-resolution "
-        f"STFT distance {costly['vocoder']}; {costly['inverse']}."
+        costly[way] = f"the {WAYS[way]} costs {sides[0]} and the VAE under it {sides[1]}"
+    if {word for way in ways for word in dearer(table, way).values()} == {UPHELD}:
+        every = listed([name for name, _ in COSTS.values()])
+        answer = (
+            f"The step from mel to sound costs more than the VAE by {every}, with this "
+            "checkpoint's vocoder and with the fitted inverse of the mel alike."
+        )
+    else:
+        answer = (
+            f"With this checkpoint's vocoder, {_compared(table, 'vocoder')}. With the fitted "
+            f"inverse of the mel in its place, {_compared(table, 'inverse')}."
+        )
+    answer += (
+        f" By multi-resolution STFT distance {costly['vocoder']}; {costly['inverse']}. "
+        f"{_vocoder_beside_griffin_lim(table)} {_front_end(table)}"
     )
     words = set(dearer(table, "vocoder").values())
     names = {UPHELD: "vocoder", REFUTED: "VAE"} if len(words) == 1 else {}
-    ways = of("vae-inverse"), of("vae-vocoder")
+    sides = of("vae-inverse"), of("vae-vocoder")
     better = {
-        claim(difference(table, *ways, stft), above=False),
-        claim(difference(table, *ways, "chroma_correlation")),
+        claim(difference(table, *sides, stft), above=False),
+        claim(difference(table, *sides, "chroma_correlation")),
     }
     advice = {
         UPHELD: "Make sound with the fitted inverse of the mel, not with this vocoder.",
@@ -161,6 +171,37 @@ def ladder_answer(table: pd.DataFrame) -> dict[str, str]:
         "bottleneck": names.get(words.pop(), "vocoder or the VAE, which is not decided"),
         "advice": advice.get(better.pop(), open_still) if len(better) == 1 else open_still,
     }
+
+
+def _vocoder_beside_griffin_lim(table: pd.DataFrame) -> str:
+    """How this checkpoint's vocoder stands to what needs no weights, as a sentence."""
+    found = difference(table, of("mel-vocoder"), of("mel-griffinlim"), "multi_resolution_stft")
+    word = {UPHELD: "worse than", REFUTED: "better than", UNDECIDED: "not told apart from"}
+    return (
+        f"This vocoder is {word[claim(found)]} Griffin-Lim ({told(found, '+.2f')}): the finding "
+        "is about it, and not about other checkpoints' vocoders."
+    )
+
+
+def _front_end(table: pd.DataFrame) -> str:
+    """What the front end loses beside all that comes after it, as a sentence."""
+    metric, whole = "multi_resolution_stft", of("vae-vocoder")
+    means = summarise(table[(table["method"] == BAND_LIMIT) & (table["metric"] == metric)])
+    cost = told(interval_of(means.iloc[0], "mean")) if len(means) else "\N{EN DASH}"
+    found = claim(difference(table, of(BAND_LIMIT), whole, metric))
+    word = {UPHELD: "more than", REFUTED: "less than", UNDECIDED: "not clearly more or less than"}
+    return (
+        f"The front end's band limit at 8 kHz costs {cost} beside the clip at its own rate, "
+        f"{word[found]} VAE and vocoder together."
+    )
+
+
+def hidden(table: pd.DataFrame) -> str:
+    """Whether the VAE's loss shows less under the vocoder, as a sentence; empty if it does not."""
+    rows = pd.concat([costs(table, way) for way in ("vocoder", "inverse")])
+    found = difference(rows, of("VAE", "inverse"), of("VAE", "vocoder"), "multi_resolution_stft")
+    said = "The worse synthesis hides a part of the VAE's loss: under the fitted inverse it "
+    return f"{said}costs {told(found, '.3f')} more." if claim(found) == UPHELD else ""
 
 
 def _compared(table: pd.DataFrame, way: str) -> str:

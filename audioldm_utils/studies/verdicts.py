@@ -15,13 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from audioldm_utils.metrics import REGISTRY
 from audioldm_utils.metrics.statistics import (
     FEWEST,
     Interval,
     bootstrap_interval,
     bootstrap_reduction,
 )
-from audioldm_utils.results.summaries import Choice, count_text, pairs, proper_minus, units
+from audioldm_utils.results.summaries import Choice, count_text, interval_text, pairs, units
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,8 @@ def told(found: Interval | None, spec: str = ".2f", unit: str = "") -> str:
     """A mean with its interval for a sentence: ``0.31 [0.28, 0.34] dB``; a dash for none."""
     if found is None:
         return "\N{EN DASH}"
-    text = format(found.mean, spec)
-    if not math.isnan(found.low):
-        text += f" [{found.low:{spec}}, {found.high:{spec}}]"
-    return proper_minus(text) + (f"\N{NARROW NO-BREAK SPACE}{unit}" if unit else "")
+    text = interval_text(found.mean, found.low, found.high, spec)
+    return text + (f"\N{NARROW NO-BREAK SPACE}{unit}" if unit else "")
 
 
 def listed(names: Sequence[str]) -> str:
@@ -180,15 +179,36 @@ def reduction(
     return bootstrap_reduction(first, second, signed=signed, recordings=belongs)
 
 
+def compared(
+    table: pd.DataFrame, a: Choice, b: Choice, metrics: Mapping[str, tuple[str, str]]
+) -> str:
+    """How ``a`` stands to ``b``: «better by ViSQOL (+0.05 [+0.04, +0.06]); worse by …».
+
+    «Not told apart» is what has an interval that holds zero, too few recordings, or a difference
+    below a thousandth.
+
+    Args:
+        metrics: those to compare by, each with what a sentence calls it and its unit.
+    """
+    parts: dict[str, list[str]] = {UPHELD: [], REFUTED: [], UNDECIDED: []}
+    for metric, (name, unit) in metrics.items():
+        if found := difference(table, a, b, metric):
+            word = claim(found, above=REGISTRY[metric].better == "higher")
+            word = word if max(abs(found.low), abs(found.high)) >= 0.001 else UNDECIDED
+            parts[word].append(f"{name} ({told(found, '+.2f', unit)})")
+    says = {UPHELD: "better by", REFUTED: "worse by", UNDECIDED: "not told apart by"}
+    said = [f"{says[word]} {listed(names)}" for word, names in parts.items() if names]
+    return "; ".join(said) or "not compared"
+
+
 def as_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """Verdicts to be read: asked, measured with interval, n, holds."""
     rows = []
     for verdict in verdicts:
         unit = f" {verdict.unit}" if verdict.unit else ""
-        cell = f"{verdict.measured:.3g}{unit}"
-        if verdict.low < verdict.high:
-            cell = f"{verdict.measured:.3g} [{verdict.low:.3g}, {verdict.high:.3g}]{unit}"
+        low, high = (verdict.low, verdict.high) if verdict.low < verdict.high else (math.nan,) * 2
+        cell = interval_text(verdict.measured, low, high, ".3g") + unit
         count = count_text(verdict.n, verdict.recordings)
         shown = verdict.n if count.isdigit() else count
-        rows.append((verdict.asked, proper_minus(cell), shown, verdict.holds))
+        rows.append((verdict.asked, cell, shown, verdict.holds))
     return pd.DataFrame(rows, columns=["asked", "measured [95 % interval]", "n", "holds"])

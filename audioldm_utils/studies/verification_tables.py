@@ -13,10 +13,16 @@ import numpy as np
 import pandas as pd
 
 from audioldm_utils.metrics.statistics import FEWEST, Interval
-from audioldm_utils.results.summaries import per_clip, proper_minus, select, summarise
+from audioldm_utils.results.summaries import (
+    interval_text,
+    per_clip,
+    proper_minus,
+    select,
+    summarise,
+)
 from audioldm_utils.studies import correlation_tests
 from audioldm_utils.studies.correlation_tests import ALPHA
-from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, claim, together
+from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, claim, listed, together
 from audioldm_utils.studies.verification import JUDGED, METRICS
 
 #: (method, stage) to the name of its null; an empty stage is that of the own codes.
@@ -43,12 +49,16 @@ CLAIMS = (
 )
 #: Key of the claim that the controls fail.
 CONTROL = "claim_7"
-#: What is not beaten where a claim beside the first two is not upheld.
-UNBEATEN = {
-    "claim_3": "the same codes under another prompt",
-    "claim_4": "noise of the clip's loudness",
-    "claim_5": "noise of its levels in seven bands",
-    "claim_6": "other clips, once each frame's loudness is taken away",
+#: What a sentence calls each null.
+NAMED = {
+    "random indices": "random choices",
+    "another clip": "other clips",
+    "another clip of the class": "other clips of the class",
+    "wrong checkpoint's codes": "the codes of another network",
+    "another prompt": "the same codes under another prompt",
+    "another prompt, guided": "the same codes guided by another prompt",
+    "noise of its loudness": "noise of the clip's loudness",
+    "noise of its seven bands": "noise of its levels in seven bands",
 }
 
 
@@ -194,13 +204,23 @@ def answer(tests: pd.DataFrame, words: Mapping[str, str]) -> str:
         return f"Too few recordings to tell: the test needs {needed} and has {n}"
     if UPHELD not in (words["claim_1"], words["claim_2"]):
         return "It is not shown that the output follows its own input"
-    left = [text for key, text in UNBEATEN.items() if words[key] != UPHELD]
-    first = {"claim_1": "chance", "claim_2": "other clips"}
-    left += [text for key, text in first.items() if words[key] != UPHELD]
-    if not left:
+    named: dict[str, list[str]] = {UPHELD: [], REFUTED: [], UNDECIDED: []}
+    in_time = tests[tests["representation"].isin(IN_TIME)]
+    for null, text in NAMED.items():
+        rows = in_time[in_time["null"] == null]
+        if len(rows):
+            named[together([_word(row) for row in rows.itertuples()])].append(text)
+    if words["claim_6"] != UPHELD:
+        named[UNDECIDED].append("other clips, once each frame's loudness is taken away")
+    if not (named[REFUTED] or named[UNDECIDED]):
         return "Yes, the output follows its own input more than any of the nulls does"
-    listed = " and of ".join([", of ".join(left[:-1]), left[-1]] if len(left) > 1 else left)
-    return f"In part: the output follows its own input, but it is not shown to be ahead of {listed}"
+    says = {
+        UPHELD: "ahead of",
+        REFUTED: "behind, in at least one comparison,",
+        UNDECIDED: "not clearly ahead of",
+    }
+    told = "; ".join(f"{says[word]} {listed(texts)}" for word, texts in named.items() if texts)
+    return f"In part: by correlation in time, a clip's own codes are {told}"
 
 
 def nearest_null(tests: pd.DataFrame, rate: str, source: str) -> str:
@@ -214,8 +234,9 @@ def nearest_null(tests: pd.DataFrame, rate: str, source: str) -> str:
         return f"Nothing could be compared ({source})"
     row = rows.sort_values("difference").iloc[0]
     numbers = "{matched:.2f}, and at {null_mean:.2f} with the nearest null".format(**row)
-    apart = "{difference:.2f} [{low:.2f}, {high:.2f}], n = {n} recordings".format(**row)
-    told = proper_minus(f"{numbers} ({row['null']}), a difference of {apart}")
+    apart = interval_text(row["difference"], row["low"], row["high"], ".2f")
+    apart = f"a difference of {apart}, n = {row['n']} recordings"
+    told = proper_minus(f"{numbers} ({row['null']}), {apart}")
     return (
         f"At {rate} the log-mel that own codes give correlates with the clip's, bin means "
         f"removed, at {told} ({source})"

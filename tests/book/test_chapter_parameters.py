@@ -239,7 +239,7 @@ def test_a_chapter_runs_with_its_parameters_changed(chapter, change, places, mon
             assert (found.compared > 0) == (name not in page.stand_in)
             assert ("measured again" in found.rests) == (name not in page.stand_in)
             assert found.table is not found.run
-            assert "from a committed table" in found.rests
+            assert "from a stored table" in found.rests
         else:
             assert found.compared == 0
             assert found.table is found.run

@@ -17,7 +17,7 @@ from docutils import nodes
 from audioldm_utils.book import chinese
 from audioldm_utils.book.pages import fill
 from audioldm_utils.book.sphinx_chinese import is_chinese, join_lines
-from audioldm_utils.studies import choices, diffusion, rate_claims, repair, stage_costs
+from audioldm_utils.studies import artefacts, choices, diffusion, rate_claims, repair, stage_costs
 from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,9 @@ PAGES = {
 }
 
 #: Keys of English sentences, in whose place Chinese pages take single numbers and verdicts.
-SENTENCES = {"answer", "source", "rests", "verdict", "missed"}
+SENTENCES = {"answer", "source", "rests", "verdict", "missed", "artefacts"}
+SENTENCES |= {f"cure_{name}" for name in artefacts.MEASURES}
+SENTENCES |= {"said_highfreq-side-information", "said_vae-griffinlim"}
 
 
 def keys_of(path: Path) -> set[str]:
@@ -119,7 +121,7 @@ def every_advice() -> list[str]:
 def test_every_advice_has_chinese_words():
     found = every_advice()
     assert len(found) > len(chinese.SENTENCES)
-    names = r"kbit/s|DDCM|SDEdit|VAE|vae-\w+"
+    names = r"kbit/s|kHz|DDCM|SDEdit|VAE|vae-\w+"
     english = {one for one in found if re.search("[A-Za-z]", re.sub(names, "", chinese.said(one)))}
     assert not english
     table = rates(_1=UPHELD, _2=UPHELD, _5=UNDECIDED)

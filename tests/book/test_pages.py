@@ -125,6 +125,25 @@ def test_code_that_shows_nothing_is_folded_with_what_follows():
     assert book_pages.glued_values(notebook) == {"a": "1"}
 
 
+def test_folded_tables_are_found_by_a_name_of_their_own():
+    def shown(html):
+        return nbformat.v4.new_output("display_data", {"text/html": html})
+
+    tables = ["<table><tr></table>", "<table><caption>Costs</caption></table>"]
+    tables += ["<details><summary>x</summary><table></table></details>", "<p>no</p>"]
+    cells = [
+        nbformat.v4.new_code_cell("x", outputs=[*map(shown, tables)], metadata={"tags": tags})
+        for tags in (["hide-input", "hide-output"], ["hide-input"])
+    ]
+    book_pages.dress(nbformat.v4.new_notebook(cells=cells))
+    assert [{*cell.metadata["tags"]} for cell in cells] == [{"hide-input"}] * 2
+    folded, plain = ([one.data["text/html"] for one in cell.outputs] for cell in cells)
+    assert plain == tables
+    assert folded[0] == f"<details><summary>Show the table</summary>{tables[0]}</details>"
+    assert folded[1].startswith("<details><summary>Show the table: Costs</summary><table>")
+    assert folded[2:] == tables[2:]
+
+
 def test_a_book_without_chapters_can_be_staged(sources, tmp_path):
     names = ["audio", "clips", "checkpoint", "fingerprint", "version", "cores", "python"]
     names += ["skipped"]

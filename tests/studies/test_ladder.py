@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from audioldm_utils.audio.clips import Clip
@@ -128,13 +129,13 @@ def test_a_bad_vocoder_is_the_bottleneck_by_every_measure():
     assert said["bottleneck"] == "vocoder"
     assert "not with this vocoder" in said["advice"]
     assert said["answer"].startswith(
-        "With the checkpoint's own vocoder, the vocoder costs more than the VAE by log-mel error,"
+        "With this checkpoint's vocoder, the vocoder costs more than the VAE by log-mel error,"
         " multi-resolution STFT distance and chroma correlation. With the fitted inverse of the"
         " mel in its place, the VAE costs more than the fitted inverse by log-mel error,"
     )
     assert "the vocoder costs 0.93 [" in said["answer"]
     costs = stage_costs.cost_table(table)
-    assert list(costs["dearer"]) == ["vocoder"] * 3 + ["VAE"] * 3
+    assert list(costs["costs more"]) == ["vocoder"] * 3 + ["VAE"] * 3
     assert costs.iloc[0, 2].startswith("0.621 [")
     assert costs.iloc[0, 2].endswith("nat")
 
@@ -147,6 +148,34 @@ def test_a_good_vocoder_and_a_bad_vae():
     said = stage_costs.ladder_answer(table)
     assert said["bottleneck"] == "VAE"
     assert "measures do not decide" in said["advice"]  # equal distance, better chroma
+
+
+def test_the_answer_names_the_front_end_and_the_plain_synthesis():
+    costs = {"vae": (0.01, 0.02, 0.01), "pca": 0.05}
+    table = table_of((0.6, 0.9, 0.8), **GOOD, **costs)
+    rows = ResultsBuilder("", 0)
+    for number in range(8):
+        rows.add(f"clip{number}", "multi_resolution_stft", 2.0 + number / 100, "1",
+                 method="band-limit")  # fmt: skip
+    said = stage_costs.ladder_answer(pd.concat([table, rows.table()]))["answer"]
+    assert said.startswith(
+        "The step from mel to sound costs more than the VAE by log-mel error, multi-resolution "
+        "STFT distance and chroma correlation, with this checkpoint's vocoder and with the fitted"
+    )
+    assert "This vocoder is worse than Griffin-Lim (+0.6" in said
+    assert "8 kHz costs 2.03 [" in said
+    assert said.endswith("more than VAE and vocoder together.")
+    good = stage_costs.ladder_answer(table_of((0.01, 0.05, 0.01), **GOOD, **costs))["answer"]
+    assert "This vocoder is better than Griffin-Lim" in good
+    assert good.endswith("not clearly more or less than VAE and vocoder together.")
+    assert stage_costs.hidden(table) == ""  # the VAE costs the same under both
+
+
+def test_a_bad_synthesis_hides_the_loss_of_the_vae():
+    table = table_of((0.6, 0.9, 0.8), vae=(0.1, 0.3, 0.1), pca=0.05, **GOOD)
+    vocoder = (table["method"] == "vae-vocoder") & (table["metric"] == "multi_resolution_stft")
+    table.loc[vocoder, "value"] -= 0.2
+    assert "under the fitted inverse it costs 0.200 [" in stage_costs.hidden(table)
 
 
 def test_few_clips_and_measures_that_disagree_decide_nothing():

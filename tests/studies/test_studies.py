@@ -190,8 +190,8 @@ def test_a_run_with_another_parameter_rests_on_itself_and_says_so(places, tmp_pa
     same = measure("light", clips, checkpoint, {"seed": 0}, tmp_path / "results", out, new_clips=1)
     assert (same.n, same.compared) == (2, 2)
     assert same.rests == (
-        "The findings rest on 2 real recordings never trained on, from a committed table; 2 of "
-        "its rows were measured again in this run and agree."
+        "The findings rest on 2 real recordings never trained on, from a stored table; 2 of "
+        "its 4 rows were measured again here and agree."
     )
 
 

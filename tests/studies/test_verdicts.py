@@ -8,8 +8,10 @@ import pytest
 
 from audioldm_utils.errors import UserError
 from audioldm_utils.metrics.statistics import Interval, bootstrap_reduction
+from audioldm_utils.results.summaries import interval_text
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies import choices, diffusion, published
+from audioldm_utils.studies.artefacts import artefact_table, cures
 from audioldm_utils.studies.diffusion import plane
 from audioldm_utils.studies.repair import (
     repair_answer,
@@ -23,6 +25,8 @@ from audioldm_utils.studies.verdicts import (
     UPHELD,
     claim,
     counted,
+    compared,
+    of,
     together,
     where,
 )
@@ -115,18 +119,70 @@ def test_restoration_is_compared_with_the_plainest_alternative():
     good = repairs(0.3, 0.1, -0.1)
     assert set(repair_claims(good, "inverse").values()) == {UPHELD}
     said = repair_answer(good, "inverse")
-    assert said["answer"].startswith("All repairs together are better than the plainest")
-    assert "ViSQOL by +0.30 [+0.30, +0.30]" in said["answer"]
+    assert said["answer"].startswith("The largest repair is another synthesis. The fitted inverse")
+    others = said["answer"].partition("All other repairs together are, beside ")[2]
+    assert others.startswith("the fitted inverse alone, better by ViSQOL (+0.301 [+0.300, +0.302])")
+    assert "not told apart" not in others
     assert said["advice"].startswith("Restore")
+    assert said["advice_above"].startswith("Add the band extension")
     bad = repairs(0.3, -0.1, -0.1, noise=-1.0)
     claims = repair_claims(bad, "vocoder")
     assert list(claims.values()) == [REFUTED, UNDECIDED, UPHELD, REFUTED]  # «vae» is the inverse
-    assert "are not better than" in repair_answer(bad, "inverse")["answer"]
+    said = repair_answer(bad, "inverse")
+    assert "; worse by chroma correlation of tonal clips (−0.100" in said["answer"]
+    assert said["advice_above"].startswith("Leave the band extension off")
     few = repairs(0.3, 0.1, -0.1, clips=3)
     assert set(repair_claims(few, "inverse").values()) == {UNDECIDED}
-    assert "are not shown to be better" in repair_answer(few, "inverse")["answer"]
-    silent = few[few["metric"] == "multi_resolution_stft"]
-    assert "ViSQOL by –" in repair_answer(silent, "inverse")["answer"]
+    said = repair_answer(few, "inverse")
+    assert said["answer"].count("not told apart by ViSQOL (+") == 2
+    assert "better by" not in said["answer"]
+    assert "more is not shown to help" in said["advice"]
+    assert "not shown" in said["advice_above"]
+    larger = repair_answer(repairs(2.0, 0.1, 0.5), "inverse")["answer"]
+    assert not larger.startswith("The largest repair")
+    assert "; worse by multi-resolution STFT distance (+0.50" in larger
+    silent = few[few["metric"] == "log_spectral_distance"]
+    assert "alone, not compared." in repair_answer(silent, "inverse")["answer"]
+
+
+def test_small_gains_are_told_as_gains():
+    """A measure that stays as it is does not make the others «not shown»."""
+    table = repairs(0.05, 0.0, -0.02)
+    assert repair_claims(table, "inverse")["claim_1"] == UNDECIDED
+    said = repair_answer(table, "inverse")
+    assert "alone, better by ViSQOL (+0.05" in said["answer"]
+    assert (
+        "; not told apart by chroma correlation of tonal clips (+0.00 [+0.00, +0.00])"
+        in (said["answer"])
+    )
+    assert "it gains more than all other repairs together" in said["advice"]
+    tiny = compared(repairs(0.0005, 0.0, 0.0), of("vae-restored"), of("vae"), {"visqol": ("V", "")})
+    assert tiny.startswith("not told apart by V (+0.00")
+
+
+def artefacts_of(clips=8, **hum):
+    rows = ResultsBuilder("", 0)
+    for number in range(clips):
+        for method, value in hum.items():
+            name = method.replace("_", "-")
+            rows.add(f"clip{number}", "hum", value + number / 10, "1", method=name)
+    return rows.table()
+
+
+def test_a_cure_is_what_an_interval_shows():
+    table = artefacts_of(vae_vocoder=50, vae_inverse=3, vae_denoise=2, vae_refined=3)
+    assert cures(table, "hum").replace("\N{NARROW NO-BREAK SPACE}", " ") == (
+        "the fitted inverse in the vocoder's place (−47.00 [−47.00, −47.00] lines), "
+        "vae-denoise (−1.00 [−1.00, −1.00] lines)"
+    )
+    shown = artefact_table(table).set_index("artefact").loc["steady lines, number"]
+    assert shown["vae-vocoder"].startswith("50.35 [")
+    assert (shown["vae-restored"], shown["n"]) == ("–", 8)
+    worse = cures(artefacts_of(vae_vocoder=0.5, vae_inverse=9, vae_denoise=9), "hum")
+    assert worse.startswith("none of the repairs measured here; the fitted inverse has more of it")
+    absent = artefacts_of(vae_vocoder=-5, vae_inverse=-4, vae_denoise=-6)
+    assert cures(absent, "hum").startswith("nothing to cure here: −3.65 [")
+    assert "none of the repairs" not in cures(artefacts_of(clips=3, vae_inverse=9), "hum")
 
 
 POINTS = {"calls": 10, "more_calls": 15, "strengths": [0.4], "rates": [2.0]}
@@ -292,3 +348,21 @@ def test_a_claim_names_where_it_holds():
     assert where({}) == ""
     assert counted(21, "21 recordings") == "n = 21 recordings"
     assert counted(2, "21 recordings") == "n = 2 of 21 recordings"
+
+
+@pytest.mark.parametrize(
+    ("values", "spec", "text"),
+    [
+        ((0.0177, 0.0169, 0.0188), "+.2f", "+0.018 [+0.017, +0.019]"),  # 0.02 [0.02, 0.02]
+        ((-0.0192, -0.0242, -0.0146), "+.2f", "−0.019 [−0.024, −0.015]"),
+        ((-0.0004, -0.0084, 0.0046), "+.2f", "0.000 [−0.008, +0.005]"),
+        ((0.31, 0.28, 0.34), ".2f", "0.31 [0.28, 0.34]"),
+        ((0.9803, 0.9801, 0.9805), ".3g", "0.9803 [0.9801, 0.9805]"),
+        ((0.5, 0.5, 0.5), ".2f", "0.50 [0.50, 0.50]"),
+        ((1.0, 1 - 1e-9, 1 + 1e-9), ".2f", "1.00 [1.00, 1.00]"),
+        ((-1e-6, float("nan"), float("nan")), ".2f", "0.00"),
+        ((0.725, 0.665, 0.785), ".0%", "72% [66%, 78%]"),
+    ],
+)
+def test_an_interval_has_the_digits_that_it_needs(values, spec, text):
+    assert interval_text(*values, spec) == text

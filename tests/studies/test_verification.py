@@ -186,7 +186,11 @@ def test_a_null_that_gives_more_refutes_its_claim_alone():
         "claim_5": UPHELD, "claim_6": UPHELD, "claim_7": UPHELD,
     }  # fmt: skip
     told = answer(found, words)
-    assert told.endswith("the same codes under another prompt and of noise of the clip's loudness")
+    assert told.startswith(
+        "In part: by correlation in time, a clip's own codes are ahead of random"
+    )
+    assert "; behind, in at least one comparison, noise of the clip's loudness; " in told
+    assert told.endswith("; not clearly ahead of the same codes under another prompt")
 
 
 def test_a_control_that_passes_is_told_first():

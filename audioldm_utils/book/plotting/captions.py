@@ -102,11 +102,13 @@ def glue_value(name: str, value: Any, spec: str = "", unit: str = "") -> str:
     Returns:
         The text that is shown; a proper minus sign stands before negative numbers.
     """
+    from audioldm_utils.results.summaries import proper_minus
+
     text = format(value, spec)
     if isinstance(value, float | np.floating) and np.isnan(value):
         text, unit = "\N{EN DASH}", ""
-    elif isinstance(value, int | float | np.number) and text.startswith("-"):
-        text = text.replace("-", "\N{MINUS SIGN}", 1)
+    elif isinstance(value, int | float | np.number):
+        text = proper_minus(text)
     if unit:
         text = f"{text}\N{NARROW NO-BREAK SPACE}{unit}"
     glue_object(name, text)
