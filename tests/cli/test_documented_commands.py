@@ -1,8 +1,9 @@
 """Every command and every Python example of the documentation, run as it is written.
 
-The fenced blocks and the commands in the text of README, CONTRIBUTING and the book, and the
-examples of ``--help``, run in one folder with tiny clips and a tiny checkpoint called mini, in
-this process, without a network. What does not is listed in ``ELSEWHERE`` with what runs it.
+The fenced blocks and the commands in the text of README, CONTRIBUTING, the book and its
+chapters, and the examples of ``--help``, run in one folder with tiny clips and a tiny checkpoint
+called mini, in this process, without a network. What does not is listed
+in ``ELSEWHERE`` with what runs it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from tests.tiny import barely
 __all__ = ["in_process"]
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").rglob("*.md"))]
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.py"))
 FENCE = re.compile(r"^```([^`\n]*)\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 SHELL = {"sh", "shell", "bash", "console"}
 PROGRAMS = ("audioldm-utils ", "make ", "papermill ", "python ", "conda ", ".venv/bin/", ".ci/run")
@@ -55,11 +57,13 @@ ELSEWHERE = {
     r"python data/checkpoints/recipe": "hours; test_training has its loop on a toy",
     r"python benchmarks/": "minutes and an idle machine; a person runs them",
     r"audioldm-utils encode .*--mel-error": "a search; test_codec_commands has its own",
-    r"audioldm-utils fit (?!.*--size)": "a codebook of 1024 asks for many clips; test_fit",
+    r"audioldm-utils fit (?!.*--(size|help))": "a codebook of 1024 asks for many clips; test_fit",
     r".*--scheduler": "test_sweep starts a scheduler and workers over TCP",
 }
 #: Words in the text that only name a command which asks for more: its help is run.
-NAMED = re.compile(r"audioldm-utils (encode|evaluate|generate|reconstruct)")
+NAMED = re.compile(
+    r"audioldm-utils (encode|evaluate|fit( --parts placement)?|generate|reconstruct)"
+)
 #: What a command takes here where its line leaves it open: shorter, and the words are the same.
 #: Decoding takes as many calls of the network as encoding did.
 SHORTER = {"generate": {"seconds": 1.0, "steps": 10}, "encode": {"steps": 20}}
@@ -86,7 +90,7 @@ def commands_module(name: str) -> types.ModuleType:
 def documented() -> list[str]:
     """All of them, each once, in the order in which they are read."""
     found = []
-    for page in PAGES:
+    for page in [*PAGES, *CHAPTERS]:
         text = page.read_text(encoding="utf-8")
         for language, block in FENCE.findall(text):
             if language in SHELL:

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from audioldm_utils.model.mel import MelConfig, griffin_lim, linear_magnitude, log_mel
+from audioldm_utils.model.mel import (
+    MelConfig,
+    griffin_lim,
+    griffin_lim_from,
+    linear_magnitude,
+    log_mel,
+)
 from audioldm_utils.studies.bottleneck import with_phase
 from audioldm_utils.studies.mistakes import MISTAKES, check_latents, check_mel, mistake_cost
 from tests.golden.make_golden_mel import PADDING, librosa_log_mel, signal
@@ -143,6 +149,15 @@ def test_griffin_lim_error_and_seed():
     assert torch.equal(both, griffin_lim(mels, iterations=32, seed=5))
     assert not torch.equal(both, griffin_lim(mels, iterations=32, seed=6))
     assert float((log_mel(both.double()) - mels).abs().mean()) < 0.35
+
+
+@pytest.mark.parametrize(("iterations", "near"), [(0, 1e-6), (1, 1e-5), (8, 1e-4)])
+def test_griffin_lim_is_librosas(iterations, near):
+    magnitude = torch.rand((1, 513, 40), generator=torch.Generator().manual_seed(0)) ** 4
+    ours = griffin_lim_from(magnitude, iterations, seed=3)[0].numpy()
+    options = {"hop_length": 160, "n_fft": 1024, "center": False, "random_state": 3}
+    theirs = librosa.griffinlim(magnitude[0].numpy(), n_iter=iterations, **options)[432:-432]
+    assert abs(ours - theirs).max() < near * abs(theirs).max()
 
 
 def test_griffin_lim_of_silence_is_silence():

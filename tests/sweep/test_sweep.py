@@ -70,6 +70,29 @@ def test_sweep_resumes_and_reports_broken_clips(tmp_path, monkeypatch, in_proces
     assert len(comparison.read_run(out)) == len(results.read(out / "results.csv"))
 
 
+@pytest.mark.parametrize("reader", ["pandas", "dask", "duckdb"])
+def test_results_of_sweeps_are_one_parquet_data_set(reader, tmp_path):
+    """Two sweeps' results read as one table of all rows."""
+    tables = []
+    for name in ("first", "second"):
+        builder = results.ResultsBuilder(seed=len(tables), method="vae")
+        for clip in ("猫", "b"):
+            builder.add(clip, "snr", 10 * len(tables) + len(clip), "dB", stage=name)
+        tables.append(builder.table())
+        results.write(tables[-1], tmp_path / name / "results")
+    paths = sorted(str(path) for path in tmp_path.glob("*/results.parquet"))
+    if reader == "duckdb":
+        duckdb = pytest.importorskip("duckdb", reason="DuckDB is not among the locked packages")
+        read = duckdb.sql(f"SELECT * FROM read_parquet('{tmp_path}/*/results.parquet')").df()
+    elif reader == "dask":
+        frames = pytest.importorskip("dask.dataframe", reason="Dask lacks its data frames")
+        read = frames.read_parquet(paths).compute()
+    else:
+        read = pd.concat(map(pd.read_parquet, paths))
+    read = results.validate(read.reset_index(drop=True))
+    pd.testing.assert_frame_equal(read, results.concat(tables))
+
+
 @pytest.mark.processes
 def test_an_embedded_cluster_limits_threads_and_outlives_a_deadly_task(tmp_path):
     import dask

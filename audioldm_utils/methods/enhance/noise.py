@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.ndimage
-import scipy.signal
 
 #: Decibels below the reference's loudest frame that all levels are floored at.
 FLOOR_DB = -80.0
@@ -41,8 +40,10 @@ def decibels(power: np.ndarray, peak: float) -> np.ndarray:
 
 def _prominence(waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     """Frequency of each bin and how far its median level stands over its neighbours', dB."""
+    from scipy.signal import stft  # costs more than a reconstruction
+
     size = min(8192, 2 ** int(np.log2(len(waveform) // 4)))
-    frequencies, _, spectrum = scipy.signal.stft(
+    frequencies, _, spectrum = stft(
         waveform, sample_rate, nperseg=size, noverlap=size * 3 // 4, boundary=None
     )
     level = 20 * np.log10(np.maximum(np.median(np.abs(spectrum), axis=1), 1e-9))
@@ -77,11 +78,13 @@ def onsets(waveform: np.ndarray, sample_rate: int, rise: float = 15.0) -> np.nda
 
 def suppress_lines(waveform: np.ndarray, frequencies: np.ndarray, sample_rate: int) -> np.ndarray:
     """Notch steady lines (Hz) out, forwards and backwards, so that nothing is delayed."""
+    from scipy.signal import filtfilt, iirnotch
+
     out = np.asarray(waveform, np.float64)
     for frequency in frequencies:
         if NOTCH < frequency < sample_rate / 2 - NOTCH:
-            notch = scipy.signal.iirnotch(frequency, frequency / NOTCH, fs=sample_rate)
-            out = scipy.signal.filtfilt(*notch, out)
+            notch = iirnotch(frequency, frequency / NOTCH, fs=sample_rate)
+            out = filtfilt(*notch, out)
     return out.astype(np.float32)
 
 
