@@ -52,8 +52,8 @@
 #
 # A diffusion model makes sound by removing noise step by step, and adds fresh noise at every
 # step but the last. Denoising Diffusion Codebook Models {cite:p}`ohayon2025ddcm` take that
-# noise from a codebook that the decoder has too. Whoever knows which entry was taken at each step
-# can repeat the whole run. If the entries are chosen to lead towards a given clip, their
+# noise from a {term}`codebook` that the decoder has too. Whoever knows which entry was taken at
+# each step can repeat the whole run. If the entries are chosen to lead towards a given clip, their
 # indices are a compressed file of it.
 
 # %% tags=["parameters"]
@@ -230,10 +230,10 @@ players(rows, Path(out_dir) / "listening", f"Falling rates; checkpoint {checkpoi
 # DDCM aims at the VAE's own latents, so the VAE's error is drawn as its ceiling. Other ways
 # stand beside it:
 #
-# - The **residual quantiser** codes the same latents without diffusion, by stages of fitted
-#   codebooks. It is charged the same header. At the lowest rates a second one of larger blocks
-#   stands in for it, and its smallest file holds as many seconds as DDCM's. Its highest rate is
-#   {glue:text}`quantiser_top`. Its seconds were not measured.
+# - The **{term}`residual quantiser <residual vector quantiser>`** codes the same latents without
+#   diffusion, by stages of fitted codebooks. It is charged the same header. At the lowest rates a
+#   second one of larger blocks stands in for it, and its smallest file holds as many seconds as
+#   DDCM's. Its highest rate is {glue:text}`quantiser_top`. Its seconds were not measured.
 # - The **linear denoiser** is the same codec with the best linear estimate in the network's place.
 # - **Noise of the clip's envelope** keeps levels alone: of the whole band every
 #   {glue:text}`noise_every_broadband`, or of octaves every {glue:text}`noise_every_seven`. Its
@@ -387,13 +387,11 @@ SHOWN = {
     "multi_resolution_stft": "multi-resolution STFT\ndistance (less is better)",
     "visqol": "ViSQOL, MOS\n(more is better)",
 }
-figure, panels = plt.subplots(3, 1, figsize=(7.2, 12.5))
+figure, panels = plt.subplots(3, 1, figsize=(5.2, 12))
 for panel, (metric, label) in zip(panels, SHOWN.items(), strict=True):
     curve = rate_curves.over_rate(split, metric, coders[:-2], "payload_rate")
     rate_quality(curve, label, axes=panel, ceilings=dict(tops.get(metric, {})))
     panel.set_xlabel("payload rate, kbit/s")
-    if metric != "visqol":
-        panel.get_legend().remove()
 figure_caption(
     figure,
     "fig-heard",
@@ -414,7 +412,7 @@ figure_caption(
 shown, pitch = None, {"chroma_correlation": "chroma correlation", "stoi": "STOI of speech"}
 pitch = {name: text for name, text in pitch.items() if (found["metric"] == name).any()}
 if pitch:
-    figure, panels = plt.subplots(len(pitch), 1, figsize=(7.2, 4.4 * len(pitch)), squeeze=False)
+    figure, panels = plt.subplots(len(pitch), 1, figsize=(5.2, 3 + 3 * len(pitch)), squeeze=False)
     for panel, (metric, label) in zip(panels[:, 0], pitch.items(), strict=True):
         curve = rate_curves.over_rate(split, metric, coders, "payload_rate")
         label = f"{label} (more is better)"

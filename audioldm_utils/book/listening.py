@@ -92,7 +92,7 @@ def players(
         )
         for take, samples in zip(row.takes, matched, strict=True):
             name = _file_name(row.clip, take, samples)
-            sound, picture = folder / f"{name}.{audio_format}", folder / f"{name}.png"
+            sound, picture = folder / f"{name}.{audio_format}", folder / f"{name}.webp"
             write_audio(sound, samples, take.sample_rate)
             atomic_write(picture, spectrogram_tile(samples, take.sample_rate, top, peak))
             alt = (
@@ -100,7 +100,8 @@ def players(
                 f"{len(samples) / take.sample_rate:.1f} s, 0 to -80 dB re the peak of "
                 f"{row.takes[0].title}."
             )
-            parts.append(_cell(f"{row.clip}, {take.title}", take, link(sound), link(picture), alt))
+            label, seconds = f"{row.clip}, {take.title}", len(samples) / take.sample_rate
+            parts.append(_cell(label, take, link(sound), link(picture), alt, seconds))
         parts.append("</div></div>")
     note = "Spectrograms of a row share their scales: 0 to −80 dB re the first one's peak, mel-like"
     note += " frequency axis in Hz, time in s across the whole width."
@@ -158,15 +159,15 @@ def _file_name(clip: str, take: Take, samples: np.ndarray) -> str:
     return f"{words}-{digest}"
 
 
-def _cell(label: str, take: Take, sound: str, picture: str, alt: str) -> str:
+def _cell(label: str, take: Take, sound: str, picture: str, alt: str, seconds: float) -> str:
     note = f'<span class="au-note">{markup(take.note)}</span>' if take.note else ""
     return (
         f'<div class="au-cell" style="--au-colour:{look(take.method).colour}">'
         f'<p class="au-title">{markup(take.title)}{note}</p>'
         f'<div class="au-picture"><img src="{picture}" alt="{markup(alt)}" '
         'width="480" height="240"><i class="au-head"></i></div>'
-        f'<audio controls controlslist="nodownload noplaybackrate" preload="metadata" '
-        f'src="{sound}" aria-label="{markup(label)}"></audio></div>'
+        f'<audio controls controlslist="nodownload noplaybackrate" preload="none" '
+        f'data-seconds="{seconds:.3f}" src="{sound}" aria-label="{markup(label)}"></audio></div>'
     )
 
 
@@ -201,7 +202,7 @@ def abx(pairs: Sequence[tuple[str, Take, Take]], folder: str | Path, trials: int
     data = json.dumps({"trials": trials, "pairs": listed}).replace("<", "\\u003c")
     first = {**listed[0], "X": listed[0]["A"]}
     sounds = "".join(
-        f'<label class="au-abx-sound"><b>{name}</b><audio controls preload="metadata" '
+        f'<label class="au-abx-sound"><b>{name}</b><audio controls preload="none" '
         f'src="{first[name]}" aria-label="sound {name}" data-name="{name}"></audio></label>'
         for name in "ABX"
     )

@@ -42,7 +42,7 @@ def main() -> Path:
     axes.set_xlim(left=0)
     count = judged["clip"].nunique()
     axes.set_title(
-        f"What each stage costs: mean of {count} eval clips, 95 % interval; checkpoint mini",
+        f"What each stage costs: mean of {count} eval clips,\n95 % interval; checkpoint mini",
         fontsize=10,
         loc="left",
     )

@@ -139,7 +139,7 @@ def test_spectrograms_of_a_row_share_their_scale(tmp_path):
     # Matched in loudness, a pure scaling gives the same picture.
     takes = [Take("original", noise(), RATE), Take("vae", noise() * 0.1, RATE)]
     listening.players([Row("clip", takes)], tmp_path)
-    pictures = sorted(tmp_path.glob("*.png"))
+    pictures = sorted(tmp_path.glob("*.webp"))
     assert len(pictures) == 2
     a, b = (np.asarray(_image(path)) for path in pictures)
     assert np.abs(a.astype(int) - b).max() <= 2

@@ -15,7 +15,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from audioldm_utils.book import plotting
-from audioldm_utils.book.plotting import METHOD_STYLE, look
+from audioldm_utils.book.plotting import METHOD_STYLE, captions, look
+from audioldm_utils.book.plotting.captions import LEGIBLE, smallest_text
 
 mpl.use("Agg")
 
@@ -124,6 +125,52 @@ def test_a_large_heatmap_names_every_row_and_numbers_no_cell():
     assert axes.figure.get_figwidth() < 10
 
 
+def charts(summary):
+    """One figure of each type, with long names."""
+    rng = np.random.default_rng(0)
+    many = [f"clip_of_rain_{i}" for i in range(26)]
+    names = ["vae", "ddcm", "stft-griffinlim", "rvq", "highfreq, side information"]
+    wide = pd.DataFrame(rng.normal(size=(5, 8)), names, [f"{i / 2:g} kHz" for i in range(8)])
+    rows = pd.concat([summary.assign(method=name) for name in names])
+    spread = {f"{axis}_{side}": rows["mean"] for axis in "xy" for side in ("low", "high")}
+    points = rows.assign(stage="0.4", x=rows["kbps"], y=rows["mean"], **spread)
+    return {
+        "points": plotting.points_with_intervals(rows, "distance, dB"),
+        "series": plotting.points_with_intervals(
+            rows.assign(cut=rows["method"]), "distance, dB", "cut", series="method"
+        ),
+        "rates": plotting.rate_quality(rows, "distance, dB", ceilings={"vae-vocoder": 1.0}),
+        "bands": plotting.heatmap(wide, "difference, dB", "band", difference=True),
+        "clips": plotting.heatmap(pd.DataFrame(np.eye(26), many, many), "r", "input", "output"),
+        "trade": plotting.trade_off(points, "distance, dB", "error"),
+        "pair": plotting.spectrogram_pair(*rng.normal(size=(2, 16000)), 16000).axes[0],
+    }
+
+
+def test_text_is_9_px_high_on_a_phone(summary):
+    for name, axes in charts(summary).items():
+        figure = axes.figure
+        plotting.figure_caption(figure, f"fig-{name}", "caption", "alt")
+        assert smallest_text(figure) >= LEGIBLE - 0.01, name
+
+
+def test_a_label_that_is_longer_than_the_figure_is_wrapped(summary):
+    label = "change of multi-resolution STFT distance against the fitted inverse (right is worse)"
+    axes = plotting.points_with_intervals(summary, label)
+    captions._wrap_labels(axes.figure)
+    axes.figure.canvas.draw()
+    box = axes.xaxis.label.get_window_extent()
+    assert axes.get_xlabel().replace("\n", " ") == label
+    assert box.x0 >= 0
+    assert box.x1 <= axes.figure.bbox.width
+
+
+def test_small_text_is_found():
+    figure, axes = plt.subplots(figsize=(10, 3))
+    axes.set_title("small", fontsize=9)
+    assert smallest_text(figure) < 6
+
+
 def test_spectrograms_share_limits_and_difference_is_centred():
     rng = np.random.default_rng(0)
     x = rng.standard_normal(16000)
@@ -133,7 +180,7 @@ def test_spectrograms_share_limits_and_difference_is_centred():
     assert difference.get_clim() == (-30.0, 30.0)
     assert np.median(np.asarray(difference.get_array())) == pytest.approx(-20.0, abs=1e-6)
     labels = [axes.get_ylabel() for axes in figure.axes]
-    assert "level, dB re peak of original" in labels
+    assert "dB re peak of original" in labels
     assert "difference, dB" in labels
 
 
@@ -156,11 +203,11 @@ def test_level_of_a_full_scale_sine():
 
 def test_tile_has_its_size_and_is_black_above_the_band():
     x = np.random.default_rng(0).standard_normal(16000)
-    png = plotting.spectrogram_tile(x, 16000, 24000, 0.02)
-    assert png == plotting.spectrogram_tile(x, 16000, 24000, 0.02)
+    tile = plotting.spectrogram_tile(x, 16000, 24000, 0.02)
+    assert tile == plotting.spectrogram_tile(x, 16000, 24000, 0.02)
     import io
 
-    picture = mpl.image.imread(io.BytesIO(png))
+    picture = mpl.image.imread(io.BytesIO(tile), format="webp") / 255
     assert picture.shape[:2] == (240, 480)
     assert picture[:40, 60:, :3].max() < 0.05
     assert picture[200:, 60:, :3].mean() > 0.4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+
+
+#: A figure that is shown ``PHONE`` px wide has no text lower than ``LEGIBLE`` px.
+PHONE, LEGIBLE = 350, 9.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class CaptionedFigure:
 def figure_caption(figure: Figure, name: str, caption: str, alt: str) -> CaptionedFigure:
     """Close a figure and give it name, caption and alternative text.
 
+    Text too small for a phone is enlarged, and a label longer than the figure wrapped.
+
     Args:
         name: unique in the book, as ``fig-ladder``.
         caption: the finding, the number of clips, the seed and the checkpoint, in plain text:
@@ -60,10 +67,13 @@ def figure_caption(figure: Figure, name: str, caption: str, alt: str) -> Caption
         ValueError: caption or alternative text is empty, or an axis shows numbers unlabelled.
     """
     import matplotlib.pyplot as plt
+    from PIL import Image
 
     if not caption.strip() or not alt.strip():
         raise ValueError(f"figure {name} needs a caption and an alternative text")
     figure.canvas.draw()
+    _enlarge(figure)
+    _wrap_labels(figure)
     for axes in figure.axes:
         for which, axis in (("x", axes.xaxis), ("y", axes.yaxis)) if axes.axison else ():
             shared = figure.get_supxlabel() if which == "x" else figure.get_supylabel()
@@ -71,11 +81,46 @@ def figure_caption(figure: Figure, name: str, caption: str, alt: str) -> Caption
                 raise ValueError(
                     f"figure {name}: the {which} axis has numbers but no label and unit"
                 )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    drawn, buffer = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=150)
+    # A palette is a third of the bytes.
+    Image.open(drawn).convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
     width = round(figure.get_figwidth() * 100)  # as it is shown, at 100 dots per inch
     plt.close(figure)
     return CaptionedFigure(name, caption, alt, buffer.getvalue(), width)
+
+
+def smallest_text(figure: Figure) -> float:
+    """Font size of the smallest text, px, where the figure is shown ``PHONE`` px wide."""
+    from matplotlib.text import Text
+
+    texts = (text for text in figure.findobj(Text) if text.get_text().strip())
+    points = min((text.get_fontsize() for text in texts), default=float("inf"))
+    return points * PHONE / (72 * figure.get_figwidth())
+
+
+def _enlarge(figure: Figure) -> None:
+    from matplotlib.text import Text
+
+    least = LEGIBLE * 72 * figure.get_figwidth() / PHONE
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if any(label.get_fontsize() < least for label in axis.get_ticklabels()):
+                axis.set_tick_params(which="both", labelsize=least)
+    for text in figure.findobj(Text):
+        text.set_fontsize(max(least, text.get_fontsize()))
+
+
+def _wrap_labels(figure: Figure) -> None:
+    figure.canvas.draw()  # so that places are known
+    for label in (x for axes in figure.axes for x in (axes.xaxis.label, axes.yaxis.label)):
+        box = label.get_window_extent()
+        upright = box.height > box.width
+        low, high = (box.y0, box.y1) if upright else (box.x0, box.x1)
+        edge = figure.bbox.height if upright else figure.bbox.width
+        if label.get_text() and (low < 0 or high > edge):
+            share = min(low + high, 2 * edge - low - high) / (high - low)
+            label.set_text(textwrap.fill(label.get_text(), int(share * len(label.get_text()))))
 
 
 def _shows_numbers(axis: Axis) -> bool:

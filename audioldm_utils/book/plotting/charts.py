@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audioldm_utils.book.plotting.looks import DIFFERENCE_MAP, look
+from audioldm_utils.book.plotting.looks import DIFFERENCE_MAP, WIDTH, look
 from audioldm_utils.text import one_line
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def points_with_intervals(
 
     order = list(order or dict.fromkeys(summary[category]))
     groups = list(dict.fromkeys(summary[series])) if series else [None]
-    _, axes = plt.subplots(figsize=(7.2, 0.9 + len(order) * max(0.36, 0.2 * len(groups))))
+    _, axes = plt.subplots(figsize=(WIDTH, 0.9 + len(order) * max(0.36, 0.2 * len(groups))))
     spread = np.linspace(-0.28, 0.28, len(groups)) if len(groups) > 1 else [0.0]
     mean, low, high = values
     for group, offset in zip(groups, spread, strict=True):
@@ -60,14 +61,14 @@ def points_with_intervals(
             )
         if group is not None:
             axes.plot([], [], **look(str(group)).line_style() | {"linestyle": "none"})
-    axes.set_yticks(range(len(order)), [look(str(name)).label for name in order])
+    axes.set_yticks(range(len(order)), [_wrapped(look(str(name)).label) for name in order])
     axes.set_ylim(len(order) - 0.5, -0.5)
     axes.set_xlabel(x_label)
     axes.grid(axis="y", visible=False)
     if reference is not None:
         axes.axvline(reference, color="#555555", linewidth=1, linestyle="--", zorder=0)
     if series:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        _names_below(axes)
     return axes
 
 
@@ -96,7 +97,7 @@ def curves(
 
     names = list(dict.fromkeys(summary[method]))
     if axes is None:  # with room for the names under it
-        _, axes = plt.subplots(figsize=(7.2, 3.8 + 0.12 * len([*names, *(ceilings or {})])))
+        _, axes = plt.subplots(figsize=(WIDTH, 3.0 + 0.2 * len([*names, *(ceilings or {})])))
     for name in names:
         part = summary[summary[method] == name].sort_values(x)
         drawn = look(str(name))
@@ -116,9 +117,19 @@ def curves(
         axes.minorticks_off()
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    # Under the plot, so that no name lies on a curve or on another's.
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    _names_below(axes)
     return axes
+
+
+def _names_below(axes: Axes) -> None:
+    """One legend under all panels, so that no name lies on a curve or on another's."""
+    figure = axes.figure
+    for earlier in list(figure.legends):
+        earlier.remove()
+    found = [zip(*panel.get_legend_handles_labels(), strict=True) for panel in figure.axes]
+    names = {name: handle for pairs in found for handle, name in pairs}
+    columns = 2 if max(map(len, names), default=0) <= 22 else 1
+    figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=columns)
 
 
 def rate_quality(summary: pd.DataFrame, y_label: str, **options: Any) -> Axes:
@@ -148,29 +159,34 @@ def heatmap(
 
     table = table.rename(index=_drawn, columns=_drawn)
     numbered = table.shape[1] <= MOST_NUMBERED
-    cell = (0.85, 0.38) if numbered else (0.26, 0.26)
     # Never so flat that slanted column names leave no room for the cells.
-    size = (2.2 + cell[0] * table.shape[1], 1.2 + cell[1] * max(table.shape[0], 4))
-    _, axes = plt.subplots(figsize=size)
+    height = 1.2 + (0.4 if numbered else 0.24) * max(table.shape[0], 4)
+    _, axes = plt.subplots(figsize=(WIDTH, height))
     span = float(np.nanmax(np.abs(table.to_numpy(float)))) or 1.0
     limits = (
         {"vmin": -span, "vmax": span, "cmap": DIFFERENCE_MAP} if difference else {"cmap": "viridis"}
     )
     sns.heatmap(
         table, annot=numbered, fmt=f".{digits}f", linewidths=0.6, linecolor="white", ax=axes,
-        cbar_kws={"label": label}, annot_kws={"fontsize": 9}, xticklabels=True, yticklabels=True,
-        **limits,
+        cbar_kws={"label": label}, annot_kws={"fontsize": 9}, yticklabels=True,
+        xticklabels=-(-table.shape[1] // MOST_NUMBERED), **limits,
     )  # fmt: skip
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.tick_params(length=0)
     axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
+    if numbered and table.shape[1] > 4:
+        axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right")
     return axes
 
 
 def _drawn(name: Any) -> Any:
     """A name of a clip or class without what no font has a sign for."""
-    return one_line(name) if isinstance(name, str) else name
+    return _wrapped(one_line(name)) if isinstance(name, str) else name
+
+
+def _wrapped(name: str) -> str:
+    return textwrap.fill(name, 20)
 
 
 def trade_off(points: pd.DataFrame, x_label: str, y_label: str) -> Axes:
@@ -184,7 +200,7 @@ def trade_off(points: pd.DataFrame, x_label: str, y_label: str) -> Axes:
     """
     import matplotlib.pyplot as plt
 
-    _, axes = plt.subplots(figsize=(7.2, 4.6))
+    _, axes = plt.subplots(figsize=(WIDTH, 4.4))
     for name in dict.fromkeys(points["method"]):
         part = points[points["method"] == name]
         drawn = look(str(name))
@@ -198,7 +214,7 @@ def trade_off(points: pd.DataFrame, x_label: str, y_label: str) -> Axes:
             )  # fmt: skip
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.legend()
+    _names_below(axes)
     _name_points(axes, points)
     return axes
 

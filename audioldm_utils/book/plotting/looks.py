@@ -16,6 +16,8 @@ MAGNITUDE_MAP = "magma"
 """Perceptually uniform; for levels."""
 DIFFERENCE_MAP = "RdBu_r"
 """Diverging, white at zero; for differences."""
+WIDTH = 5.2
+"""Of a figure, inches: so narrow that its text can be read on a phone too."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def style() -> None:
         rc={
             "figure.dpi": 100,
             "savefig.dpi": 150,
-            "figure.figsize": (7.2, 4.0),
+            "figure.figsize": (WIDTH, 3.6),
             "figure.facecolor": "white",
             "figure.constrained_layout.use": True,
             "font.family": "sans-serif",
@@ -137,9 +139,9 @@ def style() -> None:
             "font.size": 10,
             "axes.titlesize": 11,
             "axes.labelsize": 10,
-            "xtick.labelsize": 9,
-            "ytick.labelsize": 9,
-            "legend.fontsize": 9,
+            "xtick.labelsize": 10,
+            "ytick.labelsize": 10,
+            "legend.fontsize": 10,
             "legend.frameon": False,
             "axes.spines.top": False,
             "axes.spines.right": False,

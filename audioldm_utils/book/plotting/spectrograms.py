@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audioldm_utils.book.plotting.looks import DIFFERENCE_MAP, MAGNITUDE_MAP
+from audioldm_utils.book.plotting.looks import DIFFERENCE_MAP, MAGNITUDE_MAP, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def spectrogram_pair(
     titles: tuple[str, str] = ("original", "reconstruction"),
     floor_db: float = -80.0,
 ) -> Figure:
-    """Original, reconstruction and their difference, side by side.
+    """Original, reconstruction and their difference, one under the other.
 
     Both spectrograms share 0 dB (the original's peak) and the floor; the difference is
     reconstruction minus original with both floored first, so that what lies under the floor
@@ -73,24 +73,23 @@ def spectrogram_pair(
     level = {"vmin": floor_db, "vmax": 0.0, "cmap": MAGNITUDE_MAP}
     change = {"vmin": -SPAN, "vmax": SPAN, "cmap": DIFFERENCE_MAP}
     panels = (
-        (a, titles[0], level, None),
-        (b, titles[1], level, "level, dB re peak of original"),
+        (a, titles[0], level, "dB re its peak"),
+        (b, titles[1], level, "dB re peak of original"),
         (b - a, f"{titles[1]} − {titles[0]}", change, "difference, dB"),
     )
-    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.2), sharex=True, sharey=True)
+    figure, axes = plt.subplots(3, 1, figsize=(WIDTH, 6.6), sharex=True, sharey=True)
     for panel, (values, title, limits, label) in zip(axes, panels, strict=True):
         mesh = panel.pcolormesh(t, f / 1000, values, shading="nearest", rasterized=True, **limits)
         panel.set_title(title)
-        panel.set_xlabel("time, s")
+        panel.set_ylabel("frequency, kHz")
         panel.grid(False)
-        if label:
-            figure.colorbar(mesh, ax=panel, label=label, pad=0.02)
-    axes[0].set_ylabel("frequency, kHz")
+        figure.colorbar(mesh, ax=panel, label=label, pad=0.02)
+    axes[-1].set_xlabel("time, s")
     return figure
 
 
 def spectrogram_tile(samples: np.ndarray, sample_rate: int, top_hz: float, peak: float) -> bytes:
-    """A small spectrogram without margins as PNG, for players.
+    """A small spectrogram without margins as WebP, for players.
 
     Frequency rises on a mel-like scale to ``top_hz``, with small ticks in the picture; what
     lies above half the sample rate is black, as it is silent.
@@ -124,7 +123,7 @@ def spectrogram_tile(samples: np.ndarray, sample_rate: int, top_hz: float, peak:
                       fontsize=11, va="center")  # fmt: skip
     axes.axis("off")
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    FigureCanvasAgg(figure).print_webp(buffer, pil_kwargs={"quality": 85})
     return buffer.getvalue()
 
 

@@ -7,9 +7,11 @@
     for (const row of grid.querySelectorAll(".au-row")) {
       const sounds = [...row.querySelectorAll("audio")];
       const heads = [...row.querySelectorAll(".au-head")];
+      // Nothing is loaded before a player starts, so the page tells the length.
+      const lengthOf = (s) => s.duration || Number(s.dataset.seconds);
       let position = 0;
       const draw = () => {
-        const length = Math.max(...sounds.map((s) => s.duration || 0));
+        const length = Math.max(...sounds.map(lengthOf));
         for (const head of heads) head.style.left = length ? `${(100 * position) / length}%` : "0";
         const playing = sounds.find((s) => !s.paused);
         row.classList.toggle("au-playing", Boolean(playing) || position > 0);
@@ -38,7 +40,7 @@
         picture.addEventListener("click", (event) => {
           const box = picture.getBoundingClientRect();
           const playing = sounds.find((s) => !s.paused);
-          const length = sounds[i].duration || 0;
+          const length = lengthOf(sounds[i]);
           position = Math.max(0, Math.min(length, (length * (event.clientX - box.left)) / box.width));
           if (playing === sounds[i]) playing.currentTime = position;
           else {
