@@ -18,7 +18,7 @@ BIN := .venv/bin
 READY := .venv/ready-$(firstword $(shell cat requirements.lock pyproject.toml .ci/install.py | cksum))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-processes report evidence lint format lock clean
+.PHONY: help setup test test-processes report pdf evidence lint format lock clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 26
@@ -50,6 +50,9 @@ test-processes: $(READY) ## Run those that start workers, kernels or a browser
 
 report: $(READY) ## Run the notebooks and build the book into build/html
 	$(BIN)/audioldm-utils report --audio "$(AUDIO)" --checkpoint "$(CHECKPOINT)" --out "$(OUT)"
+
+pdf: $(READY) ## Build the book and print it as build/book.pdf (needs Chromium)
+	$(BIN)/audioldm-utils report --pdf --audio "$(AUDIO)" --checkpoint "$(CHECKPOINT)" --out "$(OUT)"
 
 evidence: $(READY) ## Write the eval-scale tables of book/evidence (AUDIO=DIR)
 	$(BIN)/audioldm-utils evidence --audio "$(AUDIO)" --checkpoint "$(CHECKPOINT)" --out book/evidence

@@ -40,7 +40,7 @@ OWN = {
 }
 """Parameters that the report itself gives to the chapters that have them, and their options."""
 
-FILLED = frozenset({"html", "notebooks", "results", "stage", "stamps", "logs"})
+FILLED = frozenset({"book.pdf", "html", "notebooks", "results", "stage", "stamps", "logs"})
 """What the report writes under the output folder; what else lies there is not touched."""
 
 

@@ -23,14 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-p", "--parameter", default=[], help="for every chapter that declares it", **pair)
     add("--list", action="store_true", help="list chapters and parameters, and end")
     add("--write-pairs", action="store_true", help="only write each notebook from its .py source")
+    add("--pdf", action="store_true", help="print the whole book as OUT/book.pdf (by Chromium)")
     add_shared(parser, "checkpoint", "device", "jobs")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the report; its first page is the only line on stdout."""
+    """Run the report; its first page, or the PDF, is the only line on stdout."""
     from audioldm_utils.book.chapters import find_chapters, write_pair
+    from audioldm_utils.book.printing import find_chromium, print_book
     from audioldm_utils.book.report import find_root, run_report
 
+    if args.pdf:
+        find_chromium()  # before hours of work
     if args.write_pairs:
         for source in sorted((find_root() / "notebooks").glob("[0-9][0-9]_*.py")):
             print(write_pair(source))
@@ -46,5 +50,6 @@ def run(args: argparse.Namespace) -> int:
             check_device(args.device)
             parameters["device"] = args.device
         given = {"parameters": parameters, "jobs": args.jobs, "progress": sys.stderr}
-        print(run_report(args.audio, args.checkpoint, args.out, chapters=chapters, **given))
+        page = run_report(args.audio, args.checkpoint, args.out, chapters=chapters, **given)
+        print(print_book(args.out) if args.pdf else page)
     return 0
