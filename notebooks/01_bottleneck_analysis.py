@@ -111,7 +111,7 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # Each goes through each synthesis:
 #
 # - the checkpoint's **vocoder**;
-# - **Griffin-Lim** {cite:p}`griffin1984signal`, from linear magnitudes
+# - **{term}`Griffin-Lim`** {cite:p}`griffin1984signal`, from linear magnitudes
 #   that have this mel;
 # - the **fitted inverse**: a small network guesses the linear magnitudes from the mel, then
 #   Griffin-Lim finds the phase;
@@ -121,12 +121,12 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # One more oracle keeps the recording's magnitudes in full and loses the phase alone.
 # Paths that differ in a single step show what that step costs.
 #
-# The distances compare with the clip at 16 kHz. Log-mel distance hears level and coarse spectrum.
-# Multi-resolution STFT distance hears finer detail too. Neither hears pitch well, so tonal clips
-# are also judged by **chroma correlation** (higher is nearer in pitch) and by the **comb excess**:
-# the share of energy at multiples of the frame rate (100 Hz), less the original's, which a buzz
-# raises. Speech is judged by the error of its fundamental and by STOI, a measure of
-# intelligibility.
+# The distances compare with the clip at 16 kHz. {term}`Log-mel distance <log-mel distance>` hears
+# level and coarse spectrum. {term}`Multi-resolution STFT distance <multi-resolution STFT distance>`
+# hears finer detail too. Neither hears pitch well, so tonal clips are also judged by **chroma
+# correlation** (higher is nearer in pitch) and by the **comb excess**: the share of energy at
+# multiples of the frame rate (100 Hz), less the original's, which a buzz raises. Speech is judged
+# by the error of its fundamental and by {term}`STOI`, a measure of intelligibility.
 
 # %% tags=["show-input", "remove-output"]
 # Three of the evidence's clips are measured again; a reader's own are measured one and all.

@@ -130,7 +130,8 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # waveform follow it. *Plausibility* is the denoiser's own: noise is added to the result's latents
 # at timesteps {glue:text}`probes` (one draw each), and the denoiser's squared error in finding it
 # is taken (no better than guessing at one). This favours what the model made, and smooth or quiet
-# latents, too. So the checkpoint's CLAP gives the cosine between the result and the clip's caption.
+# latents, too. So the checkpoint's {term}`CLAP` gives the cosine between the result and the clip's
+# caption.
 #
 # DDPM inversion {cite:p}`hubermanspiegelglas2024edit` is not compared: replayed, it returns the
 # VAE's latents exactly, by its construction. It is the base of edits.

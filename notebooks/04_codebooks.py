@@ -47,9 +47,9 @@
 # {glue:text}`choose_chunks` without.
 # :::
 #
-# DDCM replaces the noise of each reverse step by an entry of a codebook {cite:p}`ohayon2025ddcm`.
-# Which codebook, and how an entry is chosen, decides how much of every stored bit ends up as
-# direction towards the sound.
+# DDCM replaces the noise of each reverse step by an entry of a {term}`codebook`
+# {cite:p}`ohayon2025ddcm`. Which codebook, and how an entry is chosen, decides how much of every
+# stored bit ends up as direction towards the sound.
 
 # %% tags=["parameters"]
 audio_dir: str = "data/audio"  # folder of clips: any format, rate and length
@@ -102,7 +102,7 @@ clips = usable_clips(audio_dir, limit)
 # $$k_i = \arg\max_k \langle C_i(k), r_i \rangle ,$$
 #
 # and $\log_2 K$ bits name it. With cosine $c$ between entry and residual and $N$ latent values, the
-# **efficiency** of a choice of $b$ bits is
+# **{term}`efficiency <efficiency of a choice>`** of a choice of $b$ bits is
 #
 # $$\eta = \frac{-N \log_2 (1 - c^2)}{2 b} ,$$
 #

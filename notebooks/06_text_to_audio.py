@@ -121,10 +121,10 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 #
 # with the prompt $c$ and classifier-free guidance of $w =$ {glue:text}`guidance`
 # {cite:p}`ho2022cfg`. DDPM draws free noise instead of $C_i(k_i)$, and DDIM none
-# {cite:p}`song2021ddim`. **Prompt-free guidance (CCFG)** lets the choice do the guiding. The
-# reverse process is the unconditional one. Of {glue:text}`subset` random atoms it takes that with
-# the largest $\langle C_i(k), \epsilon_\varnothing - \epsilon_c\rangle$. A decoder of such codes
-# needs no prompt.
+# {cite:p}`song2021ddim`. **Prompt-free guidance ({term}`CCFG`)** lets the choice do the guiding.
+# The reverse process is the unconditional one. Of {glue:text}`subset` random atoms it takes that
+# with the largest $\langle C_i(k), \epsilon_\varnothing - \epsilon_c\rangle$. A decoder of such
+# codes needs no prompt.
 #
 # **Prompts.** Nobody picked them: of the captions of each of the {glue:text}`classes` largest
 # classes of the training set a pair was drawn by a seeded generator, {glue:text}`prompts` in all.
@@ -132,18 +132,18 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # {glue:text}`steps` steps and {glue:text}`seconds` of sound. That is short and coarse; a processor
 # makes it often enough for a comparison. Prompts are the unit: intervals are over their means.
 #
-# **Measures.** The CLAP score is the cosine between prompt and sound in the checkpoint's own CLAP
-# {cite:p}`wu2023clap`. The *class told* is the one of the {glue:text}`classes` class names whose
-# CLAP embedding is nearest to the sound's; chance is {glue:text}`chance`, and real clips through
-# VAE and synthesis show how much this judge can tell. The Fréchet distance to real clips
-# {cite:p}`kilgour2019fad` is taken in the same space; its interval is a jackknife that leaves out a
-# class at a time. Diversity is the mean of one minus the cosine between samples of one prompt.
-# These numbers compare within this checkpoint only.
+# **Measures.** The CLAP score is the cosine between prompt and sound in the checkpoint's own
+# {term}`CLAP` {cite:p}`wu2023clap`. The *class told* is the one of the {glue:text}`classes` class
+# names whose CLAP embedding is nearest to the sound's; chance is {glue:text}`chance`, and real
+# clips through VAE and synthesis show how much this judge can tell. The Fréchet distance to real
+# clips {cite:p}`kilgour2019fad` is taken in the same space; its interval is a jackknife that leaves
+# out a class at a time. Diversity is the mean of one minus the cosine between samples of one
+# prompt. These numbers compare within this checkpoint only.
 #
-# **Equivalence** is asked for by two one-sided tests. The 90 % interval of the mean difference to
-# DDPM must lie within {glue:text}`margin` standard deviations of DDPM's scores *within a prompt*.
-# A difference of that size is called small in the social sciences. The test is refuted where the
-# interval lies outside the margin, and undecided where it crosses it.
+# **{term}`Equivalence <equivalence test>`** is asked for by two one-sided tests. The 90 % interval
+# of the mean difference to DDPM must lie within {glue:text}`margin` standard deviations of DDPM's
+# scores *within a prompt*. A difference of that size is called small in the social sciences. The
+# test is refuted where the interval lies outside the margin, and undecided where it crosses it.
 
 # %% tags=["show-input", "remove-output"]
 how = {"seed": seed, "seconds": seconds, "steps": steps, "guidance": guidance, "subset": subset}

@@ -116,7 +116,7 @@ clips = usable_clips(audio_dir, limit)
 # each frame's mean over frequency away too. What is left of a log-mel does not know how loud a
 # frame is, so $\hat r$ shows whether the *shape* of the spectrum follows.
 #
-# Each null shares everything with the matched run except one thing:
+# Each {term}`null` shares everything with the matched run except one thing:
 #
 # - **random indices**: the same codebooks, start and rate, and choices by chance;
 # - **another clip**: the output of each other clip, held against this input;
@@ -135,12 +135,13 @@ clips = usable_clips(audio_dir, limit)
 # are given every advantage: their log-mel is the mean of several draws, and no VAE or vocoder
 # touches it.
 #
-# A difference is tested over recordings by permutation. Matched and null are exchanged within each
-# recording, for all its clips together; for other clips all inputs are dealt out again. P-values
-# are corrected together over rates, representations and nulls {cite:p}`holm1979`. The effect size
-# is the mean difference over its standard deviation. A claim asks for $p <$ {glue:text}`alpha` and
-# an effect of at least {glue:text}`effect` in every comparison that belongs to it. It is refuted
-# where the interval of a difference lies below zero, and undecided otherwise.
+# A difference is tested over recordings by {term}`permutation <permutation test>`. Matched and null
+# are exchanged within each recording, for all its clips together; for other clips all inputs are
+# dealt out again. P-values are corrected together over rates, representations and nulls
+# {cite:p}`holm1979`. The effect size is the mean difference over its standard deviation. A claim
+# asks for $p <$ {glue:text}`alpha` and an effect of at least {glue:text}`effect` in every
+# comparison that belongs to it. It is refuted where the interval of a difference lies below zero,
+# and undecided otherwise.
 
 # %% tags=["show-input", "remove-output"]
 coded = {"seconds": seconds, "steps": steps, "rates": rates}

@@ -67,12 +67,12 @@ glue_value("numbers", sum(len(one) for one in tables.values()), ",d")
 # %% [markdown]
 # ## Method
 #
-# A number is a mean over clips, $\bar m = \frac{1}{n}\sum_i m_i$; its interval and its test are in
-# the chapter that it comes from. As there, it rests on committed evidence where that is of this
-# run's parameters, checkpoint and clips, and else on this run alone. {glue:text}`rests` The table
-# has {glue:text}`rows` rows of {glue:text}`methods` methods from {glue:text}`studies` studies,
-# which hold {glue:text}`numbers` numbers. Rows of different chapters are of different clips and
-# lengths: compare within a chapter.
+# A number is a mean over clips, $\bar m = \frac{1}{n}\sum_i m_i$; its
+# {term}`interval <bootstrap interval>` and its test are in the chapter that it comes from. As
+# there, it rests on committed evidence where that is of this run's parameters, checkpoint and
+# clips, and else on this run alone. {glue:text}`rests` The table has {glue:text}`rows` rows of
+# {glue:text}`methods` methods from {glue:text}`studies` studies, which hold {glue:text}`numbers`
+# numbers. Rows of different chapters are of different clips and lengths: compare within a chapter.
 #
 # ## All methods, all metrics
 

@@ -19,7 +19,7 @@
 #
 # - Its VAE errs less than the best linear code of as many numbers: **{glue:text}`claim_1`**
 #   ({glue:text}`vae_error` against {glue:text}`pca_error`).
-# - Its denoiser errs less than the best linear one: **{glue:text}`claim_2`**
+# - Its {term}`denoiser` errs less than the best linear one: **{glue:text}`claim_2`**
 #   ({glue:text}`denoiser_ratio` of its error, mean of the noise levels).
 # - The class of its samples is told more often than by chance: **{glue:text}`claim_3`**
 #   ({glue:text}`text_accuracy_of_all` of {glue:text}`samples_n`; chance is {glue:text}`chance`).

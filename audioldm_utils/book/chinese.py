@@ -116,6 +116,8 @@ INTERFACE = {
     "Download this page": "下载本页",
     "Download source file": "下载源文件",
     "Print to PDF": "打印为 PDF",
+    "Edit this page": "编辑本页",
+    "Report an error": "报告错误",
     "Link to this heading": "本节链接",
     "Section Navigation": "章节导航",
     "Site navigation": "全书导航",

@@ -40,6 +40,7 @@ NOT_IN_CHAPTERS = frozenset(
     {
         *("cli", "sweep", "book/report", "book/pages", "book/execution"),
         *("book/chapters", "book/worker", "book/layout", "book/lifeline"),
+        *("book/printing", "book/reference"),
     }
 )
 """Modules and folders of the package that no chapter's page depends on."""

@@ -23,6 +23,7 @@ from audioldm_utils.book import chinese
 from audioldm_utils.book.chapters import Chapter
 from audioldm_utils.book.execution import Stamp
 from audioldm_utils.book.layout import Layout
+from audioldm_utils.book.reference import write_reference
 from audioldm_utils.errors import UserError
 from audioldm_utils.text import markdown, markup, one_line, visible
 
@@ -242,6 +243,7 @@ def stage(
         "parameters": parameter_tables(chapters),
         "downloads": download_list(book, layout, chapters),
     }
+    write_reference(folder / "reference")
     texts = {PurePosixPath(p.relative_to(folder).as_posix()): p for p in folder.rglob("*.md")}
     executed = {PurePosixPath(f"notebooks/{name}.ipynb"): n for name, n in notebooks.items()}
 
@@ -254,6 +256,12 @@ def stage(
     (folder / "notebooks").mkdir(exist_ok=True)
     for page, notebook in executed.items():
         dress(notebook)
+        # Its number, by which the commands know it.
+        first = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
+        first.source = re.sub("^# ", f"# {page.stem[:2]} · ", first.source, count=1, flags=re.M)
+        if links := table_links(layout.results(page.stem), page.stem):
+            text = f"<details>\n<summary>Tables of this chapter</summary>\n{links}\n</details>"
+            notebook.cells.append(nbformat.v4.new_markdown_cell(text, id="tables"))
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = finish(cell.source, page)
@@ -294,7 +302,8 @@ def chapter_list(chapters: Iterable[Chapter], notebooks: Mapping[str, NotebookNo
         plain = re.sub(r"^(#|:::|:class:).*$|\*\*(Question\.)?", "", first, flags=re.MULTILINE)
         lead = " ".join(re.split(r"\n\s*\n", plain.strip())[0].split())
         lead = re.sub(r"\?.*", "?", lead)
-        items.append(f"- [**{chapter.title}**](notebooks/{chapter.name}.ipynb). {lead}".rstrip())
+        name = f"{chapter.name[:2]} · {chapter.title}"
+        items.append(f"- [**{name}**](notebooks/{chapter.name}.ipynb). {lead}".rstrip())
     return "\n".join(items) or _NO_CHAPTER
 
 
@@ -317,16 +326,18 @@ def download_list(book: Path, layout: Layout, chapters: Iterable[Chapter]) -> st
     """Links to every table that the chapters wrote and to the evidence, as an HTML list."""
     folders = {c.name: (f"This report: {c.title}", layout.results(c.name)) for c in chapters}
     folders["evidence"] = "Evidence on the evaluation clips", book / "evidence"
+    lists = {title: table_links(folder, name) for name, (title, folder) in folders.items()}
+    said = [f"<p><strong>{markup(title)}</strong></p>\n{x}" for title, x in lists.items() if x]
+    return "\n".join(said) or "*No table was written in this build.*"
+
+
+def table_links(folder: Path, name: str) -> str:
+    """Links to the tables of a folder that lies in the book as ``results/name``: an HTML list."""
     lines = []
-    for name, (title, folder) in folders.items():
-        tables = sorted(p for p in folder.rglob("*") if p.suffix in {".csv", ".parquet"})
-        if tables:
-            lines.append(f"<p><strong>{markup(title)}</strong></p>\n<ul>")
-            for path in tables:
-                address = f"../results/{name}/{path.relative_to(folder).as_posix()}"
-                size = path.stat().st_size
-                shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3))} kB"
-                link = f'<a href="{markup(address)}" download>{markup(path.name)}</a>'
-                lines.append(f"<li>{link} ({shown})</li>")
-            lines.append("</ul>")
-    return "\n".join(lines) or "*No table was written in this build.*"
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in {".csv", ".parquet"}):
+        address = f"../results/{name}/{path.relative_to(folder).as_posix()}"
+        size = path.stat().st_size
+        shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3))} kB"
+        link = f'<a href="{markup(address)}" download>{markup(path.name)}</a>'
+        lines.append(f"<li>{link} ({shown})</li>")
+    return "\n".join(["<ul>", *lines, "</ul>"]) if lines else ""

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
+from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
+import nbformat
 import pytest
 
+from audioldm_utils.book.plotting.captions import LEGIBLE, PHONE
 from tests.demo_project import ROOT, built_demo
 
 __all__ = ["built_demo"]
@@ -28,6 +32,7 @@ WAIT_FOR_SOUND = """
 const done = arguments[arguments.length - 1];
 const sounds = [...document.querySelectorAll("audio")];
 const end = Date.now() + 60000;
+for (const s of sounds) s.preload = "metadata";
 const look = () => {
   if (sounds.every((s) => s.readyState > 0 || s.error) || Date.now() > end)
     done(sounds.map((s) => ({src: s.src, duration: s.duration, label: s.ariaLabel})));
@@ -35,6 +40,9 @@ const look = () => {
 };
 look();
 """
+
+#: Bytes of a page and all that it loads before a player is started.
+MOST = 4e6
 
 FIGURES = """
 return [...document.querySelectorAll("article figure, article img")].map((node) => ({
@@ -120,18 +128,29 @@ def requests_of(driver) -> tuple[list[str], list[str]]:
     return asked, failed
 
 
+def weight(addresses: list[str]) -> float:
+    """Bytes of the files among addresses, each counted once."""
+    paths = {Path(unquote(urlsplit(a).path)) for a in addresses if a.startswith("file:")}
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
 def faults(browser, page: Path) -> list[str]:
     """All that a reader of a page would miss or that it asks for outside."""
+    before = requests_of(browser)
     browser.get(page.as_uri())
+    own = requests_of(browser)
+    heavy = weight(own[0])
     sounds = browser.execute_async_script(WAIT_FOR_SOUND)
     figures = browser.execute_script(FIGURES)
-    asked, failed = requests_of(browser)
+    asked, failed = map(sum, zip(before, own, requests_of(browser), strict=True), ([], []))
     wrong = [
         f"console: {entry['message']}"
         for entry in browser.get_log("browser")
         if entry["level"] in ("SEVERE", "ERROR", "WARNING")
     ]
     wrong += [f"failed: {what}" for what in failed]
+    if heavy > MOST:
+        wrong.append(f"{heavy / 1e6:.1f} MB before a player starts")
     outside = [a for a in asked if not a.startswith(("file:", "data:", "blob:", "about:"))]
     wrong += [f"asked the network for {a}" for a in outside]
     wrong += [f"no duration: {s['src']}" for s in sounds if not s["duration"]]
@@ -155,7 +174,9 @@ def test_every_page(browser, book):
 
 def test_faults_are_found(browser, tmp_path):
     page = tmp_path / "bad.html"
+    (tmp_path / "large.css").write_bytes(b" " * 4_100_000)
     page.write_text(
+        "<link rel='stylesheet' href='large.css'>"
         "<article><figure id='f'><img src='gone.png'></figure><audio src='gone.flac'></audio>"
         "<script>console.error('oh')</script><script src='http://127.0.0.1:9/x.js'></script>"
         "</article>"
@@ -171,8 +192,143 @@ def test_faults_are_found(browser, tmp_path):
         "figure without caption: f",
         "image without alternative text: gone.png",
         "image does not load: gone.png",
+        "4.1 MB before a player starts",
     ):
         assert fault in found, fault
+
+
+class Code(HTMLParser):
+    """The code cells of a page: their text, and whether each is folded."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells, self._open, self._within = [], [], False
+
+    def handle_starttag(self, tag, attributes):
+        classes = (dict(attributes).get("class") or "").split()
+        if tag == "details":
+            self._open.append("above-input" in classes)
+        self._within = self._within or "cell_input" in classes
+        if tag == "pre" and self._within:
+            self.cells.append(("", any(self._open)))
+
+    def handle_endtag(self, tag):
+        if tag == "details":
+            self._open.pop()
+        self._within = self._within and tag != "pre"
+
+    def handle_data(self, data):
+        if self._within and self.cells and self.get_starttag_text():
+            text, folded = self.cells[-1]
+            self.cells[-1] = text + data, folded
+
+
+def code_faults(page: str, notebook) -> list[str]:
+    """Code cells of a notebook that a page lacks, and those that are folded or shown wrongly."""
+    parser = Code()
+    parser.feed(page)
+    wrong = []
+    for cell in notebook.cells:
+        if cell.cell_type != "code" or "injected-parameters" in cell.metadata.get("tags", ()):
+            continue
+        first = cell.source.strip().splitlines()[0]
+        there = [folded for text, folded in parser.cells if cell.source.strip() in text]
+        shown = "show-input" in cell.metadata.get("tags", ())
+        if not there:
+            wrong.append(f"code is not there: {first}")
+        elif all(there) and shown:
+            wrong.append(f"code is folded: {first}")
+        elif "figure_caption(" in cell.source and not all(there):
+            wrong.append(f"plotting is not folded: {first}")
+    return wrong
+
+
+def chapters_of(book: Path) -> list[tuple[Path, Path]]:
+    """Each chapter's page and the notebook that it is made of."""
+    root = book.parents[1] if (book.parents[1] / "notebooks").is_dir() else ROOT
+    pages = sorted((book / "notebooks").glob("[0-9][0-9]_*.html"))
+    assert pages
+    return [(page, root / "notebooks" / f"{page.stem}.ipynb") for page in pages]
+
+
+def test_every_code_cell_is_there_and_only_measuring_is_shown(book):
+    for page, source in chapters_of(book):
+        notebook = nbformat.read(source, as_version=4)
+        assert not code_faults(page.read_text(), notebook), page.name
+
+
+def test_a_removed_code_cell_is_found(built_demo):
+    page, source = chapters_of(built_demo / "build" / "html")[0]
+    notebook, text = nbformat.read(source, as_version=4), page.read_text()
+    cell = next(cell for cell in notebook.cells if "plotting.style()" in cell.source)
+    cell.metadata["tags"] = ["show-input"]
+    assert code_faults(text, notebook) == ["code is folded: from pathlib import Path"]
+    cut = re.sub(r"figure_caption", "", text)
+    assert any("code is not there: axes" in fault for fault in code_faults(cut, notebook))
+    opened = text.replace("above-input", "")
+    assert any("plotting is not folded" in fault for fault in code_faults(opened, notebook))
+
+
+SMALL = """
+const small = [];
+for (const image of document.querySelectorAll("article figure > img, article figure > a > img")) {
+  const s = getComputedStyle(image);
+  const shown = image.clientWidth - parseFloat(s.paddingLeft) - parseFloat(s.paddingRight);
+  if (shown < Math.min(arguments[0], image.getAttribute("width") || Infinity))
+    small.push(`${image.alt}: ${shown} px wide`);
+}
+for (const text of document.querySelectorAll("article svg text")) {
+  const high = parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a;
+  if (high < arguments[1]) small.push(`${text.textContent}: ${high.toFixed(1)} px high`);
+}
+return small;
+"""
+
+
+@pytest.fixture
+def phone(browser):
+    screen = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    yield browser
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_figures_can_be_read_on_a_phone(phone, book):
+    for page in [book / "index.html", *(page for page, _ in chapters_of(book))]:
+        phone.get(page.as_uri())
+        # Text of this height where the picture is this wide is what figures are drawn with.
+        assert not phone.execute_script(SMALL, PHONE, LEGIBLE), page.name
+
+
+def test_small_figures_are_found(phone, tmp_path):
+    page = tmp_path / "small.html"
+    page.write_text(
+        "<meta name=viewport content='width=device-width'><article><figure><img alt='a' width=520 "
+        "style='width:300px' src=''></figure><svg viewBox='0 0 800 20' width=400>"
+        "<text y=15 font-size=16>low</text><text y=15 font-size=20>high</text></svg></article>"
+    )
+    phone.get(page.as_uri())
+    found = phone.execute_script(SMALL, PHONE, LEGIBLE)
+    assert found == ["a: 300 px wide", "low: 8.0 px high"]
+
+
+def test_a_chapter_is_numbered_cited_and_handed_over(book):
+    pages = chapters_of(book)
+    for page, source in pages:
+        text, number = page.read_text(), page.stem[:2]
+        assert re.search(rf"<h1>{number} · ", text), page.name
+        assert 'class="left-prev"' in text
+        assert 'class="right-next"' in text
+        entry = f"@incollection{{audioldm-utils-{page.stem},"
+        assert entry in text
+        assert f"chapter = {{{int(number)}}}" in text
+        assert f'href="../_sources/notebooks/{source.name}"' in text
+        tables = sorted((book / "results" / page.stem).rglob("*.csv"))
+        for table in tables:
+            assert f"../results/{page.stem}/{table.name}" in text, table
+    for page in pages_of(book):  # the book has no public address
+        assert "/edit/main/" not in page.read_text()
+        assert "Report an error" not in page.read_text()
 
 
 def open_demo(browser, built_demo):
@@ -240,8 +396,13 @@ def test_search_finds_a_word_offline(browser, built_demo):
         ("瓶颈", "zh/workflow.html"),
         ("声码器", "zh/vae.html"),
         ("码本", "zh/ddcm.html"),
-        ("VAE_使用指南", "zh/vae.html"),
+        ("VAE_使用指南.md", "zh/vae.html"),
+        ("项目完整使用指南.md", "zh/complete.html"),
         ("DDCM_PROJECT_SUMMARY.md", "zh/ddcm.html"),
+        ("VAE_NOISE_COMPLETE_SOLUTION.md", "zh/vae_noise.html"),
+        ("DIFFUSION_ANALYSIS.md", "zh/diffusion.html"),
+        ("FINAL_ANALYSIS_CONCLUSION.md", "zh/conclusion.html"),
+        ("RECOMMENDED_WORKFLOW.md", "zh/workflow.html"),
     ],
 )
 def test_search_finds_a_chinese_term_offline(browser, book, query, page):
