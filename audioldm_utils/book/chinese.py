@@ -72,9 +72,9 @@ SENTENCES = {
         "传送生成时所用的码字序号，不必传送声音。只在解码端没有提示词时，才靠选码字来引导，"
         "并检查多样性。"
     ),
-    "Quote a correlation only with the means of bins removed, and only beside what random indices "
-    "and noise of the clip's loudness reach.": (
-        "报告相关系数时，先去掉各频点的均值，并同时给出随机序号和同响度噪声的数值。"
+    "When you quote a correlation, remove each bin's mean over time and give two nulls beside it: "
+    "random indices, and noise of the clip's own levels.": (
+        "报告相关系数时，先去掉各频点对时间的均值，并同时给出两种对照：随机序号，以及电平与片段相同的噪声。"
     ),
     "Use it to compare methods at the cost of a processor, and look at what it missed before "
     "carrying a finding over to another checkpoint.": (
