@@ -213,8 +213,11 @@ silent = {sampling.label(key): sampling.quiet(judged.table, key) for key in orde
 glue_value("silent", f"{sum(silent.values())} of {(judged.table['metric'] == 'level').sum()}")
 least = ("ddcm-random", f"K = {min(sizes)}")
 glue_value("quiet", f"{sampling.QUIET:.0f}".replace("-", "\N{MINUS SIGN}"), "", "dBFS")
-glue_value("quieter", f"{silent[sampling.label(least)]} beside {silent[sampling.label(sampling.FREE)]}"
-           f"; difference of shares {sampling.cell(sampling.quieter(judged.table, least), 2)}")
+glue_value(
+    "quieter",
+    f"{silent[sampling.label(least)]} beside {silent[sampling.label(sampling.FREE)]}"
+    f"; difference of shares {sampling.cell(sampling.quieter(judged.table, least), 2)}",
+)
 
 # %% [markdown]
 # {glue:text}`rests`
@@ -299,11 +302,12 @@ plain_table(table, caption="Every sampler by every measure, with 95 % intervals"
 
 # %% [markdown]
 # Without guidance, and so with half of the network calls, DDPM scores {glue:text}`unguided`. Codes
-# that guide by their choice score {glue:text}`ccfg`, a difference of {glue:text}`ccfg_gain`. Beside guidance by the network the
-# score differs by {glue:text}`ccfg_score`, the Fréchet distance by {glue:text}`ccfg_frechet` (less
-# is better) and the diversity by {glue:text}`ccfg_diversity` (more is better). A score can be
-# raised by sounds that are all alike, so score, distance and diversity belong together. All
-# samplers made the same number of samples; a Fréchet distance would fall with that number.
+# that guide by their choice score {glue:text}`ccfg`, a difference of {glue:text}`ccfg_gain`. Beside
+# guidance by the network the score differs by {glue:text}`ccfg_score`, the Fréchet distance by
+# {glue:text}`ccfg_frechet` (less is better) and the diversity by {glue:text}`ccfg_diversity` (more
+# is better). A score can be raised by sounds that are all alike, so score, distance and diversity
+# belong together. All samplers made the same number of samples; a Fréchet distance would fall with
+# that number.
 #
 # ## Prompt or seed?
 

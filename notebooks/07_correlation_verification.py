@@ -186,7 +186,8 @@ glue_value(
     "answer",
     f"{verification.answer(tests, words)}. Nearest to their own input are {own} (chance: 1). "
     "Measure: correlation of latents and of log-mel, each bin's mean over time removed; nulls: "
-    f"random indices, other clips, another prompt, noise of the clip's levels; n = {judged.source}.",
+    "random indices, other clips, another prompt, noise of the clip's levels; "
+    f"n = {judged.source}.",
 )
 faint = hits[lowest][1].head(5)
 glue_value("faint", ", ".join(f"{name} ({value:.2f})" for name, value in faint.items()))
@@ -205,7 +206,8 @@ glue_value(
 # ## Listen
 #
 # A clip, its own codes decoded, the same decoder with random indices at {glue:text}`lowest`, and
-# noise of the clip's levels. Listen for what the noise keeps: it is how much a listener would grant to loudness alone.
+# noise of the clip's levels. Listen for what the noise keeps: it is how much a listener would grant
+# to loudness alone.
 
 # %% tags=["hide-input"]
 networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
@@ -221,7 +223,9 @@ for info in [info for info in clips if info.name in measured][:1]:
         takes.append(
             Take("ddcm", codec.decode(found.data).samples, 16000, f"DDCM, {rate:g} kbit/s")
         )
-    chance = codec.generate("", len(wave) / 16000, Settings(kbps=min(rates), steps=steps), seed=seed)
+    chance = codec.generate(
+        "", len(wave) / 16000, Settings(kbps=min(rates), steps=steps), seed=seed
+    )
     takes.append(Take("ddcm-random", codec.decode(chance.data).samples, 16000))
     for kind in NOISES:
         noise = envelope_noise(wave, 16000, kind, seed).samples
@@ -439,18 +443,18 @@ figure_caption(
 # %% [markdown]
 # At {glue:text}`top_rate` the denoised latents correlate at {glue:text}`first_call` after the first
 # call, at {glue:text}`middle_call` half way and at {glue:text}`last_call` at the end. An ideal code
-# of as many bits for *white* latents would reach {glue:text}`bound`. Latents are not white: a linear
-# model would gain a part of the difference too, and the codec chapter compares DDCM with one. At
-# {glue:text}`lowest` a choice gains a cosine of {glue:text}`cosine`, mean over the steps, where the
-# theory for independent atoms says {glue:text}`cosine_theory`.
+# of as many bits for *white* latents would reach {glue:text}`bound`. Latents are not white: a
+# linear model would gain a part of the difference too, and the codec chapter compares DDCM with
+# one. At {glue:text}`lowest` a choice gains a cosine of {glue:text}`cosine`, mean over the steps,
+# where the theory for independent atoms says {glue:text}`cosine_theory`.
 #
 # ## Limits
 #
 # Correlation does not see gain, nor the level of a bin whose mean is removed. A steady sound hardly
 # changes over time, so little is left of it to follow. The perturbed network is made by noise and
 # not by another training run. The noises have their own low rates: noise of as many bits as DDCM at
-# {glue:text}`top_rate` was not made. A frame's mean in log-mel is not loudness as it is heard. None of
-# this says how an output sounds.
+# {glue:text}`top_rate` was not made. A frame's mean in log-mel is not loudness as it is heard. None
+# of this says how an output sounds.
 #
 # ## Next
 #

@@ -29,24 +29,24 @@
 # chapters, and falls where one of them turns round. They hold for {{checkpoint}} alone.
 #
 # - **Where better sound has to come from.** The vocoder loses more than the VAE:
-#   **{{01_bottleneck_analysis:claim_1}}**. The fitted inverse in its place still loses more than the
-#   VAE: **{{01_bottleneck_analysis:claim_2}}**. No way through diffusion has a smaller mel error than
-#   the VAE alone: **{{03_vae_vs_diffusion:claim_1}}**. Where all are upheld, the step from mel to
-#   sound is what to improve; a better VAE or more network calls would hardly be heard.
+#   **{{01_bottleneck_analysis:claim_1}}**. The fitted inverse in its place still loses more than
+#   the VAE: **{{01_bottleneck_analysis:claim_2}}**. No way through diffusion has a smaller mel
+#   error than the VAE alone: **{{03_vae_vs_diffusion:claim_1}}**. Where all are upheld, the step
+#   from mel to sound is what to improve; a better VAE or more network calls would hardly be heard.
 # - **What diffusion is for.** To bring a clip back it does not help where the line above is upheld.
 #   To code one, DDCM beats the same codec with a linear denoiser: **{{05_ddcm_codec:claim_3}}**;
-#   beside a residual quantiser it is {{05_ddcm_codec:ranges}}. Where both are good, the network pays
-#   for itself when latents are dear, and not when they are there.
+#   beside a residual quantiser it is {{05_ddcm_codec:ranges}}. Where both are good, the network
+#   pays for itself when latents are dear, and not when they are there.
 # - **What a list of indices is.** Drawn at random, it sounds like free noise by CLAP score:
 #   **{{06_text_to_audio:claim_1}}**. Chosen by a clip, it carries more of that clip than random
 #   indices do: **{{07_correlation_verification:claim_1}}**, and than noise of the clip's levels in
-#   seven bands does, at every rate: **{{07_correlation_verification:claim_5}}**. Chosen by a prompt,
-#   it sounds more like the prompt than without guidance: **{{06_text_to_audio:claim_2}}**. Only where
-#   a line is upheld does the choosing pay.
+#   seven bands does, at every rate: **{{07_correlation_verification:claim_5}}**. Chosen by a
+#   prompt, it sounds more like the prompt than without guidance: **{{06_text_to_audio:claim_2}}**.
+#   Only where a line is upheld does the choosing pay.
 # - **How far this reaches.** The VAE's mel is further from the recording's than a linear map's:
 #   **{{01_bottleneck_analysis:claim_5}}**. The denoiser errs less than a linear one:
-#   **{{09_model_card:claim_2}}**. What is said of the denoiser may carry over to larger checkpoints;
-#   what is said of the VAE is of a weak one where the first is upheld.
+#   **{{09_model_card:claim_2}}**. What is said of the denoiser may carry over to larger
+#   checkpoints; what is said of the VAE is of a weak one where the first is upheld.
 # :::
 
 # %% tags=["parameters"]
@@ -93,12 +93,13 @@ glue_value("rests", rests)
 #
 # ## The main means
 #
-# One table a chapter, of {glue:text}`rows` rows from {glue:text}`studies` studies. Compare only rows
-# of the same chapter and the same n: clips and lengths differ. Where a row's numbers are of unlike
-# many clips, n gives the fewest and the most. Left out are the intervals and verdicts, the nulls and
-# controls of the verification, diversity and Fréchet distances of samples, edits, the model card and
-# real time: they are in their chapters. In the first chapter's tables, stages such as `htk` or
-# `ref-max` are deliberate mistakes; speech codecs (codec2, speex) are measured on speech only.
+# One table a chapter, of {glue:text}`rows` rows from {glue:text}`studies` studies. Compare only
+# rows of the same chapter and the same n: clips and lengths differ. Where a row's numbers are of
+# unlike many clips, n gives the fewest and the most. Left out are the intervals and verdicts, the
+# nulls and controls of the verification, diversity and Fréchet distances of samples, edits, the
+# model card and real time: they are in their chapters. In the first chapter's tables, stages such
+# as `htk` or `ref-max` are deliberate mistakes; speech codecs (codec2, speex) are measured on
+# speech only.
 
 # %% tags=["hide-input"]
 for chapter, part in by_chapter(table):
@@ -136,8 +137,8 @@ for chapter, part in by_chapter(table):
 # ## Limits
 #
 # One small checkpoint, trained on {{09_model_card:classes}} kinds of sound; recordings of those
-# kinds; no listening test with people. What holds for the published weights has to be measured with them: every
-# chapter takes `checkpoint` as a parameter.
+# kinds; no listening test with people. What holds for the published weights has to be measured with
+# them: every chapter takes `checkpoint` as a parameter.
 #
 # ## Next
 #

@@ -18,15 +18,17 @@
 # **How good is this checkpoint, and does it copy?** {glue:text}`answer`
 #
 # - Its VAE errs less than the best linear code of as many numbers: **{glue:text}`claim_1`**
-#   ({glue:text}`vae_error` against {glue:text}`pca_error`, n = {glue:text}`vae_n`; the VAE's interval
-#   against the other's mean. The first chapter compares clip by clip with another linear code).
+#   ({glue:text}`vae_error` against {glue:text}`pca_error`, n = {glue:text}`vae_n`; the VAE's
+#   interval against the other's mean. The first chapter compares clip by clip with another linear
+#   code).
 # - Its denoiser errs less than the best linear one: **{glue:text}`claim_2`** (its error is
 #   {glue:text}`denoiser_ratio` of the linear one's, mean of the noise levels; no interval).
 # - A classifier tells the class of its samples more often than by chance: **{glue:text}`claim_3`**
 #   ({glue:text}`text_accuracy_of_all` of {glue:text}`samples_n`; chance is {glue:text}`chance`).
 # - Fewer of its samples than of unseen recordings lie within the strict limit of near-copies:
-#   **{glue:text}`claim_4`** ({glue:text}`strict_share`, against {glue:text}`strict`; on average they
-#   are {glue:text}`nearest_made` from a train clip, unseen recordings {glue:text}`nearest_real`).
+#   **{glue:text}`claim_4`** ({glue:text}`strict_share`, against {glue:text}`strict`; on average
+#   they are {glue:text}`nearest_made` from a train clip, unseen recordings
+#   {glue:text}`nearest_real`).
 #
 # **What to do:** {glue:text}`advice`
 # :::
@@ -182,8 +184,8 @@ if ratio:
     picture = figure_caption(
         axes.figure,
         "fig-levels",
-        f"Squared error of the noise estimate over that of the best linear denoiser, at {len(ratio)}"
-        " noise levels, mean without interval over recordings never trained on; checkpoint "
+        "Squared error of the noise estimate over that of the best linear denoiser, at "
+        f"{len(ratio)} noise levels, mean without interval over recordings never trained on; checkpoint "
         f"{checkpoint}.",
         "One curve over the noise levels, with a line where both err alike.",
     )
@@ -273,9 +275,9 @@ glue_value(
 # copies would exceed that share; this one has {glue:text}`strict_copies` of {glue:text}`samples_n`
 # ({glue:text}`strict_share`). That it has fewer is **{glue:text}`claim_4`**.
 #
-# The classifier tells the class of {glue:text}`text_accuracy_of_all` of all samples. Without those within
-# the strict limit it is {glue:text}`text_strict_accuracy`, and without those within the wide one
-# {glue:text}`text_accuracy`.
+# The classifier tells the class of {glue:text}`text_accuracy_of_all` of all samples. Without those
+# within the strict limit it is {glue:text}`text_strict_accuracy`, and without those within the wide
+# one {glue:text}`text_accuracy`.
 #
 # ## A check that anybody can repeat
 #

@@ -21,8 +21,8 @@ WORDS = {
 """What chapters glue in words, to what Chinese pages say."""
 
 _REPEATS = (
-    "Prompt and seed repeat a generated sound as its indices do: indices pay where they were chosen, "
-    "by a prompt or a clip."
+    "Prompt and seed repeat a generated sound as its indices do: indices pay where they were "
+    "chosen, by a prompt or a clip."
 )
 SENTENCES = {
     "Make sound with the fitted inverse of the mel, not with this vocoder.": (

@@ -105,6 +105,9 @@ def overview(tables: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
 def by_chapter(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Caption and rows of each chapter of an overview, with those columns that it filled."""
     return [
-        (f"Chapter {chapter}, means over clips", part.drop(columns="chapter").dropna(axis="columns", how="all"))
+        (
+            f"Chapter {chapter}, means over clips",
+            part.drop(columns="chapter").dropna(axis="columns", how="all"),
+        )
         for chapter, part in table.groupby("chapter", sort=True)
     ]

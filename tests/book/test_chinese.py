@@ -17,7 +17,15 @@ from docutils import nodes
 from audioldm_utils.book import chinese
 from audioldm_utils.book.pages import fill
 from audioldm_utils.book.sphinx_chinese import is_chinese, join_lines
-from audioldm_utils.studies import artefacts, choices, diffusion, rate_claims, repair, sampling_tables, stage_costs
+from audioldm_utils.studies import (
+    artefacts,
+    choices,
+    diffusion,
+    rate_claims,
+    repair,
+    sampling_tables,
+    stage_costs,
+)
 from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD
 
 ROOT = Path(__file__).resolve().parents[2]

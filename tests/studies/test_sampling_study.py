@@ -126,7 +126,9 @@ def test_all_claims_upheld():
     assert words.pop("claim_6") == UNDECIDED
     assert set(words.values()) == {UPHELD}
     sentence = answer(tests, 0.2)
-    start = "By CLAP score, random codes of K = 2, K = 64 and K = 65536 equal DDPM's free noise (240 s"
+    start = (
+        "By CLAP score, random codes of K = 2, K = 64 and K = 65536 equal DDPM's free noise (240 s"
+    )
     assert sentence.startswith(start)
     assert "±0.2 is the margin" in sentence
     assert tests["samples"].eq(240).all()
