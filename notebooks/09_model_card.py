@@ -185,7 +185,7 @@ if ratio:
         axes.figure,
         "fig-levels",
         "Squared error of the noise estimate over that of the best linear denoiser, at "
-        f"{len(ratio)} noise levels, mean without interval over recordings never trained on; checkpoint "
+        f"{len(ratio)} noise levels; recordings never trained on, no interval; checkpoint "
         f"{checkpoint}.",
         "One curve over the noise levels, with a line where both err alike.",
     )

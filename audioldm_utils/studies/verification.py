@@ -60,7 +60,7 @@ JUDGED = (
 
 
 def wrong_network(unet: torch.nn.Module, share: float, seed: int = 0) -> torch.nn.Module:
-    """The perturbed network: a copy with noise on its weights, ``share`` times each one's spread."""
+    """The perturbed network: a copy with noise of ``share`` times each weight tensor's spread."""
     wrong = copy.deepcopy(unet)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
