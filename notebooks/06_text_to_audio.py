@@ -149,8 +149,8 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # {cite:p}`wu2023clap`. The *class told* is the one of the {glue:text}`classes` class names whose
 # CLAP embedding is nearest to the sound's; chance is {glue:text}`chance`. This judge names only
 # {glue:text}`told_original` of real clips right, so small losses it cannot show. The Fréchet
-# distance to real clips {cite:p}`kilgour2019fad` is taken in the
-# {glue:text}`dimensions` main directions of the same space. Its interval is a jackknife that leaves
+# distance to real clips {cite:p}`kilgour2019fad` is taken in the {glue:text}`dimensions` main
+# directions of the same space. Its interval is a jackknife {cite:p}`efron1981jackknife` that leaves
 # out a class at a time and is symmetric, so it may reach below zero; differences between samplers
 # are paired and narrower. Diversity is the mean of one minus the cosine between samples of one
 # prompt. These numbers compare within this checkpoint only. The model card's samples have another
