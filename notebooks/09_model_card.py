@@ -139,11 +139,11 @@ picture if not shown.empty else "No training curves lie in this checkpoint's fol
 #
 # Each figure comes from `python data/checkpoints/recipe evaluate`, on recordings that were never
 # trained on, with 95 % intervals over recordings or samples where it has one. The project set the
-# bounds itself, before these figures were computed, from what a prototype had reached.
-# One row changed after the look: the vocoder's STFT distance is judged against plain Griffin-Lim,
-# as the inverse's is, and the figure against this project's better Griffin-Lim stands below it.
-# «VAE and synthesis» is the VAE and {glue:text}`auto`. Where a value has no interval, «met» rests
-# on the value alone; elsewhere on the mean, unless an interval is asked for.
+# bounds itself, before these figures were computed, from what a prototype had reached. One row
+# changed after the look: the vocoder's STFT distance is judged against plain Griffin-Lim, as the
+# inverse's is, and the figure against this project's better Griffin-Lim stands below it. «VAE and
+# synthesis» is the VAE and the synthesis {glue:text}`auto`. Where a value has no interval, «met»
+# rests on the value alone; elsewhere on the mean, unless an interval is asked for.
 
 # %% tags=["hide-input"]
 asked = model_card.figures_table(figures)
@@ -246,7 +246,7 @@ linear = [one["mean"] for name, one in vae.items() if name.startswith("pca_")]
 glue_value("vae_error", vae["mel_error_nat"]["mean"] if vae else nan, ".3f", "nat")
 glue_value("pca_error", min(linear, default=nan), ".3f", "nat")
 glue_value("vae_n", vae["mel_error_nat"]["n"] if vae else "–")
-glue_value("denoiser_ratio", figures.get("denoiser", {}).get("mean_ratio", nan), ".3f", "times")
+glue_value("denoiser_ratio", figures.get("denoiser", {}).get("mean_ratio", nan), ".3f")
 glue_value("chance", text.get("chance", nan), ".0%")
 met = f"{(judged['met'] == 'yes').sum()} of {len(judged)} targets"
 near = (
@@ -255,7 +255,7 @@ near = (
     if strict
     else "near-copies were not counted"
 )
-set_by = "which the project set before they were measured, from what a prototype had reached"
+set_by = "all but one set by the project before they were measured, from a prototype's figures"
 glue_value("answer", f"It meets {met}, {set_by}; {near}.")
 glue_value(
     "advice",
