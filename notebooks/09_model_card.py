@@ -229,6 +229,11 @@ told = pd.Series(
 glue_table(told, "text_{}", ".0f", "%")
 glue_value("strict", model_card.STRICT, ".0%")
 glue_value("strict_limit", text.get("strict_copy_limit_nat", float("nan")), ".2f", "nat")
+glue_value("strict_copies", text.get("strict_near_copies", "–"))
+glue_value("samples_n", strict.n if strict else "–")
+plain_table(copies)
+
+# %% tags=["hide-input", "remove-output"]
 glue_value("quiet_as_made", text.get("below_45_dbfs_as_made", "–"))
 glue_value("made_seconds", text.get("seconds", float("nan")), ".2f", "s")
 glue_value("made_steps", text.get("steps", "–"))
@@ -236,9 +241,6 @@ glue_value("made_guidance", text.get("guidance", "–"))
 glue_value("made_classes", len(text.get("classes", ())), "d")
 for key, (_, name) in zip(("nearest_made", "nearest_real"), pairs, strict=True):
     glue_value(key, text[name]["mean"] if name in text else float("nan"), ".2f", "nat")
-glue_value("strict_copies", text.get("strict_near_copies", "–"))
-glue_value("samples_n", strict.n if strict else "–")
-plain_table(copies)
 
 # %% tags=["hide-input", "remove-output"]
 vae, nan = figures.get("vae", {}), float("nan")
