@@ -306,8 +306,10 @@ glue_value("tests", len(tests), "d")
 glue_value("passed", int(claim["follows"].sum()), "d")
 glue_value("asked", len(claim), "d")
 glue_value("at_floor", int(tests["at_floor"].sum()), "d")
-glue_value("floor", tests["floor"].min(), ".2g")
-glue_value("floor_class", tests.loc[tests["null"].str.endswith("class"), "floor"].min(), ".2g")
+floor = tests["floor"].min()
+within = tests.loc[tests["null"].str.endswith("class"), "floor"].min()
+more = f" ({within:.2g} where clips of a class are permuted)" if within > floor else ""
+glue_value("floor", f"{floor:.2g}{more}")
 glue_value("draws", DRAWS, ",d")
 
 # %% tags=["hide-input"]
@@ -334,11 +336,10 @@ figure_caption(
 # {glue:text}`failing`. The table below has all {glue:text}`tests`: «matched» is the correlation of
 # own codes, «effect» the effect size, «as asked» whether $p$ and effect meet the limits.
 #
-# **P-values have a floor.** {glue:text}`draws` permutations cannot give less than
-# {glue:text}`floor`; where clips of a class can be permuted in few ways, the floor is
-# {glue:text}`floor_class`. {glue:text}`at_floor` of the {glue:text}`tests` p-values stand at
-# their floor: no permutation came near what was measured, and how far below the floor they would
-# lie is not known. Effects tell nulls apart; these p-values do not.
+# **P-values have a floor.** With {glue:text}`draws` permutations no p-value can be below
+# {glue:text}`floor`. {glue:text}`at_floor` of the {glue:text}`tests` p-values stand at their floor:
+# no permutation came near what was measured, and how far below the floor they would lie is not
+# known. Effects tell nulls apart; these p-values do not.
 #
 # **Robustness.** The perturbed network's codes reach {glue:text}`robust`.
 
