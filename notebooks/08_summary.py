@@ -23,10 +23,31 @@
 # %% [markdown]
 # # Summary
 #
-# Everything that the chapters measured, in one table, and what follows from it.
+# :::{admonition} The answer
+# :class: tip
+# **What does the whole say that no chapter says alone?** Each line joins verdicts of several
+# chapters, and falls where one of them turns round. They hold for {{checkpoint}} alone.
 #
-# **The question:** what does the whole say that no chapter says alone? **What would change our
-# mind** stands beside each conclusion.
+# - **Where better sound has to come from.** The vocoder loses more than the VAE:
+#   **{{01_bottleneck_analysis:claim_1}}**. The fitted inverse in its place still loses more than
+#   the VAE: **{{01_bottleneck_analysis:claim_2}}**. No way through diffusion has a smaller mel
+#   error than the VAE alone: **{{03_vae_vs_diffusion:claim_1}}**. Where all are upheld, the step
+#   from mel to sound is what to improve; a better VAE or more network calls would hardly be heard.
+# - **What diffusion is for.** To bring a clip back it does not help where the line above is upheld.
+#   To code one, DDCM beats the same codec with a linear denoiser: **{{05_ddcm_codec:claim_3}}**;
+#   beside a residual quantiser it is {{05_ddcm_codec:ranges}}. Where both are good, the network
+#   pays for itself when latents are dear, and not when they are there.
+# - **What a list of indices is.** Drawn at random, it sounds like free noise by CLAP score:
+#   **{{06_text_to_audio:claim_1}}**. Chosen by a clip, it carries more of that clip than random
+#   indices do: **{{07_correlation_verification:claim_1}}**, and than noise of the clip's levels in
+#   seven bands does, at every rate: **{{07_correlation_verification:claim_5}}**. Chosen by a
+#   prompt, it sounds more like the prompt than without guidance: **{{06_text_to_audio:claim_2}}**.
+#   Only where a line is upheld does the choosing pay.
+# - **How far this reaches.** The VAE's mel is further from the recording's than a linear map's:
+#   **{{01_bottleneck_analysis:claim_5}}**. The denoiser errs less than a linear one:
+#   **{{09_model_card:claim_2}}**. What is said of the denoiser may carry over to larger
+#   checkpoints; what is said of the VAE is of a weak one where the first is upheld.
+# :::
 
 # %% tags=["parameters"]
 audio_dir: str = "data/audio"  # folder of the clips that the chapters measured
@@ -61,60 +82,63 @@ table.to_csv(Path(out_dir) / "overview.csv", index=False)
 glue_value("rows", len(table), "d")
 glue_value("studies", len(tables), "d")
 glue_value("rests", rests)
-glue_value("methods", table["method"].nunique(), "d")
-glue_value("numbers", sum(len(one) for one in tables.values()), ",d")
 
 # %% [markdown]
 # ## Method
 #
-# A number is a mean over clips, $\bar m = \frac{1}{n}\sum_i m_i$; its
-# {term}`interval <bootstrap interval>` and its test are in the chapter that it comes from. As
-# there, it rests on committed evidence where that is of this run's parameters, checkpoint and
-# clips, and else on this run alone. {glue:text}`rests` The table has {glue:text}`rows` rows of
-# {glue:text}`methods` methods from {glue:text}`studies` studies, which hold {glue:text}`numbers`
-# numbers. Rows of different chapters are of different clips and lengths: compare within a chapter.
+# A number is a mean over clips, $\bar m = \frac{1}{n}\sum_i m_i$; its {term}`interval <bootstrap interval>` and its test are in
+# the chapter that it comes from. It comes from the tables stored in the repository if they were
+# made with the same parameters, checkpoint and clips, and otherwise from this run.
+# {glue:text}`rests`
 #
-# ## All methods, all metrics
+# ## The main means
+#
+# One table a chapter, of {glue:text}`rows` rows from {glue:text}`studies` studies. Compare only
+# rows of the same chapter and the same n: clips and lengths differ. Where a row's numbers are of
+# unlike many clips, n gives the fewest and the most. Left out are the intervals and verdicts, the
+# nulls and controls of the verification, diversity and Fréchet distances of samples, edits, the
+# model card and real time: they are in their chapters. In the first chapter's tables, stages such
+# as `htk` or `ref-max` are deliberate mistakes; speech codecs (codec2, speex) are measured on
+# speech only.
 
 # %% tags=["hide-input"]
 for chapter, part in by_chapter(table):
-    display(plain_table(part, caption=chapter))
+    display(plain_table(part, digits=2, caption=chapter, folded=True))
 
 # %% [markdown]
-# ## Conclusions
+# ## What to do
 #
-# These are the answers of the chapters, in their own words. They hold for {{checkpoint}} alone.
-#
-# - **Where sound is lost.** {{01_bottleneck_analysis:answer}}
-#   ({{01_bottleneck_analysis:source}}.) *What to do:* {{01_bottleneck_analysis:advice}}
-# - **What repairs it.** {{02_vae_repair:answer}} ({{02_vae_repair:source}}.) *What to do:*
-#   {{02_vae_repair:advice}}
-# - **Diffusion beside the VAE alone.** {{03_vae_vs_diffusion:answer}} *What to do:*
-#   {{03_vae_vs_diffusion:advice}}
-# - **Codebooks.** {{04_codebooks:answer}} *What to do:* {{04_codebooks:advice}}
-# - **DDCM as a codec.** {{05_ddcm_codec:answer}} Beside a residual quantiser at equal rate, DDCM
-#   is {{05_ddcm_codec:ranges}}. *What to do:* {{05_ddcm_codec:advice}}
-# - **Text to audio.** {{06_text_to_audio:answer}} *What to do:* {{06_text_to_audio:advice}}
-# - **Does the output follow its own input?** {{07_correlation_verification:answer}} *What to
-#   do:* {{07_correlation_verification:advice}}
-# - **The checkpoint itself.** {{09_model_card:answer}}
+# - **Sound from a mel.** {{01_bottleneck_analysis:advice}}
+# - **Repairs.** {{02_vae_repair:advice}}
+# - **Diffusion.** {{03_vae_vs_diffusion:advice}}
+# - **Codebooks.** {{04_codebooks:advice}}
+# - **A codec.** {{05_ddcm_codec:advice}}
+# - **Text to audio.** {{06_text_to_audio:advice}}
+# - **Claims of fidelity.** {{07_correlation_verification:advice}}
+# - **This checkpoint.** {{09_model_card:advice}}
 #
 # ## What did not work
 #
-# - **Waveform measures as judges**: the vocoder makes up the phase, and even the codec's ceiling
+# - **The checkpoint's own vocoder**: through it chroma correlates with the recording's at
+#   {{01_bottleneck_analysis:chroma_vae-vocoder}}, through the fitted inverse at
+#   {{01_bottleneck_analysis:chroma_vae-inverse}}.
+# - **Repairs after the synthesis**: that all together are better than the fitted inverse alone is
+#   {{02_vae_repair:claim_1}}.
+# - **Waveform measures as judges**: the synthesis makes up the phase, and even the codec's ceiling
 #   correlates at {{07_correlation_verification:waveform_vae}} with the input's waveform. Inverted
-#   polarity costs an SNR of {{01_bottleneck_analysis:polarity_snr}} and nobody hears it.
+#   polarity costs an SNR of {{01_bottleneck_analysis:polarity_snr}}, and every measure that ignores
+#   sign stays as it is.
 # - **Correlation without the means removed**: random indices reach
 #   {{07_correlation_verification:latent_ddcm-random}} in latents and prove nothing by it.
 # - **The smallest codebook** ({{06_text_to_audio:smallest}}) scores
-#   {{06_text_to_audio:smallest_score}}; its sounds share so few atoms that they depend on each
-#   other, whatever the score says.
+#   {{06_text_to_audio:smallest_score}} by CLAP; that it makes more quiet samples than free noise is
+#   {{06_text_to_audio:claim_6}}.
 #
 # ## Limits
 #
-# One small checkpoint, trained on a few kinds of sound; recordings of those kinds; no listening
-# test with people. What holds for the published weights has to be measured with them: every
-# chapter takes `checkpoint` as a parameter.
+# One small checkpoint, trained on {{09_model_card:classes}} kinds of sound; recordings of those
+# kinds; no listening test with people. What holds for the published weights has to be measured with
+# them: every chapter takes `checkpoint` as a parameter.
 #
 # ## Next
 #

@@ -20,6 +20,10 @@ WORDS = {
 }
 """What chapters glue in words, to what Chinese pages say."""
 
+_REPEATS = (
+    "Prompt and seed repeat a generated sound as its indices do: indices pay where they were "
+    "chosen, by a prompt or a clip."
+)
 SENTENCES = {
     "Make sound with the fitted inverse of the mel, not with this vocoder.": (
         "用拟合的梅尔逆映射合成声音，不用这个声码器。"
@@ -67,14 +71,18 @@ SENTENCES = {
     "Take the residual quantiser, which needs no network call: at no rate was DDCM shown to be "
     "better.": "用残差矢量量化，它不调用网络：在任何码率上都没有证据表明 DDCM 更好。",
     "not compared on these clips": "没有在这些片段上比较",
-    "Send the indices of generated sound instead of the sound; take guidance by the choice of "
-    "codes only where the decoder cannot have the prompt, and look at its diversity.": (
-        "传送生成时所用的码字序号，不必传送声音。只在解码端没有提示词时，才靠选码字来引导，"
-        "并检查多样性。"
+    f"{_REPEATS} Guide by the choice of codes where the decoder cannot have the prompt.": (
+        "用提示词和种子同样可以重现生成的声音；只有按提示词或片段选出的序号才值得传送。解码端没有提示词时，靠选码字来引导。"
     ),
-    "Quote a correlation only with the means of bins removed, and only beside what random indices "
-    "and noise of the clip's loudness reach.": (
-        "报告相关系数时，先去掉各频点的均值，并同时给出随机序号和同响度噪声的数值。"
+    f"{_REPEATS} Do not count on guidance by the choice of codes, which is not shown to help.": (
+        "用提示词和种子同样可以重现生成的声音；只有按提示词或片段选出的序号才值得传送。不要指望靠选码字来引导：没有证据表明它有帮助。"
+    ),
+    f"{_REPEATS} Do not guide by the choice of codes, which scores below no guidance.": (
+        "用提示词和种子同样可以重现生成的声音；只有按提示词或片段选出的序号才值得传送。不要靠选码字来引导：它的得分低于不引导。"
+    ),
+    "When you quote a correlation, remove each bin's mean over time and give two nulls beside it: "
+    "random indices, and noise of the clip's own levels.": (
+        "报告相关系数时，先去掉各频点对时间的均值，并同时给出两种对照：随机序号，以及电平与片段相同的噪声。"
     ),
     "Use it to compare methods at the cost of a processor, and look at what it missed before "
     "carrying a finding over to another checkpoint.": (

@@ -213,7 +213,7 @@ def _facts(audio: Path, found: Survey, checkpoint: str, digest: str, root: Path)
     return {
         "audio": code(_shown(audio, root)),
         "clips": str(len(found.usable)),
-        "skipped": skipped or "Every clip of the folder was used as it is.",
+        "skipped": skipped or "No clip was left out; chapters use the beginning of each.",
         "checkpoint": code(checkpoint),
         "fingerprint": digest[:12] if digest != checkpoint else "unknown: not a local folder",
         "version": __version__,

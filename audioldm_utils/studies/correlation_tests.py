@@ -1,8 +1,8 @@
 """Does an output follow its input? Matched correlations against their nulls.
 
 A correlation convinces only beside what the same codec gives with random indices, another
-clip's codes, another clip of the same class, another prompt, the wrong checkpoint's codes, and
-beside noise of the clip's own loudness. Clips of one recording are one observation.
+clip's codes, another clip of the same class, another prompt, and beside noise of the clip's own
+levels. Clips of one recording are one observation.
 """
 
 from __future__ import annotations

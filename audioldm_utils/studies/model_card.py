@@ -22,6 +22,7 @@ from audioldm_utils.metrics.statistics import Interval
 from audioldm_utils.model.checkpoint_fingerprint import fingerprint
 from audioldm_utils.model.generation import make_scheduler, sample
 from audioldm_utils.model.networks import Networks
+from audioldm_utils.results.summaries import proper_minus
 from audioldm_utils.studies.rows import Excerpt
 from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, claim
 
@@ -55,35 +56,43 @@ ASKED = (
     ("vocoder, STFT distance re plain Griffin-Lim's", ("sound", "vocoder_re_plain_all"),
      "most", 1.25),
     ("the same re this project's Griffin-Lim", ("sound", "vocoder_ratio_all"), "", None),
-    ("energy in the 100 Hz comb, tonal clips", ("sound", "original", "comb"), "", None),
-    ("the same through VAE and vocoder", ("sound", "vae-vocoder", "comb"), "most", 0.60),
-    ("the same through VAE and auto", ("sound", "whole_path", "comb"), "most", 0.10),
+    ("energy in the 100 Hz comb, tonal recordings", ("sound", "original", "comb"), "", None),
+    ("100 Hz comb, VAE and vocoder", ("sound", "vae-vocoder", "comb"), "most", 0.60),
+    ("100 Hz comb, VAE and synthesis", ("sound", "whole_path", "comb"), "most", 0.10),
     ("chroma correlation, VAE and vocoder", ("sound", "vae-vocoder", "chroma"), "least", 0.30),
-    ("chroma correlation, VAE and auto", ("sound", "whole_path", "chroma"), "least", 0.85),
+    ("chroma correlation, VAE and synthesis", ("sound", "whole_path", "chroma"), "least", 0.85),
     ("STOI of speech, VAE and vocoder", ("sound", "vae-vocoder", "stoi"), "least", 0.78),
-    ("STOI of speech, VAE and auto", ("sound", "whole_path", "stoi"), "least", 0.90),
-    ("ViSQOL, VAE and auto, MOS", ("sound", "whole_path", "visqol"), "least", 4.5),
-    ("STFT distance, VAE and auto", ("sound", "whole_path", "multi_resolution_stft"),
+    ("STOI of speech, VAE and synthesis", ("sound", "whole_path", "stoi"), "least", 0.90),
+    ("ViSQOL, VAE and synthesis, MOS", ("sound", "whole_path", "visqol"), "least", 4.5),
+    ("STFT distance, VAE and synthesis", ("sound", "whole_path", "multi_resolution_stft"),
      "most", 1.10),
     ("inverse, STFT distance re plain Griffin-Lim's", ("sound", "inverse_re_plain_all"),
      "most", 0.88),
-    ("the same, tonal clips", ("sound", "inverse_re_plain_tonal"), "most", 0.65),
+    ("inverse, the same, tonal clips", ("sound", "inverse_re_plain_tonal"), "most", 0.65),
     ("denoiser, error re the best linear one's, mean of levels", ("denoiser", "mean_ratio"),
      "most", 0.75),
-    ("the same, worst level", ("denoiser", "worst_ratio"), "most", 1.0),
-    ("class of samples, share told, all counted", ("text", "accuracy_of_all"), "least", 0.50),
-    ("class of real clips through VAE and auto", ("text", "real_through_vae_and_synthesis"),
+    ("denoiser, worst level", ("denoiser", "worst_ratio"), "most", 1.0),
+    ("asked class of samples told, share", ("text", "accuracy_of_all"), "least", 0.50),
+    ("class of real clips told, VAE and synthesis", ("text", "real_through_vae_and_synthesis"),
      "", None),
     ("different prompts at one seed, correlation of spectra",
      ("collapse", "different_prompts_one_seed"), "most", 0.4),
     ("one prompt at different seeds", ("collapse", "one_prompt_different_seeds"), "", None),
-    ("samples below −45 dBFS", ("text", "below_45_dbfs"), "most", 0),
-    ("other GPT-2 sequence, change of share told", ("text", "other_gpt2", "difference"),
+    ("samples below −45 dBFS at the level of files", ("text", "below_45_dbfs"), "most", 0),
+    ("share told, change with another GPT-2 sequence", ("text", "other_gpt2", "difference"),
      "below", 0.0),
-    ("other T5 sequence, change of share told", ("text", "other_t5", "difference"),
+    ("share told, change with another T5 sequence", ("text", "other_t5", "difference"),
      "below", 0.0),
-    ("CLAP, recall at 10 over chance", ("clap", "over_chance"), "least", 6.0),
+    ("CLAP, recall among 10 over chance", ("clap", "over_chance"), "least", 6.0),
 )  # fmt: skip
+#: Component to its name in the figure of training, and the part of its loss that is drawn.
+CURVES = {
+    "vae": ("vae", "mae"),
+    "vocoder": ("vocoder", "mrstft"),
+    "inverse": ("fitted inverse", "log"),
+    "clap": ("text and sound (CLAP)", "contrastive"),
+    "unet": ("denoiser", "weighted"),
+}
 #: Components that each figure depends on; all where none is named.
 FIGURE_PARTS: dict[str, tuple[str, ...]] = {
     "vae": ("vae",),
@@ -143,6 +152,35 @@ def figures_table(figures: Mapping[str, Any]) -> pd.DataFrame:
             asked, met = f"{word} {bound:g}", "yes" if holds(*values, bound) else "no"
         rows.append((label, *values, interval.get("n", ""), asked, met))
     return pd.DataFrame(rows, columns=["figure", "value", "low", "high", "n", "asked", "met"])
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The figures as text, with as many digits as tell a value from its bound."""
+
+    def told(row: Any) -> str:
+        bound = row.asked.split()[-1] if row.asked else ""
+        digits = next((d for d in range(3, 7) if not bound or float(bound) == row.value
+                       or float(f"{row.value:.{d}f}") != float(bound)), 7)  # fmt: skip
+        has = not math.isnan(row.low)
+        interval = f" [{row.low:.{digits}f}, {row.high:.{digits}f}]" if has else ""
+        return proper_minus(f"{row.value:.{digits}f}{interval}")
+
+    values = [told(row) for row in table.itertuples()]
+    kept = table.assign(value=values).rename(columns={"value": "value [95 % interval]"})
+    return kept.drop(columns=["low", "high"])
+
+
+def loss_curves(log: pd.DataFrame | None) -> pd.DataFrame:
+    """Training losses of `CURVES` as a share of the first, by ``name`` and ``minutes``."""
+    parts = []
+    for component, (name, key) in CURVES.items() if log is not None else ():
+        part = log[(log["component"] == component) & (log["key"] == key)]
+        if len(part):
+            share = part["value"] / part["value"].iloc[0]
+            minutes = part["seconds"] / 60
+            parts.append(pd.DataFrame({"name": name, "minutes": minutes, "mean": share}))
+    found = pd.concat(parts) if parts else pd.DataFrame(columns=["name", "minutes", "mean"])
+    return found.assign(low=math.nan, high=math.nan)
 
 
 def claims(figures: Mapping[str, Any]) -> dict[str, str]:

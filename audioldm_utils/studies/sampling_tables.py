@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from audioldm_utils.studies.registry import WHOLE
 from audioldm_utils.studies.sampling import ONE_PROMPT, ONE_SEED
 from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, claim, together
 
-#: A sample below this level, dBFS, counts as all but silent.
+#: Samples below this level, dBFS, are counted.
 QUIET = -45.0
 Key = tuple[str, str]
 FREE, UNGUIDED = ("ddpm", "CFG"), ("ddpm", "no guidance")
@@ -88,6 +88,12 @@ def within(found: Interval | None, margin: float) -> str:
     return REFUTED if found.low > margin or found.high < -margin else UNDECIDED
 
 
+def spread(table: pd.DataFrame) -> float:
+    """Standard deviation of DDPM's CLAP scores within a prompt."""
+    free = _of(table, FREE, "clap_score")
+    return math.sqrt(free["value"].groupby(_prompts(free)).var().mean())
+
+
 def equivalences(table: pd.DataFrame, sizes: Sequence[int], margin: float) -> pd.DataFrame:
     """CLAP score of random codes of each size against free noise, from the same starting noise.
 
@@ -96,16 +102,14 @@ def equivalences(table: pd.DataFrame, sizes: Sequence[int], margin: float) -> pd
         deviations of DDPM's scores within a prompt, ``equivalent`` (a word of :func:`within`),
         and ``prompts`` and ``samples`` of each.
     """
-    free = _of(table, FREE, "clap_score")
-    spread = math.sqrt(free["value"].groupby(_prompts(free)).var().mean())
-    rows = []
+    one, rows = spread(table), []
     for size in sizes:
         key = ("ddcm-random", f"K = {size}")
         found, samples = apart(table, key, FREE, "clap_score", 0.9), _of(table, key, "clap_score")
         if found is None:
             continue
         # One sample a prompt has no spread to measure by.
-        scaled = Interval(*(one / spread for one in (found.mean, found.low, found.high)), found.n)
+        scaled = Interval(*(end / one for end in (found.mean, found.low, found.high)), found.n)
         values = (scaled.mean, scaled.low, scaled.high)
         rows.append((key[1], *values, within(scaled, margin), found.n, len(samples)))
     columns = ["codebook", "difference", "low", "high", "equivalent", "prompts", "samples"]
@@ -128,6 +132,13 @@ def cell(found: Interval | None, digits: int = 3) -> str:
 def quiet(table: pd.DataFrame, key: Key) -> int:
     """Samples below `QUIET`."""
     return int((_of(table, key, "level")["value"] < QUIET).sum())
+
+
+def quieter(table: pd.DataFrame, key: Key) -> Interval | None:
+    """Share of samples below `QUIET` of a sampler, minus that of free noise."""
+    levels = table[table["metric"] == "level"]
+    shares = levels.assign(value=(levels["value"] < QUIET).astype(float))
+    return apart(shares, key, FREE, "level")
 
 
 def told(table: pd.DataFrame, method: str) -> Interval | None:
@@ -153,7 +164,8 @@ def measures(table: pd.DataFrame, order: Iterable[Key]) -> pd.DataFrame:
         count = f"{len(_of(table, (method, ''), 'class_told'))} recordings"
         rows.append((name, "–", cell(told(table, method), 2), "–", "–", "–", count))
     columns = ["sampler", "CLAP score ↑", "class told ↑", "Fréchet distance ↓", "diversity ↑"]
-    return pd.DataFrame(rows, columns=[*columns, f"below {QUIET:.0f} dBFS", "samples"])
+    quieter_than = proper_minus(f"samples below {QUIET:.0f} dBFS ↓")
+    return pd.DataFrame(rows, columns=[*columns, quieter_than, "samples"])
 
 
 def alike(table: pd.DataFrame, stage: str) -> Interval | None:
@@ -179,48 +191,55 @@ def claims(table: pd.DataFrame, sizes: Sequence[int], tests: pd.DataFrame) -> di
     """Upheld, refuted or undecided: what the chapter claims of samples, by key.
 
     1: random codes of every size score as free noise does; 2: guidance by the choice of codes
-    raises the score; 3: it is as near to real sounds, and as diverse, as guidance by the
-    network; 4: the class of random codes' samples is told more often than by chance; 5: the
-    prompt decides what is heard, and not the seed; 6: no sample is all but silent.
+    raises the score over no guidance; 3: it is nearer to real sounds than guidance by the network,
+    and 10: more diverse; 4: CLAP tells the class of random codes' samples more often than by
+    chance; 5: the prompt decides what is heard, and not the seed; 6: the smallest codebook makes
+    more samples below `QUIET` than free noise.
     """
     codes = [("ddcm-random", f"K = {size}") for size in sizes]
     each = [claim(mean(by_prompt(table, key, "class_told")), 1 / len(CLASSES)) for key in codes]
     apart_from = frechet_distance(table, PROMPT_FREE, FREE)
-    every = table[table["metric"] == "level"]["value"]
-    silent = REFUTED if (every < QUIET).any() else UPHELD
     return {
         "claim_1": together(list(tests["equivalent"])),
         "claim_2": claim(apart(table, PROMPT_FREE, UNGUIDED, "clap_score")),
-        "claim_3": together([
-            claim(apart_from, above=False), claim(apart(table, PROMPT_FREE, FREE, "diversity")),
-        ]),
+        "claim_3": claim(apart_from, above=False),
+        "claim_10": claim(apart(table, PROMPT_FREE, FREE, "diversity")),
         "claim_4": together(each),
         "claim_5": collapse(table),
-        "claim_6": silent if len(every) else UNDECIDED,
-    }  # fmt: skip
+        "claim_6": claim(quieter(table, codes[sizes.index(min(sizes))])),
+    }
 
 
 def answer(tests: pd.DataFrame, margin: float) -> str:
-    """From which codebook on random codes do what free noise does, as a sentence."""
+    """Which random codes score as free noise does, as a sentence with half-widths and margin."""
     names = {word: [row.codebook for row in tests.itertuples() if row.equivalent == word]
              for word in (UPHELD, UNDECIDED, REFUTED)}  # fmt: skip
-    does = "score as free noise does"
     parts = []
     if names[UPHELD]:
-        parts.append(f"Random codes of {verdicts.listed(names[UPHELD])} {does}")
+        parts.append(f"random codes of {verdicts.listed(names[UPHELD])} equal DDPM's free noise")
     if names[REFUTED]:
-        parts.append(f"those of {verdicts.listed(names[REFUTED])} do not")
+        parts.append(f"random codes of {verdicts.listed(names[REFUTED])} differ from free noise")
     if names[UNDECIDED]:
-        parts.append(f"of {verdicts.listed(names[UNDECIDED])} it is undecided whether they {does}")
-    text = "; ".join(parts) or "No random codes were measured"
-    return f"{text[0].upper()}{text[1:]} (margin {margin:g} standard deviations within a prompt)"
-
-
-def difference_told(tests: pd.DataFrame) -> str:
-    """The largest codebook's difference to free noise, in words with its interval and n."""
+        which = verdicts.listed(names[UNDECIDED])
+        parts.append(f"for random codes of {which} equality with DDPM's free noise is undecided")
     if tests.empty:
-        return ""
-    row = tests.iloc[-1]
-    numbers = proper_minus("{difference:.2f} [{low:.2f}, {high:.2f}]".format(**row))
-    count = f"{row['samples']} samples of {row['prompts']} prompts"
-    return f"For {row['codebook']} the difference is {numbers} (90 % interval, {count})"
+        return "No random codes were measured"
+    half = (tests["high"] - tests["low"]) / 2
+    widths = " to ".join(dict.fromkeys(f"{one:.2f}" for one in (half.min(), half.max())))
+    count = f"{tests['samples'].max()} samples of {tests['prompts'].max()} prompts each"
+    return (
+        f"By CLAP score, {'; '.join(parts)} ({count}; the 90 % intervals of the differences reach "
+        f"{widths} to either side, where \N{PLUS-MINUS SIGN}{margin:g} is the margin, in standard "
+        "deviations within a prompt)"
+    )
+
+
+def advice(words: Mapping[str, str]) -> str:
+    """What follows from :func:`claims` for who wants codes of a generated sound."""
+    guide = {
+        UPHELD: "Guide by the choice of codes where the decoder cannot have the prompt",
+        UNDECIDED: "Do not count on guidance by the choice of codes, which is not shown to help",
+        REFUTED: "Do not guide by the choice of codes, which scores below no guidance",
+    }[words["claim_2"]]
+    repeats = "Prompt and seed repeat a generated sound as its indices do: indices pay where they"
+    return f"{repeats} were chosen, by a prompt or a clip. {guide}."

@@ -1,4 +1,4 @@
-"""One table of everything that the chapters measured, for chapter 08."""
+"""The main means that the chapters measured, a row a method and stage, for chapter 08."""
 
 from __future__ import annotations
 
@@ -26,9 +26,6 @@ METRICS = {
     "latent_correlation_centred": "the same, means removed ↑",
     "log_mel_correlation_centred": "log-mel correlation, means removed ↑",
     "clap_score": "CLAP score ↑",
-    "snr": "SNR, dB (not judged by)",
-    "correlation": "waveform correlation (not judged by)",
-    "mae": "waveform MAE (not judged by)",
 }
 
 
@@ -68,7 +65,8 @@ def studies_of(
             found[path.stem] = table[~table["clip"].isin(record.get("shipped", ()))]
             of_run.discard(path.stem)
     alone = sorted(of_run)
-    rests = f"{len(found) - len(alone)} of {len(found)} studies rest on committed tables"
+    stored = "All" if not alone else f"{len(found) - len(alone)} of {len(found)}"
+    rests = f"{stored} studies rest on tables stored in the repository"
     rests += f", and on this run alone: {', '.join(alone)}." if alone else "."
     return dict(sorted(found.items())), rests
 
@@ -87,7 +85,7 @@ def overview(tables: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
 
     Returns:
         Columns ``chapter``, ``method``, ``stage``, those of `METRICS` that were measured, and
-        ``n``, the largest number of clips behind a row.
+        ``n``, how many clips are behind a row: ``49–52`` where its numbers differ in that.
     """
     columns, known = ["chapter", "method", "stage"], directions()
     parts = [pd.DataFrame(columns=[*columns, "metric", "mean", "n"])]
@@ -98,7 +96,8 @@ def overview(tables: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
             parts.append(summary.assign(chapter=name[:2]))
     every = pd.concat(parts[1:] or parts)
     wide = every.pivot_table(index=columns, columns="metric", values="mean").reset_index()
-    count = every.groupby(columns)["n"].max().reset_index()
+    counts = every.groupby(columns)["n"].agg(lambda n: "–".join(map(str, sorted({min(n), max(n)}))))
+    count = counts.reset_index()
     kept = [metric for metric in METRICS if metric in wide]
     return wide.merge(count, on=columns)[[*columns, *kept, "n"]].rename(columns=METRICS)
 
@@ -106,6 +105,9 @@ def overview(tables: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
 def by_chapter(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Caption and rows of each chapter of an overview, with those columns that it filled."""
     return [
-        (f"Chapter {chapter}", part.drop(columns="chapter").dropna(axis="columns", how="all"))
+        (
+            f"Chapter {chapter}, means over clips",
+            part.drop(columns="chapter").dropna(axis="columns", how="all"),
+        )
         for chapter, part in table.groupby("chapter", sort=True)
     ]

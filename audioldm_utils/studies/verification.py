@@ -2,8 +2,9 @@
 
 Beside each clip's own codes (``ddcm``) run nulls that share all but one thing: random indices from
 the same x_T (``ddcm-random``), a prompt of another class (``ddcm-prompt``; with guidance too
-``ddcm-prompt-guided``), codes that another network chose (``ddcm-wrong``: this one with noise on
-its weights), other clips' outputs, and noise of the clip's own levels (``envelope-noise``).
+``ddcm-prompt-guided``), other clips' outputs, and noise of the clip's own levels
+(``envelope-noise``). Codes that this network chose with noise on its weights (``ddcm-wrong``) test
+robustness.
 ``verification_tables`` reads the rows.
 """
 
@@ -59,7 +60,7 @@ JUDGED = (
 
 
 def wrong_network(unet: torch.nn.Module, share: float, seed: int = 0) -> torch.nn.Module:
-    """A copy of the network with noise of ``share`` times each tensor's spread on its weights."""
+    """The perturbed network: a copy with noise of ``share`` times each weight tensor's spread."""
     wrong = copy.deepcopy(unet)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -81,7 +82,7 @@ def measure_correlations(
         seconds: of each clip's beginning; shorter ones are filled with silence.
         steps, rates: network calls of a run, at most; kbit/s, header included.
         guidance: of the other prompt, beside the same without guidance, as the codes have it.
-        perturbation: noise on each weight tensor of the wrong network, re its own spread.
+        perturbation: noise on each weight tensor of the perturbed network, re its own spread.
     """
     count = round(seconds * networks.mel_config.sample_rate)
     waves = np.stack([fit_length(to_model_rate(clip), count) for clip in clips])

@@ -13,22 +13,18 @@ import numpy as np
 import pandas as pd
 
 from audioldm_utils.metrics.statistics import FEWEST, Interval
-from audioldm_utils.results.summaries import (
-    interval_text,
-    per_clip,
-    proper_minus,
-    select,
-    summarise,
-)
+from audioldm_utils.results.summaries import per_clip, proper_minus, select, summarise
 from audioldm_utils.studies import correlation_tests
 from audioldm_utils.studies.correlation_tests import ALPHA
-from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, claim, listed, together
+from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD, claim, together
 from audioldm_utils.studies.verification import JUDGED, METRICS
 
+#: Codes that a perturbed network chose for the same clip: no null, but a test of robustness.
+PERTURBED = "perturbed network's codes"
 #: (method, stage) to the name of its null; an empty stage is that of the own codes.
 NULLS = {
     ("ddcm-random", ""): "random indices",
-    ("ddcm-wrong", ""): "wrong checkpoint's codes",
+    ("ddcm-wrong", ""): PERTURBED,
     ("ddcm-prompt", ""): "another prompt",
     ("ddcm-prompt-guided", ""): "another prompt, guided",
     ("envelope-noise", "broadband"): "noise of its loudness",
@@ -40,25 +36,25 @@ DRAWS = 29999
 IN_TIME, IN_SHAPE = JUDGED[:2], JUDGED[2:]
 #: What has to hold: key, nulls, and the correlations in which own codes must give more.
 CLAIMS = (
-    ("claim_1", ("random indices", "wrong checkpoint's codes"), IN_TIME),
+    ("claim_1", ("random indices",), IN_TIME),
     ("claim_2", ("another clip", "another clip of the class"), IN_TIME),
     ("claim_3", ("another prompt", "another prompt, guided"), IN_TIME),
     ("claim_4", ("noise of its loudness",), IN_TIME),
     ("claim_5", ("noise of its seven bands",), IN_TIME),
     ("claim_6", ("random indices", "another clip", "another clip of the class"), IN_SHAPE),
+    ("claim_8", ("noise of its loudness", "noise of its seven bands"), IN_SHAPE),
 )
 #: Key of the claim that the controls fail.
 CONTROL = "claim_7"
-#: What a sentence calls each null.
-NAMED = {
-    "random indices": "random choices",
+#: Nulls that lack the clip's own codes or prompt, as sentences call them.
+ALOUD = {
+    "random indices": "random indices",
     "another clip": "other clips",
     "another clip of the class": "other clips of the class",
-    "wrong checkpoint's codes": "the codes of another network",
-    "another prompt": "the same codes under another prompt",
-    "another prompt, guided": "the same codes guided by another prompt",
+    "another prompt": "another prompt",
+    "another prompt, guided": "another prompt with guidance",
     "noise of its loudness": "noise of the clip's loudness",
-    "noise of its seven bands": "noise of its levels in seven bands",
+    "noise of its seven bands": "noise of the clip's levels in seven bands",
 }
 
 
@@ -196,7 +192,7 @@ def _word(row: object) -> str:
 
 
 def answer(tests: pd.DataFrame, words: Mapping[str, str]) -> str:
-    """Whether outputs follow their own inputs, as the beginning of a sentence."""
+    """Whether outputs follow their own inputs, rate by rate from the highest, as sentences."""
     if words[CONTROL] == REFUTED:
         return "The test cannot tell, since a control that must fail passes"
     n, needed = int(tests["n"].max()) if len(tests) else 0, fewest_clips(max(len(tests), 1))
@@ -204,56 +200,55 @@ def answer(tests: pd.DataFrame, words: Mapping[str, str]) -> str:
         return f"Too few recordings to tell: the test needs {needed} and has {n}"
     if UPHELD not in (words["claim_1"], words["claim_2"]):
         return "It is not shown that the output follows its own input"
-    named: dict[str, list[str]] = {UPHELD: [], REFUTED: [], UNDECIDED: []}
-    in_time = tests[tests["representation"].isin(IN_TIME)]
-    for null, text in NAMED.items():
-        rows = in_time[in_time["null"] == null]
-        if len(rows):
-            named[together([_word(row) for row in rows.itertuples()])].append(text)
-    if words["claim_6"] != UPHELD:
-        named[UNDECIDED].append("other clips, once each frame's loudness is taken away")
-    if not (named[REFUTED] or named[UNDECIDED]):
-        return "Yes, the output follows its own input more than any of the nulls does"
-    says = {
-        UPHELD: "ahead of",
-        REFUTED: "behind, in at least one comparison,",
-        UNDECIDED: "not clearly ahead of",
-    }
-    told = "; ".join(f"{says[word]} {listed(texts)}" for word, texts in named.items() if texts)
-    return f"In part: by correlation in time, a clip's own codes are {told}"
+    rates = list(dict.fromkeys(tests["rate"]))[::-1]
+    asked = tests[tests["null"].isin(ALOUD) & tests["representation"].isin(IN_TIME)]
+    return ". ".join(_at(rate, asked[asked["rate"] == rate]) for rate in rates)
 
 
-def nearest_null(tests: pd.DataFrame, rate: str, source: str) -> str:
-    """The null that comes nearest to own codes in log-mel at a rate, as a sentence.
+def _at(rate: str, asked: pd.DataFrame) -> str:
+    """How own codes stand to the nulls at one rate, naming those that they do not beat."""
+    beaten, others = 0, []
+    for null, rows in asked.groupby("null", sort=False):
+        word = together([_word(row) for row in rows.itertuples()])
+        row = rows.sort_values("difference").iloc[0]
+        does = {UPHELD: "", REFUTED: "follows it more", UNDECIDED: "is not shown to follow it less"}
+        beaten += word == UPHELD
+        if does[word]:
+            measure = name_of(row["representation"]).split(",")[0]
+            numbers = proper_minus("{null_mean:.2f} against {matched:.2f}".format(**row))
+            others.append(f"{ALOUD[str(null)]} {does[word]} ({numbers} in {measure})")
+    total = beaten + len(others)
+    than = f"each of {total} nulls does" if not others else f"{beaten} of {total} nulls do"
+    return "; ".join([f"At {rate} the output follows its own input more than {than}", *others])
 
-    Args:
-        source: which clips the comparisons are of.
-    """
-    rows = tests[(tests["rate"] == rate) & (tests["representation"] == IN_TIME[-1])]
+
+def failing(tests: pd.DataFrame) -> str:
+    """Which comparisons with the nulls, in time, do not show what was asked."""
+    rows = tests[tests["null"].isin(ALOUD) & tests["representation"].isin(IN_TIME)]
+    rows = rows[~rows["follows"]]
+    told = []
+    for row in rows.itertuples():
+        measure = name_of(row.representation).split(",")[0]
+        told.append(f"{row.null}, {row.rate}, {measure} ({proper_minus(f'{row.d_z:.2f}')})")
+    return "; ".join(told) or "none"
+
+
+def robustness(tests: pd.DataFrame, stage: str) -> str:
+    """Own codes beside those that the perturbed network chose for the same clips, in log-mel."""
+    chosen = (tests["null"] == PERTURBED) & (tests["representation"] == IN_TIME[-1])
+    rows = tests[chosen & (tests["rate"] == stage)]
     if rows.empty:
-        return f"Nothing could be compared ({source})"
-    row = rows.sort_values("difference").iloc[0]
-    numbers = "{matched:.2f}, and at {null_mean:.2f} with the nearest null".format(**row)
-    apart = interval_text(row["difference"], row["low"], row["high"], ".2f")
-    apart = f"a difference of {apart}, n = {row['n']} recordings"
-    told = proper_minus(f"{numbers} ({row['null']}), {apart}")
-    return (
-        f"At {rate} the log-mel that own codes give correlates with the clip's, bin means "
-        f"removed, at {told} ({source})"
-    )
+        return "not compared"
+    text = "{null_mean:.3f} against {matched:.3f} of own codes at {rate}, own minus perturbed "
+    return proper_minus((text + "{difference:.3f} [{low:.3f}, {high:.3f}]").format(**rows.iloc[0]))
 
 
-def verdict(tests: pd.DataFrame) -> str:
-    """How the clip's own codes stand to the nulls, from :func:`comparisons`, for a sentence."""
-    asked = tests[tests["representation"].isin(IN_TIME)]
-    if asked["follows"].all():
-        return "above every null"
-    n, needed = int(asked["n"].min()), fewest_clips(len(tests))
-    if n >= needed:
-        return "not above every null as asked"
-    above = "above every null" if (asked["difference"] > 0).all() else "not above every null"
-    clips = "1 clip" if n == 1 else f"{n} clips"
-    return f"{above} on average ({clips}, too few to test: that takes {needed})"
+def nearest(table: pd.DataFrame, stage: str) -> tuple[int, pd.Series]:
+    """Outputs that correlate best with their own input; what each reaches, from the lowest up."""
+    square = matrix(table, "ddcm", stage, IN_TIME[-1])
+    values = square.to_numpy()
+    hits = int((values.argmax(axis=1) == np.arange(len(values))).sum())
+    return hits, pd.Series(np.diag(values), square.index).sort_values()
 
 
 def representations(table: pd.DataFrame) -> pd.DataFrame:

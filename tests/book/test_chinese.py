@@ -17,7 +17,15 @@ from docutils import nodes
 from audioldm_utils.book import chinese
 from audioldm_utils.book.pages import fill
 from audioldm_utils.book.sphinx_chinese import is_chinese, join_lines
-from audioldm_utils.studies import artefacts, choices, diffusion, rate_claims, repair, stage_costs
+from audioldm_utils.studies import (
+    artefacts,
+    choices,
+    diffusion,
+    rate_claims,
+    repair,
+    sampling_tables,
+    stage_costs,
+)
 from audioldm_utils.studies.verdicts import REFUTED, UNDECIDED, UPHELD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +112,7 @@ def every_advice() -> list[str]:
         for a in words
         for b in words
     ]
+    found += [sampling_tables.advice({"claim_2": word}) for word in words]
     tables = [rates(_1=a, _2=b, _5=c) for a in words for b in words for c in words]
     found += [how(table) for table in tables for how in (rate_claims.advice, rate_claims.by_range)]
     for function in (repair.repair_answer, stage_costs.ladder_answer):

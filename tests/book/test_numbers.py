@@ -28,6 +28,7 @@ ALLOWED = {
     r"peak 0\.5|scaled to 0\.5|ln 1e-5|padded with 0": "AudioLDM2's front end",
     r"\(batch, 8, frames / 4, 16\)|longer than 10\.24 s": "its latents and training length",
     r"\| (0\.64|1\.28|2\.56) s \||blocks of 1\.28 s": "block lengths that the benchmark was given",
+    r"(?<=\| )\d\.\d\d, \d\.\d\d, \d\.\d\d(?= \|)": "settings that the benchmark was given",
     r"samples of 16 bits": "a format",
     r"within 10 % of the VAE's": "a bound that was set before, as the code has it by default",
     r"\(1 is (full scale|no idea)\)|0 is perfect|\*real-time factor\* of 1": "scales",

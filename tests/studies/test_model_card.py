@@ -34,6 +34,23 @@ def test_figures_are_held_against_what_is_asked():
     assert model_card.figures_table({}).empty
 
 
+def test_a_value_beside_its_bound_is_told_with_the_digits_that_part_them():
+    table = model_card.figures_table(
+        {"denoiser": {"mean_ratio": 0.75023, "worst_ratio": 1.0}, "text": {"below_45_dbfs": 0}}
+    )
+    assert list(model_card.readable(table)["value [95 % interval]"]) == ["0.7502", "1.000", "0.000"]
+    assert list(table["met"]) == ["no", "yes", "yes"]
+
+
+def test_training_curves_have_readers_names_and_one_part_of_each_loss():
+    log = model_card.read_table(MINI, "curves")
+    found = model_card.loss_curves(log)
+    assert set(found["name"]) == {name for name, _ in model_card.CURVES.values()}
+    assert (found.groupby("name")["mean"].first() == 1).all()
+    assert found[found["name"] == "vae"]["mean"].iloc[-1] < 0.5
+    assert model_card.loss_curves(None).empty
+
+
 def test_figures_of_other_weights_are_left_out(tmp_path):
     weights = {name: fingerprint(MINI, model_card.FIGURE_PARTS[name]) for name in ("vae", "clap")}
     stored = {"weights": {**weights, "clap": "0" * 64}, "vae": {"a": 1}, "clap": {"b": 2}, "x": 3}

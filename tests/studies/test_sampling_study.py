@@ -29,6 +29,7 @@ from audioldm_utils.studies.sampling_tables import (
     FREE,
     PROMPT_FREE,
     UNGUIDED,
+    advice,
     answer,
     claims,
     equivalences,
@@ -122,8 +123,14 @@ def told(**changed):
 
 def test_all_claims_upheld():
     table, tests, words = told()
+    assert words.pop("claim_6") == UNDECIDED
     assert set(words.values()) == {UPHELD}
-    assert answer(tests, 0.2).startswith("Random codes of K = 2, K = 64 and K = 65536 score as")
+    sentence = answer(tests, 0.2)
+    start = (
+        "By CLAP score, random codes of K = 2, K = 64 and K = 65536 equal DDPM's free noise (240 s"
+    )
+    assert sentence.startswith(start)
+    assert "±0.2 is the margin" in sentence
     assert tests["samples"].eq(240).all()
     assert tests["prompts"].eq(40).all()
     assert sample_scores(table, methods(SIZES))["label"].iloc[0] == "DDPM, CFG"
@@ -139,19 +146,31 @@ def test_a_smallest_codebook_that_differs_is_named():
         "K = 2": REFUTED, "K = 64": UPHELD, "K = 65536": UPHELD,
     }  # fmt: skip
     assert words["claim_1"] == REFUTED
-    assert "K = 64 and K = 65536 score as free noise does; those of K = 2 do not" in answer(
-        tests, 0.2
+    assert (
+        "K = 64 and K = 65536 equal DDPM's free noise; random codes of K = 2 differ from free noise"
+        in answer(tests, 0.2)
     )
     # Differences are in deviations within a prompt.
     assert tests["difference"].iloc[0] == pytest.approx(-1.0, abs=0.15)
 
 
 def test_refuted_and_undecided_claims():
-    _, _, words = told(ccfg=-0.5, spread=0.1, told=0.0, one_seed=0.9, level=-50)
-    assert [words[f"claim_{i}"] for i in range(1, 7)] == [UPHELD, *[REFUTED] * 5]
+    _, _, words = told(ccfg=-0.5, spread=0.1, told=0.0, one_seed=0.9, frechet=0.2)
+    assert [words[f"claim_{i}"] for i in (1, 2, 3, 4, 5, 10)] == [UPHELD, *[REFUTED] * 5]
+    assert "Do not guide by the choice of codes" in advice(words)
     _, tests, words = told(ccfg=0.0, spread=0.2, one_seed=0.5, codes=0.2, frechet=0.1)
     assert [words[f"claim_{i}"] for i in (2, 3, 5)] == [UNDECIDED] * 3
-    assert "it is undecided" in answer(tests, 0.2)
+    assert "equality with DDPM's free noise is undecided" in answer(tests, 0.2)
+    assert "is not shown to help" in advice(words)
+
+
+def test_quiet_samples_are_told_apart_from_those_of_free_noise():
+    table = invented()
+    louder = (table["method"] == "ddcm-random") & (table["stage"] == "K = 2")
+    first = louder & (table["metric"] == "level") & table["clip"].str.endswith("00")
+    table.loc[first, "value"] = -50
+    tests = equivalences(table, SIZES, 0.2)
+    assert claims(table, SIZES, tests)["claim_6"] == UPHELD
 
 
 def test_a_prompt_is_a_unit_and_a_class_of_the_distance():

@@ -88,7 +88,7 @@ METHOD_STYLE: dict[str, Look] = {
     "ddcm-random": Look("DDCM, random codes", "#4a90d9", "x", ":"),
     "ddcm-prompt": Look("DDCM, another prompt", "#0b3a6b", "<", "--"),
     "ddcm-prompt-guided": Look("DDCM, another prompt, guided", "#0b3a6b", ">", ":"),
-    "ddcm-wrong": Look("DDCM, wrong checkpoint's codes", "#4a90d9", "h", (0, (3, 2))),
+    "ddcm-wrong": Look("DDCM, perturbed network's codes", "#4a90d9", "h", (0, (3, 2))),
     "ddcm, no mask": Look("DDCM, shifts without mask", "#4a90d9", "<", "--"),
     "ddcm, 8 atoms": Look("DDCM, 8 atoms of shifts", "#0b3a6b", "s", "-."),
     "ddcm, bases": Look("DDCM, shifts of several bases", "#0b3a6b", "^", ":"),
