@@ -136,31 +136,33 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # with the largest $\langle C_i(k), \epsilon_\varnothing - \epsilon_c\rangle$. A decoder of such
 # codes needs no prompt.
 #
-# Codebooks are independent normal atoms; that of 65536 is all cyclic shifts of normal vectors.
+# Codebooks are independent normal atoms; the largest is all cyclic shifts of normal vectors.
 #
-# **Prompts.** A seeded generator drew two training captions from each of the
-# {glue:text}`classes` largest classes, {glue:text}`prompts` in all. Every method makes
-# {glue:text}`each` samples of each prompt, from the same starting noise, of {glue:text}`seconds` in
-# {glue:text}`steps` steps: {glue:text}`calls` network calls with guidance, {glue:text}`steps`
-# without. That is short and coarse, but cheap enough to compare. Intervals are over the means of
-# prompts. The two prompts of a class are not independent, so they may be too narrow.
+# **Prompts.** A seeded generator drew training captions from the
+# {glue:text}`classes` largest classes, {glue:text}`prompts` in all, as many of each. Every method
+# makes {glue:text}`each` samples of each prompt, from the same starting noise, of
+# {glue:text}`seconds` in {glue:text}`steps` steps: {glue:text}`calls` network calls with guidance,
+# {glue:text}`steps` without. That is short and coarse, but cheap enough to compare. Intervals are
+# over the means of prompts. Prompts of one class are not independent, so they may be too narrow.
 #
-# **Measures.** The CLAP score is the cosine between prompt and sound in the checkpoint's own {term}`CLAP`
-# {cite:p}`wu2023clap`. The *class told* is the one of the {glue:text}`classes` class names whose
-# CLAP embedding is nearest to the sound's; chance is {glue:text}`chance`. This judge names only
-# {glue:text}`told_original` of real clips right, so small losses it cannot show. The Fréchet
-# distance to real clips {cite:p}`kilgour2019fad` is taken in the {glue:text}`dimensions` main
-# directions of the same space. Its interval is a jackknife {cite:p}`efron1981jackknife` that leaves
-# out a class at a time and is symmetric, so it may reach below zero; differences between samplers
-# are paired and narrower. Diversity is the mean of one minus the cosine between samples of one
-# prompt. These numbers compare within this checkpoint only. The model card's samples have another
-# length, more steps, other prompts and another judge: its shares and correlations are not these.
+# **Measures.** The CLAP score is the cosine between prompt and sound in the checkpoint's own
+# {term}`CLAP` {cite:p}`wu2023clap`. The *class told* is the one of the {glue:text}`classes` class
+# names whose CLAP embedding is nearest to the sound's; chance is {glue:text}`chance`. This judge
+# names only {glue:text}`told_original` of real clips right, so small losses it cannot show. The
+# Fréchet distance to real clips {cite:p}`kilgour2019fad` is taken in the {glue:text}`dimensions`
+# main directions of the same space. Its interval is a jackknife {cite:p}`efron1981jackknife` that
+# leaves out a class at a time and is symmetric, so it may reach below zero; differences between
+# samplers are paired and narrower. Diversity is the mean of one minus the cosine between samples of
+# one prompt. These numbers compare within this checkpoint only. The model card's samples have
+# another length, more steps, other prompts and another judge: its shares and correlations are not
+# these.
 #
-# **{term}`Equivalence <equivalence test>`** is asked for by two one-sided tests {cite:p}`schuirmann1987`. The 90 % interval of
-# the mean difference to DDPM must lie within {glue:text}`margin` standard deviations of DDPM's
-# scores *within a prompt*; one is {glue:text}`spread` of CLAP score. Equivalence is refuted where
-# the interval lies outside the margin, and undecided where it crosses it. An interval that reaches
-# nearly as far as the margin leaves little to uphold.
+# **{term}`Equivalence <equivalence test>`** is asked for by two one-sided tests
+# {cite:p}`schuirmann1987`. The 90 % interval of the mean difference to DDPM must lie within
+# {glue:text}`margin` standard deviations of DDPM's scores *within a prompt*; one is
+# {glue:text}`spread` of CLAP score. Equivalence is refuted where the interval lies outside the
+# margin, and undecided where it crosses it. An interval that reaches nearly as far as the margin
+# leaves little to uphold.
 
 # %% tags=["show-input", "remove-output"]
 how = {"seed": seed, "seconds": seconds, "steps": steps, "guidance": guidance, "subset": subset}

@@ -132,19 +132,20 @@ clips = usable_clips(audio_dir, limit)
 # The **perturbed network's codes** are no null: that network, which is this one with normal noise
 # of {glue:text}`perturbation` of each weight tensor's spread, chose them for the same clip.
 #
-# Two nulls are no runs of the model. White noise gets the clip's own levels: its **loudness**
-# (one band, {glue:text}`noise_rate_broadband`), or its levels in **seven octave bands**
+# Other nulls are no runs of the model. White noise gets the clip's own levels: its **loudness**
+# (one band, {glue:text}`noise_rate_broadband`), or its levels in **octave bands**
 # ({glue:text}`noise_rate_seven`). Both are favoured: their rates leave a file's header out, which
 # DDCM's include; their log-mel is the mean of {glue:text}`noise_draws` draws, and no VAE or
 # synthesis touches it. For latents that mel goes through the VAE's encoder.
 #
-# A difference is tested over recordings by {term}`permutation <permutation test>`, one-sided. Matched and null are exchanged
-# within each recording, for all its clips together; for other clips, the inputs are permuted over
-# all outputs. P-values are corrected together over rates, representations and nulls
-# {cite:p}`holm1979`. The effect size is the mean difference over its standard deviation. A claim
-# asks for $p <$ {glue:text}`alpha` and an effect of at least {glue:text}`effect` in every
-# comparison that belongs to it; both limits were set before the measurement. It is refuted where
-# the interval of a difference lies below zero, and undecided otherwise.
+# A difference is tested over recordings by {term}`permutation <permutation test>`, one-sided.
+# Matched and null are exchanged within each recording, for all its clips together; for other clips,
+# the inputs are permuted over all outputs. P-values are corrected together over rates,
+# representations and nulls {cite:p}`holm1979`. The effect size is the mean difference over its
+# standard deviation. A claim asks for $p <$ {glue:text}`alpha` and an effect of at least
+# {glue:text}`effect` in every comparison that belongs to it; both limits were set before the
+# measurement. It is refuted where the interval of a difference lies below zero, and undecided
+# otherwise.
 
 # %% tags=["show-input", "remove-output"]
 coded = {"seconds": seconds, "steps": steps, "rates": rates}

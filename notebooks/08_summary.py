@@ -86,10 +86,10 @@ glue_value("rests", rests)
 # %% [markdown]
 # ## Method
 #
-# A number is a mean over clips, $\bar m = \frac{1}{n}\sum_i m_i$; its {term}`interval <bootstrap interval>` and its test are in
-# the chapter that it comes from. It comes from the tables stored in the repository if they were
-# made with the same parameters, checkpoint and clips, and otherwise from this run.
-# {glue:text}`rests`
+# A number is a mean over clips, $\bar m = \frac{1}{n}\sum_i m_i$; its {term}`interval <bootstrap
+# interval>` and its test are in the chapter that it comes from. It comes from the tables stored in
+# the repository if they were made with the same parameters, checkpoint and clips, and otherwise
+# from this run. {glue:text}`rests`
 #
 # ## The main means
 #

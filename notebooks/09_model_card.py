@@ -201,7 +201,7 @@ picture if ratio else "The denoiser's figures lie not in this checkpoint's folde
 # classifier of real clips tells their class. The text-to-audio chapter has other lengths, steps and
 # prompts, judges by CLAP and counts quiet samples as the network makes them, where this page's
 # samples are at the level of files: as made, {glue:text}`quiet_as_made` of
-# {glue:text}`samples_n` lie below −45 dBFS here. Shares of the two pages are not comparable.
+# {glue:text}`samples_n` lie below that limit here. Shares of the pages are not comparable.
 
 # %% tags=["hide-input"]
 text = figures.get("text", {})

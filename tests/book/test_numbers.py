@@ -38,6 +38,8 @@ ALLOWED = {
     r"64 bands and 100 frames a second|8 channels at a quarter": "AudioLDM2's front end",
     r"1[26] kHz|44\.1 kHz|48 kHz|\b[148] kHz|delay of 5 ms": "edges of bands, settings of attacks",
     r"\(1 is right\)|Two kinds of swap|Two \*\*oracles|the first two:": "explanations, no results",
+    r"Python 3\.\d+ to 3\.\d+|codec2|two a step: ": "names; a count of calls by definition",
+    r"at least two clips a class": "what an analysis of classes needs",
     r"\b(19|20)\d\d\b": "years",
     r"versions? \d[\d.]*": "versions",
     r"[Ff]ull scale ±1|0 dB|0 kbit/s": "scales",
