@@ -111,14 +111,17 @@ def samples(stage: str, metric: str, method: str = "ddcm-random") -> pd.Series:
     return t["value"].astype(float).groupby(prompts).mean()
 
 
-def in_deviations() -> list[tuple[float, float]]:
-    """The largest codebook's CLAP score less DDPM's, in deviations within a prompt."""
+def half_widths() -> list[tuple[float, float]]:
+    """Least and largest reach of the 90 % intervals of codes less DDPM, in deviations."""
     t = table("06_samples")
     t = t[(t["method"] == "ddpm") & (t["stage"] == "CFG") & (t["metric"] == "clap_score")]
     prompts = t["clip"].str.replace(r" \d+$", "", regex=True)
     within = np.sqrt(t["value"].astype(float).groupby(prompts).var(ddof=1).mean())
-    apart = samples(largest(), "clap_score") - samples("CFG", "clap_score", "ddpm")
-    return interval(apart / within, level=0.9)
+    free, found = samples("CFG", "clap_score", "ddpm"), []
+    for size in {s for s in table("06_samples")["stage"] if s.startswith("K = ")}:
+        ends = interval((samples(size, "clap_score") - free) / within, level=0.9)[1:]
+        found.append(((ends[1][0] - ends[0][0]) / 2, ends[0][1]))
+    return [min(found), max(found)]
 
 
 def largest() -> str:
@@ -165,43 +168,32 @@ def parameters() -> float:
     return total / 1e6
 
 
-def nearest_diffusion() -> list[tuple[float, float]]:
-    """The VAE's mel error, and by how much the nearest diffusion method's is larger."""
+@cache
+def diffusion() -> list[pd.Series]:
+    """How much larger the mel error of each diffusion method is than the VAE's, at equal calls."""
     t = table("03_diffusion")
     runs = t[t["method"].isin(["sdedit", "guided", "ddcm"])][["method", "stage"]].drop_duplicates()
     equal = [r for r in runs.to_numpy().tolist() if r[1] != "caption" and "equal" not in r[1]]
-    changes = [less("03_diffusion", m, "vae", "mel_error", s, "") for m, s in equal]
-    best = min(changes, key=lambda change: change.mean())
+    return [less("03_diffusion", m, "vae", "mel_error", s, "") for m, s in equal]
+
+
+def nearest_diffusion() -> list[tuple[float, float]]:
+    """The VAE's mel error, and by how much the nearest diffusion method's is larger."""
+    best = min(diffusion(), key=lambda change: change.mean())
     return [(mean("03_diffusion", "vae", "mel_error"), 0.0), *interval(best, "03_diffusion")]
 
 
-def nearest_noise() -> list[tuple[float, float]]:
-    """Own codes, the nearest null among the two noises and random choices, and the difference."""
-    at, own = lowest(), clips("07_correlation", "ddcm", CENTRED, lowest())
-    nulls = {"envelope-noise": ["broadband", "seven bands"]}
-    nulls |= {m: [at] for m in ("ddcm-random", "ddcm-wrong", "ddcm-prompt", "ddcm-prompt-guided")}
-    found = [clips("07_correlation", m, CENTRED, s) for m, stages in nulls.items() for s in stages]
-    other = max(found, key=lambda null: null.mean())
-    return [(own.mean(), 0.0), (other.mean(), 0.0), *interval(own - other, "07_correlation")]
+def nearest_inputs() -> list[float]:
+    """Outputs at the lowest rate that correlate best with their own input, of how many."""
+    t = table("07_correlation").astype({"value": float})
+    t = t[(t["method"] == "ddcm") & (t["stage"] == lowest()) & (t["metric"] == CENTRED)]
+    best = t.loc[t.groupby("clip")["value"].idxmax(), "band"]
+    return [(best == "").sum(), len(best)]
 
 
 def lowest() -> str:
     stages = table("07_correlation").query("method == 'ddcm'")["stage"].unique()
     return min(stages, key=lambda s: float(s.split()[0]))
-
-
-def weakest() -> float:
-    """Smallest mean difference over its deviation, of latents and log-mel, all rates and nulls."""
-    found, name = [], "07_correlation"
-    for at in table(name).query("method == 'ddcm'")["stage"].unique():
-        for metric in ("latent_correlation_centred", CENTRED):
-            own = clips(name, "ddcm", metric, at)
-            nulls = [("ddcm-random", at, ""), ("ddcm-wrong", at, ""), ("ddcm-prompt", at, ""),
-                     ("ddcm-prompt-guided", at, ""), ("envelope-noise", "broadband", ""),
-                     ("envelope-noise", "seven bands", ""), ("ddcm", at, "with .+")]  # fmt: skip
-            changes = [own - clips(name, m, metric, s, band) for m, s, band in nulls]
-            found += [change.mean() / change.std(ddof=1) for change in changes]
-    return min(found)
 
 
 def by_call(metric: str, method: str, at: str, which: int | None = None) -> float:
@@ -262,17 +254,15 @@ def upper() -> list[str]:
     return [f"{r:g} kbit/s" for r in rates[len(rates) // 2 :]]
 
 
-def overview() -> tuple[int, int, int, int]:
-    """Rows, methods, studies and numbers of the summary's table."""
+def overview() -> int:
+    """Rows of the summary's tables: chapters, methods and stages."""
     asked = {"rate", "network_calls", MEL, "mel_error", STFT, "visqol", "hf_retention",
              "latent_correlation", "latent_correlation_centred", CENTRED, "clap_score", "snr",
              "correlation", "mae"}  # fmt: skip
-    names = sorted(path.stem for path in EVIDENCE.glob("0[0-9]_*.csv"))
-    kept = [table(n)[["method", "stage", "metric", "band"]].assign(chapter=n[:2]) for n in names]
-    rows = pd.concat(kept)
+    names = [path.stem for path in EVIDENCE.glob("0[0-9]_*.csv")]
+    rows = pd.concat([table(name).assign(chapter=name[:2]) for name in names])
     rows = rows[(rows["band"] == "") & rows["metric"].isin(asked)]
-    keys = rows[["chapter", "method", "stage"]].drop_duplicates()
-    return len(keys), keys["method"].nunique(), len(names), sum(len(table(n)) for n in names)
+    return len(rows[["chapter", "method", "stage"]].drop_duplicates())
 
 
 L, R, D, C, T, V = ("01_ladder", "02_repair", "03_diffusion", "04_choices", "05_rates",
@@ -359,7 +349,7 @@ NUMBERS = {
     ("05", "point_one", ""): lambda: interval(
         less("05_codebooks", "ddcm", "ddcm-gaussian", "mel_error", "one atom of shifts",
              "one atom of 1024"), "05_codebooks"),
-    ("06", "answer", ""): in_deviations,
+    ("06", "answer", "half-widths"): half_widths,
     ("06", "ddpm", ""): lambda: [samples("CFG", "clap_score", "ddpm").mean()],
     ("06", "ddim", ""): lambda: [samples("CFG", "clap_score", "ddim").mean()],
     ("06", "told_codes", ""): lambda: interval(samples(largest(), "class_told")),
@@ -374,20 +364,23 @@ NUMBERS = {
     ("06", "claim_7_effect", ""): lambda: interval(
         less("06_editing", "ddcm", "ddcm", "target_score", "change at 0%", "change at 100%"),
         "06_editing"),
-    ("07", "answer", ""): nearest_noise,
+    ("07", "nearest", ""): nearest_inputs,
+    ("07", "robust", "means"): lambda: [mean(V, "ddcm-wrong", CENTRED, lowest()),
+                                        mean(V, "ddcm", CENTRED, lowest())],
+    ("07", "robust", "difference"): lambda: interval(
+        less(V, "ddcm", "ddcm-wrong", CENTRED, lowest()), V),
     ("07", "log-mel_shape_ddcm", ""): lambda: [mean(V, "ddcm", SHAPE, lowest())],
     ("07", "latent_ddcm-random", ""): lambda: [
         mean(V, "ddcm-random", "latent_correlation", lowest())],
     ("07", "waveform_vae", ""): lambda: [mean(V, "vae", "waveform_correlation")],
     ("07", "noise_rate_seven", ""): lambda: [mean(V, "envelope-noise", "rate", "seven bands")],
-    ("07", "weakest_effect", ""): lambda: [weakest()],
+    ("07", "log-mel_centred_noise-of-its-seven-bands", ""): lambda: [
+        mean(V, "envelope-noise", CENTRED, "seven bands")],
     ("07", "last_call", ""): lambda: [
         by_call("denoised_correlation_centred", "ddcm", "1 kbit/s", -1)],
     ("07", "cosine_theory", ""): lambda: [by_call("choice_cosine", "theory", lowest())],
-    ("08", "rows", ""): lambda: [overview()[0]],
-    ("08", "methods", ""): lambda: [overview()[1]],
-    ("08", "studies", ""): lambda: [overview()[2]],
-    ("08", "numbers", ""): lambda: [overview()[3]],
+    ("08", "rows", ""): lambda: [overview()],
+    ("08", "studies", ""): lambda: [len({path.stem for path in EVIDENCE.glob("0[0-9]_*.csv")})],
     ("06", "smallest_score", ""): lambda: [samples("K = 2", "clap_score").mean()],
     ("09", "clips", ""): lambda: [pd.read_csv(MINI / "ATTRIBUTION.csv")["file"].nunique()],
     ("09", "classes", ""): lambda: [pd.read_csv(MINI / "ATTRIBUTION.csv")["class"].nunique()],
@@ -398,6 +391,40 @@ NUMBERS = {
     ("09", "copy_share", ""): lambda: share("near_copies"),
     ("09", "strict_share", ""): lambda: share("strict_near_copies"),
     ("09", "samples_n", ""): lambda: [figures()["text"]["accuracy_of_all"]["n"]],
+}  # fmt: skip
+
+
+def dearer(way: str) -> list[pd.Series]:
+    """What a synthesis costs less what the VAE costs, by three measures, clip by clip."""
+    true, stft = clips(L, f"mel-{way}", CHROMA), clips(L, f"mel-{way}", STFT)
+    return [
+        clips(L, f"mel-{way}", MEL) / (20 / np.log(10)) - clips(L, "vae", "mel_error", "mel"),
+        stft - (clips(L, f"vae-{way}", STFT) - stft),
+        (1 - true) - (true - clips(L, f"vae-{way}", CHROMA)),
+    ]
+
+
+#: Verdicts that the summary joins: differences that must all be above zero.
+WORDS = {
+    ("01", "claim_1"): lambda: (dearer("vocoder"), L),
+    ("01", "claim_2"): lambda: (dearer("inverse"), L),
+    ("01", "claim_3"): lambda: ([less(L, "vae-inverse", "vae-griffinlim", CHROMA)], L),
+    ("01", "claim_4"): lambda: ([less(L, "mel-original-phase", "stft-griffinlim", STFT)], L),
+    ("01", "claim_5"): lambda: ([less(L, "vae", "pca", "mel_error", "mel")], L),
+    ("03", "claim_1"): lambda: (diffusion(), D),
+    ("03", "claim_4"): lambda: ([less(D, "sdedit", "guided", "mel_error", f"strength {s:g}")
+                                 for s in grid(D)["strengths"]], D),
+    ("04", "claim_3"): lambda: ([less(C, "ddcm", "ddcm, no mask", "efficiency", REAL)], C),
+    ("04", "claim_4"): lambda: ([less(C, "ddcm-kmeans", "ddcm", "mel_error", "equal rate")], C),
+    ("05", "claim_3"): lambda: ([
+        (clips("05_codebooks", "linear", "mel_error", f"{rate:g} kbit/s")
+         - clips(T, "ddcm", "mel_error", f"{rate:g} kbit/s")).dropna()
+        for rate in grid("05_codebooks")["linear_rates"]], T),
+    ("06", "claim_2"): lambda: ([samples("prompt-free CCFG", "clap_score")
+                                 - samples("no guidance", "clap_score", "ddpm")], ""),
+    ("07", "claim_1"): lambda: ([less(V, "ddcm", "ddcm-random", metric, at)
+        for metric in (CENTRED, "latent_correlation_centred")
+        for at in sorted(set(table(V).query("method == 'ddcm'")["stage"]))], V),
 }  # fmt: skip
 NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 
@@ -429,6 +456,23 @@ def test_a_sentence_says_what_its_table_says(chapter, key, what):
     assert told(text, again), f"{again} is not in {text!r}"
 
 
+def words(ends: list[list[tuple[float, float]]]) -> set[str]:
+    """What may be said of intervals that must all lie above zero; two words at the border."""
+    lows, highs = [[one[i] for one in ends] for i in (1, 2)]
+    said = {"refuted"} if any(high - error <= 0 for high, error in highs) else set()
+    if all(low + error > 0 for low, error in lows):
+        said.add("upheld")
+    clear = all(low - error > 0 for low, error in lows) or any(h + e < 0 for h, e in highs)
+    return said if clear else {*said, "undecided"}
+
+
+@pytest.mark.parametrize(("chapter", "key"), WORDS)
+def test_a_verdict_is_what_the_intervals_say(chapter, key):
+    differences, name = WORDS[chapter, key]()
+    ends = [interval(one.dropna(), name) for one in differences]
+    assert glued(chapter)[key] in words(ends), ends
+
+
 def test_every_chapter_is_asked():
     of = pd.Series([chapter for chapter, _, _ in NUMBERS]).value_counts()
     assert set(of.index) == set(CHAPTERS)
@@ -440,5 +484,9 @@ def test_a_wrong_number_is_found():
     assert [value for value, _ in printed(text)] == [-1234.5, 2.0, 3e-05, 7]
     assert told(text, [-1234.46, (2.2, 0.3), 3.4e-05])
     assert told(text, [2.04, 3e-05])
+    assert words([[(2, 0), (1, 0.1), (3, 0.1)]]) == {"upheld"}
+    assert words([[(2, 0), (1, 0.1), (3, 0.1)], [(0, 0), (-1, 0.1), (1, 0.1)]]) == {"undecided"}
+    assert words([[(-2, 0), (-3, 0.1), (-1, 0.1)]]) == {"refuted"}
+    assert words([[(1, 0), (0.05, 0.1), (2, 0.1)]]) == {"upheld", "undecided"}
     for wrong in ([-1234.4], [-1234.5, 2.1], [1234.5], [3.6e-05], [float("nan")], [2.0, 7]):
         assert not told(text, wrong)
