@@ -152,7 +152,10 @@ judged = asked[asked["met"] != ""]
 glue_value("figures", len(judged), "d")
 glue_value("met", int((judged["met"] == "yes").sum()), "d")
 missed = judged[judged["met"] == "no"].itertuples()
-missed = [f"{one.figure}: {one.value:.3g} (asked {one.asked})" for one in missed]
+missed = [
+    f"{one.figure}: {one.value:.4g} (asked {one.asked}{f'; n = {one.n}' if one.n else ''})"
+    for one in missed
+]
 glue_value("missed", "; ".join(missed) or "none")
 for key, word in model_card.claims(figures).items():
     glue_value(key, word)
