@@ -589,6 +589,8 @@ plain_table(told_of, caption="What each mistake is", folded=True)
 # coarse steps and on few recordings: a hint.
 # The log-mel distance of a synthesis is measured by the same front end that fed it. The fitted
 # inverse and the components of PCA were fitted on train, from which the VAE has learnt as well.
+# After an earlier look at paths and attacks on eval clips, spectral measures were changed at an
+# excerpt's edges; `book/evidence/HISTORY.md` lists every look.
 #
 # ## Next
 #

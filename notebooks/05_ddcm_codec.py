@@ -457,7 +457,7 @@ results.tabulate(wide.drop(columns=["method", "stage"]), rows="codec", digits=2)
 # codec needs beyond another at equal error, over the range that both cover; less than zero saves.
 #
 # - **Placement.** The steps lie where `audioldm-utils fit --parts placement` found them best for
-#   each rate on train clips, against uniform timesteps.
+#   each rate on other clips, which no network was trained on, against uniform timesteps.
 # - **Several atoms.** Cyclic shifts against the paper's matching pursuit (its number of
 #   entries, quantised coefficients), at equal network calls.
 
@@ -655,7 +655,9 @@ abx(pairs, Path(out_dir) / "listening", trials=8) if pairs else "No clip pays fo
 # as the spectrum's slope, and so can start above zero for no bits at all. Excerpts are short, and a
 # header weighs more on them than on longer sound. The residual quantiser has fixed-length
 # indices; an entropy coder would lower its rate. Errors on another machine can differ a little,
-# since one flipped choice moves all that follow.
+# since one flipped choice moves all that follow. An earlier look at a few eval clips showed a fault
+# in the search for the placement, which was mended and run again on others
+# (`book/evidence/HISTORY.md`).
 #
 # ## Next
 #

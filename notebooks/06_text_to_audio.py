@@ -418,7 +418,9 @@ players(rows, Path(out_dir) / "edits", f"One clip's codes, two prompts; checkpoi
 # with few steps. Equivalence of means is not equality of sounds. All samples share one codebook, so
 # they are not independent; no measure here shows how much. DDPM was not tested against itself with
 # other seeds, nor an edit against random codes under the new prompt, nor other numbers of
-# candidates than {glue:text}`subset`.
+# candidates than {glue:text}`subset`. In an earlier round the number of samples was raised after a
+# look at the test of equivalence; for these weights it was settled, as were the prompts and the
+# margin, before a sample was made (`book/evidence/HISTORY.md`).
 #
 # ## Next
 #

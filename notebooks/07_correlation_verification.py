@@ -456,7 +456,8 @@ figure_caption(
 # changes over time, so little is left of it to follow. The perturbed network is made by noise and
 # not by another training run. The noises have their own low rates: noise of as many bits as DDCM at
 # {glue:text}`top_rate` was not made. A frame's mean in log-mel is not loudness as it is heard. None
-# of this says how an output sounds.
+# of this says how an output sounds. After an earlier look at envelopes of eval clips, spectral
+# measures were changed at an excerpt's edges (`book/evidence/HISTORY.md`).
 #
 # ## Next
 #

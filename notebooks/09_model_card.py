@@ -339,6 +339,12 @@ players(rows, Path(out_dir) / "listening", f"A sample of each class; checkpoint 
 # train clips. The classifier that tells classes has its own errors, which its share on real clips
 # shows. A near-copy is sought by mel only: a copy at another speed would not be found.
 #
+# Eval was looked at before these weights: after such looks the denoiser's training weighed noise
+# levels anew, and learning curves on a part of eval were seen. And a bound was changed after the
+# look that these figures are of: the vocoder had missed its bound beside this project's
+# Griffin-Lim, and is now judged beside plain Griffin-Lim; both figures are in the table
+# (`book/evidence/HISTORY.md`).
+#
 # ## Next
 #
 # How to train another: `python data/checkpoints/recipe --help`.

@@ -235,8 +235,8 @@ def _rule(job: Job, waveform: np.ndarray) -> np.ndarray:
 
     Logarithms, so that differences are relative changes, of three distances: log-spectral
     distance, the mean over bands of the band energy error, and the relative error of the
-    magnitudes of short windows, which sees single loud places. None is minimised by any part,
-    and none judges the result.
+    magnitudes of short windows, which sees single loud places. Side information aims at the second;
+    neither ViSQOL nor chroma, which judge the result, is among them.
     """
     if not job.waveform.any():
         return np.zeros(3)  # nothing betters silence
@@ -272,7 +272,7 @@ def vae_restored(
 
     The encoder decodes with and without each part and sends a bit for each of the decoder's.
     Its rule looks at log-spectral distance, band energies and short-time magnitudes, never at
-    what judges the result, nor at the log-mel that refinement minimises.
+    ViSQOL or chroma, which judge the result, nor at the log-mel that refinement minimises.
 
     Args:
         steps: latent refinement; 0 leaves it out.

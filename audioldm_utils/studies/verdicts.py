@@ -1,4 +1,4 @@
-"""What a study's table says about a bound that was set before it was measured.
+"""What a study's table says about a bound.
 
 A :class:`Verdict` holds ``yes`` where the whole 95 % interval over recordings keeps the bound,
 ``on average`` where only the mean does or where the recordings are fewer than
