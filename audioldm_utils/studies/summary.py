@@ -65,7 +65,7 @@ def studies_of(
             found[path.stem] = table[~table["clip"].isin(record.get("shipped", ()))]
             of_run.discard(path.stem)
     alone = sorted(of_run)
-    stored = "All" if not alone else f"{len(found) - len(alone)} of {len(found)}"
+    stored = "All" if found and not alone else f"{len(found) - len(alone)} of {len(found)}"
     rests = f"{stored} studies rest on tables stored in the repository"
     rests += f", and on this run alone: {', '.join(alone)}." if alone else "."
     return dict(sorted(found.items())), rests

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 from matplotlib.figure import Figure
+from PIL import Image
 
 from audioldm_utils.audio.clips import find_clips
 from audioldm_utils.book import listening, plotting
@@ -134,6 +135,10 @@ REASONS = {
 }
 
 
+def blank(figure: Figure, target: Any, **_: Any) -> None:
+    Image.new("RGB", (1, 1)).save(target, "PNG")
+
+
 class Page:
     """What a chapter's cells left: the values for sentences, and what they rest on."""
 
@@ -159,7 +164,7 @@ class Page:
             (plotting, "glue_value", glued),
             (listening, "players", lambda *_, **__: ""),
             (listening, "abx", lambda *_, **__: ""),
-            (Figure, "savefig", lambda *_, **__: None),  # they are drawn before, for their labels
+            (Figure, "savefig", blank),  # they are drawn before, for their labels
         ):
             monkeypatch.setattr(module, name, stub)
         monkeypatch.chdir(ROOT)
@@ -264,11 +269,11 @@ def test_the_summary_takes_committed_rows_for_such_runs_only_as_the_chapters_did
     page = Page(chapter, {**usual, "out_dir": str(tmp_path / "results" / chapter)}, monkeypatch)
     count = len(STUDIES)
     assert page.glued["rests"] == (
-        f"{count - 1} of {count} studies rest on committed tables, and on this run alone: "
-        "03_diffusion."
+        f"{count - 1} of {count} studies rest on tables stored in the repository, "
+        "and on this run alone: 03_diffusion."
     )
     page = run(chapter, "all", places, monkeypatch, tmp_path)
-    assert page.glued["rests"] == "0 of 0 studies rest on committed tables."
+    assert page.glued["rests"] == "0 of 0 studies rest on tables stored in the repository."
 
 
 def test_the_model_card_runs_with_its_parameters_changed(places, monkeypatch, tmp_path):
