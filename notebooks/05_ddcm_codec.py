@@ -95,6 +95,7 @@ from audioldm_utils.book.plotting import (
     figure_caption,
     glue_table,
     glue_value,
+    logarithmic,
     look,
     plain_table,
     points_with_intervals,
@@ -270,7 +271,7 @@ glue_value("too_short", main.n - own.min() if len(own) else main.n, "d")
 
 # %% tags=["hide-input"]
 axes = rate_quality(errors, "mel error, nat (less is better)", ceilings={"vae": ceiling})
-axes.set_yscale("log")
+logarithmic(axes, "y")
 axes.set_xlabel("rate of the whole file, kbit/s")
 figure_caption(
     axes.figure,

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from audioldm_utils.audio.clips import find_clips
@@ -136,6 +137,8 @@ REASONS = {
 
 
 def blank(figure: Figure, target: Any, **_: Any) -> None:
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert not [text for text in texts if "$" in text]  # the style sets no mathematics
     Image.new("RGB", (1, 1)).save(target, "PNG")
 
 

@@ -13,6 +13,7 @@ from audioldm_utils.book.plotting.captions import (
 from audioldm_utils.book.plotting.charts import (
     curves,
     heatmap,
+    logarithmic,
     points_with_intervals,
     rate_quality,
     trade_off,
@@ -36,6 +37,7 @@ __all__ = [
     "glue_value",
     "heatmap",
     "level_db",
+    "logarithmic",
     "look",
     "plain_table",
     "points_with_intervals",

@@ -109,16 +109,22 @@ def curves(
         shape = {"color": drawn.colour, "linestyle": drawn.line, "linewidth": 1.4}
         axes.axhline(level, label=drawn.label, **shape)
     if log_x:
-        from matplotlib.ticker import FuncFormatter, LogLocator
-
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-        axes.minorticks_off()
+        logarithmic(axes, "x")
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     _names_below(axes)
     return axes
+
+
+def logarithmic(axes: Axes, which: str) -> None:
+    """Make the axis ``which`` (``x`` or ``y``) logarithmic, with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axes.minorticks_off()
 
 
 def _names_below(axes: Axes) -> None:
