@@ -21,8 +21,8 @@ WORDS = {
 """What chapters glue in words, to what Chinese pages say."""
 
 _REPEATS = (
-    "Prompt and seed repeat a generated sound as its indices do: indices pay where they were "
-    "chosen, by a prompt or a clip."
+    "To repeat a generated sound, store its prompt and seed: they say as much as its indices. "
+    "Store indices only where a clip chose them"
 )
 SENTENCES = {
     "Make sound with the fitted inverse of the mel, not with this vocoder.": (
@@ -71,14 +71,14 @@ SENTENCES = {
     "Take the residual quantiser, which needs no network call: at no rate was DDCM shown to be "
     "better.": "用残差矢量量化，它不调用网络：在任何码率上都没有证据表明 DDCM 更好。",
     "not compared on these clips": "没有在这些片段上比较",
-    f"{_REPEATS} Guide by the choice of codes where the decoder cannot have the prompt.": (
-        "用提示词和种子同样可以重现生成的声音；只有按提示词或片段选出的序号才值得传送。解码端没有提示词时，靠选码字来引导。"
+    f"{_REPEATS}, or a prompt, for a decoder that cannot have it.": (
+        "要重现生成的声音，保存提示词和种子即可，与保存序号等效。只有按片段选出的序号才值得保存；解码端没有提示词时，按提示词选出的也值得。"
     ),
-    f"{_REPEATS} Do not count on guidance by the choice of codes, which is not shown to help.": (
-        "用提示词和种子同样可以重现生成的声音；只有按提示词或片段选出的序号才值得传送。不要指望靠选码字来引导：没有证据表明它有帮助。"
+    f"{_REPEATS}; choosing them by a prompt is not shown to help.": (
+        "要重现生成的声音，保存提示词和种子即可，与保存序号等效。只有按片段选出的序号才值得保存；没有证据表明按提示词选有帮助。"
     ),
-    f"{_REPEATS} Do not guide by the choice of codes, which scores below no guidance.": (
-        "用提示词和种子同样可以重现生成的声音；只有按提示词或片段选出的序号才值得传送。不要靠选码字来引导：它的得分低于不引导。"
+    f"{_REPEATS}; choosing them by a prompt scores below no guidance.": (
+        "要重现生成的声音，保存提示词和种子即可，与保存序号等效。只有按片段选出的序号才值得保存；按提示词选，得分低于不引导。"
     ),
     "When you quote a correlation, remove each bin's mean over time and give two nulls beside it: "
     "random indices, and noise of the clip's own levels.": (

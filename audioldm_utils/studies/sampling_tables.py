@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import t
 
 from audioldm_utils.metrics.statistics import FEWEST, Interval, bootstrap_interval
-from audioldm_utils.results.summaries import proper_minus
+from audioldm_utils.results.summaries import interval_text, proper_minus
 from audioldm_utils.studies import verdicts
 from audioldm_utils.studies.prompts import CLASSES
 from audioldm_utils.studies.registry import WHOLE
@@ -211,7 +211,7 @@ def claims(table: pd.DataFrame, sizes: Sequence[int], tests: pd.DataFrame) -> di
 
 
 def answer(tests: pd.DataFrame, margin: float) -> str:
-    """Which random codes score as free noise does, as a sentence with half-widths and margin."""
+    """Which random codes score as free noise does, with each difference and the margin."""
     names = {word: [row.codebook for row in tests.itertuples() if row.equivalent == word]
              for word in (UPHELD, UNDECIDED, REFUTED)}  # fmt: skip
     parts = []
@@ -224,22 +224,24 @@ def answer(tests: pd.DataFrame, margin: float) -> str:
         parts.append(f"for random codes of {which} equality with DDPM's free noise is undecided")
     if tests.empty:
         return "No random codes were measured"
-    half = (tests["high"] - tests["low"]) / 2
-    widths = " to ".join(dict.fromkeys(f"{one:.2f}" for one in (half.min(), half.max())))
+    found = [f"{interval_text(row.difference, row.low, row.high, '.2f')} for {row.codebook}"
+             for row in tests.itertuples()]  # fmt: skip
     count = f"{tests['samples'].max()} samples of {tests['prompts'].max()} prompts each"
     return (
-        f"By CLAP score, {'; '.join(parts)} ({count}; the 90 % intervals of the differences reach "
-        f"{widths} to either side, where \N{PLUS-MINUS SIGN}{margin:g} is the margin, in standard "
-        "deviations within a prompt)"
+        f"By CLAP score, {'; '.join(parts)}: the differences to DDPM are {verdicts.listed(found)} "
+        f"({count}; 90 % intervals, in standard deviations within a prompt; "
+        f"margin \N{PLUS-MINUS SIGN}{margin:g})"
     )
 
 
 def advice(words: Mapping[str, str]) -> str:
-    """What follows from :func:`claims` for who wants codes of a generated sound."""
+    """What follows from :func:`claims` for storing a generated sound and for guiding by codes."""
     guide = {
-        UPHELD: "Guide by the choice of codes where the decoder cannot have the prompt",
-        UNDECIDED: "Do not count on guidance by the choice of codes, which is not shown to help",
-        REFUTED: "Do not guide by the choice of codes, which scores below no guidance",
+        UPHELD: ", or a prompt, for a decoder that cannot have it",
+        UNDECIDED: "; choosing them by a prompt is not shown to help",
+        REFUTED: "; choosing them by a prompt scores below no guidance",
     }[words["claim_2"]]
-    repeats = "Prompt and seed repeat a generated sound as its indices do: indices pay where they"
-    return f"{repeats} were chosen, by a prompt or a clip. {guide}."
+    repeats = (
+        "To repeat a generated sound, store its prompt and seed: they say as much as its indices"
+    )
+    return f"{repeats}. Store indices only where a clip chose them{guide}."

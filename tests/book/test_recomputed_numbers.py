@@ -111,17 +111,18 @@ def samples(stage: str, metric: str, method: str = "ddcm-random") -> pd.Series:
     return t["value"].astype(float).groupby(prompts).mean()
 
 
-def half_widths() -> list[tuple[float, float]]:
-    """Least and largest reach of the 90 % intervals of codes less DDPM, in deviations."""
+def to_free_noise() -> list[tuple[float, float]]:
+    """Codes of each size less DDPM with their 90 % intervals, in deviations within a prompt."""
     t = table("06_samples")
     t = t[(t["method"] == "ddpm") & (t["stage"] == "CFG") & (t["metric"] == "clap_score")]
     prompts = t["clip"].str.replace(r" \d+$", "", regex=True)
     within = np.sqrt(t["value"].astype(float).groupby(prompts).var(ddof=1).mean())
     free, found = samples("CFG", "clap_score", "ddpm"), []
-    for size in {s for s in table("06_samples")["stage"] if s.startswith("K = ")}:
-        ends = interval((samples(size, "clap_score") - free) / within, level=0.9)[1:]
-        found.append(((ends[1][0] - ends[0][0]) / 2, ends[0][1]))
-    return [min(found), max(found)]
+    sizes = {s for s in table("06_samples")["stage"] if s.startswith("K = ")}
+    for size in sorted(sizes, key=lambda s: int(s[4:])):
+        found += interval((samples(size, "clap_score") - free) / within, level=0.9)
+        found.append((float(size[4:]), 0.0))
+    return found
 
 
 def largest() -> str:
@@ -349,7 +350,7 @@ NUMBERS = {
     ("05", "point_one", ""): lambda: interval(
         less("05_codebooks", "ddcm", "ddcm-gaussian", "mel_error", "one atom of shifts",
              "one atom of 1024"), "05_codebooks"),
-    ("06", "answer", "half-widths"): half_widths,
+    ("06", "answer", "differences"): to_free_noise,
     ("06", "ddpm", ""): lambda: [samples("CFG", "clap_score", "ddpm").mean()],
     ("06", "ddim", ""): lambda: [samples("CFG", "clap_score", "ddim").mean()],
     ("06", "told_codes", ""): lambda: interval(samples(largest(), "class_told")),
