@@ -95,12 +95,13 @@ def players(
             sound, picture = folder / f"{name}.{audio_format}", folder / f"{name}.webp"
             write_audio(sound, samples, take.sample_rate)
             atomic_write(picture, spectrogram_tile(samples, take.sample_rate, top, peak))
+            label = ", ".join(filter(None, (row.clip, take.title)))
             alt = (
-                f"Spectrogram of {row.clip}, {take.title}: 0 to {top / 1000:g} kHz over "
+                f"Spectrogram of {label}: 0 to {top / 1000:g} kHz over "
                 f"{len(samples) / take.sample_rate:.1f} s, 0 to -80 dB re the peak of "
                 f"{row.takes[0].title}."
             )
-            label, seconds = f"{row.clip}, {take.title}", len(samples) / take.sample_rate
+            seconds = len(samples) / take.sample_rate
             parts.append(_cell(label, take, link(sound), link(picture), alt, seconds))
         parts.append("</div></div>")
     note = "Spectrograms of a row share their scales: 0 to −80 dB re the first one's peak, mel-like"

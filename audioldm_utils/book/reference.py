@@ -42,3 +42,5 @@ def setup(app: Any) -> dict[str, bool]:
 def _as_it_is(app: Any, kind: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
     """Outside code, a star or a bar of a docstring is one: (batch, *shape), |cosine|."""
     lines[:] = [_MARK.sub(lambda m: m[1] or "\\" + m[2], line) for line in lines]
+    if kind in ("attribute", "data", "property"):
+        lines[:0] = ["..", ""]  # a comment: napoleon takes what precedes a first colon for a type

@@ -45,7 +45,7 @@ PAGES = {
 }
 
 #: Keys of English sentences, in whose place Chinese pages take single numbers and verdicts.
-SENTENCES = {"answer", "source", "rests", "verdict", "missed", "artefacts"}
+SENTENCES = {"answer", "by_rate", "source", "rests", "verdict", "missed", "artefacts"}
 SENTENCES |= {f"cure_{name}" for name in artefacts.MEASURES}
 SENTENCES |= {"said_highfreq-side-information", "said_vae-griffinlim"}
 

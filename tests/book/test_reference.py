@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+from sphinx.ext.napoleon import GoogleDocstring
 
 from audioldm_utils import _NAMES
 from audioldm_utils.book import reference
@@ -24,6 +25,13 @@ def test_stars_and_bars_mark_nothing_outside_code():
     lines = ["(batch, *shape), |cosine|, ``*x``, `|y|`"]
     reference._as_it_is(None, "", "", None, None, lines)
     assert lines == [r"(batch, \*shape), \|cosine\|, ``*x``, `|y|`"]
+
+
+def test_what_stands_before_a_colon_is_no_type():
+    lines = ["Samples read at once: 20 ms."]
+    reference._as_it_is(None, "data", "", None, None, lines)
+    found = GoogleDocstring(lines, what="data", name="CHUNK", obj=None, options=None).lines()
+    assert list(filter(None, found)) == ["..", "Samples read at once: 20 ms."]
 
 
 @pytest.mark.processes

@@ -161,7 +161,7 @@ def test_a_real_effect_is_found_and_its_controls_are_not():
     assert not controls["follows"].any()
     words = claims(found, controls)
     assert set(words.values()) == {UPHELD}
-    told = "At 1 kbit/s the output follows its own input more than each of 7 nulls does"
+    told = "At 1 kbit/s the output follows its own input more than all 7 comparisons"
     assert answer(found, words) == told
     assert failing(found) == "none"
     assert robustness(found, "1 kbit/s").startswith("0.090 against 0.504 of own codes")
@@ -194,9 +194,13 @@ def test_a_null_that_gives_more_refutes_its_claim_alone():
         "claim_5": UPHELD, "claim_6": UPHELD, "claim_7": UPHELD, "claim_8": REFUTED,
     }  # fmt: skip
     first, *others = answer(found, words).split("; ")
-    assert first.endswith("more than 5 of 7 nulls do")
-    assert others[0].startswith("another prompt is not shown to follow it less (0.4")
-    assert others[1].startswith("noise of the clip's loudness follows it more (0.7")
+    assert first.endswith("more than 5 of 7 comparisons")
+    assert others[0].startswith(
+        "another prompt follows it not clearly less or more in latents (0.4"
+    )
+    assert "and less, but by less than was asked, in log-mel (0.4" in others[0]
+    assert others[1].startswith("noise of the clip's loudness follows it more in latents (0.7")
+    assert all("log-mel" in other for other in others)
     assert failing(found).startswith("another prompt, 1 kbit/s, latent (")
     assert "log-mel (\N{MINUS SIGN}" in failing(found)
 
@@ -205,7 +209,7 @@ def test_codes_of_a_perturbed_network_are_no_null():
     found = comparisons(invented(0.5, **{PERTURBED.replace(" ", "_"): 0.5}))
     words = claims(found, control(invented(0.5)))
     assert set(words.values()) == {UPHELD}
-    assert "each of 7 nulls" in answer(found, words)
+    assert "all 7 comparisons" in answer(found, words)
     assert robustness(found, "2 kbit/s") == "not compared"
 
 

@@ -167,6 +167,8 @@ def heatmap(
     numbered = table.shape[1] <= MOST_NUMBERED
     # Never so flat that slanted column names leave no room for the cells.
     height = 1.2 + (0.4 if numbered else 0.24) * max(table.shape[0], 4)
+    pairs = not numbered and table.shape[0] == table.shape[1]  # square cells, all of them named
+    height = WIDTH * 1.25 if pairs else height
     _, axes = plt.subplots(figsize=(WIDTH, height))
     span = float(np.nanmax(np.abs(table.to_numpy(float)))) or 1.0
     limits = (
@@ -174,12 +176,13 @@ def heatmap(
     )
     sns.heatmap(
         table, annot=numbered, fmt=f".{digits}f", linewidths=0.6, linecolor="white", ax=axes,
-        cbar_kws={"label": label}, annot_kws={"fontsize": 9}, yticklabels=True,
-        xticklabels=-(-table.shape[1] // MOST_NUMBERED), **limits,
+        cbar_kws={"label": label, "orientation": "horizontal" if pairs else "vertical"},
+        annot_kws={"fontsize": 9}, yticklabels=True, square=pairs,
+        xticklabels=pairs or -(-table.shape[1] // MOST_NUMBERED), **limits,
     )  # fmt: skip
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, labelsize=7 if pairs else None)
     axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
     if numbered and table.shape[1] > 4:
         axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right")
