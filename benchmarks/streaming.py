@@ -17,6 +17,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -198,7 +199,9 @@ def write(found: dict[str, list[float]], args: argparse.Namespace, inputs: list[
         first, second = key.split("_")[:2]
         form, unit = forms.get(f"{first}_{second}") or forms[first]
         how = "largest" if largest else "mean"
-        rows.append((key, value, unit.strip(), how, len(values), f"{value:{form}}{unit}"))
+        shown = re.sub(r"^[+-](0\.0+)$", r"\1", f"{value:{form}}")
+        shown = re.sub("^-", "\N{MINUS SIGN}", shown) + unit
+        rows.append((key, value, unit.strip(), how, len(values), shown))
     for key, value in (
         ("n", len(inputs)), ("ddcm_n", min(CODED, len(inputs))),
         ("ddcm_steps", STEPS),

@@ -121,8 +121,8 @@ def test_claims_of_the_card():
         }
 
     words = lambda *given: list(model_card.claims(made(*given)).values())  # noqa: E731
-    assert words(0.05, 0.7, 0.5, 2) == ["upheld"] * 4
-    assert words(0.15, 1.2, 0.01, 30) == ["refuted"] * 4
-    assert words(0.11, 1.2, 0.06, 8) == ["undecided", "refuted", "undecided", "undecided"]
+    assert words(0.05, 0.7, 0.5, 2) == ["upheld", "undecided", "upheld", "upheld"]
+    assert words(0.15, 1.2, 0.01, 30) == ["refuted", "undecided", "refuted", "refuted"]
+    assert words(0.11, 1.2, 0.06, 8) == ["undecided"] * 4
     assert set(model_card.claims({}).values()) == {"undecided"}
     assert model_card.copied({}) is None
