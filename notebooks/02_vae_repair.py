@@ -132,8 +132,8 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # **What each aims at.** Refinement minimises the multi-scale log-mel distance, `vae-denoise` the
 # difference from the decoded mel, side information the band energies; `vae-restored` chooses by the
 # measures named above. Multi-resolution STFT distance is neither minimised nor chosen by, but it is
-# related to them. {term}`ViSQOL`, chroma, the comb excess and STOI are neither, so they decide. Near
-# its ceiling a small gain of ViSQOL need not be heard: the ABX player lets you check.
+# related to them. {term}`ViSQOL`, chroma, the comb excess and STOI are neither, so they decide.
+# Near its ceiling a small gain of ViSQOL need not be heard: the ABX player lets you check.
 #
 # The fit of the blind compensation comes from other clips than those it is judged on
 # (`audioldm-utils fit`).

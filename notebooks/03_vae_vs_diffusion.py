@@ -157,7 +157,8 @@ overall = results.summarise(judged.table, by=("method", "stage", "metric"))
 # %% [markdown]
 # Measured on the first {glue:text}`seconds` of each clip, with {glue:text}`calls` network calls
 # each where not said otherwise. {glue:text}`rests` There are fewer clips than in the chapters
-# before, since each takes many runs, and they are not those of other chapters. The prompt is empty but where *caption* is said. Synthesis:
+# before, since each takes many runs, and numbers of other chapters are of
+# other clips. The prompt is empty but where *caption* is said. Synthesis:
 # {glue:text}`synthesis`.
 #
 # ## Listen: the best and the worst of the clips at hand

@@ -86,6 +86,8 @@ def by_range(found: pd.DataFrame, stages: Sequence[str] = ()) -> str:
         parts += [f"{side} at {rates} kbit/s"] * bool(rates)
     if not parts:
         return "not compared on these clips"
+    for stage, n in found.loc[found["n"] < found["n"].max(), "n"].items():
+        parts.append(f"at {stage} on {n} of {found['n'].max()} clips alone")
     missing = _rates([stage for stage in stages if stage not in found.index])
     return "; ".join(parts + [f"not compared at {missing} kbit/s"] * bool(missing))
 
