@@ -187,8 +187,8 @@ glue_value("synthesis", way.removeprefix("VAE + "))
 # {glue:text}`low_seconds` are coded, since the header would take all of a shorter file; the
 # same beginning is judged. {glue:text}`too_short` clips that are too short even for that have no
 # point there. At the next rate, header and checksum take {glue:text}`header_share` of the file.
-# They are the half of the clips that chapters 01 and 02 do not take, so numbers of other chapters
-# are of other clips. There are more than in chapters 03 and 04, so that speech and tonal clips can
+# They are the half of the clips that the first two chapters do not take, so numbers of other chapters
+# are of other clips. There are more than in the two chapters before, so that speech and tonal clips can
 # be judged alone. Synthesis: {glue:text}`synthesis`.
 #
 # ## Listen
