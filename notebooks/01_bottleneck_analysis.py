@@ -29,8 +29,8 @@
 #   **{glue:text}`claim_2`**.
 # - From the VAE's mel, the fitted inverse keeps pitch better than Griffin-Lim:
 #   **{glue:text}`claim_3`**.
-# - The fine detail of magnitude that a mel loses costs more than the phase that it loses:
-#   **{glue:text}`claim_4`**.
+# - By multi-resolution STFT distance, which hardly sees phase, the fine detail of magnitude that
+#   a mel loses costs more than the phase that it loses: **{glue:text}`claim_4`**.
 # - The VAE's mel is further from the recording's than that of a linear map of as many numbers:
 #   **{glue:text}`claim_5`**.
 #
@@ -129,6 +129,7 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # by the error of its fundamental and by {term}`STOI`, a measure of intelligibility.
 
 # %% tags=["show-input", "remove-output"]
+# The evidence is one half of the clips, whole; numbers of other chapters than the next are of others.
 # Three of the evidence's clips are measured again; a reader's own are measured one and all.
 place = {"out_dir": out_dir, "evidence_dir": evidence_dir, "device": device}
 sound = {"seed": seed, "synthesis": synthesis}

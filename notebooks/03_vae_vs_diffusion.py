@@ -157,18 +157,21 @@ overall = results.summarise(judged.table, by=("method", "stage", "metric"))
 # %% [markdown]
 # Measured on the first {glue:text}`seconds` of each clip, with {glue:text}`calls` network calls
 # each where not said otherwise. {glue:text}`rests` There are fewer clips than in the chapters
-# before, since each takes many runs. The prompt is empty but where *caption* is said. Synthesis:
+# before, since each takes many runs, and numbers of other chapters are of
+# other clips. The prompt is empty but where *caption* is said. Synthesis:
 # {glue:text}`synthesis`.
 #
-# ## Listen: the best and the worst case
+# ## Listen: the best and the worst of the clips at hand
 #
-# Chosen by rule, not by hand: of the clips at hand, the one where guidance gains most over
+# Chosen by rule, not by hand: of the {glue:text}`n_at_hand` clips measured in this build
+# (shipped ones are none of those that the findings rest on), the one where guidance gains most over
 # SDEdit in mel error at the middle strength, and the one where it gains least.
 
 # %% tags=["hide-input"]
 middle, rate = f"strength {diffusion.middle(strengths):g}", f"{rates[-1]:g} kbit/s"
 sides = [{"method": method, "stage": middle} for method in ("guided", "sdedit")]
 near, free = results.pairs(judged.at_hand, *sides, "mel_error")
+glue_value("n_at_hand", len(near), "d")
 order = list((near - free).sort_values(kind="stable").index)
 options = {(run.method, run.stage): run.options for run in diffusion.runs_of(**points)}
 rows = []

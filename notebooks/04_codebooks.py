@@ -262,7 +262,7 @@ figure_caption(
 # levels and clips: masked shifts {glue:text}`real_shift`,
 # shifts without mask {glue:text}`real_plain`,
 # independent entries {glue:text}`real_paper`. That the mask helps is, by alpha-bar,
-# {glue:text}`by_level`. {glue:text}`rests`
+# {glue:text}`by_level`. {glue:text}`rests` Numbers of other chapters are of other clips.
 
 # %% tags=["hide-input"]
 real = choices.on_real_residuals(judged.table).reset_index(names="masked shifts less")

@@ -46,7 +46,7 @@
 # - At {glue:text}`heard_to` every measure of the heard sound is within 10 % of the VAE's.
 #   **{glue:text}`claim_6`** {glue:text}`where_6`
 #
-# **What to do.** {glue:text}`advice` For speech, compare Codec2: {glue:text}`advice_speech`
+# **What to do.** {glue:text}`advice` For speech: {glue:text}`advice_speech`
 # {glue:text}`advice_above`
 # :::
 #
@@ -187,8 +187,9 @@ glue_value("synthesis", way.removeprefix("VAE + "))
 # {glue:text}`low_seconds` are coded, since the header would take all of a shorter file; the
 # same beginning is judged. {glue:text}`too_short` clips that are too short even for that have no
 # point there. At the next rate, header and checksum take {glue:text}`header_share` of the file.
-# There are more clips than in the chapters before, so that speech and tonal clips can be judged
-# alone. Synthesis: {glue:text}`synthesis`.
+# They are the half of the clips that the first two chapters do not take, so numbers of other chapters
+# are of other clips. There are more than in the two chapters before, so that speech and tonal clips can
+# be judged alone. Synthesis: {glue:text}`synthesis`.
 #
 # ## Listen
 #
@@ -423,7 +424,7 @@ if pitch:
         figure,
         "fig-pitch",
         f"Pitch of {len(tonal)} tonal clips, and intelligibility of {len(spoken)} clips of speech, "
-        f"over the rate of the payload, mean with 95 % interval. {settings_of}.",
+        f"over the rate of their payload, mean with 95 % interval. {settings_of}.",
         "Panels of curves over rate that rise towards the lines of the VAE and of the true mel.",
     )
 shown
@@ -570,8 +571,11 @@ shown
 # %% tags=["hide-input"]
 glue_value("mixture_rate", mixture_rate, "g", "kbit/s")
 glue_value("mixing", rate_claims.mixed(judged["05_mixtures"].table))
-mixed = results.summarise(judged["05_mixtures"].table, by=("method", "stage", "metric"))
-mixed = mixed[mixed["metric"] == "mel_error"].assign(
+mixed = judged["05_mixtures"].table
+mixed = mixed[mixed["metric"] == "mel_error"]
+mixed = mixed[mixed.groupby("clip")["stage"].transform("nunique") == mixed["stage"].nunique()]
+n_mixed = mixed["clip"].nunique()  # those that are there alone, in a pair and in a triple
+mixed = results.summarise(mixed, by=("method", "stage", "metric")).assign(
     order=lambda t: t["stage"].map({"one clip": 0, "pair": 1, "triple": 2})
 )
 mixed = mixed.sort_values(["order", "method"])
@@ -582,8 +586,8 @@ figure_caption(
     axes.figure,
     "fig-mixtures",
     "Mel error by complexity: a clip alone, mixed with a second, and with a third, at "
-    f"{mixture_rate:g} kbit/s, and the VAE's own. n = {judged['05_mixtures'].n} mixtures of each; "
-    f"checkpoint {checkpoint}.",
+    f"{mixture_rate:g} kbit/s, and the VAE's own. n = {n_mixed} clips, each of them alone, "
+    f"in a pair and in a triple; checkpoint {checkpoint}.",
     "Points with intervals in three rows, one clip, pair and triple, for DDCM and for the VAE.",
 )
 

@@ -44,8 +44,10 @@ SENTENCES = {
     "Use the fitted inverse (vae-inverse): it gains more than all other repairs together.": (
         "用拟合逆映射（vae-inverse）：它带来的改善大于其余全部修复之和。"
     ),
-    "Add the band extension (vae-highfreq) where sound above 8 kHz matters.": (
-        "需要 8 kHz 以上的声音时，加上频带扩展（vae-highfreq）。"
+    "Where sound above 8 kHz matters, add the band extension (vae-highfreq with blind=none and "
+    "side_kbps=0, which leave 4 to 8 kHz as it is).": (
+        "需要 8 kHz 以上的声音时，加上频带扩展（vae-highfreq，并设 blind=none、side_kbps=0，"
+        "4 至 8 kHz 保持原样）。"
     ),
     "Leave the band extension off: plain noise of its envelope is nearer.": (
         "不用频带扩展：同包络的普通噪声更接近原声。"

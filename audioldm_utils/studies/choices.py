@@ -204,7 +204,7 @@ SERVE = {
     REFUTED: "serve worse than",
 }
 #: How the measured difference stands to that of the sizes, by the word for «it is larger».
-SIZE = {UPHELD: "more than", UNDECIDED: "about what", REFUTED: "less than"}
+SIZE = {UPHELD: "more than", UNDECIDED: "about", REFUTED: "less than"}
 
 
 def answer(table: pd.DataFrame, word: str, source: str, expected: tuple[float, float]) -> str:
@@ -220,11 +220,12 @@ def answer(table: pd.DataFrame, word: str, source: str, expected: tuple[float, f
     row, size = real.loc["ddcm-gaussian"], expected[0] - expected[1]
     explains = SIZE[claim(interval_of(row), size)]
     return (
-        f"Shifts of one vector {SERVE[word]} independent entries, for each bit: on the denoiser's "
-        f"own residuals their efficiency is {row['first']:.2f}, that of a smaller independent "
-        f"codebook {row['second']:.2f} (theory for these sizes: {expected[0]:.2f} and "
-        f"{expected[1]:.2f}). The difference of {told(interval_of(row), '+.3f')} is {explains} "
-        f"size alone gives ({counted(row['n'], source)})."
+        f"Per bit, the shifts of one vector {SERVE[word]} independent entries: on the denoiser's "
+        f"own residuals they reach an efficiency of {row['first']:.2f}, where theory expects "
+        f"{expected[0]:.2f} of as many independent entries; fewer independent entries reach "
+        f"{row['second']:.2f} (theory {expected[1]:.2f}). The difference, "
+        f"{told(interval_of(row), '+.3f')}, is {explains} the {size:.2f} that theory gives for the "
+        f"larger size ({counted(row['n'], source)})."
     )
 
 
@@ -261,11 +262,11 @@ def quantised(table: pd.DataFrame, rate_of_ddcm: str) -> str:
     if found.empty:
         return "No quantiser is fitted for this checkpoint, or nothing to hold against it."
     row, rate = found.iloc[0], table[table["metric"] == "payload_rate"]["value"].mean()
-    more = {UPHELD: "more than", UNDECIDED: "about as much as", REFUTED: "less than"}
+    more = {UPHELD: "more", UNDECIDED: "which is less is undecided", REFUTED: "less"}
     return (
-        f"The hard quantiser leaves {row['first']:.3f} nat at {rate:.1f} kbit/s, "
-        f"{more[claim(interval_of(row))]} DDCM at {rate_of_ddcm} ({row['second']:.3f} nat; "
-        f"difference {told(interval_of(row), '+.3f')}, n = {row['n']:.0f})."
+        f"The hard quantiser leaves {row['first']:.3f} nat at {rate:.1f} kbit/s, DDCM "
+        f"{row['second']:.3f} nat at {rate_of_ddcm}: {more[claim(interval_of(row))]} "
+        f"(difference {told(interval_of(row), '+.3f')} nat, n = {row['n']:.0f})."
     )
 
 

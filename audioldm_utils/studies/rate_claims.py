@@ -86,6 +86,8 @@ def by_range(found: pd.DataFrame, stages: Sequence[str] = ()) -> str:
         parts += [f"{side} at {rates} kbit/s"] * bool(rates)
     if not parts:
         return "not compared on these clips"
+    for stage, n in found.loc[found["n"] < found["n"].max(), "n"].items():
+        parts.append(f"at {stage} on {n} of {found['n'].max()} clips alone")
     missing = _rates([stage for stage in stages if stage not in found.index])
     return "; ".join(parts + [f"not compared at {missing} kbit/s"] * bool(missing))
 
@@ -166,13 +168,16 @@ def stoi_beside(table: pd.DataFrame, other: str, name: str) -> str:
     if found.empty:
         return f"DDCM's STOI was not compared with that of {name} on these clips."
     rates = own[own["metric"] == "payload_rate"].groupby("stage")["value"].mean()
+    few = bool(found["recordings"].max() < FEWEST)
     parts = [
-        f"{told(interval_of(row), '+.2f')} at {rates[stage]:.2g} kbit/s ({claim(interval_of(row))})"
+        f"{told(interval_of(row), '+.2f')} at {rates[stage]:.2g} kbit/s"
+        + f" ({claim(interval_of(row))})" * (not few)
         for stage, row in found.iterrows()
     ]
     most = found.loc[found["n"].idxmax()]
     n = results.count_text(int(most["n"]), int(most["recordings"]))
-    return f"DDCM's STOI less that of {name}: {listed(parts)}; n = {n} of speech."
+    decide = ", too few to decide" * few
+    return f"STOI of DDCM minus that of {name} is {listed(parts)}; n = {n} of speech{decide}."
 
 
 def visqol_floor(table: pd.DataFrame, stages: Sequence[str], folder: str | Path) -> str:
@@ -268,7 +273,9 @@ def heard(
         scaled = table.assign(value=table["value"].where(~chosen, limit))
         end = words(results.differences(scaled, {"": (of("ddcm", named[-1]), vae)}, metric), up)
         row = {"measure": label, "n": str(found["n"].max())}
+        few = found["recordings"].max() < FEWEST
         for name, change, word in zip(found.index, found["difference"], said, strict=True):
+            word = "too few recordings" if few else word
             column = name.replace(f", {synthesis}", "") if synthesis else name
             row[column.replace(" kbit/s", "", 1)] = results.proper_minus(f"{change:+.2g}: {word}")
         ends[metric] = end[0] if end else UNDECIDED

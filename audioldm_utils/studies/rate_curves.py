@@ -38,7 +38,7 @@ def through(stage: str, synthesis: str) -> str:
 def over_rate(
     table: pd.DataFrame, metric: str, methods: Sequence[str], rate: str = "rate"
 ) -> pd.DataFrame:
-    """Mean of a metric over clips with its interval, and the mean rate, at each stage.
+    """Mean of a metric over clips with its interval, and their mean rate, at each stage.
 
     Args:
         methods: those without the metric or the rate are passed over.
@@ -48,6 +48,8 @@ def over_rate(
         Columns of ``results.summarise`` and ``kbps``, by rising rate within a method.
     """
     chosen = table[table["method"].isin(list(methods)) & (table["band"] == "")]
+    at = pd.MultiIndex.from_frame(chosen[["method", "stage", "clip"]])
+    chosen = chosen[at.isin(at[chosen["metric"] == metric])]  # the rate is of the same clips
     summary = results.summarise(
         chosen[chosen["metric"].isin([metric, rate])], by=("method", "stage", "metric")
     )

@@ -248,7 +248,7 @@ def repair_verdicts(table: pd.DataFrame) -> list[Verdict]:
 
 
 def refinement_gain(table: pd.DataFrame) -> Interval | None:
-    """Share of the VAE's log-mel error that refinement takes off, which it minimises."""
+    """Share of the VAE's mel error that refinement takes off."""
     return reduction(table, of("vae-refined", "mel"), of("vae", "mel"), "mel_error")
 
 
@@ -301,9 +301,10 @@ def repair_answer(table: pd.DataFrame, synthesis: str) -> dict[str, str]:
     ]
     larger = all(a and b and claim(a, b.high) == UPHELD for a, b in zip(*gains, strict=True))
     largest = "The largest repair is another synthesis. " if larger else ""
+    both = SOUNDS | {"pre_echo": ("pre-echo", "dB")}
     answer = (
         f"{largest}The fitted inverse is, beside the checkpoint's vocoder, "
-        f"{compared(table, inverse, vocoder, SOUNDS)}. All other repairs together are, beside "
+        f"{compared(table, inverse, vocoder, both)}. All other repairs together are, beside "
         f"the fitted inverse alone, {compared(table, restored, inverse, SOUNDS)}."
     )
     advice = {
@@ -316,7 +317,8 @@ def repair_answer(table: pd.DataFrame, synthesis: str) -> dict[str, str]:
             "Use the fitted inverse (vae-inverse): it gains more than all other repairs together."
         )
     above = {
-        UPHELD: "Add the band extension (vae-highfreq) where sound above 8 kHz matters.",
+        UPHELD: "Where sound above 8 kHz matters, add the band extension (vae-highfreq with "
+        "blind=none and side_kbps=0, which leave 4 to 8 kHz as it is).",
         REFUTED: "Leave the band extension off: plain noise of its envelope is nearer.",
         UNDECIDED: "The band extension is not shown to be nearer than noise of its envelope.",
     }

@@ -33,6 +33,14 @@ def test_curves_lie_at_the_true_rates(table):
     assert (curve["n"] == 3).all()
 
 
+def test_the_rate_is_that_of_the_clips_that_have_the_metric(table):
+    one = table["clip"].unique()[0]
+    here = table["clip"].eq(one)
+    table = table.assign(value=table["value"].mask(here & (table["metric"] == "rate"), 7.0))
+    table = table[here | (table["metric"] != "mel_error")]
+    assert set(rates.over_rate(table, "mel_error", ("a", "b"))["kbps"]) == {7.0}
+
+
 def test_half_the_rate_is_a_delta_of_minus_fifty_percent(table):
     stages = ["low", "middle", "high"]
     found = rates.delta(table, "a", "b", "mel_error", stages)

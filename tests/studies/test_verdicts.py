@@ -124,7 +124,7 @@ def test_restoration_is_compared_with_the_plainest_alternative():
     assert others.startswith("the fitted inverse alone, better by ViSQOL (+0.301 [+0.300, +0.302])")
     assert "not told apart" not in others
     assert said["advice"].startswith("Restore")
-    assert said["advice_above"].startswith("Add the band extension")
+    assert said["advice_above"].startswith("Where sound above 8 kHz matters, add")
     bad = repairs(0.3, -0.1, -0.1, noise=-1.0)
     claims = repair_claims(bad, "vocoder")
     assert list(claims.values()) == [REFUTED, UNDECIDED, UPHELD, REFUTED]  # «vae» is the inverse
@@ -268,15 +268,15 @@ def test_shifts_beside_independent_entries():
     found = choices.claims(good, white.assign(theory=0.83))
     assert found == {f"claim_{i}": UPHELD for i in range(1, 5)}
     said = choices.answer(good, found["claim_2"], "6 clips", (0.82, 0.78))
-    assert said.startswith("Shifts of one vector serve as well as independent entries")
-    assert "is 0.80, that of a smaller independent codebook 0.77 (theory for these" in said
-    assert "is less than size alone gives (n = 6 clips)" in said
-    assert "more than size" in choices.answer(good, UPHELD, "6 clips", (0.82, 0.81))
+    assert said.startswith("Per bit, the shifts of one vector serve as well as independent")
+    assert "0.80, where theory expects 0.82 of as many independent entries; fewer" in said
+    assert "less than the 0.04 that theory gives for the larger size (n = 6 clips)" in said
+    assert "is more than the 0.01" in choices.answer(good, UPHELD, "6 clips", (0.82, 0.81))
     assert choices.by_level(good) == "upheld at 0.1 and 0.9"
     assert "not shown to correlate" in choices.sampled(sampling(good, 0.0))
     assert "still correlate" in choices.sampled(sampling(good, 0.2))
     assert "not measured" in choices.sampled(good)
-    assert "more than DDCM at 1 kbit/s" in choices.quantised(sampling(good, 0.2), "1 kbit/s")
+    assert "at 1 kbit/s: more (difference" in choices.quantised(sampling(good, 0.2), "1 kbit/s")
     assert choices.quantised(good, "").startswith("No quantiser")
     assert choices.advice(found) == "Take cyclic shifts of one vector under a mask of signs."
     assert choices.lowest(good) == "ddcm, no mask"

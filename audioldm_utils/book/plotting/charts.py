@@ -184,7 +184,9 @@ def heatmap(
     axes.set_ylabel(y_label)
     axes.tick_params(length=0, labelsize=7 if pairs else None)
     axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
-    if numbered and table.shape[1] > 4:
+    if numbered and max(len(str(name)) for name in table.columns) > 12:
+        axes.set_xticklabels([str(n).replace("\n", " ") for n in table.columns], rotation=90)
+    elif numbered and table.shape[1] > 4:
         axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right")
     return axes
 
