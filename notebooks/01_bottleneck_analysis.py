@@ -129,7 +129,7 @@ networks = Networks(load(checkpoint, device=device), synthesis=synthesis)
 # by the error of its fundamental and by {term}`STOI`, a measure of intelligibility.
 
 # %% tags=["show-input", "remove-output"]
-# The evidence is one half of the clips, whole; numbers of other chapters than the next are of others.
+# The evidence is one half of the clips, whole. The next chapter takes the same, the others do not.
 # Three of the evidence's clips are measured again; a reader's own are measured one and all.
 place = {"out_dir": out_dir, "evidence_dir": evidence_dir, "device": device}
 sound = {"seed": seed, "synthesis": synthesis}

@@ -154,8 +154,8 @@ glue_value("steps", steps, "d")
 glue_value("fit", fitted)
 
 # %% [markdown]
-# Measured on the first {glue:text}`seconds` of each clip of the half that the chapter before takes too;
-# numbers of other chapters are of other clips. {glue:text}`rests` The compensation
+# Measured on the first {glue:text}`seconds` of each clip of the half that the chapter before
+# takes too; numbers of other chapters are of other clips. {glue:text}`rests` The compensation
 # was {glue:text}`fit`.
 
 # %% tags=["show-input"]
