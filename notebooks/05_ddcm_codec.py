@@ -187,8 +187,8 @@ glue_value("synthesis", way.removeprefix("VAE + "))
 # {glue:text}`low_seconds` are coded, since the header would take all of a shorter file; the
 # same beginning is judged. {glue:text}`too_short` clips that are too short even for that have no
 # point there. At the next rate, header and checksum take {glue:text}`header_share` of the file.
-# These clips are the half that the chapters on the bottleneck and on repairs do not take, so numbers
-# of other chapters are of other clips. There are more than in the chapters on diffusion and
+# These clips are the half that the chapters on the bottleneck and on repairs do not take, so
+# numbers of other chapters are of other clips. There are more than in the chapters on diffusion and
 # codebooks, so that speech and tonal clips can be judged alone. Synthesis: {glue:text}`synthesis`.
 #
 # ## Listen

@@ -127,8 +127,8 @@ for chapter, part in by_chapter(table):
 #   {{01_bottleneck_analysis:chroma_vae-inverse}}.
 # - **All other repairs gained little** beside the fitted inverse alone: by multi-resolution STFT
 #   {{02_vae_repair:multi_resolution_stft_vae-restored}}, by ViSQOL
-#   {{02_vae_repair:visqol_vae-restored}} (n = {{02_vae_repair:n}}); that they are better by every
-#   measure is {{02_vae_repair:claim_1}}.
+#   {{02_vae_repair:visqol_vae-restored}} (n = {{02_vae_repair:n}}); that they are better by
+#   ViSQOL and chroma is {{02_vae_repair:claim_1}}.
 # - **Waveform measures as judges**: the synthesis makes up the phase, and even the codec's ceiling
 #   correlates at {{07_correlation_verification:waveform_vae}} with the input's waveform. Inverted
 #   polarity gives an SNR of {{01_bottleneck_analysis:polarity_snr}}, and every measure that ignores

@@ -193,7 +193,8 @@ def compared(
     parts: dict[str, list[str]] = {UPHELD: [], REFUTED: [], UNDECIDED: []}
     for metric, (name, unit) in metrics.items():
         if found := difference(table, a, b, metric):
-            word = claim(found, above=REGISTRY[metric].better == "higher")
+            higher = metric in REGISTRY and REGISTRY[metric].better == "higher"
+            word = claim(found, above=higher)  # of an artefact, less is better
             word = word if max(abs(found.low), abs(found.high)) >= 0.001 else UNDECIDED
             parts[word].append(f"{name} ({told(found, '+.2f', unit)})")
     says = {UPHELD: "better by", REFUTED: "worse by", UNDECIDED: "not told apart by"}
