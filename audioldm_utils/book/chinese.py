@@ -100,6 +100,9 @@ _RATED = {
     re.compile(rf"better at {_RATES}"): "{} kbit/s 时更好",
     re.compile(rf"undecided at {_RATES}"): "{} kbit/s 时未决",
     re.compile(rf"worse at {_RATES}"): "{} kbit/s 时更差",
+    re.compile(
+        rf"at {_RATES} on (\d+) of (\d+) clips alone"
+    ): "{} kbit/s 时只有 {} 个片段（共 {} 个）",
     re.compile(rf"not compared at {_RATES}"): "{} kbit/s 时没有比较",
     re.compile(rf"{_TAKE} at {_RATES}"): "在 {} kbit/s 时用 DDCM，不用同一潜变量的残差矢量量化",
     re.compile(rf"{_TAKE} at {_RATES}\."): "在 {} kbit/s 时用 DDCM，不用同一潜变量的残差矢量量化。",

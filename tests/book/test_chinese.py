@@ -99,7 +99,8 @@ def test_the_verdicts_and_the_bottlenecks_have_chinese_words():
 
 def rates(**words: str) -> pd.DataFrame:
     return pd.DataFrame(
-        {"claim": list(words.values())}, index=[f"{name[1:]} kbit/s" for name in words]
+        {"claim": list(words.values()), "n": [40, *[49] * (len(words) - 1)]},
+        index=[f"{name[1:]} kbit/s" for name in words],
     )
 
 
@@ -134,10 +135,13 @@ def test_every_advice_has_chinese_words():
     english = {one for one in found if re.search("[A-Za-z]", re.sub(names, "", chinese.said(one)))}
     assert not english
     table = rates(_1=UPHELD, _2=UPHELD, _5=UNDECIDED)
-    assert chinese.said(rate_claims.by_range(table)) == "1 和 2 kbit/s 时更好；5 kbit/s 时未决"
+    assert (
+        chinese.said(rate_claims.by_range(table))
+        == "1 和 2 kbit/s 时更好；5 kbit/s 时未决；1 kbit/s 时只有 40 个片段（共 49 个）"
+    )
     assert chinese.said(rate_claims.advice(table)).startswith("在 1 和 2 kbit/s 时用 DDCM，不用")
     ranges = rate_claims.by_range(table, ["10 kbit/s"])
-    assert chinese.said(ranges).endswith("5 kbit/s 时未决；10 kbit/s 时没有比较")
+    assert chinese.said(ranges).endswith("（共 49 个）；10 kbit/s 时没有比较")
 
 
 def test_only_chinese_pages_say_it_in_chinese():
