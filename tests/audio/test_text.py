@@ -246,7 +246,8 @@ def hostile_book(tmp_path_factory):
     (audio / "{ref}`broken`\n\n<i>.wav").write_bytes(b"")
     (audio / "notes\n\n<u>.doc").write_text("no audio")
     book = root / "book"
-    shutil.copytree(ROOT / "book" / "assets", book / "assets")
+    for name in ("assets", "_templates"):
+        shutil.copytree(ROOT / "book" / name, book / name)
     for name in ("_config.yml", "references.bib", "execution.md"):
         shutil.copy(ROOT / "book" / name, book / name)
     (book / "index.md").write_text(INDEX)
