@@ -243,7 +243,8 @@ def stage(
         "parameters": parameter_tables(chapters),
         "downloads": download_list(book, layout, chapters),
     }
-    write_reference(folder / "reference")
+    if "reference/" in (folder / "_toc.yml").read_text(encoding="utf-8"):
+        write_reference(folder / "reference")
     texts = {PurePosixPath(p.relative_to(folder).as_posix()): p for p in folder.rglob("*.md")}
     executed = {PurePosixPath(f"notebooks/{name}.ipynb"): n for name, n in notebooks.items()}
 
