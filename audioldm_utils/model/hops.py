@@ -23,7 +23,7 @@ from audioldm_utils import bounds
 from audioldm_utils.errors import UserError
 from audioldm_utils.model import HOP
 from audioldm_utils.model.inverse import inverse_magnitude
-from audioldm_utils.model.mel import MelConfig, linear_magnitude
+from audioldm_utils.model.mel import MOMENTUM, MelConfig, linear_magnitude, overlap_add
 from audioldm_utils.model.networks import PEAK, Networks
 from audioldm_utils.model.streaming import ToMel, clipped_to, seconds_to_frames
 from audioldm_utils.model.windows import Crossfade
@@ -31,7 +31,7 @@ from audioldm_utils.model.windows import Crossfade
 #: Mel frames over which waveforms of neighbouring hops are cross-faded.
 WAVE_FADE = 2
 #: Of the phase, a hop; a frame is iterated on with each hop that sees it.
-ITERATIONS, MOMENTUM = 16, 0.99
+ITERATIONS = 16
 
 
 class Synthesis(Protocol):
@@ -108,11 +108,8 @@ class Phased:
     def _wave(self, spectra: Tensor) -> Tensor:
         """The sound whose spectra are nearest, from the first one's first sample on."""
         frames = torch.fft.irfft(spectra, n=self.size) * self.window
-        length = (len(spectra) - 1) * HOP + self.size
         parts = torch.stack([frames, self.window.square().expand_as(frames)])
-        total, weight = torch.nn.functional.fold(
-            parts.transpose(1, 2), (1, length), (1, self.size), stride=(1, HOP)
-        ).reshape(2, length)
+        total, weight = overlap_add(parts.transpose(1, 2), HOP)
         return total / weight.clamp(min=1e-3)
 
 

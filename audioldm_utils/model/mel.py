@@ -23,6 +23,9 @@ from audioldm_utils.model import HOP
 
 Framing = Literal["training", "inference"]
 
+#: Of fast Griffin-Lim (Perraudin et al., WASPAA 2013).
+MOMENTUM = 0.99
+
 
 @dataclass(frozen=True)
 class MelConfig:
@@ -156,6 +159,15 @@ def griffin_lim(
     return griffin_lim_from(linear_magnitude(mel, config), iterations, seed, config)
 
 
+def overlap_add(frames: torch.Tensor, hop: int) -> torch.Tensor:
+    """Sum of frames ``(batch, size, frames)`` that begin ``hop`` samples apart, ``(batch, n)``."""
+    size, count = frames.shape[1:]
+    length = size + hop * (count - 1)
+    return torch.nn.functional.fold(frames, (1, length), (1, size), stride=(1, hop)).reshape(
+        len(frames), length
+    )
+
+
 def griffin_lim_from(
     magnitude: torch.Tensor, iterations: int = 32, seed: int = 0, config: MelConfig = MelConfig()
 ) -> torch.Tensor:
@@ -167,23 +179,19 @@ def griffin_lim_from(
     phase = torch.from_numpy(np.exp(2j * np.pi * drawn).astype(np.complex64))
     tiny = torch.finfo(torch.float32).tiny
 
-    def added(frames: torch.Tensor) -> torch.Tensor:
-        length = size + hop * (frames.shape[1] - 1)
-        return torch.nn.functional.fold(
-            frames[None], (1, length), (1, size), stride=(1, hop)
-        ).ravel()
-
     def wave(spectrum: torch.Tensor) -> torch.Tensor:
-        return added(torch.fft.irfft(spectrum, size, dim=0) * window) / weight
+        frames = torch.fft.irfft(spectrum, size, dim=0) * window
+        return overlap_add(frames[None], hop)[0] / weight
 
-    # Item by item, so that none depends on its batch; 0.99 is the momentum of the paper.
-    weight = added((window**2).repeat(1, magnitude.shape[2])).clamp(min=tiny)
+    # Item by item, so that none depends on its batch.
+    squares = (window**2).repeat(1, magnitude.shape[2])
+    weight = overlap_add(squares[None], hop)[0].clamp(min=tiny)
     waves = []
     for one in magnitude.detach().cpu():
         spectrum, before = one * phase, None
         for _ in range(iterations):
             rebuilt = torch.fft.rfft(wave(spectrum).unfold(0, size, hop).T * window, dim=0)
-            ahead = rebuilt if before is None else rebuilt - (0.99 / 1.99) * before
+            ahead = rebuilt if before is None else rebuilt - MOMENTUM / (1 + MOMENTUM) * before
             spectrum, before = one * ahead / (ahead.abs() + tiny), rebuilt
         waves.append(wave(spectrum)[pad:-pad])
     return torch.stack(waves).to(magnitude.device)

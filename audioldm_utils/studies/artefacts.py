@@ -20,9 +20,7 @@ from audioldm_utils.methods.enhance.noise import (
     onsets,
     window_powers,
 )
-from audioldm_utils.metrics.statistics import Interval
-from audioldm_utils.results.summaries import summarise
-from audioldm_utils.studies.verdicts import UPHELD, claim, difference, interval_of, of, told
+from audioldm_utils.studies.verdicts import UPHELD, claim, difference, mean_of, of, told
 
 
 def noise_floor(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
@@ -120,7 +118,7 @@ def artefact_table(table: pd.DataFrame) -> pd.DataFrame:
     methods = ("vae-vocoder", "vae-inverse", *CURES)
     lines = []
     for metric, name in names.items():
-        found = {method: _mean(table, method, metric) for method in methods}
+        found = {method: mean_of(table, of(method), metric) for method in methods}
         count = next((one.n for one in found.values() if one), 0)
         cells = {method: told(one, ".2f") for method, one in found.items()}
         lines.append({"artefact": name, **cells, "n": count})
@@ -133,8 +131,10 @@ def cures(table: pd.DataFrame, metric: str) -> str:
     Only where the artefact is there, its whole interval above zero, and the whole interval of
     the paired difference below.
     """
-    unit = "lines" if metric == "hum" else MEASURES[metric][1]
-    inverse, vocoder = (_mean(table, f"vae-{name}", metric) for name in ("inverse", "vocoder"))
+    unit = MEASURES[metric][1]
+    inverse, vocoder = (
+        mean_of(table, of(f"vae-{name}"), metric) for name in ("inverse", "vocoder")
+    )
     asked = {"vae-inverse": ("vae-vocoder", vocoder, "the fitted inverse in the vocoder's place")}
     asked |= {name: ("vae-inverse", inverse, name) for name in CURES}
     found, said = [], ""
@@ -148,8 +148,3 @@ def cures(table: pd.DataFrame, metric: str) -> str:
     if not found and claim(inverse) != UPHELD:
         return f"nothing to cure here: {told(inverse, '.2f', unit)} with the fitted inverse"
     return (", ".join(found) or "none of the repairs measured here") + said
-
-
-def _mean(table: pd.DataFrame, method: str, metric: str) -> Interval | None:
-    rows = table[(table["method"] == method) & (table["metric"] == metric) & (table["stage"] == "")]
-    return interval_of(summarise(rows).iloc[0], "mean") if len(rows) else None

@@ -19,7 +19,7 @@ from audioldm_utils.ddcm.core import DDCM, Step
 from audioldm_utils.metrics.statistics import Interval
 from audioldm_utils.model.networks import Networks
 from audioldm_utils.model.schedule import Schedule, training_alphas_bar
-from audioldm_utils.results.summaries import differences, summarise
+from audioldm_utils.results.summaries import differences
 from audioldm_utils.results.tables import ResultsBuilder
 from audioldm_utils.studies.codebook_fits import LEVELS, nearest_timesteps, residuals
 from audioldm_utils.studies.codebook_theory import efficiency
@@ -33,6 +33,7 @@ from audioldm_utils.studies.verdicts import (
     claim,
     counted,
     interval_of,
+    mean_of,
     of,
     together,
     told,
@@ -241,11 +242,9 @@ def by_level(table: pd.DataFrame) -> str:
 
 def sampled(table: pd.DataFrame) -> str:
     """What plain sampling's latents share with the clip's, as a sentence of its interval."""
-    summary = summarise(table[table["metric"] == "latent_correlation"], ("method", "stage"))
-    found = summary[(summary["method"] == "ddcm") & (summary["stage"] == "temperature inf")]
-    if found.empty:
+    between = mean_of(table, of("ddcm", "temperature inf"), "latent_correlation")
+    if between is None:
         return "Plain sampling was not measured on these clips."
-    between = interval_of(found.iloc[0], "mean")
     shares = {
         UPHELD: "still correlate with the clip's, as those of any two sounds may: spectra slope "
         "alike",

@@ -22,7 +22,7 @@ from audioldm_utils.metrics.statistics import Interval
 from audioldm_utils.model.checkpoint_fingerprint import fingerprint
 from audioldm_utils.model.generation import make_scheduler, sample
 from audioldm_utils.model.networks import Networks
-from audioldm_utils.results.summaries import proper_minus
+from audioldm_utils.results.summaries import interval_text, proper_minus
 from audioldm_utils.studies.rows import Excerpt
 from audioldm_utils.studies.verdicts import UNDECIDED, claim
 
@@ -169,10 +169,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     """The figures as text, with as many digits as tell a value from its bound."""
 
     def told(row: Any) -> str:
-        places = _digits(row.value, row.asked)
-        has = not math.isnan(row.low)
-        interval = f" [{row.low:.{places}f}, {row.high:.{places}f}]" if has else ""
-        return proper_minus(f"{row.value:.{places}f}{interval}")
+        return interval_text(row.value, row.low, row.high, f".{_digits(row.value, row.asked)}f")
 
     values = [told(row) for row in table.itertuples()]
     kept = table.assign(value=values).rename(columns={"value": "value [95 % interval]"})

@@ -11,7 +11,7 @@ import pandas as pd
 
 from audioldm_utils.metrics.signal import DB_PER_NAT
 from audioldm_utils.metrics.statistics import Interval
-from audioldm_utils.results.summaries import pairs, select, summarise
+from audioldm_utils.results.summaries import pairs, summarise
 from audioldm_utils.studies.bottleneck import BAND_LIMIT, MELS, TRUE_MAGNITUDES
 from audioldm_utils.studies.verdicts import (
     REFUTED,
@@ -21,6 +21,7 @@ from audioldm_utils.studies.verdicts import (
     difference,
     interval_of,
     listed,
+    mean_of,
     of,
     together,
     told,
@@ -186,8 +187,7 @@ def _vocoder_beside_griffin_lim(table: pd.DataFrame) -> str:
 def _front_end(table: pd.DataFrame) -> str:
     """What the front end loses, as a sentence."""
     metric = "multi_resolution_stft"
-    means = summarise(table[(table["method"] == BAND_LIMIT) & (table["metric"] == metric)])
-    cost = told(interval_of(means.iloc[0], "mean")) if len(means) else "\N{EN DASH}"
+    cost = told(mean_of(table, {"method": BAND_LIMIT}, metric))
     return (
         "The front end also drops everything above 8 kHz: beside the clip at its own rate that is "
         f"a multi-resolution STFT distance of {cost} (distances at different sample rates are not "
@@ -233,8 +233,7 @@ def step_costs(
     for name, (path, other) in steps.items():
         found = difference(table, {"method": path}, {"method": other or path}, metric)
         if found and other is None:
-            rows = select(table, method=path, metric=metric, band="")
-            found = interval_of(summarise(rows).iloc[0], "mean")
+            found = mean_of(table, {"method": path}, metric)
         if found:
             lines.append((name, found.mean, found.low, found.high, found.n))
     return pd.DataFrame(lines, columns=["step", "difference", "low", "high", "n"])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from audioldm_utils.errors import UserError
 from audioldm_utils.metrics import REGISTRY
 from audioldm_utils.metrics.statistics import (
     FEWEST,
@@ -22,7 +23,15 @@ from audioldm_utils.metrics.statistics import (
     bootstrap_interval,
     bootstrap_reduction,
 )
-from audioldm_utils.results.summaries import Choice, count_text, interval_text, pairs, units
+from audioldm_utils.results.summaries import (
+    Choice,
+    count_text,
+    interval_text,
+    pairs,
+    select,
+    summarise,
+    units,
+)
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,15 @@ def difference(
     if not len(first):
         return None
     return bootstrap_interval(first - second, recordings=units(table, first.index))
+
+
+def mean_of(table: pd.DataFrame, choice: Choice, metric: str) -> Interval | None:
+    """Mean over a choice's clips with its interval; None where it has no such row."""
+    try:
+        rows = select(table, metric=metric, band="", **choice)
+    except UserError:
+        return None
+    return interval_of(summarise(rows).iloc[0], "mean")
 
 
 def reduction(

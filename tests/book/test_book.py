@@ -6,6 +6,7 @@ The demonstration project's book is always built and opened; beside it the real 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,6 +20,8 @@ import nbformat
 import pytest
 
 from audioldm_utils.book.plotting.captions import LEGIBLE, PHONE
+from audioldm_utils.book.printing import find_chromium
+from audioldm_utils.errors import UserError
 from tests.demo_project import ROOT, built_demo
 
 __all__ = ["built_demo"]
@@ -54,16 +57,16 @@ return [...document.querySelectorAll("article figure, article img")].map((node) 
 """
 
 
-def find_chromium() -> tuple[str, str] | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    browser = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+def find_browser() -> tuple[str, str] | None:
     driver = shutil.which("chromedriver")
-    return (browser, driver) if browser and driver else None
+    with contextlib.suppress(UserError):
+        return (find_chromium(), driver) if driver else None
+    return None
 
 
 @pytest.fixture(scope="module")
 def browser():
-    found = find_chromium()
+    found = find_browser()
     if not found:
         reason = "no Chromium with chromedriver was found"
         if CI:

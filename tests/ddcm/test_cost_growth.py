@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from audioldm_utils.ddcm import codebook
 from audioldm_utils.ddcm.header import CODEBOOKS
 from audioldm_utils.ddcm.settings import Settings
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "cost_growth.py"
+from tests.scripts import benchmark_script
 
 
 @pytest.fixture(scope="module")
 def growth():
-    spec = importlib.util.spec_from_file_location("cost_growth", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_script("cost_growth")
 
 
 def test_slopes(growth):

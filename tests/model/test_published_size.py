@@ -1,21 +1,14 @@
 """The benchmark's work runs on a tiny checkpoint of the published layout."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from tests import tiny
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "published_size.py"
+from tests.scripts import benchmark_script
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("published_size", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_script("published_size")
 
 
 def test_all_variants_do_the_same_work(benchmark, tiny_checkpoint, tmp_path):
