@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_SECONDS = 5
+#: numba keeps what librosa compiles when it is first imported. Here that is done by one process:
+#: two that write it at once may leave what crashes every later one.
+COMPILE = "import librosa; librosa.pyin; librosa.griffinlim"
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 
@@ -68,7 +71,10 @@ def main() -> int:
     needed = ("--only-binary", ":all:", "--constraint", str(LOCK), torch_pin())
     if not from_index and not install(*needed, dependencies=True):
         return 1
-    return 0 if install("--no-build-isolation", "--editable", ".") else 1
+    if not install("--no-build-isolation", "--editable", "."):
+        return 1
+    print("Compiling librosa's functions ...", flush=True)
+    return subprocess.run([sys.executable, "-c", COMPILE], cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":
